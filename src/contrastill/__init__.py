@@ -1,3 +1,59 @@
 """Contrastill: make a slow text encoder small and fast by contrastive knowledge distillation."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0.dev0"
+
+__all__ = [
+    "METHODS",
+    "Distillation",
+    "Encoder",
+    "Encoding",
+    "Evaluation",
+    "Finetuning",
+    "FrozenEncoder",
+    "Interrupted",
+    "Method",
+    "Perturbed",
+    "Run",
+    "Stage",
+    "UserError",
+    "distill",
+    "evaluate",
+    "finetune",
+    "load_task",
+    "make_student",
+]
+
+_HOMES = {
+    "METHODS": "methods",
+    "Method": "methods",
+    "Stage": "methods",
+    "Encoder": "encoder",
+    "Encoding": "encoder",
+    "FrozenEncoder": "encoder",
+    "UserError": "errors",
+    "Distillation": "settings",
+    "Evaluation": "settings",
+    "Finetuning": "settings",
+    "load_task": "data",
+    "make_student": "student",
+}
+
+if TYPE_CHECKING:
+    from contrastill.data import load_task
+    from contrastill.encoder import Encoder, Encoding, FrozenEncoder
+    from contrastill.errors import UserError
+    from contrastill.methods import METHODS, Method, Stage
+    from contrastill.settings import Distillation, Evaluation, Finetuning
+    from contrastill.student import make_student
+    from contrastill.training import Interrupted, Perturbed, Run, distill, evaluate, finetune
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used, so that `contrastill --help` need not wait for torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"contrastill.{_HOMES.get(name, 'training')}"), name)

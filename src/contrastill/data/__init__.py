@@ -1,0 +1,19 @@
+"""From a user's file, a folder or the Hub to rows of a task, and from rows to padded batches."""
+
+from contrastill.data.collate import Collate, tokenise, truncated_share
+from contrastill.data.labels import align_labels
+from contrastill.data.load import UNLABELLED, TaskData, load_task, text_key
+from contrastill.data.tasks import GLUE, Task
+
+__all__ = [
+    "GLUE",
+    "UNLABELLED",
+    "Collate",
+    "Task",
+    "TaskData",
+    "align_labels",
+    "load_task",
+    "text_key",
+    "tokenise",
+    "truncated_share",
+]

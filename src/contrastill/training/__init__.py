@@ -1,0 +1,18 @@
+"""Whole runs, from settings to a folder with a model in it."""
+
+from contrastill.training.distill import Run, distill, evaluate, finetune
+from contrastill.training.perturbation import Perturbed
+from contrastill.training.preflight import check_run
+from contrastill.training.prepare import prepare_distillation
+from contrastill.training.trainer import Interrupted
+
+__all__ = [
+    "Interrupted",
+    "Perturbed",
+    "Run",
+    "check_run",
+    "distill",
+    "evaluate",
+    "finetune",
+    "prepare_distillation",
+]

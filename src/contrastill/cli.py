@@ -1,0 +1,345 @@
+"""The command line: each command is the function of the same name, each option a field of its settings."""
+
+import contextlib
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from contrastill.errors import UserError
+from contrastill.settings import Distillation, Evaluation, Finetuning
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Make a slow text encoder small and fast by contrastive knowledge distillation, and prove what it kept.",
+)
+console = Console(stderr=True)  # stdout is for results alone
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; all else goes to stderr.")]
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 0 done, 1 a failed run or check, 2 bad input, 130 interrupted (and saved)."""
+    app()
+
+
+@contextlib.contextmanager
+def reporting(as_json: bool = False) -> Iterator[Callable[[Any, Callable[[], None] | None], None]]:
+    """Keeps stdout for the result; turns a user's mistake into a message and exit code 2."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)], force=True
+    )
+    for noisy in ("httpx", "transformers", "datasets", "accelerate", "filelock", "fsspec", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    out = sys.stdout
+
+    def show(result: Any, pretty: Callable[[], None] | None = None) -> None:
+        if as_json or pretty is None:
+            print(json.dumps(result, indent=2, ensure_ascii=False), file=out)
+        else:
+            with contextlib.redirect_stdout(out):
+                pretty()
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield show
+    except UserError as error:
+        console.print(f"[bold red]error:[/] {escaped(error)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt as stop:
+        console.print(f"[bold yellow]stopped.[/] {escaped(stop)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def escaped(message: object) -> str:
+    return str(message).replace("[", r"\[")
+
+
+# ---- options from settings ---------------------------------------------------------------------------------------------
+
+
+def command(settings: type, help: str, **extra: inspect.Parameter) -> Callable[[Callable[..., None]], None]:
+    """Registers `run(**options)` as a command whose options are the fields of `settings`, and `extra`.
+
+    Every option may be left out here: what is required is seen when the settings are built, so that `--from` and
+    `--resume` can supply it.
+    """
+
+    def register(run: Callable[..., None]) -> None:
+        parameters = {f.name: parameter(f) for f in fields(settings)} | extra
+
+        def call(**options: Any) -> None:
+            run(**options)
+
+        call.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        app.command(run.__name__.rstrip("_"), help=help)(call)
+
+    return register
+
+
+def parameter(f: Field) -> inspect.Parameter:
+    """One field as one option; None means "not given"."""
+    required = f.default is MISSING and f.default_factory is MISSING
+    flag = "--" + f.name.replace("_", "-")
+    kind: Any = str if isinstance(f.type, str) else f.type
+    default = f.default if f.default is not MISSING and f.default not in (None, False) else None
+    text = f.metadata["help"] + (" [required]" if required else "")
+    info = typer.Option(
+        *([f"{flag}/--no-{f.name.replace('_', '-')}"] if kind is bool else [flag]),
+        help=text + (f" [default: {default}]" if default is not None else ""),
+        rich_help_panel=f.metadata["panel"],
+        show_default=False,
+    )
+    if getattr(kind, "__origin__", None) is dict:
+        kind = list[str]
+    annotation = kind | None if not str(kind).endswith("None") else kind
+    return inspect.Parameter(
+        f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, info]
+    )
+
+
+def extra(name: str, kind: Any, help: str, flag: str) -> inspect.Parameter:
+    info = typer.Option(flag, help=help, rich_help_panel="Output", show_default=False)
+    default = False if kind is bool else None
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind if kind is bool else kind | None, info],
+    )
+
+
+AS_JSON = extra("as_json", bool, "Print the result as JSON on stdout; all else goes to stderr.", "--json")
+FROM = extra("from_", Path, "Take the settings from this run.json; options given here replace them.", "--from")
+RESUME = extra("resume", Path, "Continue the interrupted run in this folder, as it was.", "--resume")
+
+
+def given(options: dict[str, Any], settings: type) -> dict[str, Any]:
+    """The options that were given, name=value lists made into dictionaries."""
+    result = {key: value for key, value in options.items() if value is not None and value != []}
+    for f in fields(settings):
+        if f.name in result and isinstance(result[f.name], list):
+            pairs = [item.partition("=") for item in result[f.name]]
+            if bad := [name for name, equals, _ in pairs if not equals]:
+                raise UserError(f"--{f.name}: expected name=value, got {bad[0]!r}")
+            result[f.name] = {name: value for name, _, value in pairs}
+    return result
+
+
+def settings_of(settings: type, options: dict[str, Any], from_: Path | None, resume: Path | None) -> Any:
+    """The settings that were asked for.
+
+    Raises:
+        UserError: a required one is missing, or --resume came with others.
+    """
+    chosen = given(options, settings)
+    if resume is not None:
+        free = {"overwrite", "force", "report_to"}
+        if other := set(chosen) - free:
+            raise UserError(f"--resume continues a run as it was; leave out {', '.join(flags(other))}")
+        return settings.of(resume / "run.json", **chosen, out=str(resume), overwrite=False)
+    if from_ is not None:
+        if "out" not in chosen:
+            raise UserError("--from repeats a run: give its new folder with --out")
+        return settings.of(from_, **chosen)
+    missing = [
+        f.name
+        for f in fields(settings)
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in chosen
+    ]
+    if missing:
+        raise UserError(f"missing {', '.join(flags(missing))} (see --help)")
+    return settings(**chosen)
+
+
+def flags(names: Any) -> list[str]:
+    return sorted("--" + name.replace("_", "-") for name in names)
+
+
+# ---- commands ----------------------------------------------------------------------------------------------------------
+
+
+def trained(run: Any, show: Callable[..., None]) -> None:
+    show({"folder": str(run.folder), "model": str(run.model), **run.metrics}, lambda: print_run(run))
+
+
+def print_run(run: Any) -> None:
+    metrics, stdout = run.metrics, Console()
+    columns = [name for name in ("teacher", "student", "model") if name in metrics]
+    table = Table(title=f"{metrics['task']} ({metrics['metric']})", title_justify="left")
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for split in ("dev", "test"):
+        if split in metrics[columns[-1]]:
+            scores = [metrics[name][split] for name in columns]
+            cells = [
+                f"{s['metrics'][metrics['metric']]:.4f} ({s['interval'][0]:.3f}-{s['interval'][1]:.3f})" for s in scores
+            ]
+            table.add_row(split, *cells)
+    table.add_row("parameters", *(f"{metrics[name]['parameters']:,}" for name in columns))
+    table.add_row("MB", *(f"{metrics[name]['size_mb']:.1f}" for name in columns))
+    stdout.print(table)
+    if "kept" in metrics:
+        stdout.print(
+            "kept of the teacher: " + ", ".join(f"{split} {share:.1%}" for split, share in metrics["kept"].items())
+        )
+    stdout.print(f"model: {run.model}", soft_wrap=True)
+
+
+def training_command(name: str, cls: type, help: str) -> None:
+    """`finetune` and `distill`: the same steps around two functions."""
+    def run(as_json: bool, from_: Path | None, resume: Path | None, **options: Any) -> None:
+        with reporting(as_json) as show:
+            chosen = settings_of(cls, options, from_, resume)
+            from contrastill import training
+
+            trained(getattr(training, name)(resume=resume is not None, **vars(chosen)), show)
+
+    run.__name__ = name
+    command(cls, help, as_json=AS_JSON, from_=FROM, resume=RESUME)(run)
+
+
+training_command(
+    "finetune",
+    Finetuning,
+    """Train a model on labels: a teacher, or any classifier or regressor.
+
+    Examples:
+
+    contrastill finetune --model bert-base-uncased --data glue/mrpc --out runs/teacher
+
+    contrastill finetune --model ./encoder --data intents.csv --text query --label intent --out runs/teacher
+    """,
+)
+training_command(
+    "distill",
+    Distillation,
+    """Make a small student of a fine-tuned teacher.
+
+    Examples:
+
+    contrastill distill --teacher runs/teacher/model --data glue/mrpc --out runs/student
+
+    contrastill distill --teacher runs/teacher/model --data intents.csv --student 3L --method kd --set temperature=4 --out runs/kd
+
+    contrastill distill --teacher runs/teacher/model --data intents.csv --unlabelled more.txt --out runs/more
+
+    contrastill distill --resume runs/student
+
+    contrastill distill --from runs/student/run.json --seed 1 --out runs/student-1
+    """,
+)
+
+
+@command(
+    Evaluation,
+    """Score a model on labelled examples.
+
+    Example: contrastill evaluate --model runs/student/student --data glue/mrpc --split dev
+    """,
+    as_json=AS_JSON,
+)
+def evaluate(as_json: bool, **options: Any) -> None:
+    with reporting(as_json) as show:
+        chosen = settings_of(Evaluation, options, None, None)
+        from contrastill.training import evaluate as score
+
+        result = score(**vars(chosen))
+
+        def pretty() -> None:
+            low, high = result["interval"]
+            for name, value in result["metrics"].items():
+                first = name == next(iter(result["metrics"]))
+                print(f"{name} {value:.4f}" + (f" ({low:.4f} to {high:.4f})" if first else ""))
+            print(f"{result['rows']} rows, {result['parameters']:,} parameters, {result['size_mb']:.1f} MB")
+
+        show(result, pretty)
+
+@command(
+    Distillation,
+    """Check the machine and, given a teacher and data, everything a distillation would check, without training.
+
+    Examples:
+
+    contrastill doctor
+
+    contrastill doctor --teacher runs/teacher/model --data intents.csv
+    """,
+    as_json=AS_JSON,
+)
+def doctor(as_json: bool, **options: Any) -> None:
+    with reporting(as_json) as show:
+        from contrastill.machine import describe_machine
+
+        result: dict[str, Any] = {"machine": describe_machine()}
+        if any(value not in (None, []) for value in options.values()):
+            from contrastill.training import check_run, prepare_distillation
+
+            chosen = settings_of(Distillation, {**options, "out": options["out"] or "."}, None, None)
+            result["checks"] = check_run(prepare_distillation(chosen)).as_dict()
+
+        def pretty() -> None:
+            for name, value in result["machine"].items():
+                print(f"{name.replace('_', ' '):>24}  {value}")
+            for check in result.get("checks", []):
+                mark = "ok" if check["ok"] else "FAILED" if check["fatal"] else "look"
+                print(f"{mark:>24}  {check['name']}: {check['seen']}")
+
+        show(result, pretty)
+        if any(not check["ok"] and check["fatal"] for check in result.get("checks", [])):
+            raise typer.Exit(1)
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """List the distillation methods: their papers, stages and settings."""
+    with reporting(as_json) as show:
+        from contrastill.methods import METHODS, method_settings
+
+        result = {
+            name: {
+                "paper": (inspect.getdoc(cls) or "").splitlines()[0],
+                "needs": sorted(cls.needs),
+                "settings": method_settings(name),
+                "stages": {stage.name: {"share": stage.share, "weights": dict(stage.weights)} for stage in cls.stages},
+            }
+            for name, cls in METHODS.items()
+        }
+
+        def pretty() -> None:
+            for name, facts in result.items():
+                print(f"{name}: {facts['paper']}")
+                for stage, what in facts["stages"].items():
+                    print(f"    stage {stage}, {what['share']:.0%} of the run: {what['weights']}")
+                print("    settings: " + (", ".join(f"{k}={v}" for k, v in facts["settings"].items()) or "none"))
+
+        show(result, pretty)
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from contrastill import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""From texts to batches: token ids once, padding per batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from contrastill.data.load import text_key
+from contrastill.errors import UserError
+
+__all__ = ["Collate", "tokenise", "truncated_share"]
+
+CHUNK = 10_000  # texts tokenised at once: bounds the tokenizer's own, fat, encodings
+
+
+def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+    """Token ids of every row, in memory, unpadded; of a pair, the longer text is cut first.
+
+    Columns: input_ids, token_type_ids (if the tokenizer makes them), labels, text_key, index (the row number).
+    The plain Python rows it yields are the quickest to collate: formatting as numpy or torch costs four times as much.
+    """
+    room = max_length - tokenizer.num_special_tokens_to_add(pair="text_pair" in dataset.column_names)
+    if room < 1:
+        raise UserError(f"expected a max_length with room for text, got {max_length}, all special tokens; try 128")
+    if max_length > tokenizer.model_max_length:
+        raise UserError(
+            f"expected a max_length of at most {tokenizer.model_max_length} (the tokenizer's limit), got {max_length}"
+        )
+    columns: dict[str, list[pa.Array]] = {}
+    for rows in _chunks(dataset):
+        encoded = _encode(rows, tokenizer, truncation=True, max_length=max_length)
+        pairs = rows.get("text_pair", [None] * len(rows["text"]))
+        keys = [text_key(text, pair) for text, pair in zip(rows["text"], pairs, strict=True)]
+        columns.setdefault("input_ids", []).append(pa.array(encoded["input_ids"], pa.list_(pa.int32())))
+        if "token_type_ids" in encoded:
+            columns.setdefault("token_type_ids", []).append(pa.array(encoded["token_type_ids"], pa.list_(pa.int8())))
+        label = pa.float32() if dataset.features["label"].dtype.startswith("float") else pa.int64()
+        columns.setdefault("labels", []).append(pa.array(rows["label"], label))
+        columns.setdefault("text_key", []).append(pa.array(keys, pa.int64()))
+    table = pa.table({name: pa.chunked_array(parts) for name, parts in columns.items()})
+    return Dataset(table.append_column("index", pa.array(np.arange(len(dataset)))).combine_chunks())
+
+
+def truncated_share(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
+    """The share of rows that `max_length` cuts."""
+    cut = 0
+    for rows in _chunks(dataset):
+        encoded = _encode(rows, tokenizer, truncation=False, verbose=False)
+        cut += sum(len(ids) > max_length for ids in encoded["input_ids"])
+    return cut / len(dataset)
+
+
+def _chunks(dataset: Dataset) -> Iterator[dict[str, list[Any]]]:
+    for start in range(0, len(dataset), CHUNK):
+        yield dataset[start : start + CHUNK]
+
+
+def _encode(rows: Mapping[str, list[Any]], tokenizer: PreTrainedTokenizerBase, **options: Any) -> Mapping[str, Any]:
+    return tokenizer(rows["text"], rows.get("text_pair"), padding=False, return_attention_mask=False, **options)
+
+
+class Collate:
+    """Rows of `tokenise` -> a batch of tensors, padded to its longest row or the next multiple of `pad_to_multiple_of`.
+
+    B rows, L tokens: input_ids, attention_mask and token_type_ids (B, L); labels (B,), int64 or, for regression,
+    float32; text_key and index (B,).
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, regression: bool, *, pad_to_multiple_of: int | None = None
+    ) -> None:
+        if tokenizer.pad_token_id is None:
+            raise UserError("expected a tokenizer with a padding token, got one without; set tokenizer.pad_token")
+        self.pads = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        self.left = tokenizer.padding_side == "left"
+        self.regression = regression
+        self.multiple = pad_to_multiple_of or 1
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        width = -(-int(lengths.max()) // self.multiple) * self.multiple
+        place = np.arange(width)
+        real = place >= width - lengths[:, None] if self.left else place < lengths[:, None]  # (B, L)
+        batch = {"attention_mask": torch.from_numpy(real.astype(np.int64))}
+        for name, pad in self.pads.items():
+            if name in rows[0]:
+                padded = np.full(real.shape, pad, np.int64)
+                # One list for all rows, laid into the real places row by row: quicker than a copy per row.
+                padded[real] = [token for row in rows for token in row[name]]
+                batch[name] = torch.from_numpy(padded)
+        batch["labels"] = torch.tensor(
+            [row["labels"] for row in rows], dtype=torch.float32 if self.regression else torch.int64
+        )
+        for name in ("text_key", "index"):
+            batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.int64)
+        return batch

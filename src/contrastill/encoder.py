@@ -1,0 +1,127 @@
+"""A Hugging Face model seen as `batch -> Encoding`. Model families differ here and nowhere else.
+
+Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
+"""
+
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+
+__all__ = ["Encoder", "Encoding", "FrozenEncoder"]
+
+Batch = Mapping[str, Tensor]
+NEEDS = frozenset({"logits", "hidden", "attention"})
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """All that a method sees of a model. Fields that the method does not need are None."""
+
+    mask: Tensor  # (B, L) bool, True on real tokens
+    logits: Tensor | None = None  # (B, C)
+    hidden: tuple[Tensor, ...] | None = None  # N + 1 of (B, L, D); hidden[0] is the embedding output
+    attention: tuple[Tensor, ...] | None = (
+        None  # N of (B, H, L, L), scores *before* softmax, masked entries very negative
+    )
+
+
+class Encoder(nn.Module):
+    """Wraps a model so that `encoder(batch, needs)` gives an `Encoding`.
+
+    `needs` is a subset of {"logits", "hidden", "attention"}; "attention" forces the eager attention path.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        accepted = inspect.signature(model.forward).parameters
+        self.inputs = [k for k in ("input_ids", "attention_mask", "token_type_ids") if k in accepted]
+
+    @property
+    def depth(self) -> int:
+        return int(self.model.config.num_hidden_layers)
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def heads(self) -> int:
+        return int(self.model.config.num_attention_heads)
+
+    @property
+    def embeddings(self) -> nn.Module:
+        """The module whose output is `hidden[0]`: where gradient perturbation adds its step."""
+        base = self.model.base_model
+        found = getattr(base, "embeddings", None)
+        return found if isinstance(found, nn.Module) else base.get_input_embeddings()
+
+    def forward(self, batch: Batch, needs: Collection[str]) -> Encoding:
+        inputs: dict[str, Any] = {key: batch[key] for key in self.inputs if key in batch}
+        mask = (
+            batch["attention_mask"].bool() if "attention_mask" in batch else torch.ones_like(batch["input_ids"]).bool()
+        )
+        if "attention" in needs and self.model.config._attn_implementation != "eager":
+            self.model.set_attn_implementation("eager")
+        with SoftmaxInputs(enabled="attention" in needs) as scores:
+            output = self.model(**inputs, output_hidden_states="hidden" in needs)
+        if "attention" in needs and len(scores.seen) != self.depth:
+            raise RuntimeError(
+                f"expected {self.depth} attention score tensors from {type(self.model).__name__}, "
+                f"saw {len(scores.seen)}; this model cannot serve a method that compares attention"
+            )
+        return Encoding(
+            mask=mask,
+            logits=getattr(output, "logits", None),
+            hidden=tuple(output.hidden_states) if "hidden" in needs else None,
+            attention=tuple(scores.seen) if "attention" in needs else None,
+        )
+
+
+class FrozenEncoder:
+    """A teacher: no gradient, no state-dict entry, always in eval mode, on the device of the batch it is given.
+
+    Deliberately not an `nn.Module`: what is no module cannot be trained, saved, or switched to train mode by accident.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.encoder = Encoder(model.eval().requires_grad_(False))
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.encoder.model
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, needs: Collection[str]) -> Encoding:
+        device = batch["input_ids"].device
+        if self.model.device != device:
+            self.model.to(device)
+        return self.encoder(batch, needs)
+
+
+class SoftmaxInputs(TorchFunctionMode):
+    """Records the 4-dimensional arguments of softmax: the attention scores of any eager attention, of any family."""
+
+    def __init__(self, enabled: bool) -> None:
+        super().__init__()
+        self.enabled = enabled
+        self.seen: list[Tensor] = []
+
+    def __enter__(self) -> "SoftmaxInputs":
+        return super().__enter__() if self.enabled else self
+
+    def __exit__(self, *exc: Any) -> None:
+        if self.enabled:
+            super().__exit__(*exc)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (F.softmax, torch.softmax, Tensor.softmax) and args[0].dim() == 4:
+            self.seen.append(args[0])
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,61 @@
+"""Contrastive losses: a student representation against its teacher's and those of other examples.
+
+Shapes: B batch, L representations an example (its tokens, or 1), D width, N candidate examples.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["cos_nce", "negatives_of", "unit_mean"]
+
+
+def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor, mask: Tensor) -> Tensor:
+    """COS-NCE, LRC-BERT's angular contrastive loss (Fu et al. 2021, arXiv:2012.07335, section 3.2).
+
+    With `g(x, y) = 1 - cos(x, y)` and K negatives `n_k`, for each representation:
+
+        L = 1/(2K) sum_k [ 2 - (g(n_k, s) - g(t, s)) ] + g(t, s)
+          = 2 - 1.5 cos(t, s) + 0.5 mean_k cos(n_k, s)                    in [0, 4]
+
+    The second form (algebra) is linear in the cosines, so the K cosines need not be formed one by one: their mean is
+    one product with the mean of the negatives' unit vectors. It is exact, and makes "all other examples" as cheap as one.
+
+    Args:
+        student: (B, L, D), already projected to the teacher's width.
+        teacher: (B, L, D).
+        negatives: (N, D), for each candidate example the mean of its unit vectors: `unit_mean` of its teacher output.
+        allowed: (B, N) bool, which candidates are negatives of which example. A row without any (a batch of one, or
+            of duplicates) contributes `2 - 1.5 cos(t, s)`.
+        mask: (B, L) bool, False on padding.
+
+    Returns:
+        () in float32: mean over an example's real representations, then over examples, so that padding, text length
+        and the split of a batch over processes do not change it.
+    """
+    weight = allowed.float()
+    opposite = (weight / weight.sum(1, keepdim=True).clamp(min=1)) @ negatives.float()  # (B, D)
+    target = 1.5 * F.normalize(teacher.float(), dim=-1) - 0.5 * opposite.unsqueeze(1)  # (B, L, D)
+    loss = 2 - (F.normalize(student.float(), dim=-1) * target).sum(-1)  # (B, L)
+    real = mask.float()
+    return ((loss * real).sum(1) / real.sum(1).clamp(min=1)).mean()
+
+
+def unit_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, L, D), (B, L) -> (B, D): the mean of each example's unit vectors, padding left out, in float32."""
+    real = mask.float().unsqueeze(-1)
+    return (F.normalize(x.float(), dim=-1) * real).sum(1) / real.sum(1).clamp(min=1)
+
+
+def negatives_of(keys: Tensor, candidates: Tensor, most: int | None = None) -> Tensor:
+    """(B,), (N,) text keys -> (B, N) bool: which candidates are negatives of which example.
+
+    A candidate of equal text (the example itself, or a duplicate of it) is never one. With `most`, that many are drawn
+    for each example without replacement, or all if there are fewer; drawing uses torch's global generator.
+    """
+    allowed = keys.unsqueeze(1) != candidates.unsqueeze(0)
+    if most is None or most >= len(candidates):
+        return allowed
+    draw = torch.rand(allowed.shape, device=keys.device).masked_fill(~allowed, -1.0)
+    chosen = torch.zeros_like(allowed).scatter_(1, draw.topk(most, dim=1).indices, True)
+    return chosen & allowed

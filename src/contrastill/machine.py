@@ -1,0 +1,63 @@
+"""The machine a number was measured on, for the record: what it is, never whose it is (no host names, no paths)."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import contrastill
+
+__all__ = ["bf16_pays", "describe_machine"]
+
+CPUINFO = Path("/proc/cpuinfo")  # Linux only
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Hardware and versions, ready for JSON. Memory in GB of 10^9 bytes."""
+    memory = psutil.virtual_memory()
+    cpu = _cpuinfo()
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("Apple MPS")
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
+        "cores_logical": psutil.cpu_count(logical=True),
+        "cores_physical": psutil.cpu_count(logical=False),
+        "torch_threads": torch.get_num_threads(),
+        "bf16_instructions": _bf16_flags(cpu),
+        "bf16_pays": bf16_pays(),
+        "devices": devices,
+        "memory_total_gb": round(memory.total / 1e9, 1),
+        "memory_available_gb": round(memory.available / 1e9, 1),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": version("transformers"),
+        "contrastill": contrastill.__version__,
+    }
+
+
+def bf16_pays() -> bool:
+    """Whether bfloat16 is computed here rather than emulated: there it is the faster choice, elsewhere the slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(_bf16_flags(_cpuinfo()))
+
+
+def _bf16_flags(cpu: dict[str, str]) -> list[str]:
+    present = cpu.get("flags", "").split()
+    return [flag for flag in BF16_FLAGS if flag in present]
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's entries; empty where the system has no such file."""
+    try:
+        first = CPUINFO.read_text().split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}

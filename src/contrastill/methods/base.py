@@ -1,0 +1,181 @@
+"""What every distillation method shares: its stages, and the step from a batch to a weighted loss.
+
+Shapes: B batch, L tokens, D width, C classes.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from contrastill import losses, mapping
+from contrastill.encoder import Encoder, Encoding, FrozenEncoder
+from contrastill.errors import UserError
+
+__all__ = ["Method", "Stage", "gather"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: the weight of each loss term, the share of the run's steps, and how it begins.
+
+    `fresh` stages begin as a run of their own: optimiser state cleared, learning rate warmed up again.
+    """
+
+    name: str
+    weights: Mapping[str, float]
+    share: float = 1.0
+    fresh: bool = False
+
+
+class Method(nn.Module):
+    """A distillation method: the module that is trained. Subclasses state `needs`, `stages` and `losses()`.
+
+    It holds the student (trained), its own projections and queues (trained, checkpointed), and the teacher (neither).
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[Collection[str]] = {"logits"}
+    stages: Sequence[Stage]
+    uses_teacher: ClassVar[bool] = True
+    across_batch: ClassVar[bool] = False  # a term compares the batch's examples: gathered, never accumulated
+
+    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel | None) -> None:
+        super().__init__()
+        if self.uses_teacher and teacher is None:
+            raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
+        self.student = Encoder(student)
+        self.teacher = FrozenEncoder(teacher) if self.uses_teacher and teacher is not None else None
+        self.regression = student.config.num_labels == 1
+        self.stage = self.stages[0]
+
+    def losses(self, student: Encoding, teacher: Encoding | None, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The paper's terms, unweighted: name -> (). The names are those that the stages weigh."""
+        raise NotImplementedError
+
+    # ---- one training step -------------------------------------------------------------------------------------
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        """A padded batch -> {"loss": (), and each term: ()}."""
+        teacher = self.teach(batch)
+        result = self.weigh(self.losses(self.student(batch, self.needs), teacher, batch))
+        self.remember(teacher, batch)
+        return result
+
+    def teach(self, batch: Mapping[str, Tensor]) -> Encoding | None:
+        """What the teacher says of the batch; once a step, however often the student runs."""
+        return self.teacher(batch, self.needs) if self.teacher is not None else None
+
+    def weigh(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds "loss", the current stage's weighted sum. A term of weight 0 is left out of the sum, not multiplied."""
+        weights = self.stage.weights
+        if unknown := set(weights) - set(terms):
+            raise UserError(
+                f"stage {self.stage.name!r} of {self.name!r} weighs {sorted(unknown)}, "
+                f"but the method computes {sorted(terms)}; weigh only those"
+            )
+        total = torch.stack([weight * terms[term] for term, weight in weights.items() if weight]).sum()
+        return {"loss": total, **{term: value.detach() for term, value in terms.items()}}
+
+    def remember(self, teacher: Encoding | None, batch: Mapping[str, Tensor]) -> None:
+        """Called once after each training step's losses: a method with a queue pushes here."""
+
+    # ---- stages ------------------------------------------------------------------------------------------------
+
+    def with_shares(self, shares: Mapping[str, float]) -> None:
+        """Replaces the stages' shares of the run; they must name all stages and sum to 1."""
+        names = [stage.name for stage in self.stages]
+        if set(shares) != set(names) or abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
+            raise UserError(
+                f"expected shares of at least 0 that sum to 1 for the stages {names} of {self.name!r}, got {dict(shares)}"
+            )
+        self.stages = tuple(replace(stage, share=shares[stage.name]) for stage in self.stages)
+
+    def milestones(self, total: int) -> list[int]:
+        """The step at which each stage ends, of a run of `total` steps."""
+        whole = sum(stage.share for stage in self.stages)
+        ends, done = [], 0.0
+        for stage in self.stages:
+            done += stage.share / whole
+            ends.append(round(done * total))
+        return ends
+
+    def enter(self, step: int, total: int) -> Stage:
+        """Sets and returns the stage in force at `step` (from 0) of `total`: a function of the step alone."""
+        ends = self.milestones(total)
+        self.stage = next((s for s, end in zip(self.stages, ends, strict=True) if step < end), self.stages[-1])
+        return self.stage
+
+    # ---- terms that most methods share -------------------------------------------------------------------------
+
+    def soft(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
+        """KL to the teacher's distribution (no T^2); for regression, squared distance to its score."""
+        return (
+            losses.soft_mse(student.logits, teacher.logits)
+            if self.regression
+            else losses.soft_kl(student.logits, teacher.logits, temperature)
+        )
+
+    def kd(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
+        """As `soft`, with T^2 (Hinton)."""
+        return (
+            losses.soft_mse(student.logits, teacher.logits)
+            if self.regression
+            else losses.kd(student.logits, teacher.logits, temperature)
+        )
+
+    def hard(self, student: Encoding, batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy with the labels, for regression squared error; mean over the labelled examples of the batch.
+
+        The count of labelled examples is that of the whole batch over all processes, so that the mean of the
+        processes' gradients is the gradient of the whole batch's mean.
+        """
+        labels = batch["labels"]
+        if self.regression:
+            errors, known = losses.hard_mse(student.logits, labels), ~labels.isnan()
+        else:
+            errors, known = losses.hard_cross_entropy(student.logits, labels), labels != -100
+        count = known.sum().float()
+        if processes() > 1:
+            dist.all_reduce(count)
+            count = count / processes()
+        return errors.sum() / count.clamp(min=1 / processes())
+
+    def layers(self, layer_map: str) -> list[tuple[int, int]]:
+        """The pairs (student layer, teacher layer) of the map of that name."""
+        if layer_map not in mapping.MAPS:
+            raise UserError(f"expected a layer map of {sorted(mapping.MAPS)}, got {layer_map!r}")
+        assert self.teacher is not None
+        try:
+            return mapping.MAPS[layer_map](self.student.depth, self.teacher.encoder.depth)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def projections(self, count: int, unless_equal: bool = False) -> nn.ModuleList:
+        """`count` trained maps from the student's width to the teacher's; with `unless_equal`, none at equal width."""
+        widths = self.student.width, self.teacher_width
+        identity = unless_equal and widths[0] == widths[1]
+        return nn.ModuleList(nn.Identity() if identity else nn.Linear(*widths) for _ in range(count))
+
+    @property
+    def teacher_width(self) -> int:
+        assert self.teacher is not None
+        return self.teacher.encoder.width
+
+
+def processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@torch.no_grad()
+def gather(x: Tensor) -> Tensor:
+    """(B, ...) -> (processes * B, ...): the whole batch's rows, in process order, without gradient."""
+    if processes() == 1:
+        return x
+    rows = [torch.empty_like(x) for _ in range(processes())]
+    dist.all_gather(rows, x.contiguous())
+    return torch.cat(rows)

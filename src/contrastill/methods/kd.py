@@ -1,0 +1,35 @@
+from collections.abc import Mapping
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill.encoder import Encoding
+from contrastill.methods.base import Method, Stage
+
+
+class KD(Method):
+    """Knowledge distillation on soft labels. Hinton et al., 2015. arXiv:1503.02531.
+
+    `alpha T^2 KL(teacher || student) + (1 - alpha) CE`. Unlabelled rows take part in the soft term.
+
+    temperature: T of the soft labels.
+    alpha: the share of the soft term.
+    """
+
+    name = "kd"
+    stages = (Stage("distil", {"soft": 0.5, "hard": 0.5}),)
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: PreTrainedModel | None,
+        *,
+        temperature: float = 2.0,
+        alpha: float = 0.5,
+    ) -> None:
+        self.stages = (Stage("distil", {"soft": alpha, "hard": 1 - alpha}),)
+        super().__init__(student, teacher)
+        self.temperature = temperature
+
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"soft": self.kd(student, teacher, self.temperature), "hard": self.hard(student, batch)}

@@ -1,0 +1,91 @@
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill import losses
+from contrastill.encoder import Encoding
+from contrastill.errors import UserError
+from contrastill.methods.base import Method, Stage, gather
+from contrastill.methods.queue import Queue
+
+
+class LRCBert(Method):
+    """LRC-BERT: Latent-representation Contrastive Knowledge Distillation. Fu et al., AAAI 2021. arXiv:2012.07335.
+
+    Every student layer is drawn, by angle, towards the teacher layer it maps to and away from what the teacher makes of
+    other texts (COS-NCE); in the second stage soft and hard labels join.
+
+    granularity: what of a layer is compared: "tokens" (each real token), "cls", or "mean" (of the real tokens).
+    temperature: of the soft labels.
+    negatives: how many other texts each text is contrasted with; 0: all of the batch and the queue.
+    queue: how many texts of past batches stay on as candidates; 0: none. For small batches.
+    layer_map: "uniform", "skip" or "last".
+    """
+
+    name = "lrc_bert"
+    needs = {"hidden", "logits"}
+    across_batch = True
+    stages = (
+        Stage("representation", {"cos_nce": 1.0}, share=0.8),
+        Stage("joint", {"cos_nce": 1.0, "soft": 1.0, "hard": 3.0}, share=0.2),
+    )
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: PreTrainedModel | None,
+        *,
+        granularity: str = "tokens",
+        temperature: float = 1.1,
+        negatives: int = 0,
+        queue: int = 0,
+        layer_map: str = "uniform",
+    ) -> None:
+        super().__init__(student, teacher)
+        if granularity not in ("tokens", "cls", "mean"):
+            raise UserError(f"expected granularity 'tokens', 'cls' or 'mean', got {granularity!r}")
+        self.granularity, self.temperature, self.negatives = granularity, temperature, negatives
+        self.pairs = self.layers(layer_map)
+        self.project = self.projections(len(self.pairs))
+        self.queue = Queue(queue, len(self.pairs), self.teacher_width)
+
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        candidates, keys = self.queue.with_batch(*self.of_batch(teacher, batch))
+        allowed = losses.negatives_of(batch["text_key"], keys, self.negatives or None)
+        mask = self.view(teacher.hidden[0], teacher.mask)[1]
+        cos_nce = [
+            losses.cos_nce(
+                project(self.view(student.hidden[i], student.mask)[0]),
+                self.view(teacher.hidden[j], teacher.mask)[0],
+                candidates[:, n],
+                allowed,
+                mask,
+            )
+            for n, (project, (i, j)) in enumerate(zip(self.project, self.pairs, strict=True))
+        ]
+        return {
+            "cos_nce": torch.stack(cos_nce).sum(),
+            "soft": self.soft(student, teacher, self.temperature),
+            "hard": self.hard(student, batch),
+        }
+
+    def view(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What is compared of a layer: (B, L, D), (B, L) -> (B, L or 1, D), its mask."""
+        if self.granularity == "tokens":
+            return hidden, mask
+        if self.granularity == "cls":
+            return hidden[:, :1], mask[:, :1]
+        real = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * real).sum(1, keepdim=True) / real.sum(1, keepdim=True), mask[:, :1]
+
+    @torch.no_grad()
+    def of_batch(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The whole batch as candidates: (processes * B, mapped layers, D_T), and their text keys."""
+        views = [losses.unit_mean(*self.view(teacher.hidden[j], teacher.mask)) for _, j in self.pairs]
+        return gather(torch.stack(views, dim=1)), gather(batch["text_key"])
+
+    def remember(self, teacher: Encoding | None, batch: Mapping[str, Tensor]) -> None:
+        if self.queue.size and teacher is not None:
+            self.queue.push(*self.of_batch(teacher, batch))

@@ -1,0 +1,53 @@
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill import losses
+from contrastill.encoder import Encoding
+from contrastill.methods.base import Method, Stage
+
+
+class PKD(Method):
+    """BERT-PKD: Patient Knowledge Distillation. Sun et al., EMNLP 2019. arXiv:1908.09355.
+
+    `(1 - alpha) CE + alpha KD + beta PT`, PT between the normalised [CLS] vectors of the mapped layers but the last.
+    The paper's student has the teacher's width; at another width, each mapped layer gets a trained projection.
+
+    temperature: T of the soft labels (5, 10 or 20 in the paper).
+    alpha: the share of the soft term (0.2, 0.5 or 0.7).
+    beta: the weight of the patient term (10, 100, 500 or 1000).
+    layer_map: "skip" or "last".
+    """
+
+    name = "pkd"
+    needs = {"hidden", "logits"}
+    stages = (Stage("distil", {"soft": 0.5, "hard": 0.5, "patient": 100.0}),)
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: PreTrainedModel | None,
+        *,
+        temperature: float = 5.0,
+        alpha: float = 0.5,
+        beta: float = 100.0,
+        layer_map: str = "skip",
+    ) -> None:
+        self.stages = (Stage("distil", {"soft": alpha, "hard": 1 - alpha, "patient": beta}),)
+        super().__init__(student, teacher)
+        self.temperature = temperature
+        self.pairs = self.layers(layer_map)
+        self.project = self.projections(len(self.pairs), unless_equal=True)
+
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        patient = [
+            losses.normalised_mse(project(student.hidden[i][:, 0]), teacher.hidden[j][:, 0])
+            for project, (i, j) in zip(self.project, self.pairs, strict=True)
+        ]
+        return {
+            "soft": self.kd(student, teacher, self.temperature),
+            "hard": self.hard(student, batch),
+            "patient": torch.stack(patient).mean(),
+        }

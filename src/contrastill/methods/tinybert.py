@@ -1,0 +1,62 @@
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill import losses
+from contrastill.encoder import Encoding
+from contrastill.errors import UserError
+from contrastill.methods.base import Method, Stage
+
+
+class TinyBERT(Method):
+    """TinyBERT's task distillation. Jiao et al., Findings of EMNLP 2020. arXiv:1909.10351.
+
+    First embeddings, hidden states and attention scores (before softmax) of the mapped layers; then, as a second run,
+    the teacher's soft labels. The paper gives them 20 and 3 epochs.
+
+    temperature: of the soft labels.
+    layer_map: "uniform", "skip" or "last".
+    """
+
+    name = "tinybert"
+    needs = {"hidden", "attention", "logits"}
+    stages = (
+        Stage("intermediate", {"embedding": 1.0, "hidden": 1.0, "attention": 1.0}, share=20 / 23),
+        Stage("prediction", {"soft": 1.0}, share=3 / 23, fresh=True),
+    )
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: PreTrainedModel | None,
+        *,
+        temperature: float = 1.0,
+        layer_map: str = "uniform",
+    ) -> None:
+        super().__init__(student, teacher)
+        self.temperature = temperature
+        self.pairs = self.layers(layer_map)
+        self.project_embedding, self.project_hidden = self.projections(2)
+        if self.student.heads != self.teacher.encoder.heads:
+            raise UserError(
+                f"tinybert compares attention head by head: expected a student with the teacher's "
+                f"{self.teacher.encoder.heads} heads, got {self.student.heads}; choose another student shape or method"
+            )
+
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        hidden = [
+            losses.hidden_mse(self.project_hidden(student.hidden[i]), teacher.hidden[j], teacher.mask)
+            for i, j in self.pairs
+        ]
+        attention = [
+            losses.attention_mse(student.attention[i - 1], teacher.attention[j - 1], teacher.mask)
+            for i, j in self.pairs
+        ]
+        return {
+            "embedding": losses.hidden_mse(self.project_embedding(student.hidden[0]), teacher.hidden[0], teacher.mask),
+            "hidden": torch.stack(hidden).sum(),
+            "attention": torch.stack(attention).sum(),
+            "soft": self.soft(student, teacher, self.temperature),
+        }

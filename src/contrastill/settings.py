@@ -1,0 +1,117 @@
+"""The settings of a run: one dataclass a command. Python keywords, command-line options and `run.json` all come from it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from contrastill.errors import UserError
+
+__all__ = ["DataSource", "Distillation", "Evaluation", "Finetuning", "Settings"]
+
+
+def option(default: Any, help: str, panel: str = "Training") -> Any:
+    return field(default=default, metadata={"help": help, "panel": panel})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """Where the examples come from."""
+
+    data: str = option(
+        MISSING,
+        "glue/TASK, a Hub data set, a folder (GLUE layout or train/dev/test files), or one file (csv, tsv, jsonl, parquet)",
+        "Data",
+    )
+    text: str | None = option(None, "column of the (first) text", "Data")
+    text_pair: str | None = option(None, "column of the second text, for pairs", "Data")
+    label: str | None = option(None, "column of the label or score", "Data")
+    kind: str | None = option(None, "'classification' or 'regression', if it cannot be told from the labels", "Data")
+    dev: str | None = option(None, "file of development examples; without one, a share of train is held out", "Data")
+    test: str | None = option(None, "file of test examples; evaluated once, at the end", "Data")
+    dev_share: float = option(0.1, "share of train held out when there is no dev file", "Data")
+    limit: int | None = option(None, "use at most this many training examples", "Data")
+    encoding: str = option("utf-8", "encoding of the text files", "Data")
+    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(DataSource):
+    """What fine-tuning and distillation share."""
+
+    out: str = option(
+        MISSING, "folder for the run: student/, metrics.json, run.json, checkpoints/, log.jsonl", "Output"
+    )
+    epochs: float = option(4.0, "passes over the training texts")
+    batch_size: int = option(32, "examples a step, over all processes")
+    accumulate: int = option(1, "split each batch into this many parts, to save memory")
+    learning_rate: float = option(5e-5, "highest learning rate")
+    schedule: str = option("stages", "'stages' (hold, decay in the last stage), 'linear' or 'constant'")
+    warmup: float = option(0.05, "share of the steps over which the learning rate rises")
+    weight_decay: float = option(0.01, "AdamW's weight decay")
+    max_grad_norm: float = option(1.0, "gradient clipping; 0: none")
+    checks: int = option(10, "how often a run is evaluated on dev and saved")
+    seed: int = option(0, "seed of the start, the order and dropout")
+    precision: str = option("auto", "'bf16', 'fp32', or 'auto' (bf16 where the machine gains by it)")
+    report_to: str = option("none", "tensorboard, wandb, mlflow, trackio… (as transformers' report_to)", "Output")
+    overwrite: bool = option(False, "replace what the output folder holds", "Output")
+    force: bool = option(False, "go on although a check before training failed", "Output")
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, path: str | Path, **changes: Any) -> Self:
+        """The settings in a `run.json`, some of them changed."""
+        try:
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))["settings"]
+            given: Mapping[str, Any] = {**stored, **changes}
+            unknown = set(given) - {f.name for f in fields(cls)}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: expected the run.json of a finished or interrupted run ({error!r})") from None
+        if unknown:
+            raise UserError(f"{path}: settings that {cls.__name__.lower()} does not have: {sorted(unknown)}")
+        return cls(**given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(Settings):
+    """Train a model on labels: a teacher, or any classifier or regressor."""
+
+    model: str = option(MISSING, "Hub name or folder of the model to fine-tune", "Models")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Settings):
+    """Make a small student of a fine-tuned teacher."""
+
+    teacher: str = option(MISSING, "Hub name or folder of the fine-tuned teacher", "Models")
+    method: str = option("lrc_bert", "distillation method (see `contrastill methods`)", "Models")
+    student: str = option(
+        "4L-312", "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn", "Models"
+    )
+    start: str = option("inherit", "random, copy, inherit, or the folder of a distilled student", "Models")
+    set: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "a setting of the method, as name=value", "panel": "Method"}
+    )
+    stages: dict[str, float] = field(
+        default_factory=dict, metadata={"help": "a stage's share of the run, as name=share", "panel": "Method"}
+    )
+    perturb: str | None = option(
+        None, "perturb the embeddings along the gradient: 'none' (as it is) or 'l2-per-token'", "Method"
+    )
+    epsilon: float = option(1.0, "size of the perturbation", "Method")
+    unlabelled: str | None = option(
+        None, "file of further texts without labels; they take part in every term but the hard one", "Data"
+    )
+    learning_rate: float = option(3e-4, "highest learning rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(DataSource):
+    """Score a model on labelled examples."""
+
+    model: str = option(MISSING, "Hub name or folder of the model", "Models")
+    split: str = option("test", "'train', 'dev' or 'test'", "Data")
+    batch_size: int = option(64, "examples a step", "Evaluation")

@@ -1,0 +1,228 @@
+"""Whole runs: fine-tune a model on labels; make a small student of a fine-tuned teacher; score a model."""
+
+import errno
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from safetensors import SafetensorError
+from transformers import TrainingArguments
+
+from contrastill.data import align_labels
+from contrastill.errors import UserError
+from contrastill.evaluation import size
+from contrastill.methods import Method
+from contrastill.training.card import model_card
+from contrastill.training.folder import RunFolder
+from contrastill.training.models import fingerprint, load_classifier, load_tokenizer
+from contrastill.training.preflight import check_run
+from contrastill.training.prepare import (
+    Examples,
+    Prepared,
+    class_names,
+    load,
+    prepare_distillation,
+    prepare_finetuning,
+)
+from contrastill.training.schedule import SCHEDULES
+from contrastill.settings import Distillation, Evaluation, Finetuning
+from contrastill.training.trainer import DistillationTrainer, last_good_checkpoint
+
+__all__ = ["Run", "distill", "evaluate", "finetune"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind: its folder, the model's folder, and its metrics (as in metrics.json)."""
+
+    folder: Path
+    model: Path
+    metrics: dict[str, Any]
+
+
+def finetune(*, resume: bool = False, **settings: Any) -> Run:
+    """Trains a model on labels. Settings: see `Finetuning`.
+
+    Raises:
+        UserError: bad settings, data or model; before training where it can be known.
+        Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
+    """
+    asked = Finetuning(**settings)
+    folder = RunFolder("finetune", asked, resume)
+    return finished(folder, "model") if folder.finished else train(folder, prepare_finetuning(asked), resume)
+
+
+def distill(*, resume: bool = False, **settings: Any) -> Run:
+    """Makes a small student of a fine-tuned teacher. Settings: see `Distillation`. Raises as `finetune` does."""
+    asked = Distillation(**settings)
+    folder = RunFolder("distill", asked, resume)
+    return finished(folder, "student") if folder.finished else train(folder, prepare_distillation(asked), resume)
+
+
+def evaluate(**settings: Any) -> dict[str, Any]:
+    """Scores a model on one split. Settings: see `Evaluation`. Returns metrics, interval and counts."""
+    asked = Evaluation(**settings)
+    data = load(asked)
+    rows = {"train": data.train, "dev": data.dev, "test": data.test}.get(asked.split)
+    if rows is None:
+        have = [name for name in ("train", "dev", "test") if getattr(data, name) is not None]
+        raise UserError(f"expected a split of {have} of {data.task.name}, got {asked.split!r}")
+    model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
+    data = align_labels(data, class_names(model))
+    examples = Examples(getattr(data, asked.split), data, tokenizer, asked.max_length, asked.batch_size)
+    return {"model": asked.model, "split": asked.split, **examples.scores(model), **size(model)}
+
+
+def train(folder: RunFolder, run: Prepared, resume: bool) -> Run:
+    """From what was prepared to the finished folder."""
+    clock, settings, task = Clock(), run.settings, run.data.task
+    folder.check_fact(
+        data_fingerprint=run.data.fingerprint(),
+        **({"teacher_fingerprint": fingerprint(run.teacher)} if run.teacher is not None else {}),
+    )
+    args, steps = training_arguments(run, folder)
+    report = check_run(run)
+    folder.note(preflight=report.as_dict(), stages=stages(run.method))
+    report.raise_if_failed(force=settings.force)
+    clock.lap("checks")
+
+    student, dev = run.method.student.model, run.splits.get("dev")
+    trainer = DistillationTrainer(
+        run.model,
+        run.method,
+        args,
+        run.examples,
+        run.collate,
+        check=(lambda: dev.scores(student, run.dtype)["metrics"]) if dev else None,
+        record=lambda rows: folder.write_lines("log.jsonl", rows),
+        schedule=settings.schedule,
+        warmup=settings.warmup,
+    )
+    with saving(folder):
+        trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
+        clock.lap("training")
+        metric = task.metrics[0]
+        metrics: dict[str, Any] = {"task": task.name, "metric": metric, "steps": steps, "train_rows": len(run.examples), run.name: run.scores(student)}
+        if run.teacher is not None:
+            metrics["teacher"] = run.scores(run.teacher)
+            metrics["kept"] = {
+                split: metrics[run.name][split]["metrics"][metric] / metrics["teacher"][split]["metrics"][metric]
+                for split in run.splits
+                if metrics["teacher"][split]["metrics"][metric]
+            }
+        clock.lap("evaluation")
+        metrics["seconds"] = clock.seconds
+        path = folder.save_model(run.name, student, run.tokenizer, model_card(settings, run.data, metrics))
+        folder.write("metrics.json", metrics)
+        folder.note(status="finished")
+    return Run(folder.path, path, metrics)
+
+
+def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArguments, int]:
+    """transformers' arguments, and the number of steps."""
+    settings, method, rows, has_dev = run.settings, run.method, len(run.examples), "dev" in run.splits
+    metric = run.data.task.metrics[0]
+    if settings.schedule not in SCHEDULES:
+        raise UserError(f"expected a schedule of {SCHEDULES}, got {settings.schedule!r}")
+    world = PartialState().num_processes
+    parts = world * settings.accumulate
+    if settings.batch_size < 1 or settings.accumulate < 1 or settings.batch_size % parts:
+        raise UserError(
+            f"expected a batch size that {world} process(es) x {settings.accumulate} part(s) divide, "
+            f"got {settings.batch_size}"
+        )
+    if settings.accumulate > 1 and (method.across_batch or run.unlabelled):
+        why = (
+            "compares the examples of a batch with each other"
+            if method.across_batch
+            else "takes a mean over the labelled examples of the batch"
+        )
+        raise UserError(
+            f"method {method.name!r} {why}, so a batch in parts is another loss, not the same one with less memory; "
+            "leave --accumulate at 1 and choose a smaller --batch-size (a queue, --set queue=256, restores the number "
+            "of negatives), or launch several processes: they are gathered"
+        )
+    whole = rows >= settings.batch_size
+    steps = math.ceil(settings.epochs * max(1, rows // settings.batch_size))
+    if steps < 1 or settings.checks < 1:
+        raise UserError(f"expected epochs > 0 and checks >= 1, got {settings.epochs} and {settings.checks}")
+    every = math.ceil(steps / settings.checks)
+    args = TrainingArguments(
+        output_dir=str(folder.checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size // parts,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=run.dtype is torch.bfloat16,
+        use_cpu=not torch.accelerator.is_available(),
+        seed=settings.seed,
+        eval_strategy="steps" if has_dev else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=has_dev,
+        metric_for_best_model=metric if has_dev else None,
+        greater_is_better=True if has_dev else None,
+        logging_steps=max(1, steps // 50),
+        logging_nan_inf_filter=False,
+        report_to=settings.report_to,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_drop_last=whole,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,  # `Progress` draws the bar
+    )
+    return args, steps
+
+
+class Clock:
+    """Wall time of a run's phases."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] = round(now - self.last, 2)
+        self.last = now
+
+
+@contextmanager
+def saving(folder: RunFolder) -> Iterator[None]:
+    """Turns a failure to save into an error that says what is left and how to go on."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        words = ("No space left", "File too large", "quota", "PytorchStreamWriter", "file write failed")
+        if not full and not any(word in str(error) for word in words):
+            raise
+        kept = last_good_checkpoint(folder.checkpoints)
+        state = f"the checkpoint before it is whole ({kept.name})" if kept else "there was no checkpoint before it"
+        raise UserError(
+            f"could not save to {folder.path}: {error}; {state}; free space there, then continue with "
+            f"`contrastill {folder.command} --resume {folder.path}`"
+        ) from error
+
+
+def stages(method: Method) -> list[dict[str, Any]]:
+    return [{**vars(stage), "weights": dict(stage.weights)} for stage in method.stages]
+
+
+def finished(folder: RunFolder, name: str) -> Run:
+    logger.info("%s has already finished", folder.path)
+    return Run(folder.path, folder.path / name, folder.read("metrics.json"))

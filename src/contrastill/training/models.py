@@ -1,0 +1,86 @@
+"""Loading what Hugging Face models need, with errors a user can act on."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.errors import UserError
+
+__all__ = ["fingerprint", "has_trained_head", "load_classifier", "load_tokenizer"]
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a Hub model or local folder.
+
+    Raises:
+        UserError: there is none, or it cannot pad.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(existing(name))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"no tokenizer could be loaded from {name!r}: {first_line(error)}") from None
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"the tokenizer of {name!r} has no padding token; set tokenizer.pad_token and save it again")
+    return tokenizer
+
+
+def load_classifier(name: str, **config: Any) -> PreTrainedModel:
+    """A sequence classification (or regression) model; `config` (num_labels, id2label…) overrides its settings.
+
+    Weights come from safetensors only, and no code from the model's repository is run. On CPU attention is computed
+    eagerly, which trains small encoders at short lengths about twice as fast there.
+
+    Raises:
+        UserError: no such model, weights cut off or corrupt, or a model that is no text encoder.
+    """
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            existing(name),
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation=None if torch.cuda.is_available() else "eager",
+            **config,
+        )
+    except SafetensorError as error:
+        raise UserError(f"the weights of {name!r} are damaged ({error}); fetch or save them again") from None
+    except RuntimeError as error:
+        if "size mismatch" not in str(error) and "mismatched" not in str(error):
+            raise
+        raise UserError(f"the weights of {name!r} do not fit its config.json: {first_line(error)}") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"no text classification model could be loaded from {name!r}: {first_line(error)}") from None
+
+
+def has_trained_head(name: str) -> bool:
+    """Whether the folder's or Hub model's config says that it was saved as a classification model."""
+    try:
+        architectures = AutoConfig.from_pretrained(existing(name)).architectures or []
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"no model could be loaded from {name!r}: {first_line(error)}") from None
+    return any(a.endswith("ForSequenceClassification") for a in architectures)
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """sha256 over the model's weights, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data if value.dim() else b"")
+    return digest.hexdigest()
+
+
+def existing(name: str) -> str:
+    """The name, unless it is plainly a path and nothing is there."""
+    path = Path(name).expanduser()
+    if not path.exists() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+        raise UserError(f"expected a model folder or Hub name, found nothing at {name!r}")
+    return str(path) if path.exists() else name
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

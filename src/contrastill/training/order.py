@@ -1,0 +1,44 @@
+"""The order of training examples: a function of the seed and the epoch alone, so that a resumed run goes on in it."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+__all__ = ["GroupedByLength"]
+
+POOL = 32  # batches whose texts are sorted together: enough to pad little, few enough to mix well
+
+
+class GroupedByLength(Sampler[int]):
+    """A random order in which the examples of a batch are of about equal length, so that little is padding.
+
+    Examples are shuffled and cut into pools of `POOL` batches; each pool is sorted by length, cut into batches, and
+    its batches are shuffled. The first batch of all holds the longest text, so that memory runs out at once or never.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = np.asarray(lengths), batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(len(self))
+        batches: list[np.ndarray] = []
+        rest = len(order) % self.batch_size  # an incomplete batch comes last, where the loader drops or keeps it
+        whole, tail = order[: len(order) - rest], order[len(order) - rest :]
+        size = self.batch_size
+        for start in range(0, len(whole), POOL * size):
+            pool = whole[start : start + POOL * size]
+            pool = pool[np.argsort(-self.lengths[pool], kind="stable")]
+            batches += [pool[n : n + size] for n in range(0, len(pool), size)]
+        random.shuffle(batches)
+        if batches:
+            longest = max(range(len(batches)), key=lambda n: int(self.lengths[batches[n]].max()))
+            batches[0], batches[longest] = batches[longest], batches[0]
+        return iter(np.concatenate([*batches, tail]).tolist())

@@ -1,0 +1,71 @@
+"""Gradient perturbation at the embeddings, around any method."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from contrastill.errors import UserError
+from contrastill.methods import Method
+
+__all__ = ["NORMS", "Perturbed"]
+
+NORMS = ("none", "l2-per-token")
+
+
+class Perturbed(nn.Module):
+    """Trains `method` at `emb + step`, step along the gradient of its loss at `emb` (LRC-BERT, section 3.4).
+
+    `emb` is the student's embedding output (B, L, D). The first pass yields that gradient and nothing else: one set of
+    parameter gradients, one optimiser step, one push to any queue, one teacher pass. Both passes draw the same random
+    numbers (dropout masks, negatives), so the gradient is that of the very network that is then trained.
+
+    norm: "none": `epsilon * gradient`, as the paper writes it (with the mean over a batch in the loss, a very small
+        step); "l2-per-token": `epsilon * gradient / |gradient|` for each token.
+    """
+
+    def __init__(self, method: Method, norm: str = "l2-per-token", epsilon: float = 1.0) -> None:
+        super().__init__()
+        if norm not in NORMS:
+            raise UserError(f"expected a perturbation norm of {NORMS}, got {norm!r}")
+        if not epsilon > 0:
+            raise UserError(f"expected a perturbation epsilon above 0, got {epsilon}")
+        self.method, self.norm, self.epsilon = method, norm, epsilon
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        method = self.method
+        teacher = method.teach(batch)
+
+        def losses() -> dict[str, Tensor]:
+            return method.weigh(method.losses(method.student(batch, method.needs), teacher, batch))
+
+        device = batch["input_ids"].device
+        seen: list[Tensor] = []
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            output_of(method.student.embeddings, lambda emb: seen.append(emb) or emb),
+        ):
+            loss = losses()["loss"]
+        step = self.step(*torch.autograd.grad(loss, seen[0]))
+        with output_of(method.student.embeddings, lambda emb: emb + step):
+            result = losses()
+        method.remember(teacher, batch)
+        return result
+
+    def step(self, gradient: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)"""
+        if self.norm == "l2-per-token":
+            gradient = gradient / gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        return self.epsilon * gradient
+
+
+@contextmanager
+def output_of(module: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+    """While it lasts, the module's output passes through `change`."""
+    handle = module.register_forward_hook(lambda _module, _inputs, output: change(output))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,194 @@
+"""What is looked at before the first training step, so that a run fails in its first seconds or not at all."""
+
+import logging
+import resource
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from contrastill.data import truncated_share
+from contrastill.errors import UserError
+from contrastill.evaluation import majority
+from contrastill.training.prepare import Prepared
+
+__all__ = ["Check", "Report", "check_run"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look: what was looked at, whether it is as it should be, and what was seen (and what to do)."""
+
+    name: str
+    ok: bool
+    seen: str
+    fatal: bool = True
+
+
+@dataclass(frozen=True)
+class Report:
+    checks: list[Check]
+
+    def as_dict(self) -> list[dict[str, Any]]:
+        return [asdict(check) for check in self.checks]
+
+    def raise_if_failed(self, force: bool = False) -> None:
+        failed = [check for check in self.checks if not check.ok]
+        for check in failed:
+            if force or not check.fatal:
+                logger.warning("%s: %s", check.name, check.seen)
+        fatal = [check for check in failed if check.fatal]
+        if fatal and not force:
+            lines = "\n".join(f"  {check.name}: {check.seen}" for check in fatal)
+            raise UserError(f"not started, because a check failed (--force starts all the same):\n{lines}")
+
+
+def check_run(run: Prepared) -> Report:
+    """Every check that applies to the run, in order; the dry run last."""
+    checks = [tokenizer_fits(run), lengths(run), splits_apart(run)]
+    if run.method.teacher is not None:
+        checks += [teacher_frozen(run), teacher_learnt(run)]
+    checks += [*dry_run(run), disk(run)]
+    return Report(checks)
+
+
+def teacher_learnt(run: Prepared) -> Check:
+    """The teacher beats the commonest answer on dev (without dev: on up to 512 training examples)."""
+    from contrastill.training.prepare import Examples
+
+    assert run.teacher is not None
+    metric = run.data.task.metrics[0]
+    dev, where = run.splits.get("dev"), "dev"
+    if dev is None:
+        known = np.flatnonzero(~np.isnan(label := np.asarray(run.data.train["label"], float)) & (label != -100))
+        rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
+        dev, where = Examples(rows, run.data, run.tokenizer, run.settings.max_length), "a training sample"
+    got = dev.scores(run.teacher, run.dtype)["metrics"][metric]
+    chance = majority(dev.labels, metric)
+    seen = f"{metric} {got:.3f} on {where}; always the commonest answer gives {chance:.3f}"
+    if got > chance:
+        return Check("teacher has learnt the task", True, seen)
+    return Check(
+        "teacher has learnt the task",
+        False,
+        f"{seen}; fine-tune it first (contrastill finetune), or check the order of its classes",
+    )
+
+
+def teacher_frozen(run: Prepared) -> Check:
+    assert run.teacher is not None
+    trained = {id(p) for p in run.model.parameters()}
+    bad = run.teacher.training or any(p.requires_grad or id(p) in trained for p in run.teacher.parameters())
+    return Check("teacher is frozen", not bad, "in train mode, or trained" if bad else "in eval mode, no gradient")
+
+
+def tokenizer_fits(run: Prepared) -> Check:
+    models = [run.method.student.model] + ([run.teacher] if run.teacher is not None else [])
+    top = max(max(ids) for ids in run.examples["input_ids"])
+    rows = min(model.get_input_embeddings().num_embeddings for model in models)
+    seen = f"highest token id {top}, smallest vocabulary {rows}"
+    return Check(
+        "tokenizer fits the models",
+        top < rows,
+        seen if top < rows else f"{seen}; the tokenizer belongs to another model",
+    )
+
+
+def lengths(run: Prepared) -> Check:
+    config, longest = run.method.student.model.config, run.settings.max_length
+    room = getattr(config, "max_position_embeddings", None)
+    if room is not None and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        room -= 2  # their positions begin behind the padding index
+    if room is not None and longest > room:
+        return Check(
+            "texts fit", False, f"max_length {longest}, but the model has {room} positions; lower --max-length"
+        )
+    cut = truncated_share(run.data.train, run.tokenizer, longest)
+    mean = np.mean([len(ids) for ids in run.examples["input_ids"]])
+    seen = f"{cut:.1%} of the training texts are cut at {longest} tokens (mean {mean:.0f})"
+    return Check("texts fit", cut < 0.1, seen if cut < 0.1 else f"{seen}; raise --max-length?", fatal=False)
+
+
+def splits_apart(run: Prepared) -> Check:
+    ours = set(run.examples["text_key"])
+    shared = {
+        split: sum(int(key) in ours for batch in rows.batches for key in batch["text_key"]) / max(1, len(rows.labels))
+        for split, rows in run.splits.items()
+    }
+    seen = (
+        "; ".join(f"{share:.1%} of {split} texts are in train" for split, share in shared.items()) or "no other split"
+    )
+    return Check("splits are apart", all(s < 0.05 for s in shared.values()), seen, fatal=False)
+
+
+def dry_run(run: Prepared) -> list[Check]:
+    """Two batches of the longest texts through every stage, forward and backward; nothing of it remains."""
+    model, method = run.model, run.method
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    size = min(len(run.examples), max(2, run.settings.batch_size // run.settings.accumulate))
+    order = np.argsort([-len(ids) for ids in run.examples["input_ids"]], kind="stable")
+    halves = [order[:size], order[size : 2 * size] if len(order) >= 2 * size else order[-size:]]
+    queues = {name: value.clone() for name, value in model.named_buffers()}
+    before, stage, reached, losses = peak_memory(device), method.stage, set(), []
+    model.to(device).train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for method.stage in method.stages:
+            for rows in halves:
+                batch = {k: v.to(device) for k, v in run.collate(run.examples.select(rows).to_list()).items()}
+                with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
+                    loss: Tensor = model(**batch)["loss"]
+                loss.backward()
+                losses.append(float(loss.detach()))
+            reached |= {name for name, p in model.named_parameters() if p.grad is not None}
+            model.zero_grad(set_to_none=True)
+    method.stage = stage
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            value.copy_(queues[name])
+    trained = dict(model.named_parameters())
+    adam = 2 * sum(p.numel() * 4 for p in trained.values())
+    need = peak_memory(device) - before + adam
+    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
+    finite = bool(np.isfinite(losses).all())
+    added = {name for name, p in trained.items() if id(p) not in {id(q) for q in method.student.parameters()}}
+    idle = sorted(added - reached)
+    return [
+        Check(
+            "dry run", finite, f"losses {', '.join(f'{x:.3f}' for x in losses)}" + ("" if finite else "; not finite")
+        ),
+        Check(
+            "projections are trained",
+            not idle and all(trained[name].requires_grad for name in added),
+            f"no gradient reaches {idle}" if idle else f"{len(added)} tensors beside the student, all reached",
+        ),
+        Check(
+            "memory",
+            need < free,
+            f"about {need / 1e6:.0f} MB for training, {free / 1e6:.0f} MB free"
+            + ("" if need < free else "; lower --batch-size or --max-length"),
+        ),
+    ]
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU's allocator, else the process's highest resident size (which only ever grows)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def disk(run: Prepared) -> Check:
+    weights = sum(p.numel() * 4 for p in run.model.parameters())
+    need = 4 * 3 * weights  # up to three checkpoints of weights and Adam's two moments, one being written
+    place = Path(run.settings.out).expanduser().absolute()
+    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+    seen = f"about {need / 1e6:.0f} MB for checkpoints, {free / 1e6:.0f} MB free"
+    return Check("disk", need < free, seen if need < free else f"{seen}; free space, or choose another --out")

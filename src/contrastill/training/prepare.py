@@ -1,0 +1,165 @@
+"""From settings to everything a run needs: data, models, method. Nothing is written and nothing trained here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise
+from contrastill.errors import UserError
+from contrastill.evaluation import bootstrap_interval, predict, score, size
+from contrastill.machine import bf16_pays
+from contrastill.methods import METHODS, Finetune, Method, read_settings
+from contrastill.student import make_student
+from contrastill.training.models import load_classifier, load_tokenizer
+from contrastill.training.perturbation import Perturbed
+from contrastill.settings import DataSource, Distillation, Finetuning, Settings
+
+__all__ = ["Examples", "Prepared", "class_names", "load", "prepare_distillation", "prepare_finetuning"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first step."""
+
+    settings: Settings
+    name: str  # of the trained model's folder: "student" or "model"
+    data: TaskData
+    tokenizer: Tokenizer
+    teacher: PreTrainedModel | None
+    method: Method
+    model: nn.Module  # what is trained: the method, or a wrapper of it
+    examples: Dataset  # tokenised training rows
+    collate: Collate
+    splits: dict[str, "Examples"]  # dev and test, where there are any
+    dtype: torch.dtype | None  # of autocast; None: float32
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        name: str,
+        data: TaskData,
+        tokenizer: Tokenizer,
+        method: Method,
+        teacher: PreTrainedModel | None,
+    ) -> "Prepared":
+        if data.train is None:
+            raise UserError(f"{data.task.name} has no training examples; --data needs a train file")
+        perturbed = isinstance(settings, Distillation) and settings.perturb
+        return cls(
+            settings=settings,
+            name=name,
+            data=data,
+            tokenizer=tokenizer,
+            teacher=teacher,
+            method=method,
+            model=Perturbed(method, settings.perturb, settings.epsilon) if perturbed else method,
+            examples=tokenise(data.train, tokenizer, settings.max_length),
+            collate=Collate(tokenizer, data.task.kind == "regression"),
+            splits={
+                split: Examples(rows, data, tokenizer, settings.max_length)
+                for split, rows in (("dev", data.dev), ("test", data.test))
+                if rows is not None
+            },
+            dtype=autocast_dtype(settings.precision),
+        )
+
+    @property
+    def unlabelled(self) -> int:
+        """How many training rows have no label."""
+        labels = np.asarray(self.examples["labels"], dtype=np.float64)
+        return int((np.isnan(labels) | (labels == -100)).sum())
+
+    def scores(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Of each split, in float32, and the model's size."""
+        return {**{split: rows.scores(model) for split, rows in self.splits.items()}, **size(model)}
+
+
+def prepare_finetuning(settings: Finetuning) -> Prepared:
+    data, tokenizer = load(settings), load_tokenizer(settings.model)
+    set_seed(settings.seed)
+    names = data.task.labels or ("score",)
+    model = load_classifier(
+        settings.model,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: n for n, name in enumerate(names)},
+        problem_type="regression" if data.task.kind == "regression" else "single_label_classification",
+        ignore_mismatched_sizes=True,
+    )
+    return Prepared.of(settings, "model", data, tokenizer, Finetune(model, None), None)
+
+
+def prepare_distillation(settings: Distillation) -> Prepared:
+    given = read_settings(settings.method, settings.set)
+    tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
+    data = align_labels(load(settings, settings.unlabelled), class_names(teacher))
+    set_seed(settings.seed)
+    model = make_student(
+        teacher, tokenizer, settings.student, settings.start, seed=settings.seed, texts=data.train["text"]
+    )
+    method = METHODS[settings.method](model, teacher, **given)
+    if settings.stages:
+        method.with_shares({name: float(share) for name, share in settings.stages.items()})
+    return Prepared.of(settings, "student", data, tokenizer, method, teacher)
+
+
+class Examples:
+    """A labelled split, tokenised and batched once, shortest texts first."""
+
+    def __init__(
+        self, rows: Dataset, data: TaskData, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
+    ) -> None:
+        self.task = data.task
+        tokens = tokenise(rows, tokenizer, max_length)
+        order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")
+        collate = Collate(tokenizer, data.task.kind == "regression")
+        self.batches = [
+            collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
+        ]
+        self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
+
+    def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
+        return predict(model, self.batches, dtype=dtype)
+
+    def scores(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> dict[str, Any]:
+        """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}"""
+        logits = self.logits(model, dtype)
+        metrics = score(logits, self.labels, self.task.metrics, regression=self.task.kind == "regression")
+        result: dict[str, Any] = {"metrics": metrics, "rows": len(self.labels)}
+        if dtype is None:  # a score to report, not one of the checks of a run
+            result["interval"] = list(bootstrap_interval(logits, self.labels, self.task.metrics[0]))
+        return result
+
+
+def load(source: DataSource, unlabelled: str | None = None) -> TaskData:
+    return load_task(
+        source.data,
+        text=source.text,
+        text_pair=source.text_pair,
+        label=source.label,
+        kind=source.kind,
+        dev=source.dev,
+        test=source.test,
+        dev_share=source.dev_share,
+        limit=source.limit,
+        encoding=source.encoding,
+        unlabelled=unlabelled,
+    )
+
+
+def class_names(model: PreTrainedModel) -> list[str]:
+    return [str(model.config.id2label[n]) for n in range(model.config.num_labels)]
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """The type to compute in: bfloat16, or None for float32."""
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UserError(f"expected precision 'auto', 'bf16' or 'fp32', got {precision!r}")
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_pays()) else None
