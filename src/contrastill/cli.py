@@ -133,7 +133,7 @@ def given(options: dict[str, Any], settings: type) -> dict[str, Any]:
     """The options that were given, name=value lists made into dictionaries."""
     result = {key: value for key, value in options.items() if value is not None and value != []}
     for f in fields(settings):
-        if f.name in result and isinstance(result[f.name], list):
+        if f.name in result and getattr(f.type, "__origin__", None) is dict:
             pairs = [item.partition("=") for item in result[f.name]]
             if bad := [name for name, equals, _ in pairs if not equals]:
                 raise UserError(f"--{f.name}: expected name=value, got {bad[0]!r}")
@@ -204,6 +204,7 @@ def print_run(run: Any) -> None:
 
 def training_command(name: str, cls: type, help: str) -> None:
     """`finetune` and `distill`: the same steps around two functions."""
+
     def run(as_json: bool, from_: Path | None, resume: Path | None, **options: Any) -> None:
         with reporting(as_json) as show:
             chosen = settings_of(cls, options, from_, resume)
@@ -270,6 +271,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
             print(f"{result['rows']} rows, {result['parameters']:,} parameters, {result['size_mb']:.1f} MB")
 
         show(result, pretty)
+
 
 @command(
     Distillation,

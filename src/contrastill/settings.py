@@ -28,6 +28,8 @@ class DataSource:
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")
     label: str | None = option(None, "column of the label or score", "Data")
     kind: str | None = option(None, "'classification' or 'regression', if it cannot be told from the labels", "Data")
+    labels: list[str] | None = option(None, "class names in the order of their ids; once for each class", "Data")
+    metric: str | None = option(None, "the metric that selects checkpoints, if not the task's first", "Data")
     dev: str | None = option(None, "file of development examples; without one, a share of train is held out", "Data")
     test: str | None = option(None, "file of test examples; evaluated once, at the end", "Data")
     dev_share: float = option(0.1, "share of train held out when there is no dev file", "Data")
@@ -113,5 +115,5 @@ class Evaluation(DataSource):
     """Score a model on labelled examples."""
 
     model: str = option(MISSING, "Hub name or folder of the model", "Models")
-    split: str = option("test", "'train', 'dev' or 'test'", "Data")
+    split: str | None = option(None, "'train', 'dev' or 'test'; left out: test, else dev, else all of a file", "Data")
     batch_size: int = option(64, "examples a step", "Evaluation")

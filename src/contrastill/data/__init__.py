@@ -1,7 +1,7 @@
 """From a user's file, a folder or the Hub to rows of a task, and from rows to padded batches."""
 
 from contrastill.data.collate import Collate, tokenise, truncated_share
-from contrastill.data.labels import align_labels
+from contrastill.data.labels import align_labels, unnamed
 from contrastill.data.load import UNLABELLED, TaskData, load_task, text_key
 from contrastill.data.tasks import GLUE, Task
 
@@ -16,4 +16,5 @@ __all__ = [
     "text_key",
     "tokenise",
     "truncated_share",
+    "unnamed",
 ]

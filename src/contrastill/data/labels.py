@@ -9,7 +9,7 @@ from datasets import Dataset
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
 
-__all__ = ["align_labels"]
+__all__ = ["align_labels", "unnamed"]
 
 
 def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
@@ -34,7 +34,7 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
             f"{data.task.name} has {len(ours)} classes ({shown(ours)}), the model has {len(names)} ({shown(names)}); "
             "use a model fine-tuned on this task"
         )
-    if all(re.fullmatch(r"LABEL_\d+", name) for name in names) or list(names) == list(ours):
+    if unnamed(names) or list(names) == list(ours):
         return data
     theirs = {plain(name): n for n, name in enumerate(names)}
     missing = [name for name in ours if plain(name) not in theirs]
@@ -57,6 +57,11 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
 
     task = dataclasses.replace(data.task, labels=tuple(names))
     return dataclasses.replace(data, task=task, train=moved(data.train), dev=moved(data.dev), test=moved(data.test))
+
+
+def unnamed(names: Sequence[str]) -> bool:
+    """Whether these are the names that transformers makes up."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 
 def plain(name: str) -> str:

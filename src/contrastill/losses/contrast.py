@@ -34,7 +34,8 @@ def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor
         and the split of a batch over processes do not change it.
     """
     weight = allowed.float()
-    opposite = (weight / weight.sum(1, keepdim=True).clamp(min=1)) @ negatives.float()  # (B, D)
+    with torch.autocast(student.device.type, enabled=False):  # which would round this product to half precision
+        opposite = (weight / weight.sum(1, keepdim=True).clamp(min=1)) @ negatives.float()  # (B, D)
     target = 1.5 * F.normalize(teacher.float(), dim=-1) - 0.5 * opposite.unsqueeze(1)  # (B, L, D)
     loss = 2 - (F.normalize(student.float(), dim=-1) * target).sum(-1)  # (B, L)
     real = mask.float()

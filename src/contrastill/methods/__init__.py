@@ -44,7 +44,9 @@ def read_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"method {name!r} has no setting {key!r}; it has {sorted(known) or 'none'}")
         try:
             result[key] = type(known[key])(value)
-        except ValueError:
+            if not isinstance(value, str) and result[key] != value:  # 1.5 is no int
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
             kind = type(known[key]).__name__
             raise UserError(f"setting {key!r} of {name!r}: expected {kind}, got {value!r}") from None
     return result

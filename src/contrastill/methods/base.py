@@ -3,12 +3,13 @@
 Shapes: B batch, L tokens, D width, C classes.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -50,6 +51,7 @@ class Method(nn.Module):
             raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
         self.student = Encoder(student)
         self.teacher = FrozenEncoder(teacher) if self.uses_teacher and teacher is not None else None
+        self.bridges: list[tuple[nn.Linear, tuple[tuple[int, int], ...]]] = []
         self.regression = student.config.num_labels == 1
         self.stage = self.stages[0]
 
@@ -89,7 +91,7 @@ class Method(nn.Module):
     def with_shares(self, shares: Mapping[str, float]) -> None:
         """Replaces the stages' shares of the run; they must name all stages and sum to 1."""
         names = [stage.name for stage in self.stages]
-        if set(shares) != set(names) or abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
+        if set(shares) != set(names) or not (abs(sum(shares.values()) - 1) <= 1e-6 and min(shares.values()) >= 0):
             raise UserError(
                 f"expected shares of at least 0 that sum to 1 for the stages {names} of {self.name!r}, got {dict(shares)}"
             )
@@ -151,15 +153,48 @@ class Method(nn.Module):
             raise UserError(f"expected a layer map of {sorted(mapping.MAPS)}, got {layer_map!r}")
         assert self.teacher is not None
         try:
-            return mapping.MAPS[layer_map](self.student.depth, self.teacher.encoder.depth)
+            pairs = mapping.MAPS[layer_map](self.student.depth, self.teacher.encoder.depth)
         except ValueError as error:
             raise UserError(str(error)) from error
+        if not pairs:
+            raise UserError(
+                f"layer map {layer_map!r} leaves a student of 1 layer nothing to learn from {self.name!r}'s hidden "
+                "states: it drops the top layer; choose 'uniform', or a deeper student"
+            )
+        return pairs
 
-    def projections(self, count: int, unless_equal: bool = False) -> nn.ModuleList:
-        """`count` trained maps from the student's width to the teacher's; with `unless_equal`, none at equal width."""
-        widths = self.student.width, self.teacher_width
-        identity = unless_equal and widths[0] == widths[1]
-        return nn.ModuleList(nn.Identity() if identity else nn.Linear(*widths) for _ in range(count))
+    def bridge(self, *pairs: tuple[int, int]) -> nn.Linear:
+        """A trained projection from the student's width to the teacher's, for those pairs of layers."""
+        linear = nn.Linear(self.student.width, self.teacher_width)
+        self.bridges.append((linear, pairs))
+        return linear
+
+    @torch.no_grad()
+    def fit_bridges(self, batches: Iterable[Mapping[str, Tensor]], ridge: float = 1e-3) -> None:
+        """Starts each projection at the ridge regression of the teacher's layers on the student's, over real tokens.
+
+        From random projections the first steps would turn the student's layers to suit those, and undo a start that is
+        close to the teacher's (docs/decisions/0003).
+        """
+        if not self.bridges or self.teacher is None:
+            return
+        width = self.student.width + 1  # a column of ones gives the bias
+        moments = [(torch.zeros(width, width), torch.zeros(width, self.teacher_width)) for _ in self.bridges]
+        training = self.student.training
+        self.student.eval()
+        for batch in batches:
+            student, teacher = self.student(batch, {"hidden"}), self.teacher(batch, {"hidden"})
+            for (gram, cross), (_, pairs) in zip(moments, self.bridges, strict=True):
+                for i, j in pairs:
+                    s = F.pad(student.hidden[i][student.mask].float(), (0, 1), value=1.0).cpu()
+                    gram += s.T @ s
+                    cross += s.T @ teacher.hidden[j][student.mask].float().cpu()
+        self.student.train(training)
+        for (gram, cross), (linear, _) in zip(moments, self.bridges, strict=True):
+            gram.diagonal().add_(ridge * gram.diagonal().mean())
+            solved = torch.linalg.solve(gram.double(), cross.double()).float()
+            linear.weight.copy_(solved[:-1].T)
+            linear.bias.copy_(solved[-1])
 
     @property
     def teacher_width(self) -> int:

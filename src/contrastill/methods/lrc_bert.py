@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill import losses
@@ -46,9 +46,12 @@ class LRCBert(Method):
         super().__init__(student, teacher)
         if granularity not in ("tokens", "cls", "mean"):
             raise UserError(f"expected granularity 'tokens', 'cls' or 'mean', got {granularity!r}")
+        for setting, value in (("negatives", negatives), ("queue", queue)):
+            if value < 0:
+                raise UserError(f"expected {setting} of at least 0, got {value}")
         self.granularity, self.temperature, self.negatives = granularity, temperature, negatives
         self.pairs = self.layers(layer_map)
-        self.project = self.projections(len(self.pairs))
+        self.project = nn.ModuleList(self.bridge(pair) for pair in self.pairs)
         self.queue = Queue(queue, len(self.pairs), self.teacher_width)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,7 +81,7 @@ class LRCBert(Method):
         if self.granularity == "cls":
             return hidden[:, :1], mask[:, :1]
         real = mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * real).sum(1, keepdim=True) / real.sum(1, keepdim=True), mask[:, :1]
+        return (hidden * real).sum(1, keepdim=True) / real.sum(1, keepdim=True), mask.any(1, keepdim=True)
 
     @torch.no_grad()
     def of_batch(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill import losses
@@ -39,7 +39,8 @@ class PKD(Method):
         super().__init__(student, teacher)
         self.temperature = temperature
         self.pairs = self.layers(layer_map)
-        self.project = self.projections(len(self.pairs), unless_equal=True)
+        same = self.student.width == self.teacher_width
+        self.project = nn.ModuleList(nn.Identity() if same else self.bridge(pair) for pair in self.pairs)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         patient = [

@@ -38,7 +38,7 @@ class TinyBERT(Method):
         super().__init__(student, teacher)
         self.temperature = temperature
         self.pairs = self.layers(layer_map)
-        self.project_embedding, self.project_hidden = self.projections(2)
+        self.project_embedding, self.project_hidden = self.bridge((0, 0)), self.bridge(*self.pairs)
         if self.student.heads != self.teacher.encoder.heads:
             raise UserError(
                 f"tinybert compares attention head by head: expected a student with the teacher's "

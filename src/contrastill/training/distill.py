@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import TrainingArguments
 
-from contrastill.data import align_labels
+from contrastill.data import align_labels, unnamed
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.methods import Method
+from contrastill.settings import Distillation, Evaluation, Finetuning
 from contrastill.training.card import model_card
 from contrastill.training.folder import RunFolder
 from contrastill.training.models import fingerprint, load_classifier, load_tokenizer
@@ -32,7 +33,6 @@ from contrastill.training.prepare import (
     prepare_finetuning,
 )
 from contrastill.training.schedule import SCHEDULES
-from contrastill.settings import Distillation, Evaluation, Finetuning
 from contrastill.training.trainer import DistillationTrainer, last_good_checkpoint
 
 __all__ = ["Run", "distill", "evaluate", "finetune"]
@@ -71,15 +71,18 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
 def evaluate(**settings: Any) -> dict[str, Any]:
     """Scores a model on one split. Settings: see `Evaluation`. Returns metrics, interval and counts."""
     asked = Evaluation(**settings)
-    data = load(asked)
-    rows = {"train": data.train, "dev": data.dev, "test": data.test}.get(asked.split)
-    if rows is None:
-        have = [name for name in ("train", "dev", "test") if getattr(data, name) is not None]
-        raise UserError(f"expected a split of {have} of {data.task.name}, got {asked.split!r}")
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
-    data = align_labels(data, class_names(model))
-    examples = Examples(getattr(data, asked.split), data, tokenizer, asked.max_length, asked.batch_size)
-    return {"model": asked.model, "split": asked.split, **examples.scores(model), **size(model)}
+    names = class_names(model)
+    alone = Path(asked.data).expanduser().is_file() and not (asked.split or asked.dev or asked.test)
+    if alone:  # a file by itself is what is to be scored, all of it, whichever classes it happens to hold
+        own = asked.labels or (names if len(names) > 1 and not unnamed(names) else None)
+        asked = replace(asked, dev_share=0.0, split="train", labels=own)
+    data = align_labels(load(asked), names)
+    split = asked.split or next(name for name in ("test", "dev", "train") if name in data.splits)
+    if split not in data.splits:
+        raise UserError(f"expected a split of {sorted(data.splits)} of {data.task.name}, got {split!r}")
+    examples = Examples(data.splits[split], data, tokenizer, asked.max_length, asked.batch_size)
+    return {"model": asked.model, "split": "all" if alone else split, **examples.scores(model), **size(model)}
 
 
 def train(folder: RunFolder, run: Prepared, resume: bool) -> Run:
@@ -91,7 +94,7 @@ def train(folder: RunFolder, run: Prepared, resume: bool) -> Run:
     )
     args, steps = training_arguments(run, folder)
     report = check_run(run)
-    folder.note(preflight=report.as_dict(), stages=stages(run.method))
+    folder.note(data=run.data.describe(), preflight=report.as_dict(), stages=stages(run.method))
     report.raise_if_failed(force=settings.force)
     clock.lap("checks")
 
@@ -111,7 +114,13 @@ def train(folder: RunFolder, run: Prepared, resume: bool) -> Run:
         trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
         clock.lap("training")
         metric = task.metrics[0]
-        metrics: dict[str, Any] = {"task": task.name, "metric": metric, "steps": steps, "train_rows": len(run.examples), run.name: run.scores(student)}
+        metrics: dict[str, Any] = {
+            "task": task.name,
+            "metric": metric,
+            "steps": steps,
+            "train_rows": len(run.examples),
+            run.name: run.scores(student),
+        }
         if run.teacher is not None:
             metrics["teacher"] = run.scores(run.teacher)
             metrics["kept"] = {

@@ -1,5 +1,6 @@
 """From settings to everything a run needs: data, models, method. Nothing is written and nothing trained here."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,17 @@ from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
 from contrastill.machine import bf16_pays
 from contrastill.methods import METHODS, Finetune, Method, read_settings
+from contrastill.settings import DataSource, Distillation, Finetuning, Settings
 from contrastill.student import make_student
 from contrastill.training.models import load_classifier, load_tokenizer
 from contrastill.training.perturbation import Perturbed
-from contrastill.settings import DataSource, Distillation, Finetuning, Settings
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Examples", "Prepared", "class_names", "load", "prepare_distillation", "prepare_finetuning"]
+
+
+FITTED = 512  # texts on which projections are started
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,10 @@ class Prepared:
     ) -> "Prepared":
         if data.train is None:
             raise UserError(f"{data.task.name} has no training examples; --data needs a train file")
+        examples = tokenise(data.train, tokenizer, settings.max_length)
+        collate = Collate(tokenizer, data.task.kind == "regression")
+        some = np.random.default_rng(settings.seed).permutation(len(examples))[:FITTED]
+        method.fit_bridges(collate(examples.select(some[n : n + 32]).to_list()) for n in range(0, len(some), 32))
         perturbed = isinstance(settings, Distillation) and settings.perturb
         return cls(
             settings=settings,
@@ -60,8 +70,8 @@ class Prepared:
             teacher=teacher,
             method=method,
             model=Perturbed(method, settings.perturb, settings.epsilon) if perturbed else method,
-            examples=tokenise(data.train, tokenizer, settings.max_length),
-            collate=Collate(tokenizer, data.task.kind == "regression"),
+            examples=examples,
+            collate=collate,
             splits={
                 split: Examples(rows, data, tokenizer, settings.max_length)
                 for split, rows in (("dev", data.dev), ("test", data.test))
@@ -106,7 +116,7 @@ def prepare_distillation(settings: Distillation) -> Prepared:
     )
     method = METHODS[settings.method](model, teacher, **given)
     if settings.stages:
-        method.with_shares({name: float(share) for name, share in settings.stages.items()})
+        method.with_shares(numbers(settings.stages))
     return Prepared.of(settings, "student", data, tokenizer, method, teacher)
 
 
@@ -139,12 +149,15 @@ class Examples:
 
 
 def load(source: DataSource, unlabelled: str | None = None) -> TaskData:
-    return load_task(
+    """The rows that the settings name; what had to be said about them is logged."""
+    data = load_task(
         source.data,
         text=source.text,
         text_pair=source.text_pair,
         label=source.label,
         kind=source.kind,
+        labels=source.labels,
+        metric=source.metric,
         dev=source.dev,
         test=source.test,
         dev_share=source.dev_share,
@@ -152,10 +165,21 @@ def load(source: DataSource, unlabelled: str | None = None) -> TaskData:
         encoding=source.encoding,
         unlabelled=unlabelled,
     )
+    for note in data.notes:
+        logger.info("%s: %s", data.task.name, note)
+    return data
 
 
 def class_names(model: PreTrainedModel) -> list[str]:
     return [str(model.config.id2label[n]) for n in range(model.config.num_labels)]
+
+
+def numbers(shares: dict[str, Any]) -> dict[str, float]:
+    """Shares given as text or numbers."""
+    try:
+        return {name: float(share) for name, share in shares.items()}
+    except ValueError:
+        raise UserError(f"expected --stages NAME=SHARE with a number for each share, got {shares}") from None
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:

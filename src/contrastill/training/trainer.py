@@ -16,6 +16,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from contrastill.errors import UserError
@@ -231,7 +232,13 @@ class Record(TrainerCallback):
 
 
 class Progress(ProgressCallback):
-    """The bar carries the last losses; only dev scores take a line."""
+    """The bar carries the last losses; only dev scores take a line. In a log file it is drawn twice a minute."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            every = 0.2 if sys.stderr.isatty() else 30.0
+            self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, mininterval=every, file=sys.stderr)
+        self.current_step = 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if self.training_bar is None or not logs or "train_runtime" in logs:
@@ -240,7 +247,7 @@ class Progress(ProgressCallback):
             self.training_bar.write(f"step {state.global_step}: dev {scores}", file=sys.stderr)
         else:
             shown = {k: f"{v:.3g}" for k, v in logs.items() if k in ("stage", "loss", *self.terms(logs))}
-            self.training_bar.set_postfix(shown)
+            self.training_bar.set_postfix(shown, refresh=False)
 
     @staticmethod
     def terms(logs: dict[str, Any]) -> list[str]:

@@ -1,0 +1,90 @@
+"""Tiny models and batches, built on the spot: nothing is downloaded, no library's initialisation decides a number."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedModel
+
+FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
+VOCABULARY, PAD, LONGEST = 50, 1, 32
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def tiny_model() -> Callable[..., PreTrainedModel]:
+    return build_model
+
+
+@pytest.fixture
+def tiny_batch() -> Callable[..., dict[str, Tensor]]:
+    return build_batch
+
+
+def build_model(
+    family: str = "bert",
+    *,
+    layers: int = 2,
+    width: int = 16,
+    heads: int = 4,
+    classes: int = 3,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """A classifier (a regressor for one class) whose weights are drawn here, large enough that every input matters."""
+    shared = {"vocab_size": VOCABULARY, "max_position_embeddings": LONGEST + 2, "num_labels": classes}
+    special = {"pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    shape = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 2 * width,
+    }
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    configs = {
+        "bert": (transformers.BertConfig, shape | rates),
+        "roberta": (transformers.RobertaConfig, shape | rates | {"type_vocab_size": 2}),
+        "mpnet": (transformers.MPNetConfig, shape | rates),
+        "distilbert": (
+            transformers.DistilBertConfig,
+            {"dim": width, "n_layers": layers, "n_heads": heads, "hidden_dim": 2 * width}
+            | {"dropout": dropout, "attention_dropout": dropout, "seq_classif_dropout": dropout},
+        ),
+        "modernbert": (
+            transformers.ModernBertConfig,
+            shape
+            | {"local_attention": 8, "global_attn_every_n_layers": 2}
+            | {f"{part}_dropout": dropout for part in ("attention", "embedding", "mlp", "classifier")},
+        ),
+    }
+    kind, own = configs[family]
+    model = transformers.AutoModelForSequenceClassification.from_config(kind(**shared, **special, **own))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.copy_(1 + 0.1 * noise if weight.dim() == 1 and name.endswith("weight") else 0.25 * noise)
+    return model
+
+
+def build_batch(
+    rows: int = 6, *, longest: int = 9, pairs: bool = False, classes: int = 3, seed: int = 0, columns: int = 0
+) -> dict[str, Tensor]:
+    """Texts of 3 to `longest` tokens, all different, padded to `columns` or the longest; one class: float labels."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(3, longest, (rows,), generator=generator)
+    lengths[rows // 2] = longest
+    ids = torch.randint(4, VOCABULARY, (rows, max(longest, columns)), generator=generator)
+    place = torch.arange(ids.shape[1])
+    mask = place < lengths.unsqueeze(1)
+    batch = {"input_ids": ids.where(mask, PAD), "attention_mask": mask.long()}
+    if pairs:
+        batch["token_type_ids"] = (mask & (place >= lengths.unsqueeze(1) // 2)).long()
+    labels = torch.arange(rows) % classes if classes > 1 else torch.randn(rows, generator=generator)
+    return {**batch, "labels": labels, "text_key": torch.arange(rows) + 1000 * seed, "index": torch.arange(rows)}

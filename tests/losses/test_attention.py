@@ -1,0 +1,56 @@
+"""The loss between attention scores, against loops over plain Python floats."""
+
+import pytest
+import torch
+
+from contrastill.losses import attention_mse
+
+MASKED = torch.finfo(torch.float32).min
+
+
+def slow_attention_mse(student, teacher, mask):
+    examples = []
+    for s, t, real in zip(student.tolist(), teacher.tolist(), mask.tolist(), strict=True):
+        errors = []
+        for head in range(len(s)):
+            for query in range(len(real)):
+                for key in range(len(real)):
+                    if real[query] and real[key]:
+                        x, y = (0.0 if z[head][query][key] <= -100 else z[head][query][key] for z in (s, t))
+                        errors.append((x - y) ** 2)
+        examples.append(sum(errors) / len(errors))
+    return sum(examples) / len(examples)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_attention_mse_is_the_mean_over_heads_and_real_pairs_then_examples(seed):
+    make = torch.Generator().manual_seed(seed)
+    student, teacher = (torch.randn(3, 2, 4, 4, generator=make) for _ in range(2))
+    mask = torch.arange(4) < torch.tensor([[4], [1], [3]])
+    hidden = ~mask[:, None, None, :].expand_as(student)
+    student, teacher = student.masked_fill(hidden, MASKED), teacher.masked_fill(hidden, -torch.inf)
+    assert attention_mse(student, teacher, mask).item() == pytest.approx(
+        slow_attention_mse(student, teacher, mask), rel=1e-5
+    )
+
+
+def test_attention_mse_of_hand_made_scores():
+    student = torch.tensor([[[[1.0, 2.0], [3.0, MASKED]]]])
+    teacher = torch.tensor([[[[0.0, 2.0], [-150.0, 2.0]]]])
+    both = torch.ones(1, 2, dtype=torch.bool)
+    assert attention_mse(student, teacher, both).item() == pytest.approx((1 + 0 + 9 + 4) / 4)
+    first = torch.tensor([[True, False]])
+    assert attention_mse(student, teacher, first).item() == pytest.approx(1)
+
+
+def test_entries_count_as_masked_from_minus_100_on():
+    scores = torch.tensor([[[[-99.0]]], [[[-100.0]]], [[[-101.0]]]])
+    one = torch.ones(1, 1, dtype=torch.bool)
+    values = [attention_mse(row.unsqueeze(0), torch.zeros(1, 1, 1, 1), one).item() for row in scores]
+    assert values == [99.0**2, 0.0, 0.0]
+
+
+def test_masked_entries_give_no_gradient():
+    student = torch.tensor([[[[1.0, MASKED], [-torch.inf, 0.5]]]], requires_grad=True)
+    attention_mse(student, torch.zeros(1, 1, 2, 2), torch.ones(1, 2, dtype=torch.bool)).backward()
+    assert student.grad.flatten().tolist() == [0.5, 0.0, 0.0, 0.25]

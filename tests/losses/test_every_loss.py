@@ -1,0 +1,122 @@
+"""What holds of every loss: one row a function, and a check that no function is without a row."""
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from contrastill import losses
+
+B, L, D, H, C = 5, 4, 6, 2, 3
+LENGTHS = torch.tensor([[4], [1], [3], [2], [4]])
+MASK = torch.arange(L) < LENGTHS
+ALLOWED = ~torch.eye(B, dtype=torch.bool)
+
+# Function -> its inputs by name, (B, ...), float32; `negatives` and `allowed` are over the batch's own rows.
+ROWS = {
+    losses.attention_mse: {"student": (B, H, L, L), "teacher": (B, H, L, L), "mask": MASK},
+    losses.cos_nce: {
+        "student": (B, L, D),
+        "teacher": (B, L, D),
+        "negatives": (B, D),
+        "allowed": ALLOWED,
+        "mask": MASK,
+    },
+    losses.hard_cross_entropy: {"student": (B, C), "labels": torch.tensor([0, 2, -100, 1, 1])},
+    losses.hard_mse: {"student": (B, 1), "labels": torch.tensor([0.5, torch.nan, 1.0, -2.0, 0.0])},
+    losses.hidden_mse: {"student": (B, L, D), "teacher": (B, L, D), "mask": MASK},
+    losses.kd: {"student": (B, C), "teacher": (B, C), "temperature": 2.0},
+    losses.normalised_mse: {"student": (B, D), "teacher": (B, D)},
+    losses.soft_kl: {"student": (B, C), "teacher": (B, C), "temperature": 1.1},
+    losses.soft_mse: {"student": (B, 1), "teacher": (B, 1)},
+}
+NOT_LOSSES = {"negatives_of", "unit_mean"}  # what cos_nce is given
+
+every_loss = pytest.mark.parametrize("loss", ROWS, ids=lambda loss: loss.__name__)
+masked_loss = pytest.mark.parametrize(
+    "loss", [loss for loss, row in ROWS.items() if "mask" in row], ids=lambda loss: loss.__name__
+)
+
+
+def inputs_of(loss):
+    make = torch.Generator().manual_seed(0)
+    return {k: torch.randn(v, generator=make) if isinstance(v, tuple) else v for k, v in ROWS[loss].items()}
+
+
+def test_the_rows_cover_every_public_loss():
+    assert {loss.__name__ for loss in ROWS} | NOT_LOSSES == set(losses.__all__)
+    assert len(losses.__all__) >= 11
+    for name in losses.__all__:
+        assert getattr(losses, name).__doc__
+
+
+@every_loss
+def test_the_student_comes_first_and_the_teacher_before_all_else(loss):
+    names = list(inspect.signature(loss).parameters)
+    assert names[:2] == ["student", "labels" if "labels" in names else "teacher"]
+
+
+@every_loss
+def test_the_result_is_float32_whatever_the_precision(loss):
+    inputs = inputs_of(loss)
+    whole = loss(**inputs)
+    half = loss(**{k: inputs[k].bfloat16() if isinstance(ROWS[loss][k], tuple) else inputs[k] for k in inputs})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = loss(**inputs)
+    assert whole.dtype == half.dtype == mixed.dtype == torch.float32
+    torch.testing.assert_close(half, whole, rtol=0.03, atol=0.03)
+    torch.testing.assert_close(mixed, whole, rtol=1e-6, atol=1e-6)
+
+
+@every_loss
+def test_gradients_reach_the_student_and_need_none_of_the_teacher(loss):
+    inputs = inputs_of(loss)
+    inputs["student"] = student = nn.Parameter(inputs["student"])
+    value = loss(**inputs).sum()
+    value.backward()
+    assert student.grad.isfinite().all()
+    known = torch.tensor([True] * B)
+    if "labels" in inputs:
+        known = (inputs["labels"] != -100) & ~inputs["labels"].isnan()
+        assert not known.all()
+    assert (student.grad.flatten(1).abs().sum(1) > 0).tolist() == known.tolist()
+
+
+@every_loss
+def test_the_order_of_the_batch_does_not_matter(loss):
+    inputs, order = inputs_of(loss), torch.tensor([3, 0, 4, 2, 1])
+    shuffled = {k: v[order] if torch.is_tensor(v) else v for k, v in inputs.items()}
+    if "allowed" in inputs:
+        shuffled["allowed"] = inputs["allowed"][order][:, order]
+    expected = loss(**inputs)
+    torch.testing.assert_close(loss(**shuffled), expected[order] if expected.dim() else expected)
+
+
+@masked_loss
+def test_values_under_padding_never_matter(loss):
+    inputs = inputs_of(loss)
+    expected = loss(**inputs)
+    for fill in (0.0, 1e3):
+        for side in ("student", "teacher"):
+            changed = inputs[side].clone()
+            changed[~MASK if loss is not losses.attention_mse else outside()] = fill
+            torch.testing.assert_close(loss(**{**inputs, side: changed}), expected)
+    changed = inputs["student"] + 1.0  # while those of real tokens do
+    assert not torch.isclose(loss(**{**inputs, "student": changed}), expected)
+
+
+@masked_loss
+def test_more_padding_does_not_matter(loss):
+    inputs = inputs_of(loss)
+    expected = loss(**inputs)
+    wide = {**inputs, "mask": torch.cat([MASK, torch.zeros(B, 3, dtype=torch.bool)], dim=1)}
+    for side in ("student", "teacher"):
+        extra = (0, 3, 0, 3) if loss is losses.attention_mse else (0, 0, 0, 3)
+        wide[side] = nn.functional.pad(inputs[side], extra, value=5.0)
+    torch.testing.assert_close(loss(**wide), expected)
+
+
+def outside():
+    """(B, H, L, L): pairs of which the query or the key is padding."""
+    return ~(MASK.unsqueeze(1) & MASK.unsqueeze(2)).unsqueeze(1).expand(B, H, L, L)

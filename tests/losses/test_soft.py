@@ -1,0 +1,97 @@
+"""Losses on the prediction layer, against loops over plain Python floats."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from contrastill.losses import hard_cross_entropy, hard_mse, kd, soft_kl, soft_mse
+
+STUDENT = torch.tensor([[0.3, -1.2, 2.0], [4.0, 0.5, -3.0], [0.0, 0.0, 0.0]])
+TEACHER = torch.tensor([[1.0, -0.5, 0.2], [-2.0, 3.0, 1.0], [5.0, 5.0, 1.0]])
+
+
+def softmax(logits, temperature=1.0):
+    powers = [math.exp(x / temperature) for x in logits]
+    return [p / sum(powers) for p in powers]
+
+
+def slow_kl(student, teacher, temperature):
+    total = 0.0
+    for s, t in zip(student.tolist(), teacher.tolist(), strict=True):
+        for p, q in zip(softmax(t, temperature), softmax(s, temperature), strict=True):
+            total += p * (math.log(p) - math.log(q))
+    return total / len(student)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.1, 4.0])
+def test_soft_kl_is_the_divergence_from_teacher_to_student_without_t_squared(temperature):
+    expected = slow_kl(STUDENT, TEACHER, temperature)
+    assert soft_kl(STUDENT, TEACHER, temperature).item() == pytest.approx(expected, rel=1e-5)
+    assert soft_kl(TEACHER, STUDENT, temperature).item() != pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.1, 4.0])
+def test_kd_is_t_squared_times_soft_kl(temperature):
+    expected = temperature**2 * slow_kl(STUDENT, TEACHER, temperature)
+    assert kd(STUDENT, TEACHER, temperature).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_kl_of_hand_made_logits():
+    student, teacher = torch.zeros(1, 2), torch.tensor([[math.log(3.0), 0.0]])
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert soft_kl(student, teacher).item() == pytest.approx(expected, rel=1e-6)
+    assert kd(student, teacher, 1.0).item() == pytest.approx(expected, rel=1e-6)
+    assert soft_kl(teacher + 7, teacher).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_kds_gradient_keeps_its_size_when_the_temperature_grows():
+    norms = []
+    for temperature in (50.0, 100.0):
+        student = nn.Parameter(STUDENT.clone())
+        kd(student, TEACHER, temperature).backward()
+        norms.append(student.grad.norm().item())
+    assert norms[0] == pytest.approx(norms[1], rel=0.05)
+
+
+@pytest.mark.parametrize("loss", [soft_kl, kd])
+def test_extreme_logits_give_finite_losses_and_gradients(loss):
+    student = nn.Parameter(torch.tensor([[1e4, -1e4], [-1e4, 1e4]]))
+    value = loss(student, torch.tensor([[-1e4, 1e4], [-1e4, 1e4]]))
+    value.backward()
+    assert value.item() == pytest.approx(1e4, rel=1e-5)  # mean of 2e4 and 0
+    assert student.grad.isfinite().all()
+
+
+def test_soft_mse_is_the_mean_squared_distance_of_the_scores():
+    student, teacher = torch.tensor([[1.0], [2.0], [-1.0]]), torch.tensor([[0.0], [4.0], [-1.0]])
+    assert soft_mse(student, teacher).item() == pytest.approx((1 + 4 + 0) / 3)
+
+
+def test_hard_cross_entropy_is_each_examples_own_and_0_where_unlabelled():
+    labels = torch.tensor([2, -100, 0])
+    expected = [-math.log(softmax(STUDENT[0].tolist())[2]), 0.0, math.log(3)]
+    assert hard_cross_entropy(STUDENT, labels).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_unlabelled_row_gives_no_gradient_and_the_others_theirs():
+    student = nn.Parameter(STUDENT.clone())
+    hard_cross_entropy(student, torch.tensor([2, -100, 0])).sum().backward()
+    assert student.grad[1].tolist() == [0.0, 0.0, 0.0]
+    softmaxes = [softmax(row) for row in STUDENT.tolist()]
+    assert student.grad[0].tolist() == pytest.approx([*softmaxes[0][:2], softmaxes[0][2] - 1], rel=1e-5)
+    assert student.grad[2].tolist() == pytest.approx([1 / 3 - 1, 1 / 3, 1 / 3], rel=1e-5)
+
+
+def test_hard_mse_is_each_examples_own_and_0_where_unlabelled():
+    student = nn.Parameter(torch.tensor([[1.0], [5.0], [-2.0]]))
+    errors = hard_mse(student, torch.tensor([0.5, math.nan, 1.0]))
+    assert errors.tolist() == [0.25, 0.0, 9.0]
+    errors.sum().backward()
+    assert student.grad.tolist() == [[1.0], [0.0], [-6.0]]  # not NaN: that would poison every weight
+
+
+def test_a_batch_without_any_label_gives_zeros():
+    assert hard_cross_entropy(STUDENT, torch.full((3,), -100)).tolist() == [0.0] * 3
+    assert hard_mse(STUDENT[:, :1], torch.full((3,), math.nan)).tolist() == [0.0] * 3

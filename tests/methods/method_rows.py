@@ -1,0 +1,26 @@
+"""The one table of methods under test: registry name -> the settings each is tested with."""
+
+from typing import Any
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "lrc_bert": [
+        {},
+        {"granularity": "cls"},
+        {"granularity": "mean"},
+        {"negatives": 2},
+        {"queue": 8},
+        {"layer_map": "last", "temperature": 2.0},
+    ],
+    "kd": [{}, {"temperature": 4.0, "alpha": 0.9}],
+    "finetune": [{}],
+    "pkd": [{}, {"layer_map": "last", "temperature": 10.0, "alpha": 0.2, "beta": 10.0}],
+    "tinybert": [{}, {"layer_map": "skip", "temperature": 2.0}],
+}
+
+
+def row_id(name: str, settings: dict[str, Any]) -> str:
+    return "-".join([name, *(f"{key}={value}" for key, value in settings.items())])
+
+
+CASES = [(name, settings) for name, rows in ROWS.items() for settings in rows]
+IDS = [row_id(name, settings) for name, settings in CASES]

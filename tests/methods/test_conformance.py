@@ -1,0 +1,362 @@
+"""What holds of every method: one table of settings (`method_rows`) drives the same tests over all of METHODS."""
+
+import copy
+import inspect
+import math
+import re
+
+import pytest
+import torch
+from method_rows import ROWS
+
+from contrastill.errors import UserError
+from contrastill.methods import METHODS, Stage, method_settings, read_settings
+from contrastill.methods.base import Method
+
+STAGED = [(name, index) for name, method in METHODS.items() for index in range(len(method.stages))]
+
+
+def terms_of(method, batch, seed=0):
+    """The unweighted terms; negatives, where they are drawn, are drawn from the same seed. No queue is pushed to."""
+    torch.manual_seed(seed)
+    return method.losses(method.student(batch, method.needs), method.teach(batch), batch)
+
+
+def rows_of(batch, rows):
+    return {name: value[rows] for name, value in batch.items()}
+
+
+def with_queue_filled(method, tiny_batch, classes=3):
+    """A method with a queue looks at past texts too."""
+    if getattr(getattr(method, "queue", None), "size", 0):
+        method(**tiny_batch(rows=5, seed=9, classes=classes))
+        assert method.queue.pushed == 5
+    return method
+
+
+def test_the_table_covers_every_method_and_every_setting():
+    assert set(ROWS) == set(METHODS)
+    assert len(METHODS) >= 5
+    for name, rows in ROWS.items():
+        assert rows[0] == {}, "the defaults come first"
+        assert set().union(*rows) == set(method_settings(name)), f"a row of {name!r} for each of its settings"
+
+
+# ---- steps ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
+@pytest.mark.parametrize("classes", [1, 2, 77])
+def test_every_stage_gives_a_finite_loss_and_a_gradient_to_the_student(case, classes, pairs, tiny_method, tiny_batch):
+    method = with_queue_filled(tiny_method(*case, classes=classes), tiny_batch, classes)
+    assert method.regression == (classes == 1)
+    batch, reached = tiny_batch(pairs=pairs, classes=classes), set()
+    for stage in method.stages:
+        method.stage = stage
+        method.zero_grad()
+        result = method(**batch)
+        assert all(value.shape == () and value.dtype == torch.float32 and value.isfinite() for value in result.values())
+        expected = sum(weight * result[term] for term, weight in method.stage.weights.items())
+        torch.testing.assert_close(result["loss"], expected)
+        result["loss"].backward()
+        grads = {n: p.grad for n, p in method.student.named_parameters() if p.grad is not None}
+        assert all(grad.isfinite().all() for grad in grads.values())
+        now = {name for name, grad in grads.items() if grad.abs().sum() > 0}
+        assert any("embeddings.word_embeddings" in name for name in now)
+        assert any("layer.0." in name for name in now)
+        reached |= now
+    assert any("layer.1." in name for name in reached)  # some maps leave the top layer to the labels
+
+
+def test_every_family_can_be_student_and_teacher(case, family, tiny_method, tiny_batch):
+    method, batch = tiny_method(*case, family=family), tiny_batch()
+    for stage in method.stages:
+        method.stage = stage
+        loss = method(**batch)["loss"]
+        assert loss.isfinite()
+        loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.student.parameters())
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ({"layers": 3, "width": 8}, {"layers": 5, "width": 24}),
+        ({"layers": 2, "width": 24}, {"layers": 2, "width": 24}),
+        ({"layers": 2, "width": 32}, {"layers": 3, "width": 16}),  # wider than the teacher
+        ({"family": "distilbert"}, {"family": "bert"}),
+        ({"family": "bert"}, {"family": "modernbert"}),
+    ],
+)
+def test_student_and_teacher_may_differ_in_depth_width_and_family(case, student, teacher, tiny_method, tiny_batch):
+    method = tiny_method(*case, student=student, teacher=teacher)
+    for stage in method.stages:
+        method.stage = stage
+        result = method(**tiny_batch())
+        assert all(value.isfinite() for value in result.values())
+        result["loss"].backward()
+
+
+def test_every_parameter_beside_the_students_gets_a_gradient_in_some_stage(case, tiny_method, tiny_batch):
+    method = tiny_method(*case)
+    own = {n: p for n, p in method.named_parameters() if not n.startswith("student.")}
+    assert bool(own) == (case[0] in ("lrc_bert", "pkd", "tinybert"))
+    assert all(p.requires_grad for p in own.values())
+    for stage in method.stages:
+        method.stage = stage
+        method(**tiny_batch())["loss"].backward()
+    idle = [name for name, p in own.items() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert idle == []
+
+
+def test_the_teacher_is_neither_trained_nor_saved(case, tiny_method, tiny_batch):
+    method = tiny_method(*case)
+    assert (method.teacher is None) == (case[0] == "finetune")
+    student = {f"student.model.{name}" for name in method.student.model.state_dict()}
+    beside = {name.split(".")[0] for name in set(method.state_dict()) - student}
+    assert beside <= {"project", "project_embedding", "project_hidden", "queue"}
+    if method.teacher is None:
+        return
+    teacher = method.teacher.model
+    before = copy.deepcopy(teacher.state_dict())
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    for stage in method.stages:
+        method.stage = stage
+        method(**tiny_batch())["loss"].backward()
+        optimizer.step()
+    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+    assert not {p.data_ptr() for p in teacher.parameters()} & {p.data_ptr() for p in method.parameters()}
+    torch.testing.assert_close(teacher.state_dict(), before, rtol=0, atol=0)
+
+
+def test_the_terms_are_logged_without_a_graph_and_the_loss_with_one(case, tiny_method, tiny_batch):
+    result = tiny_method(*case)(**tiny_batch())
+    assert result.pop("loss").requires_grad
+    assert not any(value.requires_grad for value in result.values())
+
+
+# ---- labels --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(case, classes, tiny_method, tiny_batch):
+    method, batch = tiny_method(*case, classes=classes), tiny_batch(classes=classes)
+    whole = terms_of(method, batch)
+    labelled = torch.tensor([True, False, True, True, False, True])
+    batch["labels"][~labelled] = math.nan if classes == 1 else -100
+    terms = terms_of(method, batch)
+    if "hard" in terms:
+        alone = terms_of(method, rows_of(batch, labelled))
+        torch.testing.assert_close(terms["hard"], alone["hard"])
+        assert not torch.isclose(terms["hard"], whole["hard"])
+    for term in set(terms) - {"hard"}:
+        assert torch.equal(terms[term], whole[term]), "labels belong to the hard term alone"
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_batch_with_no_label_at_all_gives_a_hard_term_of_0_and_finite_gradients(
+    case, classes, tiny_method, tiny_batch
+):
+    method, batch = tiny_method(*case, classes=classes), tiny_batch(classes=classes)
+    batch["labels"] = torch.full_like(batch["labels"], math.nan if classes == 1 else -100)
+    for stage in method.stages:
+        method.stage = stage
+        result = method(**batch)
+        assert result.get("hard", 0) == 0
+        result["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+# ---- what must not matter ------------------------------------------------------------------------------------------
+
+
+def test_padding_to_more_columns_changes_no_term(case, family, tiny_method, tiny_batch):
+    method = with_queue_filled(tiny_method(*case, family=family), tiny_batch)
+    batch = tiny_batch()
+    wide = dict(batch)
+    for name, fill in (("input_ids", 1), ("attention_mask", 0)):
+        wide[name] = torch.nn.functional.pad(batch[name], (0, 7), value=fill)
+    torch.testing.assert_close(terms_of(method, wide), terms_of(method, batch), rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_the_batch_changes_no_term(case, tiny_method, tiny_batch):
+    if "negatives" in case[1]:
+        # The draw goes by row, so here a fixed one must do.
+        case = case[0], {**case[1], "negatives": 5}
+    method = with_queue_filled(tiny_method(*case), tiny_batch)
+    batch, order = tiny_batch(), torch.tensor([4, 2, 0, 5, 1, 3])
+    torch.testing.assert_close(terms_of(method, rows_of(batch, order)), terms_of(method, batch))
+
+
+def test_bfloat16_autocast_gives_terms_close_to_those_of_float32(case, tiny_method, tiny_batch):
+    method, batch = with_queue_filled(tiny_method(*case), tiny_batch), tiny_batch()
+    whole = terms_of(method, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = terms_of(method, batch)
+        loss = method(**batch)["loss"]
+    torch.testing.assert_close(mixed, whole, rtol=0.05, atol=0.02)
+    assert any(not torch.equal(mixed[term], whole[term]) for term in whole)  # autocast was in force
+    assert loss.dtype == torch.float32
+    loss.backward()
+
+
+def test_texts_all_alike_or_a_single_text_give_finite_losses(case, tiny_method, tiny_batch):
+    method, batch = tiny_method(*case), tiny_batch()
+    alike = rows_of(batch, torch.zeros(4, dtype=torch.long))
+    for some in (alike, rows_of(batch, slice(0, 1))):
+        for stage in method.stages:
+            method.stage = stage
+            result = method(**some)
+            assert all(value.isfinite() for value in result.values())
+            result["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+def test_the_method_learns_its_own_loss(case, tiny_method, tiny_batch):
+    method, batch = tiny_method(*case), tiny_batch()
+    method.stage = method.stages[0]
+    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
+    seen = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        torch.manual_seed(0)
+        loss = method(**batch)["loss"]
+        loss.backward()
+        optimizer.step()
+        seen.append(loss.item())
+    assert seen[-1] < seen[0] - 0.02 * abs(seen[0])
+
+
+# ---- stages --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "index"), STAGED)
+def test_a_stage_weighs_only_terms_that_the_method_computes(name, index, tiny_method, tiny_batch):
+    method = tiny_method(name)
+    assert set(method.stages[index].weights) <= set(terms_of(method, tiny_batch()))
+
+
+def test_the_shares_of_the_stages_sum_to_1(case, tiny_method):
+    assert sum(stage.share for stage in tiny_method(*case).stages) == pytest.approx(1)
+
+
+def test_a_weight_of_an_unknown_term_is_refused_naming_both_lists(case, tiny_method, tiny_batch):
+    method = tiny_method(*case)
+    method.stage = Stage("mine", {"cosnce": 1.0, "hard": 1.0, "sotf": 0.0})
+    with pytest.raises(UserError) as error:
+        method(**tiny_batch())
+    assert "'cosnce'" in str(error.value)
+    assert "'sotf'" in str(error.value)
+    assert "'mine'" in str(error.value)
+    for term in terms_of(method, tiny_batch()):
+        assert repr(term) in str(error.value)
+
+
+# ---- what a method says of itself ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_docstring_names_the_paper_and_every_setting(name):
+    doc = METHODS[name].__doc__
+    if name != "finetune":
+        title, *_ = doc.splitlines()
+        assert re.search(r"\w.*\. \w+ et al\., .*\b(19|20)\d\d\. arXiv:\d{4}\.\d{5}\.$", title), title
+    for setting in method_settings(name):
+        assert re.search(rf'^    {setting}: [\w"]', doc, re.MULTILINE), setting
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_registrys_name_is_the_classs_own_and_its_settings_have_simple_defaults(name):
+    cls = METHODS[name]
+    assert cls.name == name
+    assert issubclass(cls, Method)
+    parameters = list(inspect.signature(cls.__init__).parameters)
+    assert parameters[:3] == ["self", "student", "teacher"]
+    assert parameters[3:] == list(method_settings(name))
+    assert all(type(default) in (int, float, str) for default in method_settings(name).values())
+
+
+def test_a_method_without_its_teacher_is_refused_with_the_way_out(case, tiny_model):
+    name, settings = case
+    if not METHODS[name].uses_teacher:
+        assert METHODS[name](tiny_model(), None, **settings).teacher is None
+        return
+    with pytest.raises(UserError, match=f"{name}.*expected a teacher, got none.*'finetune'"):
+        METHODS[name](tiny_model(), None, **settings)
+
+
+@pytest.mark.parametrize("name", ["lrc_bert", "pkd", "tinybert"])
+def test_an_unknown_layer_map_or_too_deep_a_student_is_refused(name, tiny_method):
+    with pytest.raises(UserError, match=r"layer map of \['last', 'skip', 'uniform'\], got 'every'"):
+        tiny_method(name, {"layer_map": "every"})
+    with pytest.raises(UserError, match=r"1 to 4 layers .* got 5"):
+        tiny_method(name, student={"layers": 5})
+
+
+@pytest.mark.parametrize("layer_map", ["skip", "last"])
+@pytest.mark.parametrize("name", ["lrc_bert", "pkd", "tinybert"])
+def test_a_map_that_leaves_a_student_of_one_layer_nothing_to_learn_from_is_refused(name, layer_map, tiny_method):
+    with pytest.raises(UserError, match=f"'{layer_map}' leaves a student of 1 layer.*'uniform'"):
+        tiny_method(name, {"layer_map": layer_map}, student={"layers": 1})
+
+
+@pytest.mark.parametrize("setting", ["negatives", "queue"])
+def test_a_count_below_0_is_refused(setting, tiny_method):
+    with pytest.raises(UserError, match=f"expected {setting} of at least 0, got -1"):
+        tiny_method("lrc_bert", {setting: -1})
+
+
+def test_an_unknown_granularity_is_refused(tiny_method):
+    with pytest.raises(UserError, match="'tokens', 'cls' or 'mean', got 'word'"):
+        tiny_method("lrc_bert", {"granularity": "word"})
+
+
+def test_tinybert_refuses_a_student_with_other_heads_naming_both_numbers(tiny_method):
+    with pytest.raises(UserError, match="the teacher's 4 heads, got 2"):
+        tiny_method("tinybert", student={"heads": 2})
+    assert tiny_method("lrc_bert", student={"heads": 2}).student.heads == 2
+
+
+# ---- settings from text --------------------------------------------------------------------------------------------
+
+
+def test_settings_given_as_text_come_out_in_their_defaults_types():
+    given = {"granularity": "cls", "temperature": "2", "negatives": "15", "queue": 64}
+    assert read_settings("lrc_bert", given) == {
+        "granularity": "cls",
+        "temperature": 2.0,
+        "negatives": 15,
+        "queue": 64,
+    }
+    assert type(read_settings("kd", {"alpha": 1})["alpha"]) is float
+    assert read_settings("finetune", {}) == {}
+
+
+def test_the_settings_and_defaults_are_those_of_the_constructor():
+    assert method_settings("lrc_bert") == {
+        "granularity": "tokens",
+        "temperature": 1.1,
+        "negatives": 0,
+        "queue": 0,
+        "layer_map": "uniform",
+    }
+    assert method_settings("finetune") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("kd", {"temprature": "2"}, r"'kd' has no setting 'temprature'; it has \['alpha', 'temperature'\]"),
+        ("finetune", {"alpha": "1"}, "'finetune' has no setting 'alpha'; it has none"),
+        ("kd", {"alpha": "half"}, "'alpha' of 'kd': expected float, got 'half'"),
+        ("lrc_bert", {"queue": "1.5"}, "'queue' of 'lrc_bert': expected int, got '1.5'"),
+        ("lrc_bert", {"queue": 1.5}, "'queue' of 'lrc_bert': expected int, got 1.5"),
+        ("lrc_bert", {"queue": None}, "'queue' of 'lrc_bert': expected int, got None"),
+        ("lrc_bert", {"queue": math.inf}, "'queue' of 'lrc_bert': expected int, got inf"),
+        ("lrc_bert", {"granularity": 3}, "'granularity' of 'lrc_bert': expected str, got 3"),
+        ("lrcbert", {}, "expected a method of lrc_bert, .*got 'lrcbert'"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(name, given, message):
+    with pytest.raises(UserError, match=message):
+        read_settings(name, given)

@@ -1,0 +1,548 @@
+"""The command line: help, results on stdout alone, and for every user's mistake a message and exit code 2."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from typer.testing import CliRunner, Result
+
+import contrastill
+from contrastill.cli import app
+
+COMMANDS = ("finetune", "distill", "evaluate", "doctor", "methods")
+QUICK = ["--epochs", "1", "--checks", "2", "--batch-size", "8", "--precision", "fp32", "--max-length", "16"]
+SMALL = ["--student", "1/16/4/32", "--learning-rate", "0.003"]
+CLASSES = {"calm": ["still", "quiet", "soft"], "loud": ["bang", "shout", "roar"]}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{n}" for n in range(20)), *(w for ws in CLASSES.values() for w in ws)]
+
+
+def contrastill_(*args: object) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def words(text: str) -> str:
+    """Without the colours, frames and line breaks that depend on the terminal."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", text).split())
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    names = [list(CLASSES)[n % 2] for n in range(count)]
+    return [{"text": f"w{n % 20} {CLASSES[name][n % 3]} w{n % 7}", "label": name} for n, name in enumerate(names)]
+
+
+def write(path: Path, content: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(content[0]))
+        writer.writeheader()
+        writer.writerows(content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """encoder/, data.csv, and by the command line: teacher/ and run/."""
+    home = tmp_path_factory.mktemp("home")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    BertForSequenceClassification(config).save_pretrained(home / "encoder")
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64
+    ).save_pretrained(home / "encoder")
+    data = write(home / "data.csv", rows(60))
+    made = contrastill_("finetune", "--model", home / "encoder", "--data", data, "--out", home / "teacher",
+                        *QUICK, "--epochs", 6, "--learning-rate", 0.003, "--json")  # fmt: skip
+    assert made.exit_code == 0, made.output
+    made = contrastill_("distill", *given(home), "--out", home / "run", *QUICK, *SMALL, "--method", "kd", "--json")
+    assert made.exit_code == 0, made.output
+    (home / "run.stdout").write_text(made.stdout)
+    return home
+
+
+def given(home: Path) -> list[object]:
+    return ["--teacher", home / "teacher/model", "--data", home / "data.csv"]
+
+
+def refused(result: Result, *said: str) -> None:
+    """A user's mistake: exit code 2, the message on stderr, nothing on stdout, no traceback."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    for part in said:
+        assert part in words(result.stderr)
+
+
+# ---- help and version ------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command() -> None:
+    result = contrastill_("--help")
+    assert result.exit_code == 0
+    for name in COMMANDS:
+        assert name in result.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "methods"])
+def test_the_help_of_a_command_shows_an_example_of_it(name: str) -> None:
+    result = contrastill_(name, "--help")
+    assert result.exit_code == 0
+    assert "Example" in words(result.stdout)
+    assert f"contrastill {name}" in words(result.stdout).split("Example", 1)[1]
+
+
+def test_every_example_in_the_help_is_a_command_with_options_that_exist() -> None:
+    import inspect
+
+    from contrastill import cli
+
+    examples = re.findall(r"^ +(?:Example: )?contrastill (\w+)(.*)$", inspect.getsource(cli), re.MULTILINE)
+    assert len(examples) >= 9
+    for name, line in examples:
+        options = words(contrastill_(name, "--help").stdout)
+        assert [flag for flag in re.findall(r"--[\w-]+", line) if f"{flag} " not in options] == []
+
+
+def test_help_gives_every_setting_and_its_default() -> None:
+    from dataclasses import fields
+
+    from contrastill import Distillation
+
+    shown = words(contrastill_("distill", "--help").stdout)
+    for f in fields(Distillation):
+        assert "--" + f.name.replace("_", "-") in shown
+    for default in ("[default: 4L-312]", "[default: lrc_bert]", "[default: 0.0003]", "[default: 32]"):
+        assert default in shown
+    assert shown.count("[required]") == 3
+
+
+def test_version_is_the_package_s() -> None:
+    result = contrastill_("--version")
+    assert (result.exit_code, result.stdout.strip()) == (0, contrastill.__version__)
+
+
+def test_without_a_command_there_is_help() -> None:
+    assert "distill" in contrastill_().output
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; from contrastill.cli import app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+# ---- results -----------------------------------------------------------------------------------------------------------------
+
+
+def test_json_is_all_there_is_on_stdout(home: Path) -> None:
+    result = json.loads((home / "run.stdout").read_text())
+    assert result["folder"] == str(home / "run")
+    assert result["model"] == str(home / "run/student")
+    assert {key: result[key] for key in ("student", "teacher")} == {
+        key: json.loads((home / "run/metrics.json").read_text())[key] for key in ("student", "teacher")
+    }
+
+
+def test_a_process_prints_json_alone_on_stdout(home: Path) -> None:
+    """Including what libraries and C code print, which CliRunner does not see."""
+    done = subprocess.run(
+        [*CLI, "distill", *map(str, given(home)), "--out", str(home / "pure"), *QUICK, *SMALL, "--json"],
+        env=QUIET, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["task"] == "data"
+
+
+def test_without_json_a_table_is_printed(home: Path) -> None:
+    result = contrastill_("distill", *given(home), "--out", home / "table", *QUICK, *SMALL, "--method", "kd")
+    assert result.exit_code == 0
+    for part in ("teacher", "student", "parameters", "kept of the teacher", str(home / "table/student")):
+        assert part in words(result.stdout)
+
+
+def test_evaluate_scores_a_model(home: Path) -> None:
+    common = ["evaluate", "--model", home / "run/student", "--data", home / "data.csv", "--split", "dev"]
+    result = json.loads(contrastill_(*common, "--max-length", 16, "--json").stdout)
+    expected = json.loads((home / "run/metrics.json").read_text())["student"]
+    assert result["metrics"] == expected["dev"]["metrics"]
+    assert result["parameters"] == expected["parameters"]
+    shown = contrastill_(*common, "--max-length", 16).stdout
+    assert f"accuracy {result['metrics']['accuracy']:.4f}" in shown
+
+
+def test_methods_lists_every_method_with_paper_stages_and_settings() -> None:
+    from contrastill import METHODS
+
+    result = json.loads(contrastill_("methods", "--json").stdout)
+    assert list(result) == list(METHODS)
+    assert result["lrc_bert"]["settings"]["temperature"] == 1.1
+    assert result["lrc_bert"]["stages"]["joint"]["weights"] == {"cos_nce": 1.0, "soft": 1.0, "hard": 3.0}
+    assert "arXiv:2012.07335" in result["lrc_bert"]["paper"]
+    shown = contrastill_("methods").stdout
+    for name in METHODS:
+        assert f"{name}: " in shown
+
+
+def test_doctor_describes_the_machine() -> None:
+    result = contrastill_("doctor", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["machine"]["torch"].startswith("2.")
+    assert "checks" not in json.loads(result.stdout)
+    assert "cpu" in contrastill_("doctor").stdout
+
+
+def test_doctor_checks_a_run_without_making_one(home: Path, tmp_path: Path) -> None:
+    result = contrastill_("doctor", *given(home), "--student", "1/16/4/32", "--max-length", 16, "--batch-size", 8, "--json")
+    assert result.exit_code == 0, result.output
+    checks = {check["name"]: check["ok"] for check in json.loads(result.stdout)["checks"]}
+    assert checks["teacher has learnt the task"]
+    assert checks["dry run"]
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_doctor_fails_where_a_run_would(home: Path) -> None:
+    result = contrastill_("doctor", *given(home), "--student", "1/16/4/32", "--max-length", 100)
+    assert result.exit_code in (1, 2)
+    assert "64" in words(result.output)
+
+
+def test_doctor_wants_teacher_and_data_together(home: Path) -> None:
+    refused(contrastill_("doctor", "--teacher", home / "teacher/model"), "--data")
+
+
+# ---- mistakes ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "--data, --out, --teacher"),
+        (("--teacher", "t", "--out", "o"), "--data"),
+        (("--teacher", "t", "--data", "d"), "--out"),
+    ],
+)
+def test_required_options_that_are_missing_are_named(args: tuple[str, ...], said: str) -> None:
+    refused(contrastill_("distill", *args), said)
+
+
+def test_required_options_of_the_other_commands_are_named() -> None:
+    refused(contrastill_("finetune", "--data", "d", "--out", "o"), "--model")
+    refused(contrastill_("evaluate", "--data", "d"), "--model")
+
+
+OPTIONS: list[tuple[list[object], list[str]]] = [
+    (["--method", "magic"], ["magic", "lrc_bert"]),
+    (["--set", "temprature=2"], ["temprature", "temperature"]),
+    (["--set", "temperature=warm"], ["temperature", "float", "warm"]),
+    (["--set", "temperature"], ["--set", "name=value"]),
+    (["--stages", "representation"], ["--stages", "name=value"]),
+    (["--stages", "first=0.5", "--stages", "second=0.5"], ["representation", "joint"]),
+    (["--stages", "representation=0.9", "--stages", "joint=0.9"], ["sum to 1"]),
+    (["--stages", "representation=x", "--stages", "joint=0.9"], ["x"]),
+    (["--student", "tiny"], ["tiny", "4L-312"]),
+    (["--student", "3L"], ["3"]),
+    (["--student", "2/30/4/64"], ["30"]),
+    (["--start", "nowhere"], ["nowhere"]),
+    (["--perturb", "l1"], ["l2-per-token"]),
+    (["--schedule", "cosine"], ["cosine", "linear"]),
+    (["--precision", "fp8"], ["fp8", "bf16"]),
+    (["--accumulate", "2"], ["--accumulate", "--batch-size"]),
+    (["--batch-size", "0"], ["batch size"]),
+    (["--epochs", "-1"], ["epochs"]),
+    (["--max-length", "2000"], ["64"]),
+    (["--max-length", "1"], ["max_length"]),
+    (["--unlabelled", "none.txt"], ["none.txt"]),
+    (["--dev", "none.csv"], ["none.csv"]),
+    (["--report-to", "magic"], ["magic"]),
+    (["--kind", "poetry"], ["poetry"]),
+]
+
+
+@pytest.mark.parametrize(("args", "said"), OPTIONS, ids=lambda value: " ".join(map(str, value)))
+def test_an_option_that_cannot_be_is_refused(home: Path, tmp_path: Path, args: list[object], said: list[str]) -> None:
+    refused(contrastill_("distill", *given(home), "--out", tmp_path / "run", *QUICK, *SMALL, *args), *said)
+
+
+def test_an_option_that_is_none_is_refused_and_one_alike_is_named(home: Path, tmp_path: Path) -> None:
+    result = contrastill_("distill", *given(home), "--out", tmp_path / "run", "--epoch", 3)
+    assert result.exit_code == 2
+    assert "--epochs" in words(result.output)
+
+
+def test_a_word_for_a_number_is_refused(home: Path, tmp_path: Path) -> None:
+    result = contrastill_("distill", *given(home), "--out", tmp_path / "run", "--epochs", "many")
+    assert result.exit_code == 2
+    assert "--epochs" in words(result.output)
+
+
+GOOD = "text,label\nw1 bang,loud\nw2 soft,calm\n" * 1
+DATA: dict[str, tuple[str | bytes | None, list[str]]] = {
+    "there_is_no_file": (None, ["check the path"]),
+    "a_column_is_missing": ("words,label\nw1,loud\nw2,calm\n", ["words"]),
+    "the_label_is_missing": ("text,mood\nw1,loud\nw2,calm\n", ["mood"]),
+    "labels_are_lists": ('text,label\nw1,"[\'loud\', \'calm\']"\nw2,"[\'calm\']"\n' * 1, ["label"]),
+    "there_is_one_class": ("text,label\nw1 a,loud\nw2 b,loud\nw3 c,loud\n", ["two classes", "loud"]),
+    "the_file_is_empty": ("", ["empty"]),
+    "the_file_is_not_utf_8": ("text,label\nw1 é,loud\nw2,calm\n".encode("latin-1"), ["--encoding latin-1"]),
+    "the_classes_are_others": ("text,label\nw1 a,blue\nw2 b,red\nw3,blue\nw4,red\n" * 1, ["blue"]),
+    "the_rows_are_too_few": ("text,label\nw1 a,loud\nw2 b,calm\n", []),
+    "a_text_is_empty": ("text,label\n,loud\nw2,calm\n", ["line 2"]),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_cannot_be_used_is_refused(home: Path, tmp_path: Path, name: str) -> None:
+    content, said = DATA[name]
+    path = tmp_path / "given.csv"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = contrastill_("distill", "--teacher", home / "teacher/model", "--data", path, "--out", tmp_path / "run",
+                          *QUICK, *SMALL)  # fmt: skip
+    refused(result, *said)
+
+
+def test_labels_that_are_json_lists_are_refused(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "given.jsonl"
+    path.write_text('{"text": "w1", "label": ["loud", "calm"]}\n{"text": "w2", "label": ["calm"]}\n')
+    refused(
+        contrastill_("distill", "--teacher", home / "teacher/model", "--data", path, "--out", tmp_path / "run"), "label"
+    )
+
+
+def cut(teacher: Path) -> None:
+    path = teacher / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def garbage(teacher: Path) -> None:
+    (teacher / "model.safetensors").write_bytes(b"not a model at all" * 100)
+
+
+def empty(teacher: Path) -> None:
+    (teacher / "model.safetensors").write_bytes(b"")
+
+
+def no_weights(teacher: Path) -> None:
+    (teacher / "model.safetensors").unlink()
+
+
+def pickled(teacher: Path) -> None:
+    (teacher / "model.safetensors").unlink()
+    torch.save({}, teacher / "pytorch_model.bin")
+
+
+def no_config(teacher: Path) -> None:
+    (teacher / "config.json").unlink()
+
+
+def broken_config(teacher: Path) -> None:
+    (teacher / "config.json").write_text('{"model_type": "bert",')
+
+
+def unknown_kind(teacher: Path) -> None:
+    (teacher / "config.json").write_text('{"model_type": "abacus"}')
+
+
+def other_shape(teacher: Path) -> None:
+    config = json.loads((teacher / "config.json").read_text())
+    (teacher / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+
+
+def missing_layer(teacher: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = {k: v for k, v in load_file(teacher / "model.safetensors").items() if not k.startswith("bert.encoder.layer.1")}
+    save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
+
+
+def missing_head(teacher: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = {k: v for k, v in load_file(teacher / "model.safetensors").items() if not k.startswith("classifier")}
+    save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
+
+
+def no_tokenizer(teacher: Path) -> None:
+    for path in teacher.glob("*token*"):
+        path.unlink()
+
+
+def broken_tokenizer(teacher: Path) -> None:
+    (teacher / "tokenizer.json").write_text('{"version":')
+
+
+def no_padding(teacher: Path) -> None:
+    config = json.loads((teacher / "tokenizer_config.json").read_text())
+    config.pop("pad_token")
+    (teacher / "tokenizer_config.json").write_text(json.dumps(config))
+    (teacher / "special_tokens_map.json").unlink(missing_ok=True)
+
+
+DAMAGES: dict[Callable[[Path], None], str] = {
+    cut: "damaged",
+    garbage: "damaged",
+    empty: "damaged",
+    no_weights: "safetensors",
+    pickled: "safetensors",
+    no_config: "model",
+    broken_config: "config",
+    unknown_kind: "abacus",
+    other_shape: "config",
+    missing_layer: "bert.encoder.layer.1",
+    missing_head: "classifier",
+    no_tokenizer: "tokenizer",
+    broken_tokenizer: "tokenizer",
+    no_padding: "padding",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_teacher_that_cannot_be_loaded_whole_is_refused(
+    home: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    teacher = shutil.copytree(home / "teacher/model", tmp_path / "teacher")
+    damage(teacher)
+    result = contrastill_("distill", "--teacher", teacher, "--data", home / "data.csv", "--out", tmp_path / "run",
+                          *QUICK, *SMALL)  # fmt: skip
+    refused(result, DAMAGES[damage])
+
+
+@pytest.mark.parametrize("name", ["./none", "/none/at/all", "a/b/c"])
+def test_a_teacher_that_is_not_there_is_refused(home: Path, tmp_path: Path, name: str) -> None:
+    refused(contrastill_("distill", "--teacher", name, "--data", home / "data.csv", "--out", tmp_path / "run"), name)
+
+
+def test_a_teacher_that_is_a_file_is_refused(home: Path, tmp_path: Path) -> None:
+    refused(
+        contrastill_("distill", "--teacher", home / "data.csv", "--data", home / "data.csv", "--out", tmp_path / "run"),
+        "data.csv",
+    )
+
+
+def test_a_split_that_is_not_there_is_refused(home: Path) -> None:
+    common = ["evaluate", "--model", home / "run/student", "--data", home / "data.csv"]
+    refused(contrastill_(*common, "--split", "test"), "train", "dev")
+    refused(contrastill_(*common, "--split", "best"), "best")
+
+
+def test_a_message_with_brackets_is_printed_as_it_is(home: Path, tmp_path: Path) -> None:
+    refused(
+        contrastill_("distill", "--teacher", tmp_path / "a[red]b[/red]", "--data", "d", "--out", tmp_path / "run"),
+        "a[red]b[/red]",
+    )
+
+
+# ---- again, and on -----------------------------------------------------------------------------------------------------------------
+
+
+def test_from_repeats_a_run_to_the_bit(home: Path) -> None:
+    result = contrastill_("distill", "--from", home / "run/run.json", "--out", home / "again", "--json")
+    assert result.exit_code == 0, result.output
+    first, second = (home / name / "student/model.safetensors" for name in ("run", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_from_takes_changes(home: Path) -> None:
+    result = contrastill_("distill", "--from", home / "run/run.json", "--out", home / "changed", "--seed", 3, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads((home / "changed/run.json").read_text())["settings"]
+    assert (record["seed"], record["epochs"], record["method"]) == (3, 1.0, "kd")
+
+
+def test_from_without_out_is_refused(home: Path) -> None:
+    refused(contrastill_("distill", "--from", home / "run/run.json"), "--out")
+
+
+def test_from_a_file_that_is_no_record_is_refused(home: Path, tmp_path: Path) -> None:
+    refused(contrastill_("distill", "--from", home / "data.csv", "--out", tmp_path / "run"), "data.csv")
+    refused(contrastill_("distill", "--from", tmp_path / "none.json", "--out", tmp_path / "run"), "none.json")
+
+
+def test_from_a_record_of_another_command_is_refused(home: Path, tmp_path: Path) -> None:
+    refused(contrastill_("finetune", "--from", home / "run/run.json", "--out", tmp_path / "run"), "teacher")
+
+
+def test_resume_of_a_finished_run_shows_its_result(home: Path) -> None:
+    result = contrastill_("distill", "--resume", home / "run", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == json.loads((home / "run.stdout").read_text())
+
+
+def test_resume_with_other_options_is_refused(home: Path) -> None:
+    refused(contrastill_("distill", "--resume", home / "run", "--epochs", 3), "--epochs")
+
+
+def test_resume_with_from_is_refused(home: Path) -> None:
+    refused(contrastill_("distill", "--resume", home / "run", "--from", home / "run/run.json"), "--from")
+
+
+def test_resume_by_the_wrong_command_is_refused(home: Path) -> None:
+    refused(contrastill_("finetune", "--resume", home / "run"))
+
+
+def test_resume_of_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    refused(contrastill_("distill", "--resume", tmp_path), str(tmp_path))
+
+
+def test_a_folder_in_use_is_refused_and_overwritten_only_when_asked(home: Path) -> None:
+    shutil.copytree(home / "run", home / "used")
+    common = ["distill", *given(home), "--out", home / "used", *QUICK, *SMALL, "--method", "kd"]
+    refused(contrastill_(*common), "--overwrite", "--resume")
+    assert contrastill_(*common, "--overwrite", "--seed", 1).exit_code == 0
+
+
+# ---- Ctrl-C ------------------------------------------------------------------------------------------------------------------------
+
+CLI = [sys.executable, "-m", "contrastill.cli"]
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def test_ctrl_c_saves_and_prints_the_command_that_goes_on(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a run"  # with a space: what is printed is to be pasted
+    args = ["distill", *map(str, given(home)), "--out", str(out), *QUICK, *SMALL, "--epochs", "2000", "--checks", "1000"]
+    process = subprocess.Popen([*CLI, *args, "--json"], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 100
+    while not list(out.glob("checkpoints/*/complete.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert f"contrastill distill --resume '{out}'" in words(stderr)
+
+
+def test_ctrl_c_before_training_ends_without_a_traceback(home: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from contrastill.training import distill as runs
+
+    def pressed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["contrastill.training.distill"], "check_run", pressed)
+    assert runs is not None
+    result = contrastill_("distill", *given(home), "--out", tmp_path / "run", *QUICK, *SMALL)
+    assert result.exit_code == 130
+    assert "stopped" in result.stderr
+    assert "Traceback" not in result.stderr

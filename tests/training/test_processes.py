@@ -1,0 +1,161 @@
+"""The same total batch on two processes, or in two parts, trains the same student."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Workshop
+from safetensors.torch import load_file
+
+from contrastill import UserError, distill, finetune
+
+TWO = """
+import json, sys
+from contrastill import distill, finetune
+for command, settings in json.load(open(sys.argv[1])):
+    {"distill": distill, "finetune": finetune}[command](**settings)
+"""
+RUNS: dict[str, dict[str, Any]] = {
+    "lrc_bert": {"method": "lrc_bert"},
+    "queue": {"method": "lrc_bert", "set": {"queue": 20}},
+    "perturbed": {"method": "lrc_bert", "perturb": "l2-per-token", "epsilon": 0.1},
+    "kd": {"method": "kd"},
+    "unlabelled": {"method": "kd", "unlabelled": True},
+    "tinybert": {"method": "tinybert"},
+    "finetune": {},
+}
+TOLERANCE = 1e-5
+
+
+def settings_of(workshop: Workshop, name: str, out: Path) -> dict[str, Any]:
+    """A run of 16 steps of a model without dropout; 60 rows, so that the last of an epoch make no whole batch."""
+    changes = {"limit": 60, "learning_rate": 1e-3, "checks": 2, **RUNS[name]}
+    if changes.get("unlabelled"):
+        more = workshop.root / "more-for-processes.txt"
+        more.write_text("".join(f"word{n} song word{n + 1} tune\n" for n in range(24)))
+        changes["unlabelled"] = str(more)
+    settings = workshop.settings(out, plain=True, **changes)
+    if name == "finetune":
+        settings = {k: v for k, v in settings.items() if k not in ("teacher", "student")}
+        settings["model"] = str(workshop.plain_encoder())
+    return settings
+
+
+def trained(workshop: Workshop, name: str, out: Path, **changes: Any) -> Path:
+    settings = {**settings_of(workshop, name, out), **changes}
+    return (finetune if name == "finetune" else distill)(**settings).folder
+
+
+def weights(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What leaves training, and all that was trained, at the last step."""
+    last = max((folder / "checkpoints").iterdir(), key=lambda p: int(p.name.split("-")[1]))
+    kept = folder / "student" if (folder / "student").exists() else folder / "model"
+    return load_file(kept / "model.safetensors"), load_file(last / "model.safetensors")
+
+
+def difference(a: Path, b: Path) -> float:
+    """The largest one of any weight of the last step; where that is nil, the best steps agree as well."""
+    ours, theirs = weights(a)[1], weights(b)[1]
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def on_two_processes(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every run of `RUNS`, made by one launch of two processes."""
+    root = tmp_path_factory.mktemp("two")
+    (root / "two.py").write_text(TWO)
+    jobs = [
+        ("finetune" if name == "finetune" else "distill", settings_of(workshop, name, root / name)) for name in RUNS
+    ]
+    (root / "jobs.json").write_text(json.dumps(jobs))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(root / "two.py"), str(root / "jobs.json")),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if "Error" in line)[-4000:]
+    return root
+
+
+@pytest.fixture(scope="module")
+def on_one_process(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("one")
+    return {name: trained(workshop, name, root / name) for name in RUNS}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_train_what_one_does(
+    on_two_processes: Path, on_one_process: dict[str, Path], name: str
+) -> None:
+    assert difference(on_two_processes / name, on_one_process[name]) < TOLERANCE
+
+
+def test_the_runs_that_are_compared_do_train_and_differ(
+    workshop: Workshop, on_one_process: dict[str, Path]
+) -> None:
+    assert len(on_one_process) == 7
+    for name in ("queue", "perturbed"):
+        ours, theirs = weights(on_one_process[name])[0], weights(on_one_process["lrc_bert"])[0]
+        assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) > 100 * TOLERANCE
+
+
+def test_two_processes_report_the_scores_of_one(on_two_processes: Path, on_one_process: dict[str, Path]) -> None:
+    for name in RUNS:
+        ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (on_two_processes / name, on_one_process[name]))
+        kind = "model" if name == "finetune" else "student"
+        assert ours[kind]["test"]["metrics"] == theirs[kind]["test"]["metrics"]
+        assert ours["steps"] == theirs["steps"] == len(log(on_two_processes / name))
+
+
+def test_two_processes_log_the_loss_and_the_terms_of_the_whole_batch(
+    on_two_processes: Path, on_one_process: dict[str, Path]
+) -> None:
+    for ours, theirs in zip(log(on_two_processes / "unlabelled"), log(on_one_process["unlabelled"]), strict=True):
+        for column in ("step", "stage", "loss", "soft", "hard", "learning_rate"):
+            assert ours[column] == pytest.approx(theirs[column], rel=1e-3), (column, ours["step"])
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if "loss" in row]
+
+
+@pytest.mark.parametrize("name", ["kd", "finetune", "tinybert"])
+def test_a_batch_in_parts_trains_what_the_whole_batch_does(
+    workshop: Workshop, on_one_process: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    assert difference(trained(workshop, name, tmp_path / "parts", accumulate=2), on_one_process[name]) < TOLERANCE
+
+
+def test_a_batch_in_parts_logs_the_terms_of_the_whole_batch(
+    workshop: Workshop, on_one_process: dict[str, Path], tmp_path: Path
+) -> None:
+    for ours, theirs in zip(
+        log(trained(workshop, "kd", tmp_path / "parts", accumulate=4)), log(on_one_process["kd"]), strict=True
+    ):
+        for column in ("step", "loss", "soft", "hard"):
+            assert ours[column] == pytest.approx(theirs[column], rel=1e-3), (column, ours["step"])
+
+
+@pytest.mark.parametrize("name", ["lrc_bert", "unlabelled"])
+def test_a_batch_in_parts_that_would_be_another_loss_is_refused(
+    workshop: Workshop, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UserError, match=r"--accumulate at 1.*--batch-size"):
+        trained(workshop, name, tmp_path / "parts", accumulate=2)
+
+
+def test_a_batch_that_the_parts_do_not_divide_is_refused(workshop: Workshop, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"3 part.*got 8"):
+        trained(workshop, "kd", tmp_path / "parts", accumulate=3)

@@ -1,0 +1,58 @@
+"""The settings of a run, and the record that repeats it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from contrastill import Distillation, Evaluation, Finetuning, UserError
+
+GIVEN = {"teacher": "t", "data": "d", "out": "o", "set": {"queue": 3}, "stages": {"joint": 0.5}, "seed": 4}
+
+
+def stored(tmp_path: Path, settings: object) -> Path:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"settings": settings}))
+    return path
+
+
+def test_a_record_gives_back_the_settings(tmp_path: Path) -> None:
+    asked = Distillation(**GIVEN)
+    assert Distillation.of(stored(tmp_path, asked.record())) == asked
+    assert Distillation(**asked.record()) == asked
+
+
+def test_changes_replace_what_is_stored(tmp_path: Path) -> None:
+    again = Distillation.of(stored(tmp_path, Distillation(**GIVEN).record()), out="p", seed=5)
+    assert (again.out, again.seed, again.set, again.teacher) == ("p", 5, {"queue": 3}, "t")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"settings": 3}', '{"settings": []}', "{", "\xff"])
+def test_what_is_no_run_json_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"run\.json"):
+        Distillation.of(tmp_path / "run.json")
+
+
+def test_a_run_json_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none"):
+        Distillation.of(tmp_path / "none" / "run.json")
+
+
+def test_settings_of_another_command_are_refused_by_name(tmp_path: Path) -> None:
+    path = stored(tmp_path, Finetuning(model="m", data="d", out="o").record())
+    with pytest.raises(UserError, match="model"):
+        Distillation.of(path)
+
+
+def test_a_run_json_without_what_is_required_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="teacher"):
+        Distillation.of(stored(tmp_path, {"data": "d", "out": "o"}))
+
+
+@pytest.mark.parametrize("settings", [Distillation, Finetuning, Evaluation])
+def test_every_setting_has_help_and_a_panel(settings: type) -> None:
+    fields = dataclasses.fields(settings)
+    assert len(fields) > 10
+    assert [f.name for f in fields if not f.metadata.get("help") or not f.metadata.get("panel")] == []
