@@ -74,13 +74,13 @@ def build_model(
 
 
 def build_batch(
-    rows: int = 6, *, longest: int = 9, pairs: bool = False, classes: int = 3, seed: int = 0, columns: int = 0
+    rows: int = 6, *, longest: int = 9, pairs: bool = False, classes: int = 3, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Texts of 3 to `longest` tokens, all different, padded to `columns` or the longest; one class: float labels."""
+    """Texts of 3 to `longest` tokens, all different, padded to the longest; one class: float labels."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(3, longest, (rows,), generator=generator)
     lengths[rows // 2] = longest
-    ids = torch.randint(4, VOCABULARY, (rows, max(longest, columns)), generator=generator)
+    ids = torch.randint(4, VOCABULARY, (rows, longest), generator=generator)
     place = torch.arange(ids.shape[1])
     mask = place < lengths.unsqueeze(1)
     batch = {"input_ids": ids.where(mask, PAD), "attention_mask": mask.long()}

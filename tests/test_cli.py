@@ -94,7 +94,7 @@ def refused(result: Result, *said: str) -> None:
         assert part in words(result.stderr)
 
 
-# ---- help and version ------------------------------------------------------------------------------------------------------
+# ---- help and version ----------------------------------------------------------------------------------------------
 
 
 def test_help_lists_every_command() -> None:
@@ -147,11 +147,13 @@ def test_without_a_command_there_is_help() -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; from contrastill.cli import app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = (
+        "import sys; from contrastill.cli import app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
-# ---- results -----------------------------------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------------------------
 
 
 def test_json_is_all_there_is_on_stdout(home: Path) -> None:
@@ -163,14 +165,10 @@ def test_json_is_all_there_is_on_stdout(home: Path) -> None:
     }
 
 
-def test_a_process_prints_json_alone_on_stdout(home: Path) -> None:
-    """Including what libraries and C code print, which CliRunner does not see."""
-    done = subprocess.run(
-        [*CLI, "distill", *map(str, given(home)), "--out", str(home / "pure"), *QUICK, *SMALL, "--json"],
-        env=QUIET, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["task"] == "data"
+def test_nothing_is_written_past_python_s_stdout(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As libraries and C code do, which CliRunner does not see."""
+    contrastill_("distill", "--from", home / "run/run.json", "--out", home / "past", "--json")
+    assert capfd.readouterr().out == ""
 
 
 def test_without_json_a_table_is_printed(home: Path) -> None:
@@ -212,7 +210,9 @@ def test_doctor_describes_the_machine() -> None:
 
 
 def test_doctor_checks_a_run_without_making_one(home: Path, tmp_path: Path) -> None:
-    result = contrastill_("doctor", *given(home), "--student", "1/16/4/32", "--max-length", 16, "--batch-size", 8, "--json")
+    result = contrastill_(
+        "doctor", *given(home), "--student", "1/16/4/32", "--max-length", 16, "--batch-size", 8, "--json"
+    )
     assert result.exit_code == 0, result.output
     checks = {check["name"]: check["ok"] for check in json.loads(result.stdout)["checks"]}
     assert checks["teacher has learnt the task"]
@@ -230,7 +230,7 @@ def test_doctor_wants_teacher_and_data_together(home: Path) -> None:
     refused(contrastill_("doctor", "--teacher", home / "teacher/model"), "--data")
 
 
-# ---- mistakes ---------------------------------------------------------------------------------------------------------------------
+# ---- mistakes ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ OPTIONS: list[tuple[list[object], list[str]]] = [
     (["--batch-size", "0"], ["batch size"]),
     (["--epochs", "-1"], ["epochs"]),
     (["--max-length", "2000"], ["64"]),
-    (["--max-length", "1"], ["max_length"]),
+    (["--max-length", "0"], ["max_length"]),
     (["--unlabelled", "none.txt"], ["none.txt"]),
     (["--dev", "none.csv"], ["none.csv"]),
     (["--report-to", "magic"], ["magic"]),
@@ -295,16 +295,16 @@ def test_a_word_for_a_number_is_refused(home: Path, tmp_path: Path) -> None:
     assert "--epochs" in words(result.output)
 
 
-GOOD = "text,label\nw1 bang,loud\nw2 soft,calm\n" * 1
+GOOD = "text,label\nw1 bang,loud\nw2 soft,calm\n"
 DATA: dict[str, tuple[str | bytes | None, list[str]]] = {
     "there_is_no_file": (None, ["check the path"]),
     "a_column_is_missing": ("words,label\nw1,loud\nw2,calm\n", ["words"]),
     "the_label_is_missing": ("text,mood\nw1,loud\nw2,calm\n", ["mood"]),
-    "labels_are_lists": ('text,label\nw1,"[\'loud\', \'calm\']"\nw2,"[\'calm\']"\n' * 1, ["label"]),
-    "there_is_one_class": ("text,label\nw1 a,loud\nw2 b,loud\nw3 c,loud\n", ["two classes", "loud"]),
+    "labels_are_lists": ("text,label\nw1,\"['loud', 'calm']\"\nw2,\"['calm']\"\n", ["'loud', 'calm'"]),
+    "there_is_one_class": ("text,label\nw1 a,loud\nw2 b,loud\nw3 c,loud\n", ["at least two", "loud"]),
     "the_file_is_empty": ("", ["empty"]),
     "the_file_is_not_utf_8": ("text,label\nw1 é,loud\nw2,calm\n".encode("latin-1"), ["--encoding latin-1"]),
-    "the_classes_are_others": ("text,label\nw1 a,blue\nw2 b,red\nw3,blue\nw4,red\n" * 1, ["blue"]),
+    "the_classes_are_others": ("text,label\nw1 a,blue\nw2 b,red\nw3,blue\nw4,red\n", ["blue"]),
     "the_rows_are_too_few": ("text,label\nw1 a,loud\nw2 b,calm\n", []),
     "a_text_is_empty": ("text,label\n,loud\nw2,calm\n", ["line 2"]),
 }
@@ -371,7 +371,9 @@ def other_shape(teacher: Path) -> None:
 def missing_layer(teacher: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    weights = {k: v for k, v in load_file(teacher / "model.safetensors").items() if not k.startswith("bert.encoder.layer.1")}
+    weights = {
+        k: v for k, v in load_file(teacher / "model.safetensors").items() if not k.startswith("bert.encoder.layer.1")
+    }
     save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -452,7 +454,7 @@ def test_a_message_with_brackets_is_printed_as_it_is(home: Path, tmp_path: Path)
     )
 
 
-# ---- again, and on -----------------------------------------------------------------------------------------------------------------
+# ---- again, and on -------------------------------------------------------------------------------------------------
 
 
 def test_from_repeats_a_run_to_the_bit(home: Path) -> None:
@@ -511,7 +513,7 @@ def test_a_folder_in_use_is_refused_and_overwritten_only_when_asked(home: Path) 
     assert contrastill_(*common, "--overwrite", "--seed", 1).exit_code == 0
 
 
-# ---- Ctrl-C ------------------------------------------------------------------------------------------------------------------------
+# ---- Ctrl-C --------------------------------------------------------------------------------------------------------
 
 CLI = [sys.executable, "-m", "contrastill.cli"]
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -519,8 +521,21 @@ QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"
 
 def test_ctrl_c_saves_and_prints_the_command_that_goes_on(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"  # with a space: what is printed is to be pasted
-    args = ["distill", *map(str, given(home)), "--out", str(out), *QUICK, *SMALL, "--epochs", "2000", "--checks", "1000"]
-    process = subprocess.Popen([*CLI, *args, "--json"], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    args = [
+        "distill",
+        *map(str, given(home)),
+        "--out",
+        str(out),
+        *QUICK,
+        *SMALL,
+        "--epochs",
+        "2000",
+        "--checks",
+        "1000",
+    ]
+    process = subprocess.Popen(
+        [*CLI, *args, "--json"], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     deadline = time.monotonic() + 100
     while not list(out.glob("checkpoints/*/complete.json")):
         assert process.poll() is None, process.communicate()

@@ -1,12 +1,13 @@
 """Make the student: a smaller model of the teacher's own family, and the weights it starts from.
 
 `inherit` needs no training. The student's hidden states are to be the teacher's times P, a PCA basis of them. From the
-bottom up, each weight matrix is brought to the student's width, and what the feed-forward layers write is solved for in
-closed form, on a few hundred texts that both models read.
+bottom up, each weight matrix is brought to the student's width, and what attention and feed-forward write is corrected
+in closed form, on a few hundred texts that both models read. At the teacher's width this is exact.
 
 Shapes: T tokens, D teacher width, W student width, H heads, d width of a head, F neurons, P (D, W) the basis.
 """
 
+import contextlib
 import copy
 import logging
 import re
@@ -32,10 +33,10 @@ logger = logging.getLogger(__name__)
 Sample = list[tuple[Tensor, Tensor]]  # batches of (input_ids, attention_mask)
 
 STARTS = ("random", "copy", "inherit")
-SAMPLE_TOKENS = 12_288  # what `inherit` reads: enough for a stable solution with 1 200 neurons
+SAMPLE_TOKENS = 12_288  # what `inherit` reads, ten times the neurons of a 4L-312 student
 SAMPLE_LENGTH = 64
-RIDGE = 1e-3  # of the mean eigenvalue
-SHRINK = 1.0  # the same, towards the teacher's projected weights: a closer fit to the sample trains worse
+RIDGE = 1e-3  # all three in units of the mean eigenvalue
+SHRINK = 1.0  # towards the teacher's projected weights: a closer fit to the sample trains worse
 HEAD_RIDGE = 1e-1  # logits come one per text, not per token
 FFN_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
 
@@ -206,9 +207,7 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
                 pass
         config = AutoConfig.from_pretrained(folder)
     except SafetensorError as error:
-        raise UserError(
-            f"cannot read {path}: {error}; the file is damaged or cut short, copy or train it again"
-        ) from error
+        raise UserError(f"cannot read {path}: {error}; the file is damaged, copy or train it again") from error
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {folder / 'config.json'}: {error}") from error
 
@@ -217,20 +216,15 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
             raise UserError(f"expected a start with {what} {expected}, got {got} in {folder}; {remedy}")
 
     expect("model_type", teacher.config.model_type, config.model_type, "start from a student of the same family")
-    expect(
-        "shape",
-        str(shape),
-        str(shape_of(config)),
-        f"ask for the shape {shape_of(config)}, or start from another folder",
-    )
+    expect("shape", str(shape), str(shape_of(config)), "ask for that shape, or start from another folder")
     expect("vocab_size", teacher.config.vocab_size, config.vocab_size, "its teacher had another vocabulary")
     if (folder / "tokenizer.json").is_file():
-        same = AutoTokenizer.from_pretrained(folder).get_vocab() == tokenizer.get_vocab()
-        expect("tokenizer", "with the teacher's vocabulary", "with the teacher's vocabulary" if same else "another one",
-               "start from a student of a teacher with this tokenizer")  # fmt: skip
+        other = set(AutoTokenizer.from_pretrained(folder).get_vocab().items()) ^ set(tokenizer.get_vocab().items())
+        differing = f"{len(other)} differing entries" if other else "the same entries"
+        expect("a vocabulary of", "the same entries", differing, "its teacher had another tokenizer")
     config.id2label, config.label2id = teacher.config.id2label, teacher.config.label2id
     config.problem_type = teacher.config.problem_type
-    loaded: Any = type(teacher).from_pretrained(
+    result: Any = type(teacher).from_pretrained(
         folder,
         config=config,
         dtype=torch.float32,
@@ -239,7 +233,7 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
-    student, info = loaded
+    student, info = result
     body = {n for n, _ in student.named_parameters(remove_duplicate=False)} - set(head_weights(student))
     lost = sorted(body & ({*info["missing_keys"]} | {key for key, *_ in info["mismatched_keys"]}))
     if lost:
@@ -316,15 +310,12 @@ class Layer:
             biases = (None,) * 3 if self.reader.bias is None else self.reader.bias.chunk(3)
             self.qkv = [SimpleNamespace(weight=w, bias=b) for w, b in zip(weights, biases, strict=True)]
         self.stream: Point = (part(""), "output")
-        self.norms = (self.attention_norm, self.ffn_norm)
+        self.norms: tuple[Any, Any] = (self.attention_norm, self.ffn_norm)
         self.sums: tuple[Point, Point] = ((self.attention_norm, "input"), (self.ffn_norm, "input"))
-        self.middle: Point = (self.attention_norm, "output")
+        self.middle: Point = (self.attention_norm, "output")  # the stream between attention and feed-forward
         if self.pre_norm:  # no norm stands behind a sum
-            self.norms, self.sums, self.middle = (
-                (None, None),
-                ((self.ffn_norm, "input"), self.stream),
-                (self.ffn_norm, "input"),
-            )
+            self.middle = (self.ffn_norm, "input")
+            self.norms, self.sums = (None, None), (self.middle, self.stream)
 
 
 def inherit(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, seed: int) -> None:
@@ -351,27 +342,28 @@ def inherit(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, 
     P = basis([seen[f"stream {i}"] for i in range(len(pairs) + 1)], width, not family.final_norm, seed)
 
     def read(*points: Point) -> Any:
-        return list(record(student, sample, {str(i): point for i, point in enumerate(points)}).values())
+        found = list(record(student, sample, {str(i): point for i, point in enumerate(points)}).values())
+        return found if len(points) > 1 else found[0]
 
     norm = embedding_norm(mine)
     inherit_tables(mine.embeddings, base.embeddings, P, cpu(embedding_norm(base).weight))
-    fit_norm(norm, *read((norm, "input")), seen["stream 0"] @ P)
+    fit_norm(norm, read((norm, "input")), seen["stream 0"] @ P)
     if family.position_scores:
         kept = [h for h, _ in choose_heads([0.0] * theirs[1].heads, student.config.num_attention_heads)]
         scores = base.get_submodule(family.position_scores).weight[:, kept]
         mine.get_submodule(family.position_scores).weight.copy_(scores)
     for i, t in theirs.items():
         s = Layer(student, family, i)
-        inherit_attention(s, t, *read((s.reader, "input")), seen[f"attention {i}"], P, bool(family.position_scores))
-        solve(s.out, s.norms[0], *read((s.out, "input"), s.sums[0]), seen[f"middle {i}"] @ P)
-        inherit_neurons(s, t, *read((s.up, "input")), seen[f"ffn {i}"], P, seen[f"neurons {i}"].mean(0))
-        solve(s.down, s.norms[1], *read((s.down, "input"), s.sums[1]), seen[f"stream {i}"] @ P)
+        inherit_attention(s, t, read((s.reader, "input")), seen[f"attention {i}"], P, bool(family.position_scores))
+        solve(s.out, s.norms[0], seen[f"middle {i}"] @ P, *read((s.out, "input"), s.sums[0]))
+        inherit_neurons(s, t, read((s.up, "input")), seen[f"ffn {i}"], P, seen[f"neurons {i}"].mean(0))
+        solve(s.down, s.norms[1], seen[f"stream {i}"] @ P, *read((s.down, "input"), s.sums[1]))
     if family.final_norm:
-        fit_norm(mine.final_norm, *read((mine.final_norm, "input")), seen["top"] @ P)
+        fit_norm(mine.final_norm, read((mine.final_norm, "input")), seen["top"] @ P)
 
     (dense, last), (dense_t, last_t) = head_linears(student), head_linears(teacher)
     if dense is not None:  # the neurons that weigh most, reading the student's top
-        back, back_0 = regress(*read(top_of(student, family)), seen["top"], dense.bias is not None)
+        back, back_0 = regress(read(top_of(student, family)), seen["top"], dense.bias is not None)
         weight = cpu(dense_t.weight)
         weigh = seen["features"].mean(0) * cpu(last_t.weight).square().sum(0) if last else weight.square().sum(1)
         best = weigh.topk(dense.out_features).indices
@@ -381,13 +373,21 @@ def inherit(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, 
             if name in norms and f"{name}.weight" in head_weights(student):
                 write(norm, cpu(norms[name].weight)[best], cpu(norms[name].bias).expand(len(weight))[best])
     if last is not None:  # the logits, solved for
-        write(last, *regress(*read((last, "input")), seen["logits"], last.bias is not None, HEAD_RIDGE))
+        write(last, *regress(read((last, "input")), seen["logits"], last.bias is not None, HEAD_RIDGE))
+
+
+class Seen(Exception):
+    """Every point that was asked for has been passed."""
 
 
 def record(model: PreTrainedModel, sample: Sample, points: dict[str, Point]) -> dict[str, Tensor]:
-    """What passes those points while the model reads the sample: (T, width) over real tokens, float32, on the CPU."""
+    """What passes those points while the model reads the sample: (T, width) over real tokens, float32, on the CPU.
+
+    A pass ends at the last of them: the layers above need not be computed.
+    """
     seen: dict[str, list[Tensor]] = {name: [] for name in points}
     real = torch.empty(0)
+    awaited = 0
 
     def hook(name: str, what: str) -> Any:
         def keep(module: nn.Module, args: Any, output: Any) -> None:
@@ -395,6 +395,10 @@ def record(model: PreTrainedModel, sample: Sample, points: dict[str, Point]) -> 
             x = cpu(x[0] if isinstance(x, tuple) else x)
             x = x[real] if x.shape[:-1] == real.shape else x  # a head reads one vector per text
             seen[name].append(x.square().mean(0, keepdim=True) if what == "energy" else x)
+            nonlocal awaited
+            awaited -= 1
+            if not awaited:
+                raise Seen
 
         return keep
 
@@ -403,8 +407,9 @@ def record(model: PreTrainedModel, sample: Sample, points: dict[str, Point]) -> 
     try:
         model.eval()
         for ids, mask in sample:
-            real = mask.bool()
-            model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
+            real, awaited = mask.bool(), len(points)
+            with contextlib.suppress(Seen):
+                model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
     finally:
         model.train(training)
         for handle in hooks:
@@ -421,16 +426,24 @@ def read_sample(tokenizer: Any, texts: Sequence[str] | None, config: PreTrainedC
         frequency = 1 / (1000.0 + torch.arange(len(words)))  # vocabularies list frequent words first, more or less
         drawn = words[torch.multinomial(frequency, SAMPLE_TOKENS, replacement=True, generator=draw)]
         texts = tokenizer.batch_decode(drawn.view(-1, 16).tolist())
-    elif not len(texts):
+    texts = list(texts)
+    if not texts:
         raise UserError("expected texts to fit the student on, got none; pass some training texts, or texts=None")
-    order = torch.randperm(len(texts), generator=draw).tolist()
-    sample: Sample = []
+    chosen: list[list[int]] = []
     tokens = 0
-    while order and tokens < SAMPLE_TOKENS:
-        batch, order = [texts[k] for k in order[:32]], order[32:]
-        encoded = tokenizer(batch, truncation=True, max_length=length, padding=True, return_tensors="pt")
-        sample.append((encoded["input_ids"], encoded["attention_mask"]))
-        tokens += int(encoded["attention_mask"].sum())
+    for k in torch.randperm(len(texts), generator=draw).tolist():
+        chosen.append(tokenizer(texts[k], truncation=True, max_length=length)["input_ids"])
+        tokens += len(chosen[-1])
+        if tokens >= SAMPLE_TOKENS:
+            break
+    chosen.sort(key=len)  # little padding
+    sample: Sample = []
+    for n in range(0, len(chosen), 32):
+        ids = nn.utils.rnn.pad_sequence(
+            [torch.tensor(one) for one in chosen[n : n + 32]], batch_first=True, padding_value=tokenizer.pad_token_id
+        )
+        sizes = torch.tensor([len(one) for one in chosen[n : n + 32]])
+        sample.append((ids, (torch.arange(ids.shape[1]) < sizes[:, None]).long()))
     return sample
 
 
@@ -602,7 +615,7 @@ def inherit_neurons(s: Layer, t: Layer, x: Tensor, x_t: Tensor, P: Tensor, energ
         s.down.bias.copy_(P.T @ cpu(t.down.bias))
 
 
-def solve(linear: Any, norm: Any, f: Tensor, u: Tensor, target: Tensor) -> None:
+def solve(linear: Any, norm: Any, target: Tensor, f: Tensor, u: Tensor) -> None:
     """Correct what `linear` writes of the features f into the stream u (as it is now), so that norm(u) ~ target.
 
     Under a norm the goal of u is the target with the means and deviations of the normalised u, at the length of u.

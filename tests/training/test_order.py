@@ -71,4 +71,3 @@ def test_the_longest_text_comes_first(count: int, batch_size: int) -> None:
     for epoch in range(3):
         rows = order(count, batch_size, epoch=epoch)
         assert lengths[rows[:batch_size]].max() == lengths.max()
-

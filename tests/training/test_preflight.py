@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CLASSES, WORDS, Workshop, single_rows, write_csv, write_encoder, write_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
+from conftest import CLASSES, WORDS, Workshop, single_rows, write_csv, write_encoder, write_tokenizer
 from contrastill import Distillation, UserError, evaluate, finetune
 from contrastill.training import check_run, prepare_distillation
 
@@ -30,7 +30,9 @@ def failed(run: Any) -> dict[str, str]:
 
 def untrained_teacher(folder: Path) -> Path:
     names = sorted(CLASSES)
-    write_encoder(folder, seed=5, num_labels=3, id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})
+    write_encoder(
+        folder, seed=5, num_labels=3, id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)}
+    )
     return folder
 
 
@@ -50,13 +52,18 @@ def changed_weights(teacher: Path, folder: Path, change: Callable[[dict[str, tor
 
 
 def named(names: list[str]) -> dict[str, Any]:
-    return {"id2label": {str(n): name for n, name in enumerate(names)}, "label2id": {name: n for n, name in enumerate(names)}}
+    return {
+        "id2label": {str(n): name for n, name in enumerate(names)},
+        "label2id": {name: n for n, name in enumerate(names)},
+    }
 
 
 def test_a_sound_run_passes_every_check(prepare: Prepare) -> None:
     report = check_run(prepare())
     assert [check.name for check in report.checks if not check.ok] == []
-    assert {"teacher has learnt the task", "dry run", "projections are trained", "disk"} <= {c.name for c in report.checks}
+    assert {"teacher has learnt the task", "dry run", "projections are trained", "disk"} <= {
+        c.name for c in report.checks
+    }
 
 
 def test_a_teacher_that_has_not_learnt_the_task_is_refused_unless_forced(workshop: Workshop, tmp_path: Path) -> None:
@@ -95,7 +102,9 @@ def test_class_names_are_compared_without_regard_to_case(workshop: Workshop, pre
     assert failed(prepare(teacher=str(teacher))) == {}
 
 
-def test_a_teacher_whose_classes_have_swapped_names_is_refused(workshop: Workshop, prepare: Prepare, tmp_path: Path) -> None:
+def test_a_teacher_whose_classes_have_swapped_names_is_refused(
+    workshop: Workshop, prepare: Prepare, tmp_path: Path
+) -> None:
     names = [sorted(CLASSES)[n] for n in (1, 2, 0)]
     teacher = changed_config(workshop.teacher(), tmp_path / "teacher", **named(names))
     assert "order of its classes" in failed(prepare(teacher=str(teacher)))["teacher has learnt the task"]
@@ -126,13 +135,13 @@ def test_a_tokenizer_with_more_words_than_the_teacher_is_refused(
         check_run(prepare(teacher=str(teacher))).raise_if_failed()
 
 
-def test_a_tokenizer_with_more_words_than_the_model_to_fine_tune_is_refused(
-    workshop: Workshop, tmp_path: Path
-) -> None:
+def test_a_tokenizer_with_more_words_than_the_model_to_fine_tune_is_refused(workshop: Workshop, tmp_path: Path) -> None:
     model = write_encoder(tmp_path / "encoder")
     write_tokenizer(model, [*WORDS[:5], *(f"other{n}" for n in range(90)), *WORDS[5:]])
-    with pytest.raises(UserError, match="tokenizer fits.*another model"):
-        finetune(model=str(model), data=str(workshop.data()), out=str(tmp_path / "run"), precision="fp32", max_length=32)
+    with pytest.raises(UserError, match=r"tokenizer fits.*another model"):
+        finetune(
+            model=str(model), data=str(workshop.data()), out=str(tmp_path / "run"), precision="fp32", max_length=32
+        )
 
 
 def test_a_max_length_beyond_the_positions_is_refused(prepare: Prepare) -> None:
@@ -174,7 +183,7 @@ def test_weights_that_are_not_finite_are_an_error_that_says_so(
         weights[place][...] = float("nan")
 
     teacher = changed_weights(workshop.teacher(), tmp_path / "teacher", poison)
-    with pytest.raises(UserError, match="finite|NaN"):
+    with pytest.raises(UserError, match=r"finite|NaN"):
         workshop.distill(tmp_path / "run", teacher=str(teacher), start=start)
 
 
@@ -230,7 +239,9 @@ def test_a_disk_without_room_is_refused(prepare: Prepare, monkeypatch: pytest.Mo
     assert "--out" in failed(run)["disk"]
 
 
-def test_a_run_without_dev_data_judges_the_teacher_on_training_rows(workshop: Workshop, prepare: Prepare, tmp_path: Path) -> None:
+def test_a_run_without_dev_data_judges_the_teacher_on_training_rows(
+    workshop: Workshop, prepare: Prepare, tmp_path: Path
+) -> None:
     path = write_csv(tmp_path / "train.csv", single_rows(40, 3))
     check = next(c for c in check_run(prepare(data=str(path), dev_share=0.0)).checks if "learnt" in c.name)
     assert check.ok

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workshop
 from safetensors.torch import load_file
 
+from conftest import Workshop
 from contrastill import UserError, distill, finetune
 
 TWO = """
@@ -25,15 +25,14 @@ RUNS: dict[str, dict[str, Any]] = {
     "perturbed": {"method": "lrc_bert", "perturb": "l2-per-token", "epsilon": 0.1},
     "kd": {"method": "kd"},
     "unlabelled": {"method": "kd", "unlabelled": True},
-    "tinybert": {"method": "tinybert"},
     "finetune": {},
 }
 TOLERANCE = 1e-5
 
 
 def settings_of(workshop: Workshop, name: str, out: Path) -> dict[str, Any]:
-    """A run of 16 steps of a model without dropout; 60 rows, so that the last of an epoch make no whole batch."""
-    changes = {"limit": 60, "learning_rate": 1e-3, "checks": 2, **RUNS[name]}
+    """A run of 10 steps of a model without dropout; 60 rows, so that the last of an epoch make no whole batch."""
+    changes = {"limit": 60, "learning_rate": 1e-3, "checks": 1, "epochs": 1.5, **RUNS[name]}
     if changes.get("unlabelled"):
         more = workshop.root / "more-for-processes.txt"
         more.write_text("".join(f"word{n} song word{n + 1} tune\n" for n in range(24)))
@@ -58,10 +57,15 @@ def weights(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def difference(a: Path, b: Path) -> float:
-    """The largest one of any weight of the last step; where that is nil, the best steps agree as well."""
+    """The largest one of anything that was trained (weights, projections, queue), at the last step.
+
+    Softmax does not see the keys' bias: its gradient is rounding noise, which Adam blows up to whole steps.
+    """
     ours, theirs = weights(a)[1], weights(b)[1]
     assert ours.keys() == theirs.keys()
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+    compared = [name for name in ours if not name.endswith("key.bias") and ours[name].numel()]
+    assert len(compared) > 30
+    return max(float((ours[name].double() - theirs[name].double()).abs().max()) for name in compared)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,14 @@ def on_two_processes(workshop: Workshop, tmp_path_factory: pytest.TempPathFactor
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"),
-            *("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(root / "two.py"), str(root / "jobs.json")),
+            *(
+                "--rdzv-backend",
+                "c10d",
+                "--rdzv-endpoint",
+                "localhost:0",
+                str(root / "two.py"),
+                str(root / "jobs.json"),
+            ),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -95,16 +106,12 @@ def on_one_process(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_two_processes_train_what_one_does(
-    on_two_processes: Path, on_one_process: dict[str, Path], name: str
-) -> None:
+def test_two_processes_train_what_one_does(on_two_processes: Path, on_one_process: dict[str, Path], name: str) -> None:
     assert difference(on_two_processes / name, on_one_process[name]) < TOLERANCE
 
 
-def test_the_runs_that_are_compared_do_train_and_differ(
-    workshop: Workshop, on_one_process: dict[str, Path]
-) -> None:
-    assert len(on_one_process) == 7
+def test_the_runs_that_are_compared_do_train_and_differ(workshop: Workshop, on_one_process: dict[str, Path]) -> None:
+    assert len(on_one_process) == 6
     for name in ("queue", "perturbed"):
         ours, theirs = weights(on_one_process[name])[0], weights(on_one_process["lrc_bert"])[0]
         assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) > 100 * TOLERANCE
@@ -112,7 +119,8 @@ def test_the_runs_that_are_compared_do_train_and_differ(
 
 def test_two_processes_report_the_scores_of_one(on_two_processes: Path, on_one_process: dict[str, Path]) -> None:
     for name in RUNS:
-        ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (on_two_processes / name, on_one_process[name]))
+        folders = (on_two_processes / name, on_one_process[name])
+        ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in folders)
         kind = "model" if name == "finetune" else "student"
         assert ours[kind]["test"]["metrics"] == theirs[kind]["test"]["metrics"]
         assert ours["steps"] == theirs["steps"] == len(log(on_two_processes / name))
@@ -131,7 +139,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return [row for row in rows if "loss" in row]
 
 
-@pytest.mark.parametrize("name", ["kd", "finetune", "tinybert"])
+@pytest.mark.parametrize("name", ["kd", "finetune"])
 def test_a_batch_in_parts_trains_what_the_whole_batch_does(
     workshop: Workshop, on_one_process: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
@@ -149,9 +157,7 @@ def test_a_batch_in_parts_logs_the_terms_of_the_whole_batch(
 
 
 @pytest.mark.parametrize("name", ["lrc_bert", "unlabelled"])
-def test_a_batch_in_parts_that_would_be_another_loss_is_refused(
-    workshop: Workshop, tmp_path: Path, name: str
-) -> None:
+def test_a_batch_in_parts_that_would_be_another_loss_is_refused(workshop: Workshop, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"--accumulate at 1.*--batch-size"):
         trained(workshop, name, tmp_path / "parts", accumulate=2)
 

@@ -1,5 +1,6 @@
 """A run that was stopped, killed or starved of disk, and taken up again, ends as if nothing had happened."""
 
+import json
 import os
 import resource
 import shutil
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workshop, sha256, snapshot, write_csv
 from safetensors.torch import load_file
 
-from contrastill import Interrupted, UserError, distill, finetune
-from contrastill.training.trainer import StopRequest, last_good_checkpoint
+from conftest import Workshop, sha256, snapshot
+from contrastill import Distillation, Interrupted, UserError, distill, finetune
+from contrastill.training.trainer import Stages, StopRequest, last_good_checkpoint
 
 STEPS = 16  # 2 epochs of 8
 EPOCH = 8
@@ -32,15 +33,12 @@ RUNS: dict[str, dict[str, Any]] = {
     "bf16": {"method": "lrc_bert", "precision": "bf16", "schedule": "linear"},
 }
 STOPS = [
-    ("lrc_bert", 1),
     ("lrc_bert", 5),
     ("lrc_bert", EPOCH),
     ("lrc_bert", BOUNDARY["lrc_bert"]),
     ("lrc_bert", BOUNDARY["lrc_bert"] + 1),
     ("queue", 3),
-    ("queue", BOUNDARY["lrc_bert"]),
     ("perturbed", 6),
-    ("perturbed", EPOCH),
     ("tinybert", 7),
     ("tinybert", BOUNDARY["tinybert"]),
     ("tinybert", BOUNDARY["tinybert"] + 1),
@@ -128,8 +126,6 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def test_the_stop_points_lie_where_their_names_say(reference: Reference) -> None:
-    import json
-
     for name in ("lrc_bert", "tinybert"):
         rows = [json.loads(line) for line in (reference.folder(name) / "log.jsonl").read_text().splitlines()]
         stages = {row["step"]: row["stage"] for row in rows if "stage" in row}
@@ -150,7 +146,7 @@ def test_a_run_stopped_and_resumed_ends_as_the_uninterrupted_one(
 def test_a_run_stopped_again_and_again_ends_as_the_uninterrupted_one(reference: Reference, tmp_path: Path) -> None:
     settings = reference.settings("queue", tmp_path / "run")
     interrupted(settings, 2)
-    for step in (3, 8, 14, 15):
+    for step in (3, 8, 14):
         with stopping_at(step), pytest.raises(Interrupted):
             distill(**settings, resume=True)
     distill(**settings, resume=True)
@@ -164,7 +160,7 @@ def test_a_stop_asked_for_in_the_last_step_finishes_the_run(reference: Reference
     assert_same(tmp_path / "run", reference.folder("lrc_bert"))
 
 
-@pytest.mark.parametrize("step", [6, 11, STEPS])
+@pytest.mark.parametrize("step", [6, STEPS])
 def test_a_run_cut_off_goes_on_from_its_last_checkpoint(reference: Reference, tmp_path: Path, step: int) -> None:
     settings = reference.settings("queue", tmp_path / "run")
     with cut_at(step), pytest.raises(PowerCut):
@@ -184,8 +180,6 @@ def test_a_run_cut_off_before_its_first_checkpoint_starts_again(reference: Refer
 
 
 def test_the_resumed_log_has_every_step_once(reference: Reference, tmp_path: Path) -> None:
-    import json
-
     settings = reference.settings("lrc_bert", tmp_path / "run")
     with cut_at(6), pytest.raises(PowerCut):
         distill(**settings)
@@ -209,7 +203,7 @@ def test_fine_tuning_resumes_as_well(workshop: Workshop, tmp_path: Path) -> None
     assert sha256(tmp_path / "b/model/model.safetensors") == sha256(tmp_path / "a/model/model.safetensors")
 
 
-# ---- checkpoints that are not whole --------------------------------------------------------------------------------------
+# ---- checkpoints that are not whole --------------------------------------------------------------------------------
 
 
 def cut_short(checkpoint: Path) -> None:
@@ -278,7 +272,7 @@ def test_a_stray_folder_beside_the_checkpoints_is_no_checkpoint(cut_run: Path, t
     assert last_good_checkpoint(tmp_path / "checkpoints") == tmp_path / "checkpoints/checkpoint-8"
 
 
-# ---- what may not change, and finished runs --------------------------------------------------------------------------------
+# ---- what may not change, and finished runs ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -342,7 +336,7 @@ def test_resuming_a_run_killed_while_its_folder_was_made_says_so(reference: Refe
         distill(**reference.settings("lrc_bert", tmp_path), resume=True)
 
 
-# ---- real signals and a real full disk ------------------------------------------------------------------------------------
+# ---- real signals and a real full disk -----------------------------------------------------------------------------
 
 CLI = [sys.executable, "-m", "contrastill.cli"]
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -361,11 +355,6 @@ def options(settings: dict[str, Any]) -> list[str]:
     return result
 
 
-def long(reference: Reference, out: Path) -> dict[str, Any]:
-    """A run too long to end before a signal reaches it."""
-    return {**reference.settings("queue", out), "epochs": 400, "checks": 200}
-
-
 def started(settings: dict[str, Any], **more: Any) -> subprocess.Popen[str]:
     """The run in a process of its own, once it has two whole checkpoints."""
     process = subprocess.Popen(
@@ -379,34 +368,56 @@ def started(settings: dict[str, Any], **more: Any) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_process_that_gets_a_signal_leaves_a_run_that_resumes(
-    reference: Reference, tmp_path: Path, number: signal.Signals
-) -> None:
-    settings = long(reference, tmp_path / "run")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_step_and_stops(reference: Reference, tmp_path: Path, number: signal.Signals) -> None:
+    settings = reference.settings("queue", tmp_path / "run")
+    with sending(number, 6), pytest.raises(Interrupted, match=f"contrastill distill --resume {tmp_path / 'run'}"):
+        distill(**settings)
+    assert last_good_checkpoint(tmp_path / "run/checkpoints") == tmp_path / "run/checkpoints/checkpoint-6"
+    assert signal.getsignal(number) is not StopRequest.ask
+    distill(**settings, resume=True)
+    assert_same(tmp_path / "run", reference.folder("queue"))
+
+
+def test_a_second_ctrl_c_stops_at_once(reference: Reference, tmp_path: Path) -> None:
+    settings = reference.settings("queue", tmp_path / "run")
+    with sending(signal.SIGINT, 6, 6), pytest.raises(KeyboardInterrupt) as stop:
+        distill(**settings)
+    assert not isinstance(stop.value, Interrupted)
+    assert last_good_checkpoint(tmp_path / "run/checkpoints") == tmp_path / "run/checkpoints/checkpoint-4"
+
+
+@contextmanager
+def sending(number: signal.Signals, *steps: int) -> Iterator[None]:
+    """The process sends itself the signal at the beginning of each of the steps."""
+    before = Stages.on_step_begin
+
+    def on_step_begin(self: Stages, args: Any, state: Any, control: Any, **more: Any) -> None:
+        for step in steps:
+            if state.global_step == step - 1:
+                os.kill(os.getpid(), number)
+        before(self, args, state, control, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stages, "on_step_begin", on_step_begin)
+        yield
+
+
+def test_a_process_that_is_killed_leaves_a_run_that_resumes(reference: Reference, tmp_path: Path) -> None:
+    settings = {**reference.settings("queue", tmp_path / "run"), "epochs": 400, "checks": 200}
     process = started(settings)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    if number == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL
-    else:
-        assert process.returncode == 130
-        assert f"contrastill distill --resume {tmp_path / 'run'}" in " ".join(err.split())
-        assert "Traceback" not in err
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
     kept = last_good_checkpoint(tmp_path / "run/checkpoints")
     assert kept is not None
-    # Whether the resumed run goes on to the bit is seen in the next ten steps: all of it would take too long here.
-    at = int(kept.name.split("-")[1])
-    from contrastill.settings import Distillation
-
+    at = int(kept.name.split("-")[1]) + 6  # whether it goes on to the bit is seen in the next steps
     record = Distillation.of(tmp_path / "run/run.json").record()
-    with stopping_at(at + 10), pytest.raises(Interrupted):
-        distill(**record, resume=True)
-    whole = {**long(reference, tmp_path / "whole")}
-    with stopping_at(at + 10), pytest.raises(Interrupted):
-        distill(**whole)
-    name = f"checkpoint-{at + 10}/model.safetensors"
-    assert sha256(tmp_path / "run/checkpoints" / name) == sha256(tmp_path / "whole/checkpoints" / name)
+    for again in (dict(record, resume=True), dict(record, out=str(tmp_path / "whole"))):
+        with stopping_at(at), pytest.raises(Interrupted):
+            distill(**again)
+    name = f"checkpoints/checkpoint-{at}/model.safetensors"
+    assert sha256(tmp_path / "run" / name) == sha256(tmp_path / "whole" / name)
 
 
 FULL_DISK = """
@@ -442,8 +453,6 @@ def test_a_disk_that_fills_up_is_an_error_that_says_how_to_go_on(reference: Refe
     assert "checkpoint-4" in words
     assert f"contrastill distill --resume {tmp_path / 'run'}" in words
     assert last_good_checkpoint(tmp_path / "run/checkpoints") == tmp_path / "run/checkpoints/checkpoint-4"
-    from contrastill.settings import Distillation
-
     distill(**Distillation.of(tmp_path / "run/run.json").record(), resume=True)
     assert_same(tmp_path / "run", reference.folder("queue"))
 
@@ -461,7 +470,7 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 def test_a_disk_full_from_the_start_is_an_error_that_names_the_folder(reference: Reference, tmp_path: Path) -> None:
     settings = reference.settings("queue", tmp_path / "run")
-    with files_no_larger_than(100), pytest.raises(UserError, match="cannot write to|could not save"):
+    with files_no_larger_than(100), pytest.raises(UserError, match=r"cannot write to|could not save"):
         distill(**settings)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, Workshop, sha256, snapshot, write_csv
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from conftest import CLASSES, Workshop, sha256, snapshot, write_csv
 from contrastill import METHODS, Distillation, UserError, distill, evaluate, finetune
 
 TASKS = {"single": "accuracy", "pairs": "accuracy", "scores": "spearman"}
@@ -250,7 +250,9 @@ def test_fractions_of_an_epoch_are_run(workshop: Workshop, tmp_path: Path) -> No
     assert workshop.distill(tmp_path / "run", method="kd", epochs=0.5, checks=1).metrics["steps"] == 4
 
 
-def test_a_distilled_student_can_be_the_start_of_another(runs: dict[str, Any], workshop: Workshop, tmp_path: Path) -> None:
+def test_a_distilled_student_can_be_the_start_of_another(
+    runs: dict[str, Any], workshop: Workshop, tmp_path: Path
+) -> None:
     run = workshop.distill(tmp_path / "run", method="kd", start=str(runs["single"].model), epochs=1)
     floor = runs["single"].metrics["student"]["test"]["metrics"]["accuracy"] - 0.2
     assert run.metrics["student"]["test"]["metrics"]["accuracy"] > floor
@@ -263,7 +265,7 @@ def test_a_distilled_student_can_be_a_teacher(runs: dict[str, Any], workshop: Wo
     assert run.metrics["student"]["parameters"] < runs["pairs"].metrics["student"]["parameters"]
 
 
-# ---- the folder ------------------------------------------------------------------------------------------------------------
+# ---- the folder ----------------------------------------------------------------------------------------------------
 
 
 def test_an_existing_run_is_refused_and_with_overwrite_replaced(workshop: Workshop, tmp_path: Path) -> None:
@@ -335,7 +337,7 @@ def test_a_run_never_overwrites_its_own_data(workshop: Workshop, tmp_path: Path)
     assert (data / "train.csv").is_file()
 
 
-# ---- settings that cannot be run ----------------------------------------------------------------------------------------------
+# ---- settings that cannot be run -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
