@@ -29,7 +29,7 @@ from typing import Any
 CLI = [sys.executable, "-m", "contrastill.cli"]
 QUICK = """
     --student 2/16/4/32 --method lrc_bert --set queue=64 --set negatives=8 --perturb l2-per-token --epsilon 0.1
-    --batch-size 8 --epochs 12 --checks 24 --learning-rate 0.003 --precision fp32 --max-length 24
+    --batch-size 8 --epochs 30 --checks 40 --learning-rate 0.003 --precision fp32 --max-length 24
 """
 TEACHER = "--batch-size 8 --epochs 8 --checks 2 --learning-rate 0.003 --precision fp32 --max-length 24"
 AGAIN = 1 / 3  # how often a resumed run is killed as well
@@ -80,7 +80,7 @@ def trials(args: argparse.Namespace, work: Path) -> dict[str, Any]:
 
     rng, records, kills = random.Random(args.seed), [], 0
     while kills < args.kills:
-        out = work / f"trial-{len(records)}"
+        out = work / f"trial-{len(records) + 1}"
         trial: dict[str, Any] = {"kills": []}
         start, moment = [*command, "--out", str(out)], rng.uniform(0, seconds)
         while moment is not None:
@@ -98,11 +98,14 @@ def trials(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             moment = rng.uniform(0, seconds) if again else None
         if not finished(out):
             finish(start)
+        if not trial["kills"]:
+            shutil.rmtree(out)
+            continue
         trial["equal"] = finished(out) and sha256(out) == expected
         for n, killed in enumerate(trial["kills"]):
             equal = ("yes" if trial["equal"] else "NO") if n == len(trial["kills"]) - 1 else ""
             at, left = f"{killed['seconds']:.2f} s", str(killed["resumes_from"])
-            print(f"{len(records):>5} {at:>9} {killed['phase']:<28} {left:<22} {equal}", flush=True)
+            print(f"{len(records) + 1:>5} {at:>9} {killed['phase']:<28} {left:<22} {equal}", flush=True)
         records.append(trial)
         shutil.rmtree(out, ignore_errors=True)
     return {

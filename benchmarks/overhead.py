@@ -2,9 +2,9 @@
 
     python benchmarks/overhead.py            -> benchmarks/results/overhead.json
 
-LRC-BERT's second stage (every term), teacher 6 x 384, student 4L-312, batches of 32 texts of 8 to 24 tokens, the same in
-both. The bare loop is what one would write by hand: forward, backward, clip, fused AdamW, schedule. The two take turns in
-one process; the figure is the ratio of their medians. Peak memory is each side's own process.
+LRC-BERT's second stage (every term), teacher 6 x 384, student 4L-312, batches of 32 texts of 8 to 24 tokens, the same
+in both. The bare loop is what one would write by hand: forward, backward, clip, fused AdamW, schedule. The two take
+turns in one process; the figure is the ratio of their medians. Peak memory is each side's own process.
 """
 
 import argparse

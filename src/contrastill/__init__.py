@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from contrastill.methods import METHODS, Method, Stage
     from contrastill.settings import Distillation, Evaluation, Finetuning
     from contrastill.student import make_student
-    from contrastill.training import Interrupted, Perturbed, Run, distill, evaluate, finetune
+    from contrastill.training import Interrupted, Perturbed, Run
+    from contrastill.training.distill import distill, evaluate, finetune
 
 
 def __getattr__(name: str) -> Any:

@@ -70,7 +70,7 @@ def escaped(message: object) -> str:
     return str(message).replace("[", r"\[")
 
 
-# ---- options from settings ---------------------------------------------------------------------------------------------
+# ---- options from settings
 
 
 def command(settings: type, help: str, **extra: inspect.Parameter) -> Callable[[Callable[..., None]], None]:
@@ -141,7 +141,7 @@ def given(options: dict[str, Any], settings: type) -> dict[str, Any]:
     return result
 
 
-def settings_of(settings: type, options: dict[str, Any], from_: Path | None, resume: Path | None) -> Any:
+def settings_of(settings: Any, options: dict[str, Any], from_: Path | None, resume: Path | None) -> Any:
     """The settings that were asked for.
 
     Raises:
@@ -171,7 +171,7 @@ def flags(names: Any) -> list[str]:
     return sorted("--" + name.replace("_", "-") for name in names)
 
 
-# ---- commands ----------------------------------------------------------------------------------------------------------
+# ---- commands
 
 
 def trained(run: Any, show: Callable[..., None]) -> None:
@@ -237,7 +237,7 @@ training_command(
 
     contrastill distill --teacher runs/teacher/model --data glue/mrpc --out runs/student
 
-    contrastill distill --teacher runs/teacher/model --data intents.csv --student 3L --method kd --set temperature=4 --out runs/kd
+    contrastill distill --teacher runs/teacher/model --data intents.csv --method kd --set temperature=4 --out runs/kd
 
     contrastill distill --teacher runs/teacher/model --data intents.csv --unlabelled more.txt --out runs/more
 
@@ -314,7 +314,7 @@ def methods(as_json: Json = False) -> None:
     with reporting(as_json) as show:
         from contrastill.methods import METHODS, method_settings
 
-        result = {
+        result: dict[str, Any] = {
             name: {
                 "paper": (inspect.getdoc(cls) or "").splitlines()[0],
                 "needs": sorted(cls.needs),

@@ -22,14 +22,15 @@ NEEDS = frozenset({"logits", "hidden", "attention"})
 
 @dataclass(frozen=True)
 class Encoding:
-    """All that a method sees of a model. Fields that the method does not need are None."""
+    """All that a method sees of a model. What it did not ask for is None (typed as what it is when asked for)."""
 
     mask: Tensor  # (B, L) bool, True on real tokens
-    logits: Tensor | None = None  # (B, C)
-    hidden: tuple[Tensor, ...] | None = None  # N + 1 of (B, L, D); hidden[0] is the embedding output
-    attention: tuple[Tensor, ...] | None = (
-        None  # N of (B, H, L, L), scores *before* softmax, masked entries very negative
-    )
+    logits: Tensor = None  # type: ignore[assignment]
+    """(B, C)"""
+    hidden: tuple[Tensor, ...] = None  # type: ignore[assignment]
+    """N + 1 of (B, L, D); hidden[0] is the embedding output."""
+    attention: tuple[Tensor, ...] = None  # type: ignore[assignment]
+    """N of (B, H, L, L): scores *before* softmax, masked entries very negative."""
 
 
 class Encoder(nn.Module):
@@ -37,6 +38,8 @@ class Encoder(nn.Module):
 
     `needs` is a subset of {"logits", "hidden", "attention"}; "attention" forces the eager attention path.
     """
+
+    model: PreTrainedModel
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -65,24 +68,18 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch, needs: Collection[str]) -> Encoding:
         inputs: dict[str, Any] = {key: batch[key] for key in self.inputs if key in batch}
-        mask = (
-            batch["attention_mask"].bool() if "attention_mask" in batch else torch.ones_like(batch["input_ids"]).bool()
-        )
+        mask = batch["attention_mask"].bool() if "attention_mask" in batch else batch["input_ids"] >= 0  # all of them
         if "attention" in needs and self.model.config._attn_implementation != "eager":
-            self.model.set_attn_implementation("eager")
+            self.model.set_attn_implementation("eager")  # type: ignore[operator]
         with SoftmaxInputs(enabled="attention" in needs) as scores:
-            output = self.model(**inputs, output_hidden_states="hidden" in needs)
+            output: Any = self.model(**inputs, output_hidden_states="hidden" in needs)
         if "attention" in needs and len(scores.seen) != self.depth:
             raise RuntimeError(
                 f"expected {self.depth} attention score tensors from {type(self.model).__name__}, "
                 f"saw {len(scores.seen)}; this model cannot serve a method that compares attention"
             )
-        return Encoding(
-            mask=mask,
-            logits=getattr(output, "logits", None),
-            hidden=tuple(output.hidden_states) if "hidden" in needs else None,
-            attention=tuple(scores.seen) if "attention" in needs else None,
-        )
+        asked = {"hidden": output.hidden_states, "attention": scores.seen}
+        return Encoding(mask, output.get("logits"), **{name: tuple(asked[name]) for name in asked if name in needs})
 
 
 class FrozenEncoder:
@@ -92,7 +89,8 @@ class FrozenEncoder:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.encoder = Encoder(model.eval().requires_grad_(False))
+        self.encoder = Encoder(model.eval())
+        self.encoder.requires_grad_(False)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -102,7 +100,7 @@ class FrozenEncoder:
     def __call__(self, batch: Batch, needs: Collection[str]) -> Encoding:
         device = batch["input_ids"].device
         if self.model.device != device:
-            self.model.to(device)
+            self.encoder.to(device)
         return self.encoder(batch, needs)
 
 

@@ -1,4 +1,4 @@
-"""The settings of a run: one dataclass a command. Python keywords, command-line options and `run.json` all come from it."""
+"""The settings of a run, a dataclass a command. Python keywords, command-line options and `run.json` come from it."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class DataSource:
 
     data: str = option(
         MISSING,
-        "glue/TASK, a Hub data set, a folder (GLUE layout or train/dev/test files), or one file (csv, tsv, jsonl, parquet)",
+        "glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet)",
         "Data",
     )
     text: str | None = option(None, "column of the (first) text", "Data")

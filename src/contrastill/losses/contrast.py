@@ -19,7 +19,7 @@ def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor
           = 2 - 1.5 cos(t, s) + 0.5 mean_k cos(n_k, s)                    in [0, 4]
 
     The second form (algebra) is linear in the cosines, so the K cosines need not be formed one by one: their mean is
-    one product with the mean of the negatives' unit vectors. It is exact, and makes "all other examples" as cheap as one.
+    one product with the mean of the negatives' unit vectors: exact, and "all other examples" costs as much as one.
 
     Args:
         student: (B, L, D), already projected to the teacher's width.

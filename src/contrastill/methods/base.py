@@ -50,16 +50,21 @@ class Method(nn.Module):
         if self.uses_teacher and teacher is None:
             raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
         self.student = Encoder(student)
-        self.teacher = FrozenEncoder(teacher) if self.uses_teacher and teacher is not None else None
+        self.teacher: FrozenEncoder = None  # type: ignore[assignment]
+        if self.uses_teacher and teacher is not None:
+            self.teacher = FrozenEncoder(teacher)
         self.bridges: list[tuple[nn.Linear, tuple[tuple[int, int], ...]]] = []
         self.regression = student.config.num_labels == 1
         self.stage = self.stages[0]
 
-    def losses(self, student: Encoding, teacher: Encoding | None, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The paper's terms, unweighted: name -> (). The names are those that the stages weigh."""
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The paper's terms, unweighted: name -> (). The names are those that the stages weigh.
+
+        Without `uses_teacher`, `teacher` is None.
+        """
         raise NotImplementedError
 
-    # ---- one training step -------------------------------------------------------------------------------------
+    # ---- one training step
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """A padded batch -> {"loss": (), and each term: ()}."""
@@ -68,9 +73,9 @@ class Method(nn.Module):
         self.remember(teacher, batch)
         return result
 
-    def teach(self, batch: Mapping[str, Tensor]) -> Encoding | None:
+    def teach(self, batch: Mapping[str, Tensor]) -> Encoding:
         """What the teacher says of the batch; once a step, however often the student runs."""
-        return self.teacher(batch, self.needs) if self.teacher is not None else None
+        return self.teacher(batch, self.needs) if self.uses_teacher else None  # type: ignore[return-value]
 
     def weigh(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adds "loss", the current stage's weighted sum. A term of weight 0 is left out of the sum, not multiplied."""
@@ -83,17 +88,17 @@ class Method(nn.Module):
         total = torch.stack([weight * terms[term] for term, weight in weights.items() if weight]).sum()
         return {"loss": total, **{term: value.detach() for term, value in terms.items()}}
 
-    def remember(self, teacher: Encoding | None, batch: Mapping[str, Tensor]) -> None:
+    def remember(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
         """Called once after each training step's losses: a method with a queue pushes here."""
 
-    # ---- stages ------------------------------------------------------------------------------------------------
+    # ---- stages
 
     def with_shares(self, shares: Mapping[str, float]) -> None:
         """Replaces the stages' shares of the run; they must name all stages and sum to 1."""
         names = [stage.name for stage in self.stages]
         if set(shares) != set(names) or not (abs(sum(shares.values()) - 1) <= 1e-6 and min(shares.values()) >= 0):
             raise UserError(
-                f"expected shares of at least 0 that sum to 1 for the stages {names} of {self.name!r}, got {dict(shares)}"
+                f"{self.name!r}: expected shares of at least 0 that sum to 1 for the stages {names}, got {dict(shares)}"
             )
         self.stages = tuple(replace(stage, share=shares[stage.name]) for stage in self.stages)
 
@@ -112,7 +117,7 @@ class Method(nn.Module):
         self.stage = next((s for s, end in zip(self.stages, ends, strict=True) if step < end), self.stages[-1])
         return self.stage
 
-    # ---- terms that most methods share -------------------------------------------------------------------------
+    # ---- terms that most methods share
 
     def soft(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
         """KL to the teacher's distribution (no T^2); for regression, squared distance to its score."""
@@ -151,7 +156,6 @@ class Method(nn.Module):
         """The pairs (student layer, teacher layer) of the map of that name."""
         if layer_map not in mapping.MAPS:
             raise UserError(f"expected a layer map of {sorted(mapping.MAPS)}, got {layer_map!r}")
-        assert self.teacher is not None
         try:
             pairs = mapping.MAPS[layer_map](self.student.depth, self.teacher.encoder.depth)
         except ValueError as error:
@@ -176,7 +180,7 @@ class Method(nn.Module):
         From random projections the first steps would turn the student's layers to suit those, and undo a start that is
         close to the teacher's (docs/decisions/0003).
         """
-        if not self.bridges or self.teacher is None:
+        if not self.bridges:
             return
         width = self.student.width + 1  # a column of ones gives the bias
         moments = [(torch.zeros(width, width), torch.zeros(width, self.teacher_width)) for _ in self.bridges]
@@ -198,7 +202,6 @@ class Method(nn.Module):
 
     @property
     def teacher_width(self) -> int:
-        assert self.teacher is not None
         return self.teacher.encoder.width
 
 

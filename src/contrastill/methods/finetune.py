@@ -13,5 +13,5 @@ class Finetune(Method):
     uses_teacher = False
     stages = (Stage("finetune", {"hard": 1.0}),)
 
-    def losses(self, student: Encoding, teacher: Encoding | None, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"hard": self.hard(student, batch)}

@@ -89,6 +89,6 @@ class LRCBert(Method):
         views = [losses.unit_mean(*self.view(teacher.hidden[j], teacher.mask)) for _, j in self.pairs]
         return gather(torch.stack(views, dim=1)), gather(batch["text_key"])
 
-    def remember(self, teacher: Encoding | None, batch: Mapping[str, Tensor]) -> None:
-        if self.queue.size and teacher is not None:
+    def remember(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
+        if self.queue.size:
             self.queue.push(*self.of_batch(teacher, batch))

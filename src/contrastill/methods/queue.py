@@ -9,6 +9,10 @@ __all__ = ["Queue"]
 class Queue(nn.Module):
     """Holds the last `size` examples: vectors (size, layers, D) and text keys (size,). Size 0 holds nothing."""
 
+    vectors: Tensor
+    keys: Tensor
+    pushed: Tensor
+
     def __init__(self, size: int, layers: int, width: int) -> None:
         super().__init__()
         self.size = size

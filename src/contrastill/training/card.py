@@ -11,6 +11,8 @@ __all__ = ["model_card"]
 def model_card(settings: Settings, data: TaskData, metrics: dict[str, Any]) -> str:
     """README.md of the model's folder: what it is, its scores beside its teacher's, how to load and repeat it."""
     distilled = isinstance(settings, Distillation)
+    asked: Any = settings
+    rows_seen = metrics["train_rows"]
     ours = "student" if distilled else "model"
     columns = [ours] + (["teacher"] if distilled and "teacher" in metrics else [])
     rows = []
@@ -30,11 +32,11 @@ def model_card(settings: Settings, data: TaskData, metrics: dict[str, Any]) -> s
     table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
     if distilled:
         origin = (
-            f"A `{settings.student}` student of `{settings.teacher}`, distilled with `{settings.method}` by "
+            f"A `{asked.student}` student of `{asked.teacher}`, distilled with `{asked.method}` by "
             "[Contrastill](https://pypi.org/project/contrastill/)"
         )
     else:
-        origin = f"`{settings.model}`, fine-tuned by [Contrastill](https://pypi.org/project/contrastill/)"  # type: ignore[attr-defined]
+        origin = f"`{asked.model}`, fine-tuned by [Contrastill](https://pypi.org/project/contrastill/)"
     labels = ", ".join(data.task.labels[:20]) + (", …" if len(data.task.labels) > 20 else "")
     task = f"classes: {labels}" if data.task.labels else "one score"
     return f"""---
@@ -45,7 +47,7 @@ tags: [contrastill, knowledge-distillation]
 
 # {data.task.name} {ours}
 
-{origin}, on {len(data.train):,} training texts of `{data.task.name}` ({task}), seed {settings.seed}.
+{origin}, on {rows_seen:,} training texts of `{data.task.name}` ({task}), seed {settings.seed}.
 
 {table}
 

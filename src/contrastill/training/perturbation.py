@@ -43,9 +43,14 @@ class Perturbed(nn.Module):
 
         device = batch["input_ids"].device
         seen: list[Tensor] = []
+
+        def keep(emb: Tensor) -> Tensor:
+            seen.append(emb)
+            return emb
+
         with (
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            output_of(method.student.embeddings, lambda emb: seen.append(emb) or emb),
+            output_of(method.student.embeddings, keep),
         ):
             loss = losses()["loss"]
         step = self.step(*torch.autograd.grad(loss, seen[0]))

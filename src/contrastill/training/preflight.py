@@ -16,7 +16,7 @@ from torch import Tensor
 from contrastill.data import truncated_share
 from contrastill.errors import UserError
 from contrastill.evaluation import majority
-from contrastill.training.prepare import Prepared
+from contrastill.training.prepare import Examples, Prepared
 
 __all__ = ["Check", "Report", "check_run"]
 
@@ -62,17 +62,17 @@ def check_run(run: Prepared) -> Report:
 
 def teacher_learnt(run: Prepared) -> Check:
     """The teacher beats the commonest answer on dev (without dev: on up to 512 training examples)."""
-    from contrastill.training.prepare import Examples
-
-    assert run.teacher is not None
+    assert run.teacher is not None and run.data.train is not None
     metric = run.data.task.metrics[0]
-    dev, where = run.splits.get("dev"), "dev"
-    if dev is None:
-        known = np.flatnonzero(~np.isnan(label := np.asarray(run.data.train["label"], float)) & (label != -100))
+    if "dev" in run.splits:
+        examples, where = run.splits["dev"], "dev"
+    else:
+        labels = np.array(run.data.train["label"], dtype=np.float64)
+        known = np.flatnonzero(~np.isnan(labels) & (labels != -100))
         rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
-        dev, where = Examples(rows, run.data, run.tokenizer, run.settings.max_length), "a training sample"
-    got = dev.scores(run.teacher, run.dtype)["metrics"][metric]
-    chance = majority(dev.labels, metric)
+        examples, where = Examples(rows, run.data, run.tokenizer, run.settings.max_length), "a training sample"
+    got = examples.scores(run.teacher, run.dtype)["metrics"][metric]
+    chance = majority(examples.labels, metric)
     seen = f"{metric} {got:.3f} on {where}; always the commonest answer gives {chance:.3f}"
     if got > chance:
         return Check("teacher has learnt the task", True, seen)
@@ -93,7 +93,7 @@ def teacher_frozen(run: Prepared) -> Check:
 def tokenizer_fits(run: Prepared) -> Check:
     models = [run.method.student.model] + ([run.teacher] if run.teacher is not None else [])
     top = max(max(ids) for ids in run.examples["input_ids"])
-    rows = min(model.get_input_embeddings().num_embeddings for model in models)
+    rows = min(len(model.get_input_embeddings().weight) for model in models)  # type: ignore[arg-type]
     seen = f"highest token id {top}, smallest vocabulary {rows}"
     return Check(
         "tokenizer fits the models",
@@ -140,7 +140,8 @@ def dry_run(run: Prepared) -> list[Check]:
     before, stage, reached, losses = peak_memory(device), method.stage, set(), []
     model.to(device).train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for method.stage in method.stages:
+        for each in method.stages:
+            method.stage = each
             for rows in halves:
                 batch = {k: v.to(device) for k, v in run.collate(run.examples.select(rows).to_list()).items()}
                 with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):

@@ -61,7 +61,9 @@ class Prepared:
         collate = Collate(tokenizer, data.task.kind == "regression")
         some = np.random.default_rng(settings.seed).permutation(len(examples))[:FITTED]
         method.fit_bridges(collate(examples.select(some[n : n + 32]).to_list()) for n in range(0, len(some), 32))
-        perturbed = isinstance(settings, Distillation) and settings.perturb
+        model: nn.Module = method
+        if isinstance(settings, Distillation) and settings.perturb:
+            model = Perturbed(method, settings.perturb, settings.epsilon)
         return cls(
             settings=settings,
             name=name,
@@ -69,7 +71,7 @@ class Prepared:
             tokenizer=tokenizer,
             teacher=teacher,
             method=method,
-            model=Perturbed(method, settings.perturb, settings.epsilon) if perturbed else method,
+            model=model,
             examples=examples,
             collate=collate,
             splits={
@@ -111,9 +113,8 @@ def prepare_distillation(settings: Distillation) -> Prepared:
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     data = align_labels(load(settings, settings.unlabelled), class_names(teacher))
     set_seed(settings.seed)
-    model = make_student(
-        teacher, tokenizer, settings.student, settings.start, seed=settings.seed, texts=data.train["text"]
-    )
+    texts = data.train["text"] if data.train is not None else None
+    model = make_student(teacher, tokenizer, settings.student, settings.start, seed=settings.seed, texts=texts)
     method = METHODS[settings.method](model, teacher, **given)
     if settings.stages:
         method.with_shares(numbers(settings.stages))
@@ -171,7 +172,8 @@ def load(source: DataSource, unlabelled: str | None = None) -> TaskData:
 
 
 def class_names(model: PreTrainedModel) -> list[str]:
-    return [str(model.config.id2label[n]) for n in range(model.config.num_labels)]
+    config: Any = model.config
+    return [str(config.id2label[n]) for n in range(config.num_labels)]
 
 
 def numbers(shares: dict[str, Any]) -> dict[str, float]:

@@ -72,7 +72,9 @@ class DistillationTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # our losses are means over the batch: Trainer divides by accumulation
 
-    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         outputs = model(**inputs)
         for term, value in outputs.items():
             if term != "loss":
@@ -88,8 +90,8 @@ class DistillationTrainer(Trainer):
             self.counted = 0
             if not all(map(torch.isfinite, map(torch.tensor, (logs["loss"], logs.get("grad_norm", 0.0))))):
                 raise UserError(
-                    f"the loss or its gradient is no longer finite at step {self.state.global_step} ({logs}); lower the "
-                    "learning rate, or train in float32; the checkpoints saved before this step are sound"
+                    f"the loss or its gradient is no longer finite at step {self.state.global_step} ({logs}); "
+                    "lower the learning rate, or train in float32; the checkpoints saved before this step are sound"
                 )
         super().log(logs, *args, **kwargs)
 
@@ -107,7 +109,8 @@ class DistillationTrainer(Trainer):
         if self.lr_scheduler is None:
             ends, stages = self.method.milestones(num_training_steps), self.method.stages
             self.lr_scheduler = LambdaLR(
-                optimizer or self.optimizer, lambda step: rate(step, ends, stages, self.schedule, self.warmup)
+                optimizer or self.optimizer,  # type: ignore[arg-type]
+                lambda step: rate(step, ends, stages, self.schedule, self.warmup),
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
