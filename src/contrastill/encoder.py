@@ -64,11 +64,11 @@ class Encoder(nn.Module):
         """The module whose output is `hidden[0]`: where gradient perturbation adds its step."""
         base = self.model.base_model
         found = getattr(base, "embeddings", None)
-        return found if isinstance(found, nn.Module) else base.get_input_embeddings()
+        return found if isinstance(found, nn.Module) else self.model.get_input_embeddings()
 
     def forward(self, batch: Batch, needs: Collection[str]) -> Encoding:
         inputs: dict[str, Any] = {key: batch[key] for key in self.inputs if key in batch}
-        mask = batch["attention_mask"].bool() if "attention_mask" in batch else batch["input_ids"] >= 0  # all of them
+        mask = batch["attention_mask"] if "attention_mask" in batch else torch.ones_like(batch["input_ids"])
         if "attention" in needs and self.model.config._attn_implementation != "eager":
             self.model.set_attn_implementation("eager")  # type: ignore[operator]
         with SoftmaxInputs(enabled="attention" in needs) as scores:
@@ -79,7 +79,9 @@ class Encoder(nn.Module):
                 f"saw {len(scores.seen)}; this model cannot serve a method that compares attention"
             )
         asked = {"hidden": output.hidden_states, "attention": scores.seen}
-        return Encoding(mask, output.get("logits"), **{name: tuple(asked[name]) for name in asked if name in needs})
+        return Encoding(
+            mask.bool(), output.get("logits"), **{name: tuple(asked[name]) for name in asked if name in needs}
+        )
 
 
 class FrozenEncoder:

@@ -62,7 +62,8 @@ def check_run(run: Prepared) -> Report:
 
 def teacher_learnt(run: Prepared) -> Check:
     """The teacher beats the commonest answer on dev (without dev: on up to 512 training examples)."""
-    assert run.teacher is not None and run.data.train is not None
+    assert run.teacher is not None
+    assert run.data.train is not None
     metric = run.data.task.metrics[0]
     if "dev" in run.splits:
         examples, where = run.splits["dev"], "dev"
