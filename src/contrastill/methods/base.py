@@ -98,7 +98,8 @@ class Method(nn.Module):
         names = [stage.name for stage in self.stages]
         if set(shares) != set(names) or not (abs(sum(shares.values()) - 1) <= 1e-6 and min(shares.values()) >= 0):
             raise UserError(
-                f"{self.name!r}: expected shares of at least 0 that sum to 1 for the stages {names}, got {dict(shares)}"
+                f"expected shares of at least 0 that sum to 1 for the stages {names} of {self.name!r}, "
+                f"got {dict(shares)}"
             )
         self.stages = tuple(replace(stage, share=shares[stage.name]) for stage in self.stages)
 
