@@ -149,6 +149,8 @@ def settings_of(settings: Any, options: dict[str, Any], from_: Path | None, resu
     """
     chosen = given(options, settings)
     if resume is not None:
+        if from_ is not None:
+            raise UserError("--resume takes the settings of the run it continues; leave out --from")
         free = {"overwrite", "force", "report_to"}
         if other := set(chosen) - free:
             raise UserError(f"--resume continues a run as it was; leave out {', '.join(flags(other))}")

@@ -60,6 +60,17 @@ class Settings(DataSource):
     overwrite: bool = option(False, "replace what the output folder holds", "Output")
     force: bool = option(False, "go on although a check before training failed", "Output")
 
+    def __post_init__(self) -> None:
+        for name, ok, wanted in (
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("warmup", 0 <= self.warmup < 1, "from 0 to below 1"),
+            ("weight_decay", self.weight_decay >= 0, "of at least 0"),
+            ("max_grad_norm", self.max_grad_norm >= 0, "of at least 0"),
+            ("seed", 0 <= self.seed < 2**32, "from 0 to 2^32 - 1"),
+        ):
+            if not ok:
+                raise UserError(f"expected a {name} {wanted}, got {getattr(self, name)}")
+
     def record(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -70,10 +81,13 @@ class Settings(DataSource):
             stored = json.loads(Path(path).read_text(encoding="utf-8"))["settings"]
             given: Mapping[str, Any] = {**stored, **changes}
             unknown = set(given) - {f.name for f in fields(cls)}
+            required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: expected the run.json of a finished or interrupted run ({error!r})") from None
         if unknown:
             raise UserError(f"{path}: settings that {cls.__name__.lower()} does not have: {sorted(unknown)}")
+        if missing := required - set(given):
+            raise UserError(f"{path}: expected the settings {sorted(missing)} too, found none")
         return cls(**given)
 
 

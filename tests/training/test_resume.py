@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from conftest import Workshop, sha256, snapshot
 from contrastill import Distillation, Interrupted, UserError, distill, finetune
-from contrastill.training.trainer import Stages, StopRequest, last_good_checkpoint
+from contrastill.training.prepare import Examples
+from contrastill.training.trainer import Seal, Stages, StopRequest, last_good_checkpoint
 
 STEPS = 16  # 2 epochs of 8
 EPOCH = 8
@@ -265,6 +266,25 @@ def test_a_run_whose_checkpoints_are_damaged_ends_as_the_uninterrupted_one(
     assert_same(work, reference.folder("queue"))
 
 
+def test_the_checkpoint_before_stays_until_the_new_one_is_whole(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the best one, which is kept anyway, is the first."""
+    settings = reference.settings("lrc_bert", tmp_path / "run")
+    seal, scores = Seal.on_save, iter([0.9, 0.9, 0.5, 0.4])  # the teacher's first
+
+    def on_save(self: Seal, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == 12:
+            raise PowerCut
+        seal(self, args, state, control, **more)
+
+    monkeypatch.setattr(Seal, "on_save", on_save)
+    monkeypatch.setattr(Examples, "scores", lambda *_: {"metrics": {"accuracy": next(scores), "f1": 0.0}})
+    with pytest.raises(PowerCut):
+        distill(**settings, force=True)
+    assert last_good_checkpoint(tmp_path / "run/checkpoints") == tmp_path / "run/checkpoints/checkpoint-8"
+
+
 def test_a_stray_folder_beside_the_checkpoints_is_no_checkpoint(cut_run: Path, tmp_path: Path) -> None:
     shutil.copytree(cut_run / "checkpoints", tmp_path / "checkpoints")
     (tmp_path / "checkpoints/checkpoint-8-copy").mkdir()
@@ -469,6 +489,7 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 
 def test_a_disk_full_from_the_start_is_an_error_that_names_the_folder(reference: Reference, tmp_path: Path) -> None:
+    reference.folder("queue")  # whatever libraries write the first time is written
     settings = reference.settings("queue", tmp_path / "run")
     with files_no_larger_than(100), pytest.raises(UserError, match=r"cannot write to|could not save"):
         distill(**settings)

@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from contrastill.data import align_labels, unnamed
 from contrastill.errors import UserError
@@ -21,7 +22,7 @@ from contrastill.evaluation import size
 from contrastill.methods import Method
 from contrastill.settings import Distillation, Evaluation, Finetuning
 from contrastill.training.card import model_card
-from contrastill.training.folder import RunFolder
+from contrastill.training.folder import RunFolder, processes
 from contrastill.training.models import fingerprint, load_classifier, load_tokenizer
 from contrastill.training.preflight import check_run
 from contrastill.training.prepare import (
@@ -33,7 +34,7 @@ from contrastill.training.prepare import (
     prepare_finetuning,
 )
 from contrastill.training.schedule import SCHEDULES
-from contrastill.training.trainer import DistillationTrainer, last_good_checkpoint
+from contrastill.training.trainer import DistillationTrainer, Interrupted, last_good_checkpoint
 
 __all__ = ["Run", "distill", "evaluate", "finetune"]
 
@@ -96,6 +97,7 @@ def train(folder: RunFolder, run: Prepared, resume: bool) -> Run:
     report = check_run(run)
     folder.note(data=run.data.describe(), preflight=report.as_dict(), stages=stages(run.method))
     report.raise_if_failed(force=settings.force)
+    folder.begin()
     clock.lap("checks")
 
     student, dev = run.method.student.model, run.splits.get("dev")
@@ -142,13 +144,20 @@ def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArgume
     metric = run.data.task.metrics[0]
     if settings.schedule not in SCHEDULES:
         raise UserError(f"expected a schedule of {SCHEDULES}, got {settings.schedule!r}")
-    world = PartialState().num_processes
+    world = processes().num_processes
     parts = world * settings.accumulate
     if settings.batch_size < 1 or settings.accumulate < 1 or settings.batch_size % parts:
         raise UserError(
             f"expected a batch size that {world} process(es) x {settings.accumulate} part(s) divide, "
             f"got {settings.batch_size}"
         )
+    if settings.batch_size < 2 and method.across_batch:
+        raise UserError(f"{method.name!r} compares the texts of a batch: expected a batch size of at least 2, got 1")
+    try:
+        for callback in get_reporting_integration_callbacks(settings.report_to):
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"cannot report to {settings.report_to!r}: {error}") from None
     if settings.accumulate > 1 and (method.across_batch or run.unlabelled):
         why = (
             "compares the examples of a batch with each other"
@@ -181,7 +190,7 @@ def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArgume
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
+        save_total_limit=3,  # the best, the newest, and the one before it: kept until the newest is sealed
         load_best_model_at_end=has_dev,
         metric_for_best_model=metric if has_dev else None,
         greater_is_better=True if has_dev else None,
@@ -213,8 +222,11 @@ class Clock:
 @contextmanager
 def saving(folder: RunFolder) -> Iterator[None]:
     """Turns a failure to save into an error that says what is left and how to go on."""
+    go_on = f"`contrastill {folder.command} --resume {shlex.quote(str(folder.path))}`"
     try:
         yield
+    except Interrupted:
+        raise Interrupted(f"The run is saved; continue with {go_on}") from None
     except (OSError, SafetensorError, RuntimeError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         words = ("No space left", "File too large", "quota", "PytorchStreamWriter", "file write failed")
@@ -223,8 +235,7 @@ def saving(folder: RunFolder) -> Iterator[None]:
         kept = last_good_checkpoint(folder.checkpoints)
         state = f"the checkpoint before it is whole ({kept.name})" if kept else "there was no checkpoint before it"
         raise UserError(
-            f"could not save to {folder.path}: {error}; {state}; free space there, then continue with "
-            f"`contrastill {folder.command} --resume {folder.path}`"
+            f"could not save to {folder.path}: {error}; {state}; free space there, then continue with {go_on}"
         ) from error
 
 

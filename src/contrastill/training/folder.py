@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -22,9 +23,15 @@ from contrastill.errors import UserError
 from contrastill.machine import describe_machine
 from contrastill.settings import Settings
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "processes"]
 
+INPUTS = ("data", "dev", "test", "unlabelled", "teacher", "model", "start")  # settings that may be paths
 FREE = {"out", "overwrite", "force", "report_to"}  # settings that may differ when a run is resumed
+
+
+def processes() -> PartialState:
+    """accelerate's view of the processes. On a machine without accelerator it must be told so, or it sees only one."""
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 class RunFolder:
@@ -38,16 +45,13 @@ class RunFolder:
     def __init__(self, command: str, settings: Settings, resume: bool) -> None:
         self.path, self.command, self.settings = Path(settings.out).expanduser(), command, settings
         self.checkpoints = self.path / "checkpoints"
-        self.main = PartialState().is_main_process
-        self.record: dict[str, Any] = {}
+        self.main, self.begun = processes().is_main_process, resume
+        self.record: dict[str, Any] = {"command": command, "settings": settings.record(), "status": "running"}
         if resume:
             self.record = self.read("run.json")
             self.check_same()
         elif self.main:
-            self.make_empty()
-        PartialState().wait_for_everyone()
-        if not resume:
-            self.note(command=command, settings=settings.record(), status="running", machine=describe_machine())
+            self.check_free()
 
     @property
     def finished(self) -> bool:
@@ -65,26 +69,44 @@ class RunFolder:
                 "or start a new run in another folder"
             )
 
-    def make_empty(self) -> None:
+    def check_free(self) -> None:
+        """That a new run may begin here. Nothing is changed yet: what it replaces stays until all checks passed."""
+        place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise UserError(f"cannot write to {self.path}: {place} is no folder, or read-only; choose another --out")
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not self.settings.overwrite:
+            raise UserError(
+                f"{self.path} is not empty; choose another folder (--out), continue it (--resume), "
+                "or replace it (--overwrite)"
+            )
+        if not (self.path / "run.json").is_file():
+            raise UserError(f"{self.path} is not empty and holds no run of ours, so it is not overwritten")
+        for name in INPUTS:
+            value = getattr(self.settings, name, None)
+            if value and Path(value).expanduser().resolve().is_relative_to(self.path.resolve()):
+                raise UserError(f"--overwrite would delete this run's own --{name} ({value}); choose another --out")
+
+    def begin(self) -> None:
+        """Makes the folder of a new run, in place of what it may replace."""
         try:
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                if not self.settings.overwrite:
-                    raise UserError(
-                        f"{self.path} is not empty; choose another folder (--out), continue it (--resume), "
-                        "or replace it (--overwrite)"
-                    )
-                if not (self.path / "run.json").is_file():
-                    raise UserError(f"{self.path} is not empty and holds no run of ours, so it is not overwritten")
-                shutil.rmtree(self.path)
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "run.json").touch()
+            if self.main and not self.begun:
+                if self.path.exists() and any(self.path.iterdir()):
+                    shutil.rmtree(self.path)
+                self.path.mkdir(parents=True, exist_ok=True)
+                (self.path / "run.json").touch()  # killed from here on, it is known for ours
+            self.begun = True
+            self.note(machine=describe_machine())
         except OSError as error:
             raise UserError(f"cannot write to {self.path}: {error.strerror or error}; choose another --out") from None
+        processes().wait_for_everyone()
 
     def note(self, **facts: Any) -> None:
-        """Adds to run.json."""
+        """Adds to run.json, once the run has begun."""
         self.record.update(facts)
-        self.write("run.json", self.record)
+        if self.begun:
+            self.write("run.json", self.record)
 
     def check_fact(self, **facts: Any) -> None:
         """Notes facts that a resumed run must share with its beginning (data, teacher)."""
@@ -125,5 +147,5 @@ class RunFolder:
             (part / "README.md").write_text(card, encoding="utf-8")
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
         return final

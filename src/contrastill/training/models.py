@@ -24,6 +24,8 @@ def load_tokenizer(name: str) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(existing(name))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"no tokenizer could be loaded from {name!r}: {first_line(error)}") from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(f"no tokenizer could be loaded from {name!r}: no vocabulary; save it beside the model")
     if tokenizer.pad_token_id is None:
         raise UserError(f"the tokenizer of {name!r} has no padding token; set tokenizer.pad_token and save it again")
     return tokenizer
@@ -39,11 +41,12 @@ def load_classifier(name: str, **config: Any) -> PreTrainedModel:
         UserError: no such model, weights cut off or corrupt, or a model that is no text encoder.
     """
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
+        model, report = AutoModelForSequenceClassification.from_pretrained(
             existing(name),
             use_safetensors=True,
             dtype=torch.float32,
             attn_implementation=None if torch.cuda.is_available() else "eager",
+            output_loading_info=True,
             **config,
         )
     except SafetensorError as error:
@@ -54,6 +57,14 @@ def load_classifier(name: str, **config: Any) -> PreTrainedModel:
         raise UserError(f"the weights of {name!r} do not fit its config.json: {first_line(error)}") from None
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"no text classification model could be loaded from {name!r}: {first_line(error)}") from None
+    if not config and (missing := sorted(report["missing_keys"])):
+        raise UserError(
+            f"the weights of {name!r} lack {len(missing)} tensors that the model needs ({', '.join(missing[:3])}…); "
+            "give a whole fine-tuned classifier (contrastill finetune makes one of a bare encoder)"
+        )
+    if wrong := [key for key, value in model.named_parameters() if not value.isfinite().all()]:
+        raise UserError(f"the weights of {name!r} are not finite (NaN or infinity in {wrong[0]}); train it again")
+    return model
 
 
 def has_trained_head(name: str) -> bool:

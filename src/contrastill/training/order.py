@@ -15,20 +15,25 @@ class GroupedByLength(Sampler[int]):
 
     Examples are shuffled and cut into pools of `POOL` batches; each pool is sorted by length, cut into batches, and
     its batches are shuffled. The first batch of all holds the longest text, so that memory runs out at once or never.
+
+    batch_size: examples a step, over all processes and all parts of an accumulated batch.
+    whole: leave out the incomplete batch. The sampler must: a loader of smaller parts would keep some of it.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = np.asarray(lengths), batch_size, seed, 0
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, whole: bool = False) -> None:
+        self.lengths, self.batch_size, self.seed, self.whole = np.asarray(lengths), batch_size, seed, whole
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        rows = len(self.lengths)
+        return rows - rows % self.batch_size if self.whole else rows
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self.seed, self.epoch))
-        order = random.permutation(len(self))
+        order = random.permutation(len(self.lengths))
         batches: list[np.ndarray] = []
         rest = len(order) % self.batch_size  # an incomplete batch comes last, where the loader drops or keeps it
         whole, tail = order[: len(order) - rest], order[len(order) - rest :]
@@ -41,4 +46,4 @@ class GroupedByLength(Sampler[int]):
         if batches:
             longest = max(range(len(batches)), key=lambda n: int(self.lengths[batches[n]].max()))
             batches[0], batches[longest] = batches[longest], batches[0]
-        return iter(np.concatenate([*batches, tail]).tolist())
+        return iter(np.concatenate([*batches, *([] if self.whole else [tail])]).tolist())

@@ -54,6 +54,8 @@ class Report:
 def check_run(run: Prepared) -> Report:
     """Every check that applies to the run, in order; the dry run last."""
     checks = [tokenizer_fits(run), lengths(run), splits_apart(run)]
+    if any(check.fatal and not check.ok for check in checks):
+        return Report(checks)  # the models cannot read these inputs: the other checks would only crash on them
     if run.method.teacher is not None:
         checks += [teacher_frozen(run), teacher_learnt(run)]
     checks += [*dry_run(run), disk(run)]
@@ -189,7 +191,7 @@ def peak_memory(device: torch.device) -> int:
 
 def disk(run: Prepared) -> Check:
     weights = sum(p.numel() * 4 for p in run.model.parameters())
-    need = 4 * 3 * weights  # up to three checkpoints of weights and Adam's two moments, one being written
+    need = 4 * 3 * weights  # up to four checkpoints of weights and Adam's two moments, one being written
     place = Path(run.settings.out).expanduser().absolute()
     free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
     seen = f"about {need / 1e6:.0f} MB for checkpoints, {free / 1e6:.0f} MB free"

@@ -60,7 +60,8 @@ class DistillationTrainer(Trainer):
         self.counted = 0
         self.stop = StopRequest()
         lengths = [len(ids) for ids in train_dataset["input_ids"]]
-        self.order = GroupedByLength(lengths, args.per_device_train_batch_size * args.world_size, args.seed)
+        together = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.order = GroupedByLength(lengths, together, args.seed, whole=args.dataloader_drop_last)
         super().__init__(
             model=model,
             args=args,
@@ -85,7 +86,9 @@ class DistillationTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs and self.counted:
             logs["stage"] = self.method.stages.index(self.method.stage) + 1
-            logs.update({term: float(value) / self.counted for term, value in self.terms.items()})
+            means = torch.stack([torch.as_tensor(v, device=self.args.device).float() for v in self.terms.values()])
+            means = self.accelerator.reduce(means / self.counted, "mean")  # over the processes, as the loss is
+            logs.update(zip(self.terms, means.tolist(), strict=True))
             self.terms.clear()
             self.counted = 0
             if not all(map(torch.isfinite, map(torch.tensor, (logs["loss"], logs.get("grad_norm", 0.0))))):
@@ -176,8 +179,9 @@ def contents(folder: Path) -> dict[str, list[Any]]:
 
 def last_good_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that is whole; broken ones are passed over with a warning."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
-    for checkpoint in found:
+    names = (p.name.removeprefix("checkpoint-") for p in folder.glob("checkpoint-*"))
+    steps = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+    for checkpoint in (folder / f"checkpoint-{step}" for step in steps):
         try:
             if json.loads((checkpoint / SEAL).read_text()) == contents(checkpoint):
                 return checkpoint
