@@ -14,7 +14,7 @@ demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept a
 	$(BIN)/python -m contrastill.recipes.banking77 --data demo/banking77 --out demo/runs --result demo $(DEMO)
 
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 check: $(VENV)/.dev ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -33,10 +33,10 @@ def model_card(settings: Settings, data: TaskData, metrics: dict[str, Any]) -> s
     if distilled:
         origin = (
             f"A `{asked.student}` student of `{asked.teacher}`, distilled with `{asked.method}` by "
-            "[Contrastill](https://pypi.org/project/contrastill/)"
+            "Contrastill"
         )
     else:
-        origin = f"`{asked.model}`, fine-tuned by [Contrastill](https://pypi.org/project/contrastill/)"
+        origin = f"`{asked.model}`, fine-tuned by Contrastill"
     labels = ", ".join(data.task.labels[:20]) + (", …" if len(data.task.labels) > 20 else "")
     task = f"classes: {labels}" if data.task.labels else "one score"
     return f"""---
