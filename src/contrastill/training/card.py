@@ -31,10 +31,7 @@ def model_card(settings: Settings, data: TaskData, metrics: dict[str, Any]) -> s
         rows.append(f"| {label} | " + " | ".join(f"{metrics[column][key]:,.0f}" for column in columns) + " |")
     table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
     if distilled:
-        origin = (
-            f"A `{asked.student}` student of `{asked.teacher}`, distilled with `{asked.method}` by "
-            "Contrastill"
-        )
+        origin = f"A `{asked.student}` student of `{asked.teacher}`, distilled with `{asked.method}` by Contrastill"
     else:
         origin = f"`{asked.model}`, fine-tuned by Contrastill"
     labels = ", ".join(data.task.labels[:20]) + (", …" if len(data.task.labels) > 20 else "")

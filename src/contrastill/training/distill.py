@@ -5,9 +5,10 @@ import logging
 import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,16 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
     """
     asked = Finetuning(**settings)
     folder = RunFolder("finetune", asked, resume)
-    return finished(folder, "model") if folder.finished else train(folder, prepare_finetuning(asked), resume)
+    return finished(folder, "model") if folder.finished else train(folder, partial(prepare_finetuning, asked), resume)
 
 
 def distill(*, resume: bool = False, **settings: Any) -> Run:
     """Makes a small student of a fine-tuned teacher. Settings: see `Distillation`. Raises as `finetune` does."""
     asked = Distillation(**settings)
     folder = RunFolder("distill", asked, resume)
-    return finished(folder, "student") if folder.finished else train(folder, prepare_distillation(asked), resume)
+    return (
+        finished(folder, "student") if folder.finished else train(folder, partial(prepare_distillation, asked), resume)
+    )
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -86,9 +89,11 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     return {"model": asked.model, "split": "all" if alone else split, **examples.scores(model), **size(model)}
 
 
-def train(folder: RunFolder, run: Prepared, resume: bool) -> Run:
-    """From what was prepared to the finished folder."""
-    clock, settings, task = Clock(), run.settings, run.data.task
+def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> Run:
+    """From settings to the finished folder."""
+    clock, run = Clock(), prepare()
+    settings, task = run.settings, run.data.task
+    clock.lap("preparation")
     folder.check_fact(
         data_fingerprint=run.data.fingerprint(),
         **({"teacher_fingerprint": fingerprint(run.teacher)} if run.teacher is not None else {}),
