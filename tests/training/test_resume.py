@@ -23,12 +23,13 @@ from contrastill.training.trainer import Seal, Stages, StopRequest, last_good_ch
 
 STEPS = 16  # 2 epochs of 8
 EPOCH = 8
+LATE = {"representation": 0.8, "joint": 0.2}  # so that the stages meet in mid-epoch
 BOUNDARY = {"lrc_bert": 13, "tinybert": 14}  # where stage 2 begins
 
 RUNS: dict[str, dict[str, Any]] = {
-    "lrc_bert": {"method": "lrc_bert"},
-    "queue": {"method": "lrc_bert", "set": {"queue": 20, "negatives": 4}},
-    "perturbed": {"method": "lrc_bert", "perturb": "l2-per-token", "set": {"queue": 8}},
+    "lrc_bert": {"method": "lrc_bert", "stages": LATE},
+    "queue": {"method": "lrc_bert", "stages": LATE, "set": {"queue": 20, "negatives": 4}},
+    "perturbed": {"method": "lrc_bert", "stages": LATE, "perturb": "l2-per-token", "set": {"queue": 8}},
     "tinybert": {"method": "tinybert"},
     "unlabelled": {"method": "kd", "unlabelled": True},
     "bf16": {"method": "lrc_bert", "precision": "bf16", "schedule": "linear"},

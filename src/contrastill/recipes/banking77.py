@@ -48,15 +48,10 @@ console = Console(stderr=True)
 def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
     """Makes the runs below `out` and `result`/result.{json,md}; returns what result.json holds."""
     from contrastill.machine import describe_machine
-    from contrastill.training import distill, finetune
+    from contrastill.training import distill, evaluate, finetune
 
     began = time.perf_counter()
-    texts: dict[str, Any] = {
-        "data": str(data / "train.csv.gz"),
-        "test": str(data / "test.csv.gz"),
-        "max_length": 64,
-        "overwrite": True,
-    }
+    texts: dict[str, Any] = {"data": str(data / "train.csv.gz"), "max_length": 64, "overwrite": True}
     step("fine-tuning the teacher on all texts")
     teacher = finetune(model=str(base_model()), out=str(out / "teacher"), **texts, **TEACHER)
     runs = {}
@@ -69,12 +64,24 @@ def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
                 out=str(out / f"{method}-{regime}"),
                 **{**texts, **STUDENT, **share, **settings},
             )
-    step("timing teacher and students side by side")
+    step("scoring all of them on the test texts, and timing them side by side")
     speeds = timed({"teacher": teacher.model} | {m: runs["all", m].model for m in METHODS}, data)
-    reference = teacher.metrics["model"]["test"]["metrics"]["accuracy"]
-    rows = [row("teacher", teacher.metrics["model"], reference, teacher.metrics["train_rows"], speeds["teacher"])]
-    for (_, method), made in runs.items():
-        rows.append(row(method, made.metrics["student"], reference, made.metrics["train_rows"], speeds[method]))
+    rows: list[dict[str, Any]] = []
+    for name, made in [("teacher", teacher), *((method, made) for (_, method), made in runs.items())]:
+        scores = evaluate(model=str(made.model), data=str(data / "test.csv.gz"), max_length=64)
+        accuracy = scores["metrics"]["accuracy"]
+        rows.append(
+            {
+                "name": name,
+                "texts": made.metrics["train_rows"],
+                "accuracy": accuracy,
+                "interval": scores["interval"],
+                "kept": accuracy / rows[0]["accuracy"] if rows else 1.0,
+                "parameters": scores["parameters"],
+                "size_mb": scores["size_mb"],
+                **speeds[name],
+            }
+        )
     summary = {
         "wall_s": round(time.perf_counter() - began, 1),
         "machine": describe_machine(),
@@ -85,20 +92,6 @@ def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
     (result / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
     (result / "result.md").write_text(markdown(summary))
     return summary
-
-
-def row(name: str, scores: dict[str, Any], reference: float, texts: int, speed: dict[str, float]) -> dict[str, Any]:
-    accuracy = scores["test"]["metrics"]["accuracy"]
-    return {
-        "name": name,
-        "texts": texts,
-        "accuracy": accuracy,
-        "interval": scores["test"]["interval"],
-        "kept": accuracy / reference,
-        "parameters": scores["parameters"],
-        "size_mb": scores["size_mb"],
-        **speed,
-    }
 
 
 def timed(models: dict[str, Path], data: Path) -> dict[str, dict[str, float]]:
@@ -215,6 +208,7 @@ def main() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         summary = run(args.data, args.out, args.result)
     except UserError as error:
