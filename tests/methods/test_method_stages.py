@@ -83,7 +83,7 @@ def test_shares_that_are_no_split_of_the_stages_are_refused(shares, tiny_method)
     method = tiny_method("lrc_bert")
     with pytest.raises(UserError, match=r"\['representation', 'joint'\] of 'lrc_bert'"):
         method.with_shares(shares)
-    assert method.milestones(10) == [8, 10]
+    assert method.milestones(10) == [5, 10]
 
 
 def test_weigh_sums_what_the_stage_weighs_and_keeps_the_rest_for_the_log(tiny_method):
