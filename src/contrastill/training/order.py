@@ -14,7 +14,8 @@ class GroupedByLength(Sampler[int]):
     """A random order in which the examples of a batch are of about equal length, so that little is padding.
 
     Examples are shuffled and cut into pools of `POOL` batches; each pool is sorted by length, cut into batches, and
-    its batches are shuffled. The first batch of all holds the longest text, so that memory runs out at once or never.
+    its batches are shuffled. The first batch holds the longest text of the epoch's whole batches, so that memory
+    runs out early if it does.
 
     batch_size: examples a step, over all processes and all parts of an accumulated batch.
     whole: leave out the incomplete batch. The sampler must: a loader of smaller parts would keep some of it.
