@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.errors import UserError
 
-__all__ = ["fingerprint", "has_trained_head", "load_classifier", "load_tokenizer"]
+__all__ = ["fingerprint", "load_classifier", "load_tokenizer"]
 
 
 def load_tokenizer(name: str) -> Tokenizer:
@@ -65,15 +65,6 @@ def load_classifier(name: str, **config: Any) -> PreTrainedModel:
     if wrong := [key for key, value in model.named_parameters() if not value.isfinite().all()]:
         raise UserError(f"the weights of {name!r} are not finite (NaN or infinity in {wrong[0]}); train it again")
     return model
-
-
-def has_trained_head(name: str) -> bool:
-    """Whether the folder's or Hub model's config says that it was saved as a classification model."""
-    try:
-        architectures = AutoConfig.from_pretrained(existing(name)).architectures or []
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no model could be loaded from {name!r}: {first_line(error)}") from None
-    return any(a.endswith("ForSequenceClassification") for a in architectures)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
