@@ -3,6 +3,7 @@
 Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
 """
 
+import copy
 import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,10 +15,25 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-__all__ = ["Encoder", "Encoding", "FrozenEncoder"]
+from contrastill.forward import run
+
+__all__ = ["GRANULARITIES", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "view"]
 
 Batch = Mapping[str, Tensor]
 NEEDS = frozenset({"logits", "hidden", "attention"})
+GRANULARITIES = ("tokens", "cls", "mean")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a method compares with its teacher: no other output need be computed, kept or stored."""
+
+    logits: bool = False
+    layers: tuple[int, ...] = ()
+    granularity: str = "tokens"
+    """Of the layers: each real token, or the text's one vector ("cls", "mean")."""
+    attention: tuple[int, ...] = ()
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,18 @@ class Encoding:
     """N + 1 of (B, L, D); hidden[0] is the embedding output."""
     attention: tuple[Tensor, ...] = None  # type: ignore[assignment]
     """N of (B, H, L, L): scores *before* softmax, masked entries very negative."""
+    pooled: Tensor = None  # type: ignore[assignment]
+    """(B, D): a sentence-embedding model's vectors."""
+
+
+def view(hidden: Tensor, mask: Tensor, granularity: str) -> tuple[Tensor, Tensor]:
+    """What is compared of a layer: (B, L, D), (B, L) -> (B, L or 1, D), its mask. Of a single vector, that vector."""
+    if granularity == "tokens":
+        return hidden, mask
+    if granularity == "cls":
+        return hidden[:, :1], mask[:, :1]
+    real = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * real).sum(1, keepdim=True) / real.sum(1, keepdim=True), mask.any(1, keepdim=True)
 
 
 class Encoder(nn.Module):
@@ -72,7 +100,7 @@ class Encoder(nn.Module):
         if "attention" in needs and self.model.config._attn_implementation != "eager":
             self.model.set_attn_implementation("eager")  # type: ignore[operator]
         with SoftmaxInputs(enabled="attention" in needs) as scores:
-            output: Any = self.model(**inputs, output_hidden_states="hidden" in needs)
+            output: Any = run(self.model, self.embeddings, {**inputs, "output_hidden_states": "hidden" in needs})
         if "attention" in needs and len(scores.seen) != self.depth:
             raise RuntimeError(
                 f"expected {self.depth} attention score tensors from {type(self.model).__name__}, "
@@ -93,6 +121,7 @@ class FrozenEncoder:
     def __init__(self, model: PreTrainedModel) -> None:
         self.encoder = Encoder(model.eval())
         self.encoder.requires_grad_(False)
+        self.lowered: Encoder | None = None
 
     @property
     def model(self) -> PreTrainedModel:
@@ -103,7 +132,11 @@ class FrozenEncoder:
         device = batch["input_ids"].device
         if self.model.device != device:
             self.encoder.to(device)
-        return self.encoder(batch, needs)
+        if not (torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) is torch.bfloat16):
+            return self.encoder(batch, needs)
+        if self.lowered is None:  # autocast would cast the frozen weights anew in every step
+            self.lowered = copy.deepcopy(self.encoder).to(torch.bfloat16)
+        return self.lowered.to(device)(batch, needs)
 
 
 class SoftmaxInputs(TorchFunctionMode):

@@ -121,6 +121,13 @@ class Distillation(Settings):
     unlabelled: str | None = option(
         None, "file of further texts without labels; they take part in every term but the hard one", "Data"
     )
+    cache: str | None = option(
+        None,
+        "folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill); "
+        "'none': run the teacher in every step",
+        "Cache",
+    )
+    cache_dtype: str = option("float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache")
     learning_rate: float = option(3e-4, "highest learning rate")
 
 

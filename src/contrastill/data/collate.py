@@ -1,5 +1,6 @@
 """From texts to batches: token ids once, padding per batch."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from contrastill.data.load import text_key
 from contrastill.errors import UserError
 
-__all__ = ["Collate", "tokenise", "truncated_share"]
+__all__ = ["Collate", "content_key", "tokenise", "truncated_share"]
 
 CHUNK = 10_000  # texts tokenised at once: bounds the tokenizer's own, fat, encodings
 
@@ -20,7 +21,8 @@ CHUNK = 10_000  # texts tokenised at once: bounds the tokenizer's own, fat, enco
 def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
     """Token ids of every row, in memory, unpadded; of a pair, the longer text is cut first.
 
-    Columns: input_ids, token_type_ids (if the tokenizer makes them), labels, text_key, index (the row number).
+    Columns: input_ids, token_type_ids (if the tokenizer makes them), labels, text_key, content (16 bytes, a hash of
+    what a model reads of the row: its token and type ids), index (the row number).
     The plain Python rows it yields are the quickest to collate: formatting as numpy or torch costs four times as much.
     """
     room = max_length - tokenizer.num_special_tokens_to_add(pair="text_pair" in dataset.column_names)
@@ -41,8 +43,17 @@ def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: i
         label = pa.float32() if dataset.features["label"].dtype.startswith("float") else pa.int64()
         columns.setdefault("labels", []).append(pa.array(rows["label"], label))
         columns.setdefault("text_key", []).append(pa.array(keys, pa.int64()))
+        types = encoded.get("token_type_ids", [()] * len(keys))
+        content = [content_key(ids, kinds) for ids, kinds in zip(encoded["input_ids"], types, strict=True)]
+        columns.setdefault("content", []).append(pa.array(content, pa.binary(16)))
     table = pa.table({name: pa.chunked_array(parts) for name, parts in columns.items()})
     return Dataset(table.append_column("index", pa.array(np.arange(len(dataset)))).combine_chunks())
+
+
+def content_key(input_ids: Sequence[int], token_type_ids: Sequence[int] = ()) -> bytes:
+    """16 bytes that stand for what a model reads: equal for equal ids, whatever text or length limit made them."""
+    parts = np.asarray(input_ids, np.int32).tobytes(), np.asarray(token_type_ids, np.int8).tobytes()
+    return hashlib.blake2b(b"".join(parts), digest_size=16, salt=len(parts[0]).to_bytes(8, "little")).digest()
 
 
 def truncated_share(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
@@ -67,7 +78,7 @@ class Collate:
     """Rows of `tokenise` -> a batch of tensors, padded to its longest row or the next multiple of `pad_to_multiple_of`.
 
     B rows, L tokens: input_ids, attention_mask and token_type_ids (B, L); labels (B,), int64 or, for regression,
-    float32; text_key and index (B,).
+    float32; text_key and index (B,); content (B, 2), its 16 bytes.
     """
 
     def __init__(
@@ -97,4 +108,6 @@ class Collate:
         )
         for name in ("text_key", "index"):
             batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.int64)
+        content = np.frombuffer(b"".join(row["content"] for row in rows), np.int64)
+        batch["content"] = torch.from_numpy(content.reshape(-1, 2).copy())
         return batch

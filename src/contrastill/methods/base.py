@@ -5,7 +5,7 @@ Shapes: B batch, L tokens, D width, C classes.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill import losses, mapping
-from contrastill.encoder import Encoder, Encoding, FrozenEncoder
+from contrastill.encoder import Encoder, Encoding, FrozenEncoder, Wanted, view
 from contrastill.errors import UserError
 
 __all__ = ["Method", "Stage", "gather"]
@@ -44,13 +44,16 @@ class Method(nn.Module):
     stages: Sequence[Stage]
     uses_teacher: ClassVar[bool] = True
     across_batch: ClassVar[bool] = False  # a term compares the batch's examples: gathered, never accumulated
+    changes_texts: ClassVar[bool] = False  # the teacher reads another text in every step: nothing to store
+    pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
+    granularity: str = "tokens"  # what of them is compared
 
     def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel | None) -> None:
         super().__init__()
         if self.uses_teacher and teacher is None:
             raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
         self.student = Encoder(student)
-        self.teacher: FrozenEncoder = None  # type: ignore[assignment]
+        self.teacher: Any = None  # a FrozenEncoder, or what stands in its place (cache.CachedTeacher)
         if self.uses_teacher and teacher is not None:
             self.teacher = FrozenEncoder(teacher)
         self.bridges: list[tuple[nn.Linear, tuple[tuple[int, int], ...]]] = []
@@ -63,6 +66,18 @@ class Method(nn.Module):
         Without `uses_teacher`, `teacher` is None.
         """
         raise NotImplementedError
+
+    @property
+    def wanted(self) -> Wanted:
+        """What it compares with the teacher, as narrowly as can be said: what a cache must hold."""
+        compared = {j for _, j in self.pairs}
+        bridged = {j for _, pairs in self.bridges for _, j in pairs}
+        return Wanted(
+            logits="logits" in self.needs,
+            layers=tuple(sorted(compared | bridged)) if "hidden" in self.needs else (),
+            granularity=self.granularity,
+            attention=tuple(sorted(compared)) if "attention" in self.needs else (),
+        )
 
     # ---- one training step
 
@@ -176,7 +191,7 @@ class Method(nn.Module):
 
     @torch.no_grad()
     def fit_bridges(self, batches: Iterable[Mapping[str, Tensor]], ridge: float = 1e-3) -> None:
-        """Starts each projection at the ridge regression of the teacher's layers on the student's, over real tokens.
+        """Starts each projection at the ridge regression of the teacher's layers on the student's.
 
         From random projections the first steps would turn the student's layers to suit those, and undo a start that is
         close to the teacher's (docs/decisions/0003).
@@ -191,9 +206,11 @@ class Method(nn.Module):
             student, teacher = self.student(batch, {"hidden"}), self.teacher(batch, {"hidden"})
             for (gram, cross), (_, pairs) in zip(moments, self.bridges, strict=True):
                 for i, j in pairs:
-                    s = F.pad(student.hidden[i][student.mask].float(), (0, 1), value=1.0).cpu()
+                    x, real = view(student.hidden[i].float(), student.mask, self.granularity)
+                    y, _ = view(teacher.hidden[j].float(), teacher.mask, self.granularity)
+                    s = F.pad(x[real], (0, 1), value=1.0).cpu()
                     gram += s.T @ s
-                    cross += s.T @ teacher.hidden[j][student.mask].float().cpu()
+                    cross += s.T @ y[real].cpu()
         self.student.train(training)
         for (gram, cross), (linear, _) in zip(moments, self.bridges, strict=True):
             gram.diagonal().add_(ridge * gram.diagonal().mean())

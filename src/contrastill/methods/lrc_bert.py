@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill import losses
-from contrastill.encoder import Encoding
+from contrastill.encoder import GRANULARITIES, Encoding, view
 from contrastill.errors import UserError
 from contrastill.methods.base import Method, Stage, gather
 from contrastill.methods.queue import Queue
@@ -44,7 +44,7 @@ class LRCBert(Method):
         layer_map: str = "uniform",
     ) -> None:
         super().__init__(student, teacher)
-        if granularity not in ("tokens", "cls", "mean"):
+        if granularity not in GRANULARITIES:
             raise UserError(f"expected granularity 'tokens', 'cls' or 'mean', got {granularity!r}")
         for setting, value in (("negatives", negatives), ("queue", queue)):
             if value < 0:
@@ -57,36 +57,21 @@ class LRCBert(Method):
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         candidates, keys = self.queue.with_batch(*self.of_batch(teacher, batch))
         allowed = losses.negatives_of(batch["text_key"], keys, self.negatives or None)
-        mask = self.view(teacher.hidden[0], teacher.mask)[1]
-        cos_nce = [
-            losses.cos_nce(
-                project(self.view(student.hidden[i], student.mask)[0]),
-                self.view(teacher.hidden[j], teacher.mask)[0],
-                candidates[:, n],
-                allowed,
-                mask,
-            )
-            for n, (project, (i, j)) in enumerate(zip(self.project, self.pairs, strict=True))
-        ]
+        cos_nce = []
+        for n, (project, (i, j)) in enumerate(zip(self.project, self.pairs, strict=True)):
+            x, _ = view(student.hidden[i], student.mask, self.granularity)
+            y, mask = view(teacher.hidden[j], teacher.mask, self.granularity)
+            cos_nce.append(losses.cos_nce(project(x), y, candidates[:, n], allowed, mask))
         return {
             "cos_nce": torch.stack(cos_nce).sum(),
             "soft": self.soft(student, teacher, self.temperature),
             "hard": self.hard(student, batch),
         }
 
-    def view(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What is compared of a layer: (B, L, D), (B, L) -> (B, L or 1, D), its mask."""
-        if self.granularity == "tokens":
-            return hidden, mask
-        if self.granularity == "cls":
-            return hidden[:, :1], mask[:, :1]
-        real = mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * real).sum(1, keepdim=True) / real.sum(1, keepdim=True), mask.any(1, keepdim=True)
-
     @torch.no_grad()
     def of_batch(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The whole batch as candidates: (processes * B, mapped layers, D_T), and their text keys."""
-        views = [losses.unit_mean(*self.view(teacher.hidden[j], teacher.mask)) for _, j in self.pairs]
+        views = [losses.unit_mean(*view(teacher.hidden[j], teacher.mask, self.granularity)) for _, j in self.pairs]
         return gather(torch.stack(views, dim=1)), gather(batch["text_key"])
 
     def remember(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:

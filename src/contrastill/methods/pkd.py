@@ -23,6 +23,7 @@ class PKD(Method):
 
     name = "pkd"
     needs = {"hidden", "logits"}
+    granularity = "cls"
     stages = (Stage("distil", {"soft": 0.5, "hard": 0.5, "patient": 100.0}),)
 
     def __init__(

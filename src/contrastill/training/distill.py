@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
+from contrastill.cache import fingerprint
 from contrastill.data import align_labels, unnamed
 from contrastill.errors import UserError
 from contrastill.evaluation import size
@@ -24,8 +26,8 @@ from contrastill.methods import Method
 from contrastill.settings import Distillation, Evaluation, Finetuning
 from contrastill.training.card import model_card
 from contrastill.training.folder import RunFolder, processes
-from contrastill.training.models import fingerprint, load_classifier, load_tokenizer
-from contrastill.training.preflight import check_run
+from contrastill.training.models import load_classifier, load_tokenizer
+from contrastill.training.preflight import Report, check_data, check_models
 from contrastill.training.prepare import (
     Examples,
     Prepared,
@@ -36,6 +38,7 @@ from contrastill.training.prepare import (
 )
 from contrastill.training.schedule import SCHEDULES
 from contrastill.training.trainer import DistillationTrainer, Interrupted, last_good_checkpoint
+from contrastill.training.vocabulary import only_occurring_words
 
 __all__ = ["Run", "distill", "evaluate", "finetune"]
 
@@ -99,7 +102,12 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
         **({"teacher_fingerprint": fingerprint(run.teacher)} if run.teacher is not None else {}),
     )
     args, steps = training_arguments(run, folder)
-    report = check_run(run)
+    report = check_data(run)
+    report.raise_if_failed(force=settings.force)
+    run.use_cache()
+    clock.lap("teacher outputs")
+    run.fit_bridges()
+    report = Report(report.checks + check_models(run).checks)
     folder.note(data=run.data.describe(), preflight=report.as_dict(), stages=stages(run.method))
     report.raise_if_failed(force=settings.force)
     folder.begin()
@@ -117,8 +125,10 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
         schedule=settings.schedule,
         warmup=settings.warmup,
     )
+    used = np.unique(run.examples.data.column("input_ids").combine_chunks().flatten().to_numpy())
     with saving(folder):
-        trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
+        with only_occurring_words(student, used):
+            trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
         clock.lap("training")
         metric = task.metrics[0]
         metrics: dict[str, Any] = {
@@ -129,12 +139,14 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
             run.name: run.scores(student),
         }
         if run.teacher is not None:
-            metrics["teacher"] = run.scores(run.teacher)
+            metrics["teacher"] = {**run.teacher_scores, **size(run.teacher)}
             metrics["kept"] = {
                 split: metrics[run.name][split]["metrics"][metric] / metrics["teacher"][split]["metrics"][metric]
                 for split in run.splits
                 if metrics["teacher"][split]["metrics"][metric]
             }
+            if run.cached is not None:
+                metrics["teacher_forwards"] = run.cached.forwards
         clock.lap("evaluation")
         metrics["seconds"] = clock.seconds
         path = folder.save_model(run.name, student, run.tokenizer, model_card(settings, run.data, metrics))

@@ -26,7 +26,7 @@ from contrastill.settings import Settings
 __all__ = ["RunFolder", "processes"]
 
 INPUTS = ("data", "dev", "test", "unlabelled", "teacher", "model", "start")  # settings that may be paths
-FREE = {"out", "overwrite", "force", "report_to"}  # settings that may differ when a run is resumed
+FREE = {"out", "overwrite", "force", "report_to", "cache"}  # settings that may differ when a run is resumed
 
 
 def processes() -> PartialState:

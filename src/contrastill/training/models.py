@@ -1,6 +1,5 @@
 """Loading what Hugging Face models need, with errors a user can act on."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.errors import UserError
 
-__all__ = ["fingerprint", "load_classifier", "load_tokenizer"]
+__all__ = ["load_classifier", "load_tokenizer"]
 
 
 def load_tokenizer(name: str) -> Tokenizer:
@@ -65,15 +64,6 @@ def load_classifier(name: str, **config: Any) -> PreTrainedModel:
     if wrong := [key for key, value in model.named_parameters() if not value.isfinite().all()]:
         raise UserError(f"the weights of {name!r} are not finite (NaN or infinity in {wrong[0]}); train it again")
     return model
-
-
-def fingerprint(model: PreTrainedModel) -> str:
-    """sha256 over the model's weights, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data if value.dim() else b"")
-    return digest.hexdigest()
 
 
 def existing(name: str) -> str:

@@ -18,7 +18,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation import majority
 from contrastill.training.prepare import Examples, Prepared
 
-__all__ = ["Check", "Report", "check_run"]
+__all__ = ["Check", "Report", "check_data", "check_models", "check_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,19 @@ class Report:
 
 def check_run(run: Prepared) -> Report:
     """Every check that applies to the run, in order; the dry run last."""
-    checks = [tokenizer_fits(run), lengths(run), splits_apart(run)]
-    if any(check.fatal and not check.ok for check in checks):
-        return Report(checks)  # the models cannot read these inputs: the other checks would only crash on them
+    report = check_data(run)
+    if any(check.fatal and not check.ok for check in report.checks):
+        return report  # the models cannot read these inputs: the other checks would only crash on them
+    return Report(report.checks + check_models(run).checks)
+
+
+def check_data(run: Prepared) -> Report:
+    """The checks that run no model."""
+    return Report([tokenizer_fits(run), lengths(run), splits_apart(run)])
+
+
+def check_models(run: Prepared) -> Report:
+    checks: list[Check] = []
     if run.method.teacher is not None:
         checks += [teacher_frozen(run), teacher_learnt(run)]
     checks += [*dry_run(run), disk(run)]
@@ -69,12 +79,13 @@ def teacher_learnt(run: Prepared) -> Check:
     metric = run.data.task.metrics[0]
     if "dev" in run.splits:
         examples, where = run.splits["dev"], "dev"
+        got = run.teacher_scores["dev"]["metrics"][metric]
     else:
         labels = np.array(run.data.train["label"], dtype=np.float64)
         known = np.flatnonzero(~np.isnan(labels) & (labels != -100))
         rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
         examples, where = Examples(rows, run.data, run.tokenizer, run.settings.max_length), "a training sample"
-    got = examples.scores(run.teacher, run.dtype)["metrics"][metric]
+        got = examples.scores(run.cached or run.teacher)["metrics"][metric]
     chance = majority(examples.labels, metric)
     seen = f"{metric} {got:.3f} on {where}; always the commonest answer gives {chance:.3f}"
     if got > chance:

@@ -1,23 +1,29 @@
 """From settings to everything a run needs: data, models, method. Nothing is written and nothing trained here."""
 
+import inspect
 import logging
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from contrastill.cache import CachedTeacher, cache_root, fingerprint, remembered_start
 from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
 from contrastill.machine import bf16_pays
 from contrastill.methods import METHODS, Finetune, Method, read_settings
 from contrastill.settings import DataSource, Distillation, Finetuning, Settings
-from contrastill.student import make_student
+from contrastill.student import make_student, read_sample
+from contrastill.training.folder import processes
 from contrastill.training.models import load_classifier, load_tokenizer
 from contrastill.training.perturbation import Perturbed
 
@@ -27,9 +33,10 @@ __all__ = ["Examples", "Prepared", "class_names", "load", "prepare_distillation"
 
 
 FITTED = 512  # texts on which projections are started
+CHUNK = 16_384  # rows among which texts of a length are looked for, when the teacher is run
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Prepared:
     """A run before its first step."""
 
@@ -59,8 +66,6 @@ class Prepared:
             raise UserError(f"{data.task.name} has no training examples; --data needs a train file")
         examples = tokenise(data.train, tokenizer, settings.max_length)
         collate = Collate(tokenizer, data.task.kind == "regression")
-        some = np.random.default_rng(settings.seed).permutation(len(examples))[:FITTED]
-        method.fit_bridges(collate(examples.select(some[n : n + 32]).to_list()) for n in range(0, len(some), 32))
         model: nn.Module = method
         if isinstance(settings, Distillation) and settings.perturb:
             model = Perturbed(method, settings.perturb, settings.epsilon)
@@ -92,6 +97,85 @@ class Prepared:
         """Of each split, in float32, and the model's size."""
         return {**{split: rows.scores(model) for split, rows in self.splits.items()}, **size(model)}
 
+    @cached_property
+    def cached(self) -> CachedTeacher | None:
+        """The teacher as it is stored, if it is to be; the method still asks the live one until `use_cache`."""
+        root = self.cache_folder
+        if root is None or self.teacher is None:
+            return None
+        settings = self.settings
+        assert isinstance(settings, Distillation)
+        return CachedTeacher(
+            self.method.teacher, self.method.wanted, root, stored=settings.cache_dtype, name=settings.teacher
+        )
+
+    @property
+    def cache_folder(self) -> Path | None:
+        return cache_folder(self.settings) if isinstance(self.settings, Distillation) else None
+
+    @cached_property
+    def teacher_scores(self) -> dict[str, dict[str, Any]]:
+        """Of each split, in float32: computed once, and with a cache once for all runs."""
+        assert self.teacher is not None
+        model = self.cached or self.teacher
+        return {split: rows.scores(model) for split, rows in self.splits.items()}
+
+    def use_cache(self) -> None:
+        """Runs the teacher on the training texts that are not stored yet; from here on the method reads its outputs.
+
+        Raises:
+            UserError: the method's texts change from step to step, or the disk has no room, and a cache was asked for
+                (unasked, the teacher is run live, and a log line says why).
+        """
+        teacher = self.cached
+        if teacher is None:
+            return
+        assert isinstance(self.settings, Distillation)
+        lengths = [len(ids) for ids in self.examples["input_ids"]]
+        need, free = teacher.room(lengths)
+        why = ""
+        if self.method.changes_texts:
+            why = f"{self.method.name!r} gives its teacher another text in every step: there is nothing to store"
+        elif need > free * (0.95 if self.settings.cache else 0.5):
+            why = (
+                f"the teacher's outputs for {len(lengths):,} texts take {need / 1e9:.1f} GB, of {free / 1e9:.1f} GB "
+                f"free at {teacher.root}; --cache-dtype int8 or --set granularity=cls take less"
+            )
+        if why and self.settings.cache:
+            raise UserError(f"{why}; or pass --cache none")
+        if why:
+            logger.warning("the teacher is run live: %s", why)
+            return
+        logger.info(
+            "teacher outputs: %.1f kB a text, %.0f MB for %s texts at %s (%.0f GB free)",
+            need / 1e3 / max(1, len(lengths)),
+            need / 1e6,
+            f"{len(lengths):,}",
+            teacher.root,
+            free / 1e9,
+        )
+        world = processes()
+        teacher.fill(
+            (
+                self.examples.select(range(n, min(n + CHUNK, len(lengths)))).to_list()
+                for n in range(0, len(lengths), CHUNK)
+            ),
+            self.collate,
+            total=len(lengths),
+            say=lambda row: repr(self.tokenizer.decode(row["input_ids"], skip_special_tokens=True)[:80]),
+            share=(world.process_index, world.num_processes),
+        )
+        world.wait_for_everyone()
+        teacher.refresh()
+        self.method.teacher = teacher
+
+    def fit_bridges(self) -> None:
+        """Starts the method's projections on some of the training texts."""
+        some = np.random.default_rng(self.settings.seed).permutation(len(self.examples))[:FITTED]
+        self.method.fit_bridges(
+            self.collate(self.examples.select(some[n : n + 32]).to_list()) for n in range(0, len(some), 32)
+        )
+
 
 def prepare_finetuning(settings: Finetuning) -> Prepared:
     data, tokenizer = load(settings), load_tokenizer(settings.model)
@@ -113,12 +197,37 @@ def prepare_distillation(settings: Distillation) -> Prepared:
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     data = align_labels(load(settings, settings.unlabelled), class_names(teacher))
     set_seed(settings.seed)
-    texts = data.train["text"] if data.train is not None else None
-    model = make_student(teacher, tokenizer, settings.student, settings.start, seed=settings.seed, texts=texts)
+    model = start_student(settings, teacher, tokenizer, data)
     method = METHODS[settings.method](model, teacher, **given)
     if settings.stages:
         method.with_shares(numbers(settings.stages))
     return Prepared.of(settings, "student", data, tokenizer, method, teacher)
+
+
+def start_student(
+    settings: Distillation, teacher: PreTrainedModel, tokenizer: Tokenizer, data: TaskData
+) -> PreTrainedModel:
+    """The student before training; what `inherit` works out of the teacher is remembered beside its outputs."""
+    texts = data.train["text"] if data.train is not None else None
+
+    def make(start: str) -> PreTrainedModel:
+        return make_student(teacher, tokenizer, settings.student, start, seed=settings.seed, texts=texts)
+
+    root = cache_folder(settings)
+    if settings.start != "inherit" or root is None:
+        return make(settings.start)
+    asked = {
+        "student": settings.student,
+        "seed": settings.seed,
+        "sample": [ids.tolist() for ids, _ in read_sample(tokenizer, texts, teacher.config, settings.seed)],
+        "code": xxhash.xxh3_64_hexdigest(Path(inspect.getfile(make_student)).read_bytes()),
+    }
+    teacher_folder = root / fingerprint(teacher)[:16] / "starts"
+    return remembered_start(teacher_folder, asked, lambda: make("inherit"), lambda: make("random"))
+
+
+def cache_folder(settings: Distillation) -> Path | None:
+    return None if settings.cache == "none" else cache_root(settings.cache)
 
 
 class Examples:
@@ -136,10 +245,12 @@ class Examples:
         ]
         self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
 
-    def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
+    def logits(self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None) -> np.ndarray:
+        if isinstance(model, CachedTeacher):
+            return model.logits(self.batches, predict)
         return predict(model, self.batches, dtype=dtype)
 
-    def scores(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    def scores(self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None) -> dict[str, Any]:
         """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}"""
         logits = self.logits(model, dtype)
         metrics = score(logits, self.labels, self.task.metrics, regression=self.task.kind == "regression")

@@ -1,0 +1,108 @@
+"""The folder of all caches: where it is, what is in it, whether it is whole, and how it is emptied."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from contrastill.cache.store import Facts, verified
+from contrastill.errors import UserError
+
+__all__ = ["Entry", "cache_root", "entries", "prune", "verify"]
+
+MARK = "CACHEDIR.TAG"  # backup tools leave such folders out (bford.info/cachedir)
+SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# Teacher outputs stored by contrastill; may be deleted.\n"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One field of one teacher."""
+
+    folder: Path
+    facts: Facts
+    name: str  # of the teacher, as it was given
+    texts: int
+    bytes: int
+    used: float  # when it was last used, seconds since the epoch
+
+
+def cache_root(given: str | Path | None = None) -> Path:
+    """The folder given, else $CONTRASTILL_CACHE, else contrastill in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(given or os.environ.get("CONTRASTILL_CACHE") or f"{home}/contrastill").expanduser()
+
+
+def mark(root: Path) -> None:
+    """Makes the folder, and says in it that it is a cache."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not (root / MARK).exists():
+            (root / MARK).write_text(SIGNATURE)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the cache folder {root}: {error.strerror or error}; choose another (--cache DIR), or do "
+            "without (--cache none)"
+        ) from None
+
+
+def described(folder: Path) -> tuple[Facts, dict[str, Any]] | None:
+    try:
+        stored = json.loads((folder / "store.json").read_text())
+        return Facts(**{f.name: stored[f.name] for f in fields(Facts)}), stored
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def entries(root: Path) -> Iterator[Entry]:
+    """What is in the folder; sizes and counts from the files' heads, unverified."""
+    for path in sorted(root.glob("*/*/store.json")):
+        if found := described(path.parent):
+            facts, stored = found
+            shards = list(path.parent.glob("*.safetensors"))
+            size = sum(shard.stat().st_size for shard in shards)
+            yield Entry(
+                path.parent, facts, stored.get("name", ""), sum(map(texts_in, shards)), size, path.stat().st_mtime
+            )
+
+
+def texts_in(shard: Path) -> int:
+    try:
+        with shard.open("rb") as file:
+            return int(json.loads(file.read(int.from_bytes(file.read(8), "little")))["counts"]["shape"][0])
+    except (OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError):
+        return 0
+
+
+def verify(root: Path) -> Iterator[tuple[Path, bool]]:
+    """Reads every shard whole: (path, whether it is what its name says). Changes nothing."""
+    for entry in entries(root):
+        for path, shard in verified(entry.folder, entry.facts):
+            yield path, shard is not None
+
+
+def prune(
+    root: Path, *, unused_days: float | None = None, teacher: str | None = None, dry_run: bool = False
+) -> list[Entry]:
+    """Deletes the entries not used for so many days, or of the teachers whose name or fingerprint begins so.
+
+    Returns what was (or, in a dry run, would be) deleted. Only folders that hold a store.json of ours are touched.
+    """
+    if unused_days is None and teacher is None:
+        raise UserError("expected what to delete: --unused-days N, --teacher NAME, or --unused-days 0 for everything")
+    now, gone = time.time(), []
+    for entry in entries(root):
+        old = unused_days is None or now - entry.used >= unused_days * 86400
+        named = teacher is None or entry.facts.teacher.startswith(teacher) or entry.name == teacher
+        if old and named:
+            gone.append(entry)
+            if not dry_run:
+                shutil.rmtree(entry.folder)
+    if not dry_run:
+        for folder in {entry.folder.parent for entry in gone}:
+            if not any(folder.glob("*/store.json")):
+                shutil.rmtree(folder)  # only its students' starts are left
+    return gone
