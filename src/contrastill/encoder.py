@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from contrastill.forward import run
+from contrastill.forward import autocasting, run
 
 __all__ = ["GRANULARITIES", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "view"]
 
@@ -106,9 +106,11 @@ class Encoder(nn.Module):
                 f"expected {self.depth} attention score tensors from {type(self.model).__name__}, "
                 f"saw {len(scores.seen)}; this model cannot serve a method that compares attention"
             )
-        asked = {"hidden": output.hidden_states, "attention": scores.seen}
         return Encoding(
-            mask.bool(), output.get("logits"), **{name: tuple(asked[name]) for name in asked if name in needs}
+            mask.bool(),
+            output.get("logits"),
+            tuple(output.hidden_states) if "hidden" in needs else None,  # type: ignore[arg-type]
+            tuple(scores.seen) if "attention" in needs else None,  # type: ignore[arg-type]
         )
 
 
@@ -132,7 +134,7 @@ class FrozenEncoder:
         device = batch["input_ids"].device
         if self.model.device != device:
             self.encoder.to(device)
-        if not (torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) is torch.bfloat16):
+        if not autocasting(device.type):
             return self.encoder(batch, needs)
         if self.lowered is None:  # autocast would cast the frozen weights anew in every step
             self.lowered = copy.deepcopy(self.encoder).to(torch.bfloat16)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CheapDropout", "run"]
+__all__ = ["CheapDropout", "autocasting", "run"]
 
 
 def run(model: nn.Module, embeddings: nn.Module, inputs: Mapping[str, Any]) -> Any:
@@ -22,18 +22,22 @@ def run(model: nn.Module, embeddings: nn.Module, inputs: Mapping[str, Any]) -> A
     """
     kind = next(model.parameters()).device.type
     with CheapDropout(enabled=model.training and kind == "cpu"):
-        if not (
-            model.training
-            and torch.is_grad_enabled()
-            and torch.is_autocast_enabled(kind)
-            and torch.get_autocast_dtype(kind) is torch.bfloat16
-        ):
+        if not (model.training and torch.is_grad_enabled() and autocasting(kind)):
             return model(**inputs)
         own = {id(p) for p in embeddings.parameters()}
         masters = {name: p for name, p in model.named_parameters() if id(p) not in own and p.dtype is torch.float32}
         cast = dict(zip(masters, Cast.apply(torch.bfloat16, *masters.values()), strict=True))
         with casting(embeddings, torch.bfloat16):
             return functional_call(model, cast, kwargs=dict(inputs))
+
+
+def autocasting(kind: str) -> bool:
+    """Whether products on devices of this kind are computed in bfloat16 just now."""
+    return (
+        torch.amp.is_autocast_available(kind)
+        and torch.is_autocast_enabled(kind)
+        and torch.get_autocast_dtype(kind) is torch.bfloat16
+    )
 
 
 class Cast(torch.autograd.Function):

@@ -43,7 +43,7 @@ def pairs() -> Dataset:
 
 def test_tokenised_rows_are_unpadded_and_know_their_text_and_place():
     rows = tokenise(single(), tokenizer(), 8)
-    assert rows.column_names == ["input_ids", "token_type_ids", "labels", "text_key", "index"]
+    assert rows.column_names == ["input_ids", "token_type_ids", "labels", "text_key", "content", "index"]
     assert rows["input_ids"][0] == [2, 4, 3]
     assert [len(ids) for ids in rows["input_ids"]] == [3, 6, 4]
     assert rows["text_key"][1] == text_key(words(1, 4))

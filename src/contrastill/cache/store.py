@@ -164,7 +164,7 @@ class Store:
         return np.multiply(values, scales[:, None], out=out, dtype=np.float32)
 
     def fetch(self, file: int, into: np.ndarray, offset: int, shard: Shard) -> None:
-        if os.preadv(file, [into], offset) != into.nbytes:
+        if os.preadv(file, [into.data], offset) != into.nbytes:
             raise UserError(f"{shard.path} was cut while in use; start again: what is lost is computed again")
 
     def file(self, owner: int) -> int:

@@ -62,7 +62,7 @@ class CachedTeacher:
     def store(self, field: str, stored: str, computed: str | None = None) -> Store:
         kind = field.split("-")[0]
         width = {
-            "logits": int(self.model.config.num_labels),
+            "logits": int(self.model.config.num_labels or 0),
             "layer": self.encoder.width,
             "attention": self.encoder.heads,
         }[kind]
@@ -175,9 +175,10 @@ class CachedTeacher:
         """The teacher as it is run: on the accelerator if there is one, in bfloat16 if that pays and agrees."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.computed == "float32":
-            self.model.to(device)
+            self.encoder.to(device)
             return self.frozen
-        lowered = FrozenEncoder(copy.deepcopy(self.model).to(device=device, dtype=torch.bfloat16))
+        lowered = FrozenEncoder(copy.deepcopy(self.model))
+        lowered.encoder.to(device=device, dtype=torch.bfloat16)
         some = {key: value[:AGREE].to(device) for key, value in sample.items()}
         exact, quick = self.extract(self.frozen, some), self.extract(lowered, some)
         # Logits are few and near nought for a new head: their direction says little. Of layers it says all.
