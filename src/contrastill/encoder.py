@@ -129,6 +129,10 @@ class FrozenEncoder:
     def model(self) -> PreTrainedModel:
         return self.encoder.model
 
+    def facts(self) -> dict[str, Any]:
+        """What its outputs depend on, beside the weights."""
+        return self.model.config.to_dict()
+
     @torch.no_grad()
     def __call__(self, batch: Batch, needs: Collection[str]) -> Encoding:
         device = batch["input_ids"].device

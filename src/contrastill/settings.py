@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from contrastill.errors import UserError
 
-__all__ = ["DataSource", "Distillation", "Evaluation", "Finetuning", "Settings"]
+__all__ = ["CacheBuild", "DataSource", "Distillation", "Evaluation", "Finetuning", "Settings"]
 
 
 def option(default: Any, help: str, panel: str = "Training") -> Any:
@@ -129,6 +129,31 @@ class Distillation(Settings):
     )
     cache_dtype: str = option("float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache")
     learning_rate: float = option(3e-4, "highest learning rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheBuild:
+    """Run a teacher over a corpus, once."""
+
+    teacher: str = option(
+        MISSING, "Hub name or folder: a classifier, an encoder, or a sentence-embedding model", "Models"
+    )
+    texts: list[str] = option(
+        MISSING,
+        "file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set",
+        "Data",
+    )
+    text: str | None = option(None, "column of the texts, if the file has columns", "Data")
+    fields: list[str] | None = option(
+        None, "what to store: vector, logits, layer-N-tokens, layer-N-cls, layer-N-mean; once for each", "Cache"
+    )
+    limit: int | None = option(None, "read at most this many texts", "Data")
+    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data")
+    encoding: str = option("utf-8", "encoding of the text files", "Data")
+    cache: str | None = option(
+        None, "folder of the cache [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
+    )
+    cache_dtype: str = option("float16", "type the outputs are stored in: float16, bfloat16, int8 or float32", "Cache")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from contrastill.encoder import view
+from contrastill import encoder
 
 
 def cosine(x, y):
@@ -96,7 +96,7 @@ def test_lrc_bert_with_negatives_draws_others_each_time(tiny_method, tiny_batch)
 def test_the_mean_of_a_text_counts_wherever_its_padding_stands():
     hidden = torch.randn(2, 4, 3)
     mask = torch.tensor([[False, False, True, True], [True, True, True, True]])
-    mean, real = view(hidden, mask, "mean")
+    mean, real = encoder.view(hidden, mask, "mean")
     assert real.tolist() == [[True], [True]]
     torch.testing.assert_close(mean, torch.stack([hidden[0, 2:].mean(0), hidden[1].mean(0)]).unsqueeze(1))
 

@@ -1,18 +1,25 @@
 """Teacher outputs on disk: computed once for each text, checked, and shared by runs, students and methods."""
 
-from contrastill.cache.folder import cache_root
+from contrastill.cache.embedder import FrozenEmbedder
+from contrastill.cache.folder import Entry, cache_root, entries, prune, verify
 from contrastill.cache.start import remembered_start
 from contrastill.cache.store import DTYPES, Facts, Shard, Store
-from contrastill.cache.teacher import CachedTeacher, budgeted, fingerprint
+from contrastill.cache.teacher import CachedTeacher, budgeted, fingerprint, keys_of
 
 __all__ = [
     "DTYPES",
     "CachedTeacher",
+    "Entry",
     "Facts",
+    "FrozenEmbedder",
     "Shard",
     "Store",
     "budgeted",
     "cache_root",
+    "entries",
     "fingerprint",
+    "keys_of",
+    "prune",
     "remembered_start",
+    "verify",
 ]

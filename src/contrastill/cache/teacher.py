@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
+from contrastill.cache.embedder import FrozenEmbedder
 from contrastill.cache.folder import mark
 from contrastill.cache.store import DTYPES, KEY, Facts, Store
 from contrastill.encoder import Encoding, FrozenEncoder, Wanted, view
@@ -36,6 +36,7 @@ AGREE = 32  # texts on which bfloat16 is compared with float32
 LEAST_COSINE = 0.99  # below it the teacher is run in float32 after all
 
 Rows = Sequence[Mapping[str, Any]]
+Frozen = FrozenEncoder | FrozenEmbedder
 
 
 class CachedTeacher:
@@ -45,27 +46,30 @@ class CachedTeacher:
     """
 
     def __init__(
-        self, frozen: FrozenEncoder, wanted: Wanted, root: Path, *, stored: str = "float16", name: str = ""
+        self,
+        frozen: FrozenEncoder | FrozenEmbedder,
+        wanted: Wanted,
+        root: Path,
+        *,
+        stored: str = "float16",
+        name: str = "",
     ) -> None:
         self.frozen, self.encoder, self.wanted = frozen, frozen.encoder, wanted
         if stored not in DTYPES:
             raise UserError(f"expected a cache dtype of {', '.join(DTYPES)}, got {stored!r}")
         self.name, self.root, self.stored, self.forwards = name, root, stored, 0
-        self.teacher = fingerprint(frozen.model)
+        self.teacher = fingerprint(frozen.model, frozen.facts())
         self.computed = "bfloat16" if bf16_pays() else "float32"
         self.stores = {field: self.store(field, stored) for field in fields(wanted)}
 
     @property
-    def model(self) -> PreTrainedModel:
+    def model(self) -> Any:
         return self.frozen.model
 
     def store(self, field: str, stored: str, computed: str | None = None) -> Store:
         kind = field.split("-")[0]
-        width = {
-            "logits": int(self.model.config.num_labels or 0),
-            "layer": self.encoder.width,
-            "attention": self.encoder.heads,
-        }[kind]
+        width = {"layer": self.encoder.width, "vector": self.encoder.width, "attention": self.encoder.heads}.get(kind)
+        width = int(self.model.config.num_labels or 0) if width is None else width
         if kind == "logits" and stored == "int8":
             stored = "float16"  # a handful of numbers: nothing to save
         about = {"name": self.name, "model": type(self.model).__name__}
@@ -96,6 +100,7 @@ class CachedTeacher:
             found.get("logits"),  # type: ignore[arg-type]
             tuple(hidden) if hidden else None,  # type: ignore[arg-type]
             tuple(attention) if attention else None,  # type: ignore[arg-type]
+            found["vector"][:, 0].float() if w.pooled else None,  # type: ignore[arg-type]
         )
 
     def refresh(self) -> None:
@@ -171,13 +176,13 @@ class CachedTeacher:
     def budget(self) -> int:
         return BUDGET["cuda" if torch.cuda.is_available() else "cpu"]
 
-    def quick(self, sample: Mapping[str, Tensor]) -> FrozenEncoder:
+    def quick(self, sample: Mapping[str, Tensor]) -> Frozen:
         """The teacher as it is run: on the accelerator if there is one, in bfloat16 if that pays and agrees."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.computed == "float32":
             self.encoder.to(device)
             return self.frozen
-        lowered = FrozenEncoder(copy.deepcopy(self.model))
+        lowered = type(self.frozen)(copy.deepcopy(self.model))
         lowered.encoder.to(device=device, dtype=torch.bfloat16)
         some = {key: value[:AGREE].to(device) for key, value in sample.items()}
         exact, quick = self.extract(self.frozen, some), self.extract(lowered, some)
@@ -193,7 +198,11 @@ class CachedTeacher:
         return lowered
 
     def outputs(
-        self, teacher: FrozenEncoder, batch: Mapping[str, Tensor], rows: Rows, say: Callable[[Any], str]
+        self,
+        teacher: Frozen,
+        batch: Mapping[str, Tensor],
+        rows: Rows,
+        say: Callable[[Any], str],
     ) -> dict[str, list[Tensor]]:
         device = teacher.model.device
         found = self.extract(teacher, {key: value.to(device) for key, value in batch.items()})
@@ -206,7 +215,7 @@ class CachedTeacher:
         return found
 
     @torch.inference_mode()
-    def extract(self, teacher: FrozenEncoder, batch: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    def extract(self, teacher: Frozen, batch: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Each field of each text of the batch: a list of (rows, width), float32, on the CPU."""
         w, found = self.wanted, {}
         needs = {n for n, on in (("logits", w.logits), ("hidden", w.layers), ("attention", w.attention)) if on}
@@ -215,6 +224,8 @@ class CachedTeacher:
         lengths = mask.sum(1).tolist()
         if w.logits:
             found["logits"] = list(encoding.logits.float().cpu().split(1))
+        if w.pooled:
+            found["vector"] = list(encoding.pooled.float().cpu().split(1))
         for j in w.layers:
             values, real = view(encoding.hidden[j].float(), mask, w.granularity)
             counts = lengths if w.granularity == "tokens" else [1] * len(lengths)
@@ -286,6 +297,7 @@ class Writer:
 def fields(wanted: Wanted) -> list[str]:
     return [
         *(["logits"] if wanted.logits else []),
+        *(["vector"] if wanted.pooled else []),
         *(f"layer-{j}-{wanted.granularity}" for j in wanted.layers),
         *(f"attention-{j}" for j in wanted.attention),
     ]
@@ -336,12 +348,13 @@ def budgeted(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
         start += size
 
 
-def fingerprint(model: PreTrainedModel) -> str:
+def fingerprint(model: nn.Module, facts: Mapping[str, Any] | None = None) -> str:
     """sha256 over the model's weights, by name, and its config without what does not change its outputs."""
+    facts = model.config.to_dict() if facts is None else facts  # type: ignore[operator, union-attr]
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data if value.dim() else b"")
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+    config = {k: v for k, v in facts.items() if k not in ("_name_or_path", "transformers_version", "dtype")}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -1,8 +1,9 @@
 """From a user's file, a folder or the Hub to rows of a task, and from rows to padded batches."""
 
-from contrastill.data.collate import Collate, tokenise, truncated_share
+from contrastill.data.collate import Collate, content_key, tokenise, truncated_share
 from contrastill.data.labels import align_labels, unnamed
 from contrastill.data.load import UNLABELLED, TaskData, load_task, text_key
+from contrastill.data.stream import stream_texts
 from contrastill.data.tasks import GLUE, Task
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "Task",
     "TaskData",
     "align_labels",
+    "content_key",
     "load_task",
+    "stream_texts",
     "text_key",
     "tokenise",
     "truncated_share",

@@ -1,0 +1,35 @@
+"""A sentence-embedding model, of any kind that sentence-transformers loads, as a teacher."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from contrastill.encoder import Batch, Encoding
+
+__all__ = ["FrozenEmbedder"]
+
+
+class FrozenEmbedder:
+    """Stands where a `FrozenEncoder` stands; its one output is `pooled`, through the model's own modules.
+
+    Those are the transformer, pooling, and what follows (a dense layer, normalisation): so any of its models will do.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.encoder = self  # for `to`, and the sizes below
+        self.to = model.to
+        self.width = int(model.get_embedding_dimension())
+        self.depth = self.heads = 0
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, needs: Collection[str] = ()) -> Encoding:
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        output = self.model({name: batch[name] for name in names if name in batch})
+        return Encoding(batch["attention_mask"].bool(), pooled=output["sentence_embedding"])
+
+    def facts(self) -> dict[str, Any]:
+        """What its outputs depend on, beside the weights: its modules, and the transformer's config."""
+        config = self.model[0].auto_model.config.to_dict()
+        return {"modules": [repr(module) for module in self.model], **config}

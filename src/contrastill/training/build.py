@@ -1,0 +1,191 @@
+"""Filling the cache from a corpus that need not fit in memory."""
+
+import itertools
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root
+from contrastill.data import Collate, content_key, stream_texts
+from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
+from contrastill.errors import UserError
+from contrastill.settings import CacheBuild
+from contrastill.training.folder import processes
+from contrastill.training.models import existing, first_line, load_classifier, load_tokenizer
+
+__all__ = ["build_cache"]
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 16_384  # texts held at once, among which those of a length are looked for
+
+
+def build_cache(**settings: Any) -> dict[str, Any]:
+    """Stores a teacher's outputs for every text of a corpus. Settings: see `CacheBuild`.
+
+    What is stored already is not computed again: an interrupted build goes on where it was, a longer corpus costs its
+    new texts only. Under `torchrun` the processes share the work.
+
+    Returns counts, bytes and folders.
+    """
+    asked = CacheBuild(**settings)
+    frozen, tokenizer = load_any(asked.teacher, asked.fields)
+    wanted = parse_fields(asked.fields or ["vector" if isinstance(frozen, FrozenEmbedder) else "logits"], frozen)
+    teacher = CachedTeacher(frozen, wanted, cache_root(asked.cache), stored=asked.cache_dtype, name=asked.teacher)
+    check_length(asked.max_length, tokenizer)
+    first = next(chunks(asked, tokenizer), None)
+    if first is None:
+        raise UserError(f"expected texts in {', '.join(asked.texts)}, got none")
+    total = count(asked)
+    sample, free = teacher.room([len(row["input_ids"]) for row in first])
+    each, need = sample / len(first), sample / len(first) * (total or len(first))
+    logger.info(
+        "teacher outputs: %.2f kB a text, %.2f GB for %s texts at %s (%.1f GB free)",
+        each / 1e3,
+        need / 1e9,
+        f"{total:,}" if total else "the first",
+        teacher.root,
+        free / 1e9,
+    )
+    if need > free and len(teacher.missing(keys_of(first))):
+        raise UserError(
+            f"expected room for {need / 1e9:.2f} GB of teacher outputs at {teacher.root}, got {free / 1e9:.2f} GB; "
+            "choose another folder (--cache DIR), fewer fields, or --cache-dtype int8"
+        )
+    world, counted = processes(), Counted(chunks(asked, tokenizer))
+    fresh = teacher.fill(
+        counted,
+        Collate(tokenizer, regression=False),
+        total=total,
+        say=lambda row: repr(row["text"][:80]),
+        share=(world.process_index, world.num_processes),
+    )
+    world.wait_for_everyone()
+    teacher.refresh()
+    return {
+        "texts": counted.rows,
+        "teacher_forwards": fresh,
+        "stored": {field: len(store) for field, store in teacher.stores.items()},
+        "bytes": sum(store.size for store in teacher.stores.values()),
+        "folders": {field: str(store.folder) for field, store in teacher.stores.items()},
+    }
+
+
+class Counted:
+    """Passes chunks on, and counts their rows."""
+
+    def __init__(self, chunks: Iterator[list[dict[str, Any]]]) -> None:
+        self.chunks, self.rows = chunks, 0
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        for chunk in self.chunks:
+            self.rows += len(chunk)
+            yield chunk
+
+
+def chunks(asked: CacheBuild, tokenizer: Tokenizer) -> Iterator[list[dict[str, Any]]]:
+    """Tokenised texts, `CHUNK` at a time."""
+    every = itertools.chain.from_iterable(
+        stream_texts(source, text=asked.text, encoding=asked.encoding) for source in asked.texts
+    )
+    some = itertools.islice(every, asked.limit)
+    while texts := list(itertools.islice(some, CHUNK)):
+        yield rows_of(texts, tokenizer, asked.max_length)
+
+
+def count(asked: CacheBuild) -> int | None:
+    """How many texts there are, if that is quickly told: to say how long it takes, and whether there is room."""
+    if not all(Path(source).expanduser().is_file() for source in asked.texts):
+        return asked.limit
+    every = itertools.chain.from_iterable(
+        stream_texts(source, text=asked.text, encoding=asked.encoding) for source in asked.texts
+    )
+    return sum(1 for _ in itertools.islice(every, asked.limit))
+
+
+def rows_of(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[dict[str, Any]]:
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, return_attention_mask=False)
+    types = encoded.get("token_type_ids")
+    return [
+        {
+            "input_ids": ids,
+            **({"token_type_ids": types[n]} if types else {}),
+            "content": content_key(ids, types[n] if types else ()),
+            "text": text,
+            "labels": -100,
+            "text_key": 0,
+            "index": n,
+        }
+        for n, (text, ids) in enumerate(zip(texts, encoded["input_ids"], strict=True))
+    ]
+
+
+def check_length(max_length: int, tokenizer: Tokenizer) -> None:
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if not least <= max_length <= tokenizer.model_max_length:
+        raise UserError(f"expected a max_length from {least} to {tokenizer.model_max_length}, got {max_length}")
+
+
+def parse_fields(names: Sequence[str], frozen: FrozenEncoder | FrozenEmbedder) -> Wanted:
+    """The fields' names -> what is wanted."""
+    layers, granularities = set(), set()
+    for name in names:
+        found = re.fullmatch(rf"layer-(\d+)-({'|'.join(GRANULARITIES)})", name)
+        if found and int(found[1]) <= frozen.encoder.depth and isinstance(frozen, FrozenEncoder):
+            layers.add(int(found[1]))
+            granularities.add(found[2])
+        elif found:
+            raise UserError(f"expected a layer from 0 to {frozen.encoder.depth}, got {name!r}")
+        elif name not in ("logits", "vector"):
+            raise UserError(f"expected fields vector, logits or layer-N-{{{','.join(GRANULARITIES)}}}, got {name!r}")
+    if len(granularities) > 1:
+        raise UserError(f"expected layers of one granularity, got {sorted(granularities)}; build them one by one")
+    if "logits" in names and not hasattr(getattr(frozen.model, "config", None), "num_labels"):
+        raise UserError("expected a classifier for logits, got a sentence-embedding model")
+    if "vector" in names and not isinstance(frozen, FrozenEmbedder):
+        raise UserError("expected a sentence-embedding model (sentence-transformers) for vectors, got another model")
+    return Wanted(
+        logits="logits" in names,
+        layers=tuple(sorted(layers)),
+        granularity=granularities.pop() if granularities else "tokens",
+        pooled="vector" in names,
+    )
+
+
+def load_any(name: str, fields: Sequence[str] | None) -> tuple[FrozenEncoder | FrozenEmbedder, Tokenizer]:
+    """The teacher as what it is: with a modules.json a sentence-embedding model, else a classifier, else bare."""
+    folder = Path(existing(name))
+    embedding = (folder / "modules.json").is_file() if folder.is_dir() else not fields or "vector" in fields
+    if embedding and (not fields or "vector" in fields):
+        model = load_embedder(name)
+        return FrozenEmbedder(model), model.tokenizer
+    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").is_file() else {}
+    if any("Classification" in kind for kind in config.get("architectures") or []) or "logits" in (fields or []):
+        return FrozenEncoder(load_classifier(name)), load_tokenizer(name)
+    return FrozenEncoder(load_encoder(name)), load_tokenizer(name)
+
+
+def load_embedder(name: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise UserError(
+            f"{name!r} is a sentence-embedding model: pip install 'contrastill[embeddings]' to read it"
+        ) from None
+    try:
+        return SentenceTransformer(existing(name), device="cpu", model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"no sentence-embedding model could be loaded from {name!r}: {first_line(error)}") from None
+
+
+def load_encoder(name: str) -> PreTrainedModel:
+    try:
+        return AutoModel.from_pretrained(existing(name), use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"no encoder could be loaded from {name!r}: {first_line(error)}") from None
