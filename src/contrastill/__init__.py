@@ -6,6 +6,8 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "METHODS",
+    "CacheBuild",
+    "CachedTeacher",
     "Distillation",
     "Encoder",
     "Encoding",
@@ -18,6 +20,7 @@ __all__ = [
     "Run",
     "Stage",
     "UserError",
+    "build_cache",
     "distill",
     "evaluate",
     "finetune",
@@ -29,10 +32,12 @@ _HOMES = {
     "METHODS": "methods",
     "Method": "methods",
     "Stage": "methods",
+    "CachedTeacher": "cache",
     "Encoder": "encoder",
     "Encoding": "encoder",
     "FrozenEncoder": "encoder",
     "UserError": "errors",
+    "CacheBuild": "settings",
     "Distillation": "settings",
     "Evaluation": "settings",
     "Finetuning": "settings",
@@ -41,13 +46,15 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from contrastill.cache import CachedTeacher
     from contrastill.data import load_task
     from contrastill.encoder import Encoder, Encoding, FrozenEncoder
     from contrastill.errors import UserError
     from contrastill.methods import METHODS, Method, Stage
-    from contrastill.settings import Distillation, Evaluation, Finetuning
+    from contrastill.settings import CacheBuild, Distillation, Evaluation, Finetuning
     from contrastill.student import make_student
     from contrastill.training import Interrupted, Perturbed, Run
+    from contrastill.training.build import build_cache
     from contrastill.training.distill import distill, evaluate, finetune
 
 

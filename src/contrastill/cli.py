@@ -16,7 +16,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from contrastill.errors import UserError
-from contrastill.settings import Distillation, Evaluation, Finetuning
+from contrastill.settings import CacheBuild, Distillation, Evaluation, Finetuning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make a slow text encoder small and fast by contrastive knowledge distillation, and prove what it kept.",
 )
+caches = typer.Typer(no_args_is_help=True, help="Stored teacher outputs: fill, list, check and empty the cache.")
+app.add_typer(caches, name="cache")
 console = Console(stderr=True)  # stdout is for results alone
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; all else goes to stderr.")]
@@ -73,7 +75,9 @@ def escaped(message: object) -> str:
 # ---- options from settings
 
 
-def command(settings: type, help: str, **extra: inspect.Parameter) -> Callable[[Callable[..., None]], None]:
+def command(
+    settings: type, help: str, to: typer.Typer = app, **extra: inspect.Parameter
+) -> Callable[[Callable[..., None]], None]:
     """Registers `run(**options)` as a command whose options are the fields of `settings`, and `extra`.
 
     Every option may be left out here: what is required is seen when the settings are built, so that `--from` and
@@ -87,7 +91,7 @@ def command(settings: type, help: str, **extra: inspect.Parameter) -> Callable[[
             run(**options)
 
         call.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-        app.command(run.__name__.rstrip("_"), help=help)(call)
+        to.command(run.__name__.rstrip("_"), help=help)(call)
 
     return register
 
@@ -334,6 +338,135 @@ def methods(as_json: Json = False) -> None:
                 print("    settings: " + (", ".join(f"{k}={v}" for k, v in facts["settings"].items()) or "none"))
 
         show(result, pretty)
+
+
+@command(
+    CacheBuild,
+    """Run a teacher over a corpus once, and store what it says of every text.
+
+    A run of `contrastill distill` stores what it needs by itself; this is for corpora, large or shared. What is stored
+    already is not computed again, so an interrupted build is simply started again. Several processes share the work
+    under torchrun.
+
+    Examples:
+
+    contrastill cache build --teacher sentence-transformers/all-mpnet-base-v2 --texts sentences.txt.xz
+
+    contrastill cache build --teacher ./teacher --texts queries.csv --text query --fields logits --fields layer-6-mean
+    """,
+    to=caches,
+    as_json=AS_JSON,
+)
+def build(as_json: bool, **options: Any) -> None:
+    with reporting(as_json) as show:
+        chosen = settings_of(CacheBuild, options, None, None)
+        from contrastill.training import build_cache
+
+        result = build_cache(**vars(chosen))
+
+        def pretty() -> None:
+            print(
+                f"{result['texts']:,} texts, {result['teacher_forwards']:,} of them new; "
+                f"{result['bytes'] / 1e6:,.1f} MB stored"
+            )
+            for field, folder in result["folders"].items():
+                print(f"{field}: {folder}")
+
+        show(result, pretty)
+
+
+Root = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of the cache ($CONTRASTILL_CACHE, else ~/.cache/contrastill).")
+]
+
+
+@caches.command("list")
+def list_(cache: Root = None, as_json: Json = False) -> None:
+    """List what is stored, teacher by teacher.
+
+    Example: contrastill cache list
+    """
+    with reporting(as_json) as show:
+        from contrastill.cache import cache_root, entries
+
+        root = cache_root(cache)
+        found = [entry.as_dict() for entry in entries(root)]
+
+        def pretty() -> None:
+            table = Table(title=str(root), title_justify="left")
+            for name in ("teacher", "fingerprint", "field", "stored", "texts", "MB", "last used"):
+                table.add_column(name, justify="right" if name in ("texts", "MB") else "left")
+            for one in found:
+                table.add_row(
+                    one["name"], one["teacher"][:12], one["field"], one["stored"], f"{one['texts']:,}",
+                    f"{one['bytes'] / 1e6:,.1f}", one["used"],
+                )  # fmt: skip
+            Console(width=None if sys.stdout.isatty() else 160).print(table)
+            print(f"{sum(one['bytes'] for one in found) / 1e6:,.1f} MB in all")
+
+        show({"root": str(root), "entries": found}, pretty)
+
+
+@caches.command("verify")
+def verify(cache: Root = None, as_json: Json = False) -> None:
+    """Read every stored file whole and check it; exit code 1 if one is damaged. Nothing is changed.
+
+    A damaged file does no harm: the next run that opens it removes it and computes its texts again.
+
+    Example: contrastill cache verify
+    """
+    with reporting(as_json) as show:
+        from contrastill.cache import cache_root
+        from contrastill.cache import verify as check
+
+        checked = list(check(cache_root(cache)))
+        damaged = [str(path) for path, whole in checked if not whole]
+
+        def pretty() -> None:
+            for path in damaged:
+                print(f"damaged: {path}")
+            print(f"{len(checked)} files, {len(damaged)} damaged")
+
+        show({"files": len(checked), "damaged": damaged}, pretty)
+        if damaged:
+            raise typer.Exit(1)
+
+
+@caches.command("prune")
+def prune(
+    cache: Root = None,
+    unused_days: Annotated[
+        float | None, typer.Option(help="Delete what was not used for so many days; 0: everything.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Only of this teacher: its name, or how its fingerprint begins.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete stored teacher outputs.
+
+    Examples:
+
+    contrastill cache prune --unused-days 30
+
+    contrastill cache prune --teacher runs/teacher/model --dry-run
+    """
+    with reporting(as_json) as show:
+        from contrastill.cache import cache_root
+        from contrastill.cache import prune as delete
+
+        gone = [
+            entry.as_dict()
+            for entry in delete(cache_root(cache), unused_days=unused_days, teacher=teacher, dry_run=dry_run)
+        ]
+
+        def pretty() -> None:
+            for one in gone:
+                print(f"{one['name'] or one['teacher'][:12]} {one['field']}: {one['bytes'] / 1e6:,.1f} MB")
+            print(f"{sum(one['bytes'] for one in gone) / 1e6:,.1f} MB {'would be ' if dry_run else ''}deleted")
+
+        show({"deleted": gone, "dry_run": dry_run}, pretty)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,18 @@ class Entry:
     texts: int
     bytes: int
     used: float  # when it was last used, seconds since the epoch
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.used))
+        return {
+            "name": self.name,
+            "texts": self.texts,
+            "bytes": self.bytes,
+            "used": used,
+            **asdict(self.facts),
+            "folder": str(self.folder),
+        }
 
 
 def cache_root(given: str | Path | None = None) -> Path:

@@ -1,5 +1,6 @@
 """Whole runs, from settings to a folder with a model in it."""
 
+from contrastill.training.build import build_cache
 from contrastill.training.distill import Run, distill, evaluate, finetune
 from contrastill.training.perturbation import Perturbed
 from contrastill.training.preflight import check_run
@@ -10,6 +11,7 @@ __all__ = [
     "Interrupted",
     "Perturbed",
     "Run",
+    "build_cache",
     "check_run",
     "distill",
     "evaluate",

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import AutoModel, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root
+from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
 from contrastill.data import Collate, content_key, stream_texts
 from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
 from contrastill.errors import UserError
