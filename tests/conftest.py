@@ -1,6 +1,6 @@
 """Tiny models and batches, built on the spot: nothing is downloaded, no library's initialisation decides a number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,6 +10,14 @@ from transformers import PreTrainedModel
 
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
 VOCABULARY, PAD, LONGEST = 50, 1, 32
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs that name no cache fill one of these tests' own, not that of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTRASTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(params=FAMILIES)

@@ -56,7 +56,8 @@ def view(hidden: Tensor, mask: Tensor, granularity: str) -> tuple[Tensor, Tensor
     if granularity == "tokens":
         return hidden, mask
     if granularity == "cls":
-        return hidden[:, :1], mask[:, :1]
+        first = mask.int().argmax(1)  # padding may stand on the left
+        return hidden[torch.arange(len(hidden), device=hidden.device), first].unsqueeze(1), mask.any(1, keepdim=True)
     real = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * real).sum(1, keepdim=True) / real.sum(1, keepdim=True), mask.any(1, keepdim=True)
 

@@ -72,7 +72,7 @@ def described(folder: Path) -> tuple[Facts, dict[str, Any]] | None:
 def entries(root: Path) -> Iterator[Entry]:
     """What is in the folder; sizes and counts from the files' heads, unverified."""
     for path in sorted(root.glob("*/*/store.json")):
-        if found := described(path.parent):
+        if (found := described(path.parent)) and found[0].folder(root) == path.parent:
             facts, stored = found
             shards = list(path.parent.glob("*.safetensors"))
             size = sum(shard.stat().st_size for shard in shards)
@@ -85,7 +85,7 @@ def texts_in(shard: Path) -> int:
     try:
         with shard.open("rb") as file:
             return int(json.loads(file.read(int.from_bytes(file.read(8), "little")))["counts"]["shape"][0])
-    except (OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError):
         return 0
 
 
@@ -103,12 +103,12 @@ def prune(
 
     Returns what was (or, in a dry run, would be) deleted. Only folders that hold a store.json of ours are touched.
     """
-    if unused_days is None and teacher is None:
+    if unused_days is None and not teacher:
         raise UserError("expected what to delete: --unused-days N, --teacher NAME, or --unused-days 0 for everything")
     now, gone = time.time(), []
     for entry in entries(root):
         old = unused_days is None or now - entry.used >= unused_days * 86400
-        named = teacher is None or entry.facts.teacher.startswith(teacher) or entry.name == teacher
+        named = not teacher or entry.facts.teacher.startswith(teacher) or entry.name == teacher
         if old and named:
             gone.append(entry)
             if not dry_run:

@@ -3,11 +3,13 @@
 A store holds one field of one teacher: for each text, n rows of D numbers (n is the number of its tokens, or 1).
 """
 
+import contextlib
 import json
 import logging
 import os
 import re
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +30,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 KEY = 16  # bytes of a content key
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
-OPEN = 256  # shards kept open at once
+NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # of safetensors
+OPEN = 256  # shards kept open at once, of all stores together
 NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 
@@ -84,10 +87,14 @@ class Shard:
                 return np.frombuffer(file.read(end - begin), dtype)
 
             keys, counts = array("keys", np.uint8).reshape(-1, KEY), array("counts", np.int32)
-        if header["values"]["shape"] != [int(counts.sum()), facts.width]:
-            raise ValueError(f"its values have the shape {header['values']['shape']}")
+        about = header["values"]
+        if about["shape"] != [int(counts.sum()), facts.width] or about["dtype"] != NAMES[facts.stored]:
+            raise ValueError(f"its values are {about['dtype']} of shape {about['shape']}")
         scales_at = start + header["scales"]["data_offsets"][0] if "scales" in header else 0
         return cls(path, keys, counts, start + header["values"]["data_offsets"][0], scales_at)
+
+
+IN_USE: "weakref.WeakSet[Store]" = weakref.WeakSet()  # their open files are counted together
 
 
 class Store:
@@ -116,7 +123,8 @@ class Store:
                 self.shards.append(shard)
         self.index()
         if (self.folder / "store.json").exists():
-            os.utime(self.folder / "store.json")  # when it was last used: `prune` goes by it
+            with contextlib.suppress(OSError):  # somebody else's cache may be read all the same
+                os.utime(self.folder / "store.json")  # when it was last used: `prune` goes by it
 
     def index(self) -> None:
         keys = [shard.keys for shard in self.shards]
@@ -169,9 +177,17 @@ class Store:
 
     def file(self, owner: int) -> int:
         if owner not in self.files:
-            if len(self.files) >= OPEN:
-                self.close()
-            self.files[owner] = os.open(self.shards[owner].path, os.O_RDONLY)
+            IN_USE.add(self)
+            if sum(len(store.files) for store in IN_USE) >= OPEN:
+                for store in IN_USE:
+                    store.close()
+            path = self.shards[owner].path
+            try:
+                self.files[owner] = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise UserError(
+                    f"cannot read {path}: {error.strerror}; start again: what is lost is computed again"
+                ) from None
         return self.files[owner]
 
     def close(self) -> None:
@@ -234,7 +250,10 @@ def verified(folder: Path, facts: Facts) -> Iterator[tuple[Path, Shard | None]]:
             yield path, Shard.read(path, facts) if NAME.fullmatch(path.name) else None
         except FileNotFoundError:
             continue  # another process found it damaged first
-        except (OSError, ValueError, KeyError):
+        except OSError as error:
+            # too many open files, no permission, a server that is away: the shard may be whole
+            raise UserError(f"cannot read {path}: {error.strerror or error}; or do without (--cache none)") from None
+        except (ValueError, KeyError, TypeError, OverflowError, MemoryError):
             yield path, None
 
 

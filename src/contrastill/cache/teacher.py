@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 BUDGET = {"cpu": 2048, "cuda": 65536}  # tokens a batch: on CPU what stays in its cache runs fastest
 SHARD = 64 << 20  # bytes of the largest field at which all fields are written
 AGREE = 32  # texts on which bfloat16 is compared with float32
-LEAST_COSINE = 0.99  # below it the teacher is run in float32 after all
+LEAST_COSINE = 0.99  # below it the user is told that bfloat16 does not suit this teacher
 
 Rows = Sequence[Mapping[str, Any]]
 Frozen = FrozenEncoder | FrozenEmbedder
@@ -42,16 +42,18 @@ Frozen = FrozenEncoder | FrozenEmbedder
 class CachedTeacher:
     """Stands where a `FrozenEncoder` stands, and answers from disk what `wanted` names, for texts that were filled in.
 
-    root: the folder of all caches. stored: the type on disk. dtype: what the teacher computes in.
+    root: the folder of all caches. stored: the type on disk. computed: the type the teacher computes in (by default
+    bfloat16 where that pays).
     """
 
     def __init__(
         self,
-        frozen: FrozenEncoder | FrozenEmbedder,
+        frozen: Frozen,
         wanted: Wanted,
         root: Path,
         *,
         stored: str = "float16",
+        computed: str | None = None,
         name: str = "",
     ) -> None:
         self.frozen, self.encoder, self.wanted = frozen, frozen.encoder, wanted
@@ -59,7 +61,7 @@ class CachedTeacher:
             raise UserError(f"expected a cache dtype of {', '.join(DTYPES)}, got {stored!r}")
         self.name, self.root, self.stored, self.forwards = name, root, stored, 0
         self.teacher = fingerprint(frozen.model, frozen.facts())
-        self.computed = "bfloat16" if bf16_pays() else "float32"
+        self.computed = computed or ("bfloat16" if bf16_pays() else "float32")
         self.stores = {field: self.store(field, stored) for field in fields(wanted)}
 
     @property
@@ -151,6 +153,7 @@ class CachedTeacher:
         before = self.forwards
         writer = Writer(self.stores)
         teacher = None
+        done: set[bytes] = set()  # the index knows nothing yet of what this fill has stored
         every = 0.2 if sys.stderr.isatty() else 30.0
         with (
             tqdm(total=total, desc=what, unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar,
@@ -158,16 +161,19 @@ class CachedTeacher:
         ):
             for chunk in chunks:
                 keys = keys_of(chunk)
-                missing = self.missing(keys)
+                # A text's key says whose it is: what others have stored meanwhile changes nothing.
+                mine = [
+                    n for n in self.missing(keys) if keys[n, 0] % share[1] == share[0] and keys[n].tobytes() not in done
+                ]
+                missing = np.array(mine, np.int64)
                 bar.update(len(chunk) - len(missing))
-                batches = list(budgeted([len(chunk[n]["input_ids"]) for n in missing], self.budget))
-                for number, picked in enumerate(batches):
+                for picked in budgeted([len(chunk[n]["input_ids"]) for n in missing], self.budget):
                     rows = [chunk[missing[n]] for n in picked]
-                    if number % share[1] == share[0]:
-                        teacher = teacher or self.quick(collate(rows))
-                        batch = collate(rows)
-                        writer.add(keys[missing[picked]], self.outputs(teacher, batch, rows, say))
-                        self.forwards += len(rows)
+                    batch = collate(rows)
+                    teacher = teacher or self.quick(batch)
+                    writer.add(keys[missing[picked]], self.outputs(teacher, batch, rows, say))
+                    done.update(row["content"] for row in rows)
+                    self.forwards += len(rows)
                     bar.update(len(rows))
         self.refresh()
         return self.forwards - before
@@ -193,7 +199,11 @@ class CachedTeacher:
             if not f.startswith("attention") and self.stores[f].facts.width > 2
         ]
         if cosines and min(cosines) < LEAST_COSINE:
-            logger.warning("the teacher in bfloat16 agrees with float32 to a cosine of %.4f only", min(cosines))
+            logger.warning(
+                "the teacher's outputs in bfloat16 agree with float32 to a cosine of %.4f only; --precision fp32 "
+                "computes them exactly",
+                min(cosines),
+            )
         logger.debug("bfloat16 against float32: cosines %s", cosines)
         return lowered
 
@@ -241,6 +251,7 @@ class CachedTeacher:
 
     def logits(self, batches: Sequence[Mapping[str, Tensor]], predict: Callable[..., np.ndarray]) -> np.ndarray:
         """`predict(model, batches)` in float32, stored: the teacher is scored on a text once, not once a run."""
+        mark(self.root)
         store = self.store("logits", "float32", "float32")
         keys = [batch["content"].numpy().view(np.uint8).reshape(-1, KEY) for batch in batches]
         lacking = [n for n, k in enumerate(keys) if (store.find(k) < 0).any()]
@@ -266,10 +277,10 @@ class Writer:
         self.bytes = dict.fromkeys(self.stores, 0)
 
     def add(self, keys: np.ndarray, found: Mapping[str, list[Tensor]]) -> None:
-        self.keys.append(keys)
         for field, values in found.items():
             self.values[field] += [v.to(torch.bfloat16) if self.bf16(field) else v for v in values]
             self.bytes[field] += sum(len(v) for v in values) * self.stores[field].facts.bytes_per_row
+        self.keys.append(keys)  # last: after Ctrl-C in between, `flush` writes the batches before
         if max(self.bytes.values()) >= SHARD:
             self.flush()
 
@@ -354,7 +365,7 @@ def fingerprint(model: nn.Module, facts: Mapping[str, Any] | None = None) -> str
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data if value.dim() else b"")
+        digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     config = {k: v for k, v in facts.items() if k not in ("_name_or_path", "transformers_version", "dtype")}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     return digest.hexdigest()

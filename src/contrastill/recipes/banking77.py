@@ -62,6 +62,7 @@ def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
                 teacher=str(teacher.model),
                 method=method,
                 out=str(out / f"{method}-{regime}"),
+                cache=str(out / "cache"),
                 **{**texts, **STUDENT, **share, **settings},
             )
     step("scoring all of them on the test texts, and timing them side by side")
@@ -215,7 +216,7 @@ def main() -> None:
         console.print(f"[bold red]error:[/] {error}", highlight=False)
         sys.exit(2)
     show(summary)
-    for folder in args.out.glob("*/checkpoints"):
+    for folder in (*args.out.glob("*/checkpoints"), args.out / "cache"):
         shutil.rmtree(folder)
     print(f"written: {args.result / 'result.md'}, {args.result / 'result.json'}; models below {args.out}")
 

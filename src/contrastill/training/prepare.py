@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher, cache_root, fingerprint, remembered_start
+from contrastill.cache.folder import mark
 from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
@@ -105,8 +106,20 @@ class Prepared:
             return None
         settings = self.settings
         assert isinstance(settings, Distillation)
+        try:
+            mark(root)
+        except UserError as error:
+            if settings.cache:
+                raise
+            logger.warning("the teacher is run live: %s", error)
+            return None
         return CachedTeacher(
-            self.method.teacher, self.method.wanted, root, stored=settings.cache_dtype, name=settings.teacher
+            self.method.teacher,
+            self.method.wanted,
+            root,
+            stored=settings.cache_dtype,
+            computed="bfloat16" if self.dtype is torch.bfloat16 else "float32",
+            name=settings.teacher,
         )
 
     @property
