@@ -103,6 +103,18 @@ def test_a_run_from_the_cache_is_the_run_with_the_live_teacher(
     }
 
 
+def test_labels_alone_need_no_outputs_of_the_teacher_but_its_scores_are_stored(
+    workshop: Workshop, tmp_path: Path, teacher_forwards: list[int]
+) -> None:
+    settings = {"method": "finetune", "cache": str(tmp_path / "cache")}
+    first = workshop.distill(tmp_path / "first", **settings)
+    assert 0 < first.metrics["teacher_forwards"] < sum(TEXTS.values())
+    teacher_forwards.clear()
+    second = workshop.distill(tmp_path / "second", **settings)
+    assert teacher_forwards == []
+    assert second.metrics["teacher"] == first.metrics["teacher"]
+
+
 @pytest.mark.parametrize(("stored", "rel"), [("float16", 1e-2), ("bfloat16", 8e-2), ("int8", 2e-2)])
 @pytest.mark.parametrize("method", COMPARED)
 def test_a_run_from_a_smaller_cache_is_the_run_within_its_rounding(

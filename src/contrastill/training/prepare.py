@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from contrastill.cache import CachedTeacher, cache_root, fingerprint, remembered_start
 from contrastill.cache.folder import mark
 from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise
+from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
 from contrastill.machine import bf16_pays
@@ -114,7 +115,7 @@ class Prepared:
             logger.warning("the teacher is run live: %s", error)
             return None
         return CachedTeacher(
-            self.method.teacher,
+            self.method.teacher or FrozenEncoder(self.teacher),  # for its scores, of a method that does without
             self.method.wanted,
             root,
             stored=settings.cache_dtype,
@@ -141,7 +142,7 @@ class Prepared:
                 (unasked, the teacher is run live, and a log line says why).
         """
         teacher = self.cached
-        if teacher is None:
+        if teacher is None or not self.method.uses_teacher:
             return
         assert isinstance(self.settings, Distillation)
         lengths = [len(ids) for ids in self.examples["input_ids"]]
