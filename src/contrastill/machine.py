@@ -1,5 +1,7 @@
 """The machine a number was measured on, for the record: what it is, never whose it is (no host names, no paths)."""
 
+import contextlib
+import ctypes
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -10,10 +12,11 @@ import torch
 
 import contrastill
 
-__all__ = ["bf16_pays", "describe_machine"]
+__all__ = ["bf16_pays", "describe_machine", "keep_freed_memory"]
 
 CPUINFO = Path("/proc/cpuinfo")  # Linux only
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def describe_machine() -> dict[str, Any]:
@@ -46,6 +49,17 @@ def bf16_pays() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(_bf16_flags(_cpuinfo()))
+
+
+def keep_freed_memory() -> None:
+    """Tells the C library to keep freed memory for the next tensor, where it can be told (glibc).
+
+    By default blocks of tens of megabytes go back to the system, and each layer's output is paid for in page faults.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _bf16_flags(cpu: dict[str, str]) -> list[str]:

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -113,6 +114,7 @@ class Store:
     def refresh(self) -> None:
         """Reads the folder anew. Damaged shards are deleted, and so count as missing."""
         self.close()
+        sweep(self.folder)
         self.shards, self.damaged = [], []
         for path, shard in verified(self.folder, self.facts):
             if shard is None:
@@ -241,6 +243,14 @@ def encoded(values: Tensor, stored: str) -> dict[str, Tensor]:
     rows = values.float()
     scales = rows.abs().amax(1).clamp(min=1e-30) / 127
     return {"values": (rows / scales[:, None]).round().to(torch.int8), "scales": scales}
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed writers left behind: parts that nobody has written to for an hour."""
+    for part in folder.glob("*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > 3600:
+                part.unlink()
 
 
 def verified(folder: Path, facts: Facts) -> Iterator[tuple[Path, Shard | None]]:

@@ -24,7 +24,7 @@ from contrastill.cache.folder import mark
 from contrastill.cache.store import DTYPES, KEY, Facts, Store
 from contrastill.encoder import Encoding, FrozenEncoder, Wanted, view
 from contrastill.errors import UserError
-from contrastill.machine import bf16_pays
+from contrastill.machine import bf16_pays, keep_freed_memory
 
 __all__ = ["CachedTeacher", "budgeted", "fingerprint", "keys_of"]
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 BUDGET = {"cpu": 2048, "cuda": 65536}  # tokens a batch: on CPU what stays in its cache runs fastest
 SHARD = 64 << 20  # bytes of the largest field at which all fields are written
-AGREE = 32  # texts on which bfloat16 is compared with float32
+AGREE = 8  # texts on which bfloat16 is compared with float32
 LEAST_COSINE = 0.99  # below it the user is told that bfloat16 does not suit this teacher
 
 Rows = Sequence[Mapping[str, Any]]
@@ -150,6 +150,7 @@ class CachedTeacher:
         and after an interruption the same batches as without one.
         """
         mark(self.root)
+        keep_freed_memory()
         before = self.forwards
         writer = Writer(self.stores)
         teacher = None
