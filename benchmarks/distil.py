@@ -5,9 +5,10 @@
 
 The same fine-tuned teacher, student start, rows, batch size, epochs and learning rate for all, two threads, each run a
 process of its own into an empty folder (ours: an empty cache). Runs of 1 and of 3 epochs take turns over the sides.
-`--rows` shortens the training file, so that peers which run a 109 M teacher in every step can be measured at all; a run
-of E epochs takes `fixed + E x epoch`, and the figure for 18 epochs is computed from that ("computed" in the JSON says
-so). Peers in their own environment: benchmarks/peers/requirements-textbrewer.txt.
+`--rows` shortens the training file, so that peers which run a 109 M teacher in every step can be measured at all. From
+these runs the parts are taken (start, the teacher's pass, an epoch), and what the whole file would take for 1, 3 and 18
+epochs is computed from them ("computed_s"). Peers in an environment of their own:
+benchmarks/peers/requirements-textbrewer.txt.
 
 ours              lrc_bert: hidden states and soft labels from the cache, bfloat16; and the same in float32.
 textbrewer        GeneralDistiller: hidden states and soft labels, live teacher, float32 (it has no bfloat16).
@@ -85,6 +86,48 @@ def once(side: str, args: argparse.Namespace, data: Path, epochs: int) -> dict[s
         return peer(args, data, epochs, folder, "textbrewer_distil.py", "--group-by-length", *flags)
 
 
+def summary(runs: dict[str, dict[str, list[dict[str, Any]]]], rows: int, whole: int) -> dict[str, Any]:
+    """From runs of 1 and 3 epochs over `rows` rows: what the parts take, and what E epochs over `whole` rows would.
+
+    start: all that does not grow with the rows; teacher: its pass, where there is one before training. Scores on dev
+    and, of ours, the checks before training (the teacher's score, a dry run of every stage) are left out on all sides.
+    """
+    table: dict[str, Any] = {}
+    for side, found in runs.items():
+
+        def median(epochs: str, part: str, found: Any = found) -> float:
+            return statistics.median(parts(run)[part] for run in found[epochs])
+
+        epoch = (median("3", "train") - median("1", "train")) / 2
+        teacher = statistics.median(parts(run)["teacher"] for runs_of in found.values() for run in runs_of)
+        start = median("1", "start") + max(0.0, median("1", "train") - epoch)
+        table[side] = {
+            "measured_s": {epochs: statistics.median(run["seconds"] for run in found[epochs]) for epochs in found},
+            "start_s": start,
+            "teacher_s": teacher,
+            "epoch_s": epoch,
+            "computed_s": {str(e): start + (teacher + e * epoch) * whole / rows for e in EPOCHS},
+            "dev": {epochs: [run["dev"] for run in found[epochs]] for epochs in found},
+            **cannot(found["1"][0]),
+        }
+    for facts in table.values():
+        ours = table["ours"]["computed_s"]
+        facts["times_ours"] = {epochs: s / ours[epochs] for epochs, s in facts["computed_s"].items()}
+    return table
+
+
+def parts(run: dict[str, Any]) -> dict[str, float]:
+    phases = run["phases"]
+    if "preparation" in phases:
+        return {"start": phases["preparation"], "teacher": phases["teacher outputs"], "train": phases["training"]}
+    teacher = phases.get("teacher") or 0.0
+    return {
+        "start": (phases["load"] or 0.0) + (phases["tokenise"] or 0.0),
+        "teacher": teacher,
+        "train": phases["train"],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", required=True)
@@ -114,24 +157,11 @@ def main() -> None:
                     last = runs[side][str(epochs)][-1]
                     print(f"{side}, {epochs} epochs: {last['seconds']:.1f} s ({last['dev']})", flush=True)
                     last["with_imports_s"] = time.perf_counter() - start
-    table: dict[str, Any] = {}
-    for side, found in runs.items():
-        one, three = (statistics.median(run["seconds"] for run in found[epochs]) for epochs in ("1", "3"))
-        epoch = (three - one) / 2
-        table[side] = {
-            "seconds": {"1": one, "3": three, "18": one + 17 * epoch},
-            "computed": ["18"],
-            "epoch_s": epoch,
-            "fixed_s": one - epoch,
-            "dev": {epochs: [run["dev"] for run in found[epochs]] for epochs in found},
-            **cannot(found["1"][0]),
-        }
-    if "ours" in table:
-        for facts in table.values():
-            facts["times_ours"] = {e: s / table["ours"]["seconds"][e] for e, s in facts["seconds"].items()}
+    table = summary(runs, args.rows, len(lines) - 1)
     result = {
         "command": f"python benchmarks/distil.py --rows {args.rows} --rounds {args.rounds} --threads {args.threads}",
         "rows": args.rows,
+        "whole": len(lines) - 1,
         "batch_size": 32,
         "learning_rate": args.learning_rate,
         "sides": table,
@@ -139,7 +169,7 @@ def main() -> None:
         "machine": describe_machine(),
     }
     args.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps({side: facts["seconds"] for side, facts in table.items()}, indent=2))
+    print(json.dumps({side: facts["computed_s"] for side, facts in table.items()}, indent=2))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def trials(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     command = [*CLI, "distill", "--teacher", str(teacher), "--data", str(data), *options]
 
     reference = work / "reference"
-    seconds = whole = finish([*command, "--out", str(reference)])
+    seconds = whole = finish([*command, "--out", str(reference), "--cache", str(work / "cache")])
     expected = sha256(reference)
     print(f"uninterrupted: {seconds:.1f} s, student {expected[:12]}")
     print(f"{'trial':>5} {'kill at':>9} {'hit while':<28} {'left to resume from':<22} equal")
@@ -82,7 +82,8 @@ def trials(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     while kills < args.kills:
         out = work / f"trial-{len(records) + 1}"
         trial: dict[str, Any] = {"kills": []}
-        start, moment = [*command, "--out", str(out)], rng.uniform(0, seconds)
+        cache = ["--cache", str(out.with_suffix(".cache"))]  # empty: the teacher's pass is killed too
+        start, moment = [*command, "--out", str(out), *cache], rng.uniform(0, seconds)
         while moment is not None:
             elapsed, killed = kill(start, out, moment)
             if not killed:  # it had finished before the moment came: the machine has become quicker
@@ -108,6 +109,7 @@ def trials(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             print(f"{len(records) + 1:>5} {at:>9} {killed['phase']:<28} {left:<22} {equal}", flush=True)
         records.append(trial)
         shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(out.with_suffix(".cache"), ignore_errors=True)
     return {
         "command": ["contrastill", "distill", *options],
         "task": "tiny, made here" if args.teacher is None else "given",

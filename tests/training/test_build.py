@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from conftest import Workshop
 from contrastill.cache import entries
 from contrastill.cli import app
 from contrastill.errors import UserError
 from contrastill.training import build, build_cache
-
-from conftest import Workshop
 
 
 @pytest.fixture

