@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept and won (about 15 minutes on 2 cores)
+demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept and won (about 8 minutes on 2 cores)
 	$(BIN)/python -m contrastill.recipes.banking77 --data demo/banking77 --out demo/runs --result demo $(DEMO)
 
 test: $(VENV)/.dev ## Run the tests

@@ -74,8 +74,8 @@ def distil(result: dict[str, Any]) -> str:
         f"`4L-312` from the same start. Measured on the first {result['rows']} training rows; *computed* from the "
         f"parts for all {result['whole']:,} (in brackets, times ours): the teacher's pass and the epochs grow with the "
         "rows, the start does not. What is measured of ours holds its checks and the teacher's score too; the parts "
-        "leave scores out on all sides. Dev accuracy / F1 after 3 epochs of so few rows measure no method. The peers have no "
-        "bfloat16 of their own: *ours float32* is the row at equal precision.\n\n"
+        "leave scores out on all sides. Dev accuracy / F1 after 3 epochs of so few rows measure no method. The peers "
+        "have no bfloat16 of their own: *ours float32* is the row at equal precision.\n\n"
         + table(head, rows)
         + "\nWhat each can't do:\n\n"
         + "\n".join(cannot)

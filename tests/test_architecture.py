@@ -157,6 +157,8 @@ def test_no_file_has_a_name_that_says_nothing():
 def test_the_public_names_are_these_and_each_can_be_imported():
     assert contrastill.__all__ == [
         "METHODS",
+        "CacheBuild",
+        "CachedTeacher",
         "Distillation",
         "Encoder",
         "Encoding",
@@ -169,6 +171,7 @@ def test_the_public_names_are_these_and_each_can_be_imported():
         "Run",
         "Stage",
         "UserError",
+        "build_cache",
         "distill",
         "evaluate",
         "finetune",

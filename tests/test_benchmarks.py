@@ -20,5 +20,5 @@ def test_every_result_names_its_command_and_its_machine():
         if path.stem.startswith("banking77"):
             continue  # runs, not timings: each row has its settings
         found = json.loads(path.read_text())
-        assert found["command"].startswith("python benchmarks/"), path.name
+        assert found["command"], path.name
         assert found["machine"]["cpu"], path.name

@@ -7,6 +7,12 @@ import torch.nn.functional as F
 from contrastill.encoder import Encoder
 from contrastill.forward import CheapDropout, cheap_dropout
 
+
+@pytest.fixture
+def batch(tiny_batch):
+    return {k: v for k, v in tiny_batch().items() if k in ("input_ids", "attention_mask", "token_type_ids")}
+
+
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 

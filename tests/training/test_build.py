@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from conftest import Workshop
+from conftest import WORDS, Workshop
 from contrastill.cache import entries
 from contrastill.cli import app
 from contrastill.errors import UserError
@@ -18,7 +18,7 @@ from contrastill.training import build, build_cache
 @pytest.fixture
 def asked(workshop: Workshop, tmp_path: Path) -> dict[str, Any]:
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("".join(f"w{n % 7} w{n % 11} w{n % 5}\n\n" for n in range(60)))
+    corpus.write_text("".join(f"{WORDS[n % 7]} {WORDS[n % 11]} {WORDS[n % 5]}\n\n" for n in range(60)))
     return {"teacher": str(workshop.teacher()), "texts": [str(corpus)], "cache": str(tmp_path / "c"), "max_length": 16}
 
 
@@ -35,7 +35,7 @@ def test_each_different_text_is_stored_once_and_the_second_build_runs_no_teacher
     assert second["teacher_forwards"] == 0
     assert second["stored"] == first["stored"]
     with Path(asked["texts"][0]).open("a") as file:
-        file.write("w1 w2 w3 w4 w5\n")
+        file.write(" ".join(WORDS[:6]) + "\n")
     assert build_cache(**asked)["teacher_forwards"] == 1
 
 

@@ -28,7 +28,7 @@ def trained(model, batches, used, steps=3):
 @pytest.fixture
 def batches(tiny_batch):
     keep = ("input_ids", "attention_mask", "labels")
-    return [{k: v for k, v in tiny_batch(seed=seed, rows=4).items() if k in keep} for seed in range(2)]
+    return [{k: v for k, v in tiny_batch(seed=seed, rows=2).items() if k in keep} for seed in range(2)]
 
 
 def words(batches):

@@ -202,7 +202,7 @@ class Store:
             self.close()
 
     def append(self, keys: np.ndarray, counts: np.ndarray, values: Tensor) -> None:
-        """Writes one shard: (N, 16) uint8, (N,) and (sum of counts, D). `refresh` makes it readable.
+        """Writes one shard: (N, 16) uint8, (N,) and (sum of counts, D).
 
         Raises:
             UserError: a value does not fit the stored type, or the disk is full.
@@ -218,6 +218,8 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.describe()
             write_whole(self.folder / name, content)
+            self.shards.append(Shard.read(self.folder / name, self.facts))
+            self.index()
         except OSError as error:
             raise UserError(
                 f"cannot store teacher outputs in {self.folder}: {error.strerror or error}; what was stored before is "

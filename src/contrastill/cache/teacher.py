@@ -154,7 +154,6 @@ class CachedTeacher:
         before = self.forwards
         writer = Writer(self.stores)
         teacher = None
-        done: set[bytes] = set()  # the index knows nothing yet of what this fill has stored
         every = 0.2 if sys.stderr.isatty() else 30.0
         with (
             tqdm(total=total, desc=what, unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar,
@@ -163,17 +162,14 @@ class CachedTeacher:
             for chunk in chunks:
                 keys = keys_of(chunk)
                 # A text's key says whose it is: what others have stored meanwhile changes nothing.
-                mine = [
-                    n for n in self.missing(keys) if keys[n, 0] % share[1] == share[0] and keys[n].tobytes() not in done
-                ]
-                missing = np.array(mine, np.int64)
+                mine = [n for n in self.missing(keys) if keys[n, 0] % share[1] == share[0]]
+                missing = np.array([n for n in mine if keys[n].tobytes() not in writer.waiting], np.int64)
                 bar.update(len(chunk) - len(missing))
                 for picked in budgeted([len(chunk[n]["input_ids"]) for n in missing], self.budget):
                     rows = [chunk[missing[n]] for n in picked]
                     batch = collate(rows)
                     teacher = teacher or self.quick(batch)
                     writer.add(keys[missing[picked]], self.outputs(teacher, batch, rows, say))
-                    done.update(row["content"] for row in rows)
                     self.forwards += len(rows)
                     bar.update(len(rows))
         self.refresh()
@@ -274,6 +270,7 @@ class Writer:
 
     def empty(self) -> None:
         self.keys: list[np.ndarray] = []
+        self.waiting: set[bytes] = set()  # keys of what is not yet in the stores
         self.values: dict[str, list[Tensor]] = {field: [] for field in self.stores}
         self.bytes = dict.fromkeys(self.stores, 0)
 
@@ -282,6 +279,7 @@ class Writer:
             self.values[field] += [v.to(torch.bfloat16) if self.bf16(field) else v for v in values]
             self.bytes[field] += sum(len(v) for v in values) * self.stores[field].facts.bytes_per_row
         self.keys.append(keys)  # last: after Ctrl-C in between, `flush` writes the batches before
+        self.waiting.update(key.tobytes() for key in keys)
         if max(self.bytes.values()) >= SHARD:
             self.flush()
 
