@@ -121,10 +121,12 @@ def test_every_example_in_the_help_is_a_command_with_options_that_exist() -> Non
 
     from contrastill import cli
 
-    examples = re.findall(r"^ +(?:Example: )?contrastill (\w+)(.*)$", inspect.getsource(cli), re.MULTILINE)
-    assert len(examples) >= 9
+    pattern = r"^ +(?:Example: )?contrastill ((?:cache )?\w+)(.*)$"
+    examples = re.findall(pattern, inspect.getsource(cli), re.MULTILINE)
+    assert len(examples) >= 14
+    assert {"cache build", "cache list", "cache verify", "cache prune"} <= {name for name, _ in examples}
     for name, line in examples:
-        options = words(contrastill_(name, "--help").stdout)
+        options = words(contrastill_(*name.split(), "--help").stdout)
         assert [flag for flag in re.findall(r"--[\w-]+", line) if f"{flag} " not in options] == []
 
 
@@ -559,7 +561,7 @@ def test_ctrl_c_before_training_ends_without_a_traceback(home: Path, tmp_path: P
     def pressed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["contrastill.training.distill"], "check_run", pressed)
+    monkeypatch.setattr(sys.modules["contrastill.training.distill"], "check_data", pressed)
     assert runs is not None
     result = contrastill_("distill", *given(home), "--out", tmp_path / "run", *QUICK, *SMALL)
     assert result.exit_code == 130
