@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ __all__ = ["CachedTeacher", "budgeted", "fingerprint", "keys_of"]
 logger = logging.getLogger(__name__)
 
 BUDGET = {"cpu": 2048, "cuda": 65536}  # tokens a batch: on CPU what stays in its cache runs fastest
-SHARD = 64 << 20  # bytes of the largest field at which all fields are written
+SHARD = 64 << 20  # bytes of the largest field at which all fields are written,
+PATIENCE = 60.0  # or seconds: what a kill can lose
 AGREE = 8  # texts on which bfloat16 is compared with float32
 LEAST_COSINE = 0.99  # below it the user is told that bfloat16 does not suit this teacher
 
@@ -273,6 +275,7 @@ class Writer:
         self.waiting: set[bytes] = set()  # keys of what is not yet in the stores
         self.values: dict[str, list[Tensor]] = {field: [] for field in self.stores}
         self.bytes = dict.fromkeys(self.stores, 0)
+        self.since = time.monotonic()
 
     def add(self, keys: np.ndarray, found: Mapping[str, list[Tensor]]) -> None:
         for field, values in found.items():
@@ -280,7 +283,7 @@ class Writer:
             self.bytes[field] += sum(len(v) for v in values) * self.stores[field].facts.bytes_per_row
         self.keys.append(keys)  # last: after Ctrl-C in between, `flush` writes the batches before
         self.waiting.update(key.tobytes() for key in keys)
-        if max(self.bytes.values()) >= SHARD:
+        if max(self.bytes.values()) >= SHARD or time.monotonic() - self.since >= PATIENCE:
             self.flush()
 
     def bf16(self, field: str) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import CachedTeacher, cache_root, fingerprint, remembered_start
+from contrastill.cache import DTYPES, CachedTeacher, cache_root, fingerprint, remembered_start
 from contrastill.cache.folder import mark
 from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise
 from contrastill.encoder import FrozenEncoder
@@ -208,6 +208,10 @@ def prepare_finetuning(settings: Finetuning) -> Prepared:
 
 def prepare_distillation(settings: Distillation) -> Prepared:
     given = read_settings(settings.method, settings.set)
+    if settings.cache_dtype not in DTYPES:
+        raise UserError(f"expected a cache dtype of {', '.join(DTYPES)}, got {settings.cache_dtype!r}")
+    if settings.cache not in (None, "none"):
+        mark(cache_root(settings.cache))  # a folder that was asked for and can't be had is an error, before all work
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     data = align_labels(load(settings, settings.unlabelled), class_names(teacher))
     set_seed(settings.seed)
