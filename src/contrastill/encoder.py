@@ -12,10 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from contrastill.forward import autocasting, run
+from contrastill.forward import Switched, autocasting, run
 
 __all__ = ["GRANULARITIES", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "view"]
 
@@ -146,20 +145,12 @@ class FrozenEncoder:
         return self.lowered.to(device)(batch, needs)
 
 
-class SoftmaxInputs(TorchFunctionMode):
+class SoftmaxInputs(Switched):
     """Records the 4-dimensional arguments of softmax: the attention scores of any eager attention, of any family."""
 
     def __init__(self, enabled: bool) -> None:
-        super().__init__()
-        self.enabled = enabled
+        super().__init__(enabled)
         self.seen: list[Tensor] = []
-
-    def __enter__(self) -> "SoftmaxInputs":
-        return super().__enter__() if self.enabled else self
-
-    def __exit__(self, *exc: Any) -> None:
-        if self.enabled:
-            super().__exit__(*exc)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (F.softmax, torch.softmax, Tensor.softmax) and args[0].dim() == 4:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CheapDropout", "autocasting", "run"]
+__all__ = ["CheapDropout", "Switched", "autocasting", "run"]
 
 
 def run(model: nn.Module, embeddings: nn.Module, inputs: Mapping[str, Any]) -> Any:
@@ -62,23 +62,27 @@ def casting(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
         handle.remove()
 
 
-class CheapDropout(TorchFunctionMode):
-    """Dropout at a sixth of its cost on a CPU, where it is a third of a small model's training step.
-
-    Each element takes 15 random bits instead of a double, and is cleared by integer operations on its bits. `p` is
-    rounded to 1 / 32768. The numbers come from torch's global generator, so that checkpoints and `fork_rng` hold.
-    """
+class Switched(TorchFunctionMode):
+    """A mode over torch's functions that may be off, so that a `with` need not be written twice."""
 
     def __init__(self, enabled: bool = True) -> None:
         super().__init__()
         self.enabled = enabled
 
-    def __enter__(self) -> "CheapDropout":
+    def __enter__(self) -> Self:
         return super().__enter__() if self.enabled else self
 
     def __exit__(self, *exc: Any) -> None:
         if self.enabled:
             super().__exit__(*exc)
+
+
+class CheapDropout(Switched):
+    """Dropout at a sixth of its cost on a CPU, where it is a third of a small model's training step.
+
+    Each element takes 15 random bits instead of a double, and is cleared by integer operations on its bits. `p` is
+    rounded to 1 / 32768. The numbers come from torch's global generator, so that checkpoints and `fork_rng` hold.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return cheap_dropout(*args, **(kwargs or {})) if func is F.dropout else func(*args, **(kwargs or {}))

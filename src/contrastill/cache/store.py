@@ -218,8 +218,9 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.describe()
             write_whole(self.folder / name, content)
-            self.shards.append(Shard.read(self.folder / name, self.facts))
-            self.index()
+            if all(shard.path.name != name for shard in self.shards):
+                self.shards.append(Shard.read(self.folder / name, self.facts))  # read back: what was written is whole
+                self.index()
         except OSError as error:
             raise UserError(
                 f"cannot store teacher outputs in {self.folder}: {error.strerror or error}; what was stored before is "

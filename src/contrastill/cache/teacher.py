@@ -174,7 +174,6 @@ class CachedTeacher:
                     writer.add(keys[missing[picked]], self.outputs(teacher, batch, rows, say))
                     self.forwards += len(rows)
                     bar.update(len(rows))
-        self.refresh()
         return self.forwards - before
 
     @property
@@ -258,7 +257,6 @@ class CachedTeacher:
             fresh = predict(self.model, [batches[n] for n in lacking])
             self.forwards += len(fresh)
             store.append(np.concatenate([keys[n] for n in lacking]), np.ones(len(fresh)), torch.from_numpy(fresh))
-            store.refresh()
         rows = store.find(np.concatenate(keys))
         return np.concatenate([store.read(int(row)) for row in rows])
 

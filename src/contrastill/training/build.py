@@ -67,7 +67,8 @@ def build_cache(**settings: Any) -> dict[str, Any]:
         share=(world.process_index, world.num_processes),
     )
     world.wait_for_everyone()
-    teacher.refresh()
+    if world.num_processes > 1:
+        teacher.refresh()  # what the others have stored
     return {
         "texts": counted.rows,
         "teacher_forwards": fresh,

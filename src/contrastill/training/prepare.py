@@ -180,7 +180,8 @@ class Prepared:
             share=(world.process_index, world.num_processes),
         )
         world.wait_for_everyone()
-        teacher.refresh()
+        if world.num_processes > 1:
+            teacher.refresh()  # what the others have stored
         self.method.teacher = teacher
 
     def fit_bridges(self) -> None:
