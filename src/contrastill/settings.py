@@ -8,7 +8,19 @@ from typing import Any, Self
 
 from contrastill.errors import UserError
 
-__all__ = ["CacheBuild", "DataSource", "Distillation", "Evaluation", "Finetuning", "Settings"]
+__all__ = [
+    "CacheBuild",
+    "Contrast",
+    "Corpus",
+    "DataSource",
+    "Distillation",
+    "EmbeddingDistillation",
+    "Evaluation",
+    "Finetuning",
+    "Pretraining",
+    "Settings",
+    "SuiteEvaluation",
+]
 
 
 def option(default: Any, help: str, panel: str = "Training") -> Any:
@@ -39,8 +51,8 @@ class DataSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(DataSource):
-    """What fine-tuning and distillation share."""
+class Settings:
+    """What every training run has."""
 
     out: str = option(
         MISSING, "folder for the run: student/, metrics.json, run.json, checkpoints/, log.jsonl", "Output"
@@ -92,14 +104,30 @@ class Settings(DataSource):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetuning(Settings):
+class Corpus:
+    """Where unlabelled texts come from."""
+
+    texts: list[str] = option(
+        MISSING,
+        "file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set; once for "
+        "each source",
+        "Data",
+    )
+    text: str | None = option(None, "column of the texts, if the file has columns", "Data")
+    limit: int | None = option(None, "read at most this many texts", "Data")
+    encoding: str = option("utf-8", "encoding of the text files", "Data")
+    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(DataSource, Settings):
     """Train a model on labels: a teacher, or any classifier or regressor."""
 
     model: str = option(MISSING, "Hub name or folder of the model to fine-tune", "Models")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Settings):
+class Distillation(DataSource, Settings):
     """Make a small student of a fine-tuned teacher."""
 
     teacher: str = option(MISSING, "Hub name or folder of the fine-tuned teacher", "Models")
@@ -132,24 +160,129 @@ class Distillation(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheBuild:
+class EmbeddingDistillation(Corpus, Settings):
+    """Make a small sentence-embedding student, on texts without labels."""
+
+    teacher: list[str] = option(
+        MISSING,
+        "Hub name or folder of a sentence-embedding model; of several, the vectors are laid side by side",
+        "Models",
+    )
+    method: str = option("disco", "distillation method (see `contrastill methods`)", "Models")
+    student: str = option(
+        "4L-312",
+        "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; or, with a folder or "
+        "Hub name as --start, 'as-is'",
+        "Models",
+    )
+    start: str = option(
+        "inherit",
+        "random, copy, inherit, the folder of a pre-trained student, or with --student as-is any encoder",
+        "Models",
+    )
+    pooling: str = option("mean", "a text's vector: 'mean' of its tokens, or 'cls'", "Models")
+    projection: str = option(
+        "compact",
+        "what becomes of the projection to the teacher's space: 'compact' (the student's width, the angles of the "
+        "teacher's space), 'keep' (the teacher's space: search the teacher's index), 'drop' (DisCo's code)",
+        "Models",
+    )
+    dimensions: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Matryoshka: train so that the first N numbers of a vector serve too; once for each N",
+            "panel": "Models",
+        },
+    )
+    set: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "a setting of the method, as name=value", "panel": "Method"}
+    )
+    dropout: float = option(0.0, "the student's dropout while it learns", "Method")
+    dev: str | None = option(
+        None,
+        "scored pairs that select the checkpoint (glue/stsb, a folder or a file: two texts and a score); without them "
+        "texts held out, and how well the student's cosines between them follow the teacher's",
+        "Data",
+    )
+    sts: str | None = option(
+        None, "'hub', or a folder with the seven STS sets: the table beside the student at the end", "Data"
+    )
+    cache: str | None = option(
+        None, "folder of the teacher's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
+    )
+    cache_dtype: str = option("float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache")
+    epochs: float = option(1.0, "passes over the texts")
+    batch_size: int = option(128, "texts a step, over all processes")
+    learning_rate: float = option(5e-4, "highest learning rate")
+    schedule: str = option("linear", "'linear' or 'constant'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining(Corpus, Settings):
+    """Make a general student: an encoder distilled, layer by layer, on texts without labels."""
+
+    teacher: str = option(MISSING, "Hub name or folder of an encoder (a sentence-embedding model is one too)", "Models")
+    method: str = option("lrc_bert", "lrc_bert, tinybert or minilmv2: their terms that need no labels", "Models")
+    student: str = option("4L-312", "shape: 4L-312, 6L-768, 3L, or layers/hidden/heads/ffn", "Models")
+    start: str = option("inherit", "random, copy, inherit, or the folder of a student to go on with", "Models")
+    set: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "a setting of the method, as name=value", "panel": "Method"}
+    )
+    dropout: float = option(0.0, "the student's dropout while it learns", "Method")
+    half: bool = option(False, "save the weights as float16 (half the size; loads as float32)", "Output")
+    epochs: float = option(1.0, "passes over the texts")
+    batch_size: int = option(128, "texts a step, over all processes")
+    learning_rate: float = option(5e-4, "highest learning rate")
+    schedule: str = option("linear", "'linear' or 'constant'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast(Settings):
+    """Train a sentence-embedding model contrastively on pairs or triples, or without labels."""
+
+    model: str = option(MISSING, "Hub name or folder of the sentence-embedding model", "Models")
+    pairs: str = option(
+        MISSING,
+        "file (.csv .tsv .jsonl .parquet; .gz .xz) or Hub data set of texts that belong together: anchor, positive and, "
+        "if there is one, hard negative; with --unsupervised a corpus of texts",
+        "Data",
+    )
+    columns: list[str] | None = option(
+        None,
+        "their columns, in that order; once for each [default: the usual names, or the first two or three]",
+        "Data",
+    )
+    unsupervised: bool = option(False, "SimCSE: a text's positive is the text itself, under other dropout", "Method")
+    scale: float = option(20.0, "what cosines are multiplied by (1 / temperature)", "Method")
+    chunk: int | None = option(
+        None, "texts in memory at once: large batches through a gradient cache, same gradient", "Method"
+    )
+    anchor: str | None = option(
+        None, "keep to this teacher while learning (Hub name or folder; the start itself will do)", "Method"
+    )
+    anchor_weight: float = option(1.0, "weight of the anchor's term", "Method")
+    dev: str | None = option(None, "scored pairs that select the checkpoint; without them the last one is kept", "Data")
+    sts: str | None = option(
+        None, "'hub', or a folder with the seven STS sets: the table beside the model at the end", "Data"
+    )
+    limit: int | None = option(None, "use at most this many rows", "Data")
+    encoding: str = option("utf-8", "encoding of the text files", "Data")
+    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data")
+    epochs: float = option(1.0, "passes over the pairs")
+    batch_size: int = option(128, "pairs a step, over all processes")
+    schedule: str = option("linear", "'linear' or 'constant'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheBuild(Corpus):
     """Run a teacher over a corpus, once."""
 
     teacher: str = option(
         MISSING, "Hub name or folder: a classifier, an encoder, or a sentence-embedding model", "Models"
     )
-    texts: list[str] = option(
-        MISSING,
-        "file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set",
-        "Data",
-    )
-    text: str | None = option(None, "column of the texts, if the file has columns", "Data")
     fields: list[str] | None = option(
         None, "what to store: vector, logits, layer-N-tokens, layer-N-cls, layer-N-mean; once for each", "Cache"
     )
-    limit: int | None = option(None, "read at most this many texts", "Data")
-    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data")
-    encoding: str = option("utf-8", "encoding of the text files", "Data")
     cache: str | None = option(
         None, "folder of the cache [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
     )
@@ -163,3 +296,15 @@ class Evaluation(DataSource):
     model: str = option(MISSING, "Hub name or folder of the model", "Models")
     split: str | None = option(None, "'train', 'dev' or 'test'; left out: test, else dev, else all of a file", "Data")
     batch_size: int = option(64, "examples a step", "Evaluation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteEvaluation:
+    """Score an embedding model on a suite of tasks."""
+
+    model: str = option(MISSING, "Hub name or folder of the model", "Models")
+    suite: str = option(MISSING, "'sts' (STS12-16, STS-B, SICK-R), or 'mteb' with --tasks", "Evaluation")
+    tasks: list[str] | None = option(None, "with --suite mteb: names of its tasks; once for each", "Evaluation")
+    data: str | None = option(None, "folder of the suite's files; without one they are fetched from the Hub", "Data")
+    batch_size: int = option(64, "texts at a time", "Evaluation")
+    max_length: int | None = option(None, "longest input in tokens [default: the model's own]", "Data")
