@@ -19,7 +19,6 @@ from contrastill.forward import Switched, autocasting, run
 __all__ = ["GRANULARITIES", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "view"]
 
 Batch = Mapping[str, Tensor]
-NEEDS = frozenset({"logits", "hidden", "attention"})
 GRANULARITIES = ("tokens", "cls", "mean")
 
 
@@ -64,7 +63,8 @@ def view(hidden: Tensor, mask: Tensor, granularity: str) -> tuple[Tensor, Tensor
 class Encoder(nn.Module):
     """Wraps a model so that `encoder(batch, needs)` gives an `Encoding`.
 
-    `needs` is a subset of {"logits", "hidden", "attention"}; "attention" forces the eager attention path.
+    `needs` is a subset of {"logits", "hidden", "attention", "pooled"}; "attention" forces the eager
+    attention path; "pooled" is the `pooling` of the last layer.
     """
 
     model: PreTrainedModel
@@ -72,6 +72,7 @@ class Encoder(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.pooling = "mean"  # how a text's one vector is made of its tokens'; "cls": the first one's
         accepted = inspect.signature(model.forward).parameters
         self.inputs = [k for k in ("input_ids", "attention_mask", "token_type_ids") if k in accepted]
 
@@ -111,7 +112,12 @@ class Encoder(nn.Module):
             output.get("logits"),
             tuple(output.hidden_states) if "hidden" in needs else None,  # type: ignore[arg-type]
             tuple(scores.seen) if "attention" in needs else None,  # type: ignore[arg-type]
+            self.pool(output.last_hidden_state, mask.bool()) if "pooled" in needs else None,  # type: ignore[arg-type]
         )
+
+    def pool(self, last: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, D), (B, L) -> (B, D), in float32."""
+        return view(last.float(), mask, self.pooling)[0][:, 0]
 
 
 class FrozenEncoder:

@@ -187,13 +187,6 @@ class EmbeddingDistillation(Corpus, Settings):
         "teacher's space), 'keep' (the teacher's space: search the teacher's index), 'drop' (DisCo's code)",
         "Models",
     )
-    dimensions: list[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "Matryoshka: train so that the first N numbers of a vector serve too; once for each N",
-            "panel": "Models",
-        },
-    )
     set: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "a setting of the method, as name=value", "panel": "Method"}
     )
@@ -222,13 +215,16 @@ class Pretraining(Corpus, Settings):
     """Make a general student: an encoder distilled, layer by layer, on texts without labels."""
 
     teacher: str = option(MISSING, "Hub name or folder of an encoder (a sentence-embedding model is one too)", "Models")
-    method: str = option("lrc_bert", "lrc_bert, tinybert or minilmv2: their terms that need no labels", "Models")
+    method: str = option("lrc_bert", "lrc_bert or tinybert: their terms that need no labels", "Models")
     student: str = option("4L-312", "shape: 4L-312, 6L-768, 3L, or layers/hidden/heads/ffn", "Models")
     start: str = option("inherit", "random, copy, inherit, or the folder of a student to go on with", "Models")
     set: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "a setting of the method, as name=value", "panel": "Method"}
     )
     dropout: float = option(0.0, "the student's dropout while it learns", "Method")
+    cache: str | None = option(
+        None, "folder of the student's start [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
+    )
     half: bool = option(False, "save the weights as float16 (half the size; loads as float32)", "Output")
     epochs: float = option(1.0, "passes over the texts")
     batch_size: int = option(128, "texts a step, over all processes")
@@ -243,8 +239,8 @@ class Contrast(Settings):
     model: str = option(MISSING, "Hub name or folder of the sentence-embedding model", "Models")
     pairs: str = option(
         MISSING,
-        "file (.csv .tsv .jsonl .parquet; .gz .xz) or Hub data set of texts that belong together: anchor, positive and, "
-        "if there is one, hard negative; with --unsupervised a corpus of texts",
+        "file (.csv .tsv .jsonl .parquet; .gz .xz) or Hub data set of texts that belong together: anchor, positive "
+        "and, if there is one, hard negative; with --unsupervised a corpus of texts",
         "Data",
     )
     columns: list[str] | None = option(

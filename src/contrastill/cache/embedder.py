@@ -23,6 +23,11 @@ class FrozenEmbedder:
         self.width = int(model.get_embedding_dimension())
         self.depth = self.heads = 0
 
+    @property
+    def prompt(self) -> str:
+        """What the model puts before a text, unasked ("query: "): its default prompt."""
+        return str((self.model.prompts or {}).get(self.model.default_prompt_name) or "")
+
     @torch.no_grad()
     def __call__(self, batch: Batch, needs: Collection[str] = ()) -> Encoding:
         names = ("input_ids", "attention_mask", "token_type_ids")

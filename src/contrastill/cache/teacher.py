@@ -114,12 +114,12 @@ class CachedTeacher:
 
     # ---- filling
 
-    def room(self, lengths: Sequence[int]) -> tuple[int, int]:
+    def room(self, lengths: Sequence[int] | np.ndarray) -> tuple[int, int]:
         """Bytes that texts of these lengths take at most, and bytes free where the cache is."""
         place = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
         return self.bytes_for(lengths), shutil.disk_usage(place).free
 
-    def bytes_for(self, lengths: Sequence[int]) -> int:
+    def bytes_for(self, lengths: Sequence[int] | np.ndarray) -> int:
         """What texts of these lengths take on disk."""
         n = np.asarray(lengths, np.int64)
         return sum(int(rows_of(field, n).sum()) * store.facts.bytes_per_row for field, store in self.stores.items())

@@ -7,6 +7,7 @@ from contrastill.evaluation.classification import (
     paired_bootstrap,
     predict,
     score,
+    spearman,
 )
 from contrastill.evaluation.speed import Speed, measure, size
 
@@ -20,4 +21,5 @@ __all__ = [
     "predict",
     "score",
     "size",
+    "spearman",
 ]

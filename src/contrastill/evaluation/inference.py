@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 __all__ = ["inference", "model_inputs"]
 
@@ -23,12 +19,13 @@ def model_inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str,
 
 
 @contextmanager
-def inference(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Iterator[None]:
+def inference(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[None]:
     """Eval mode and `inference_mode`, under autocast if `dtype` is given. Every module's mode is put back.
 
     Autocast keeps its cast copy only of weights that require a gradient: a frozen teacher would be recast in every call
     and look slower than it is. So weights require one in here, where no gradient is ever made.
     """
+    kind = next(model.parameters()).device.type
     modes = [(module, module.training) for module in model.modules()]
     frozen = (
         [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad] if dtype is not None else []
@@ -37,7 +34,7 @@ def inference(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Itera
         model.eval()
         for parameter in frozen:
             parameter.requires_grad_(True)
-        with torch.inference_mode(), torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.inference_mode(), torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
             yield
     finally:
         for parameter in frozen:

@@ -1,13 +1,23 @@
 """Contrastive losses: a student representation against its teacher's and those of other examples.
 
 Shapes: B batch, L representations an example (its tokens, or 1), D width, N candidate examples.
+
+`contrast` is one term for a family of methods, which differ in what they give it:
+
+| method      | anchors           | candidates                      | target                                        |
+|-------------|-------------------|---------------------------------|-----------------------------------------------|
+| CKD (DisCo) | projected student | teacher's batch and queue       | one's own                                     |
+| ConGen      | projected student | teacher's batch and queue       | softmax(teacher . candidates / T_teacher)     |
+| RRD         | projected student | teacher's queue                 | softmax(teacher . candidates / T_teacher)     |
+| DistillCSE  | student           | student's batch but oneself     | softmax(teacher . teacher's batch / T_teacher) |
+| SimCSE      | student, view 1   | student, view 2, hard negatives | one's own                                     |
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cos_nce", "negatives_of", "unit_mean"]
+__all__ = ["contrast", "cos_nce", "negatives_of", "similarity_targets", "unit_mean"]
 
 
 def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor, mask: Tensor) -> Tensor:
@@ -40,6 +50,40 @@ def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor
     loss = 2 - (F.normalize(student.float(), dim=-1) * target).sum(-1)  # (B, L)
     real = mask.float()
     return ((loss * real).sum(1) / real.sum(1).clamp(min=1)).mean()
+
+
+def contrast(
+    anchors: Tensor, candidates: Tensor, target: Tensor, temperature: Tensor | float, allowed: Tensor | None = None
+) -> Tensor:
+    """`CE(target, softmax(anchors . candidates / temperature))`, mean over anchors: InfoNCE and its soft forms.
+
+    van den Oord et al. 2018 (arXiv:1807.03748, eq. 4) with one's own index as target; DisCo's CKD (arXiv:2112.05638),
+    ConGen (Limkonchotiwat et al. 2022, eq. 3) and RRD (arXiv:2407.12073) by the table above.
+
+    Args:
+        anchors: (B, D) unit vectors.
+        candidates: (N, D) unit vectors.
+        target: (B,) int64, the candidate that belongs to each anchor; or (B, N), a distribution over the candidates.
+        temperature: a number, or () if it is learnt.
+        allowed: (B, N) bool, the candidates an anchor is compared with; None: all. A target must be among them.
+
+    Returns:
+        () in float32. Under autocast the product is formed in its type, as a queue of many thousands asks for.
+    """
+    logits = (anchors @ candidates.T.to(anchors.dtype)).float() / temperature
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min / 2)
+    return F.cross_entropy(logits, target)
+
+
+def similarity_targets(
+    teacher: Tensor, candidates: Tensor, temperature: float, allowed: Tensor | None = None
+) -> Tensor:
+    """(B, D), (N, D) unit vectors -> (B, N): softmax of the teacher's similarities, over the allowed candidates."""
+    logits = (teacher @ candidates.T.to(teacher.dtype)).float() / temperature
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min / 2)
+    return logits.softmax(1)
 
 
 def unit_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Shapes: B batch, L tokens, D width.
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["hidden_mse", "normalised_mse"]
+__all__ = ["hidden_mse", "normalised_mse", "unit_distance"]
 
 
 def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -26,3 +26,11 @@ def normalised_mse(student: Tensor, teacher: Tensor) -> Tensor:
     weights (10 to 1000) were found; the paper's formula sums over width.
     """
     return F.mse_loss(F.normalize(student.float(), dim=-1), F.normalize(teacher.float(), dim=-1))
+
+
+def unit_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """LEAF's loss (Vujanic and Rückstieß 2025, arXiv:2509.12539), (B, D), (B, D) -> (): `|s - t|^2` of unit vectors.
+
+    Summed over width, mean over examples: `2 - 2 cos(s, t)`.
+    """
+    return (F.normalize(student.float(), dim=-1) - F.normalize(teacher.float(), dim=-1)).square().sum(-1).mean()

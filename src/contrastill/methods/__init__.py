@@ -5,16 +5,28 @@ from typing import Any
 
 from contrastill.errors import UserError
 from contrastill.methods.base import Method, Stage
+from contrastill.methods.congen import ConGen
+from contrastill.methods.disco import DisCo
+from contrastill.methods.embedding import EmbeddingMethod
 from contrastill.methods.finetune import Finetune
 from contrastill.methods.kd import KD
+from contrastill.methods.leaf import LEAF
 from contrastill.methods.lrc_bert import LRCBert
+from contrastill.methods.mse_kd import MSEKD
 from contrastill.methods.pkd import PKD
+from contrastill.methods.rrd import RRD
 from contrastill.methods.tinybert import TinyBERT
 
 __all__ = [
     "KD",
+    "LEAF",
     "METHODS",
+    "MSEKD",
     "PKD",
+    "RRD",
+    "ConGen",
+    "DisCo",
+    "EmbeddingMethod",
     "Finetune",
     "LRCBert",
     "Method",
@@ -24,7 +36,9 @@ __all__ = [
     "read_settings",
 ]
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (LRCBert, KD, Finetune, PKD, TinyBERT)}
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls for cls in (LRCBert, KD, Finetune, PKD, TinyBERT, DisCo, MSEKD, ConGen, RRD, LEAF)
+}
 
 
 def method_settings(name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Shapes: B batch, L tokens, D width, C classes.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -40,22 +40,24 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str]
-    needs: ClassVar[Collection[str]] = {"logits"}
+    needs: Collection[str] = {"logits"}
     stages: Sequence[Stage]
     uses_teacher: ClassVar[bool] = True
     across_batch: ClassVar[bool] = False  # a term compares the batch's examples: gathered, never accumulated
+    general: ClassVar[Mapping[str, float]] = {}  # weights of the terms that need neither labels nor a task's teacher
+    embeds: ClassVar[bool] = False  # it distils sentence embeddings, not a task
     changes_texts: ClassVar[bool] = False  # the teacher reads another text in every step: nothing to store
     pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
     granularity: str = "tokens"  # what of them is compared
 
-    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel | None) -> None:
+    def __init__(self, student: PreTrainedModel, teacher: Any) -> None:
         super().__init__()
         if self.uses_teacher and teacher is None:
             raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
         self.student = Encoder(student)
         self.teacher: Any = None  # a FrozenEncoder, or what stands in its place (cache.CachedTeacher)
-        if self.uses_teacher and teacher is not None:
-            self.teacher = FrozenEncoder(teacher)
+        if self.uses_teacher:
+            self.teacher = FrozenEncoder(teacher) if isinstance(teacher, PreTrainedModel) else teacher
         self.bridges: list[tuple[nn.Linear, tuple[tuple[int, int], ...]]] = []
         self.regression = student.config.num_labels == 1
         self.stage = self.stages[0]
@@ -77,6 +79,7 @@ class Method(nn.Module):
             layers=tuple(sorted(compared | bridged)) if "hidden" in self.needs else (),
             granularity=self.granularity,
             attention=tuple(sorted(compared)) if "attention" in self.needs else (),
+            pooled="pooled" in self.needs,
         )
 
     # ---- one training step
@@ -133,7 +136,19 @@ class Method(nn.Module):
         self.stage = next((s for s, end in zip(self.stages, ends, strict=True) if step < end), self.stages[-1])
         return self.stage
 
+    def generally(self) -> None:
+        """From here on it trains an encoder on texts alone: its `general` terms, in one stage."""
+        if not self.general:
+            raise UserError(f"{self.name!r} has no terms that serve without a task: expected a method that has")
+        self.needs = set(self.needs) - {"logits"}
+        self.stages = (Stage("general", self.general),)
+        self.stage = self.stages[0]
+
     # ---- terms that most methods share
+
+    def on_task(self, **terms: Callable[[], Tensor]) -> dict[str, Tensor]:
+        """The terms that compare predictions, where there are any to compare."""
+        return {name: term() for name, term in terms.items()} if "logits" in self.needs else {}
 
     def soft(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
         """KL to the teacher's distribution (no T^2); for regression, squared distance to its score."""
@@ -183,9 +198,9 @@ class Method(nn.Module):
             )
         return pairs
 
-    def bridge(self, *pairs: tuple[int, int]) -> nn.Linear:
+    def bridge(self, *pairs: tuple[int, int], bias: bool = True) -> nn.Linear:
         """A trained projection from the student's width to the teacher's, for those pairs of layers."""
-        linear = nn.Linear(self.student.width, self.teacher_width)
+        linear = nn.Linear(self.student.width, self.teacher_width, bias=bias)
         self.bridges.append((linear, pairs))
         return linear
 
@@ -198,25 +213,32 @@ class Method(nn.Module):
         """
         if not self.bridges:
             return
-        width = self.student.width + 1  # a column of ones gives the bias
+        width = self.student.width + 1  # the last column, of ones, gives the bias
+        needs = {"hidden", "pooled"} & set(self.needs)
         moments = [(torch.zeros(width, width), torch.zeros(width, self.teacher_width)) for _ in self.bridges]
         training = self.student.training
         self.student.eval()
         for batch in batches:
-            student, teacher = self.student(batch, {"hidden"}), self.teacher(batch, {"hidden"})
-            for (gram, cross), (_, pairs) in zip(moments, self.bridges, strict=True):
+            student, teacher = self.student(batch, needs), self.teacher(batch, needs)
+            for (gram, cross), (linear, pairs) in zip(moments, self.bridges, strict=True):
                 for i, j in pairs:
-                    x, real = view(student.hidden[i].float(), student.mask, self.granularity)
-                    y, _ = view(teacher.hidden[j].float(), teacher.mask, self.granularity)
-                    s = F.pad(x[real], (0, 1), value=1.0).cpu()
+                    x, y = self.ends(student, teacher, i, j)
+                    s = F.pad(x, (0, 1), value=float(linear.bias is not None)).cpu()
                     gram += s.T @ s
-                    cross += s.T @ y[real].cpu()
+                    cross += s.T @ y.cpu()
         self.student.train(training)
         for (gram, cross), (linear, _) in zip(moments, self.bridges, strict=True):
-            gram.diagonal().add_(ridge * gram.diagonal().mean())
+            gram.diagonal().add_(ridge * gram.diagonal().mean())  # and no column of zeros is singular
             solved = torch.linalg.solve(gram.double(), cross.double()).float()
             linear.weight.copy_(solved[:-1].T)
-            linear.bias.copy_(solved[-1])
+            if linear.bias is not None:
+                linear.bias.copy_(solved[-1])
+
+    def ends(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
+        """What a bridge leads from and to: (rows, D_S), (rows, D_T)."""
+        x, real = view(student.hidden[i].float(), student.mask, self.granularity)
+        y, _ = view(teacher.hidden[j].float(), teacher.mask, self.granularity)
+        return x[real], y[real]
 
     @property
     def teacher_width(self) -> int:

@@ -22,6 +22,7 @@ class TinyBERT(Method):
 
     name = "tinybert"
     needs = {"hidden", "attention", "logits"}
+    general = {"embedding": 1.0, "hidden": 1.0, "attention": 1.0}
     stages = (
         Stage("intermediate", {"embedding": 1.0, "hidden": 1.0, "attention": 1.0}, share=20 / 23),
         Stage("prediction", {"soft": 1.0}, share=3 / 23, fresh=True),
@@ -58,5 +59,5 @@ class TinyBERT(Method):
             "embedding": losses.hidden_mse(self.project_embedding(student.hidden[0]), teacher.hidden[0], teacher.mask),
             "hidden": torch.stack(hidden).sum(),
             "attention": torch.stack(attention).sum(),
-            "soft": self.soft(student, teacher, self.temperature),
+            **self.on_task(soft=lambda: self.soft(student, teacher, self.temperature)),
         }

@@ -1,6 +1,5 @@
 """Filling the cache from a corpus that need not fit in memory."""
 
-import itertools
 import json
 import logging
 import re
@@ -12,7 +11,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
-from contrastill.data import Collate, content_key, stream_texts
+from contrastill.data import Collate, content_key, several_texts
 from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
 from contrastill.errors import UserError
 from contrastill.settings import CacheBuild
@@ -22,8 +21,6 @@ from contrastill.training.models import existing, first_line, load_classifier, l
 __all__ = ["build_cache"]
 
 logger = logging.getLogger(__name__)
-
-CHUNK = 16_384  # texts held at once, among which those of a length are looked for
 
 
 def build_cache(**settings: Any) -> dict[str, Any]:
@@ -39,7 +36,8 @@ def build_cache(**settings: Any) -> dict[str, Any]:
     wanted = parse_fields(asked.fields or ["vector" if isinstance(frozen, FrozenEmbedder) else "logits"], frozen)
     teacher = CachedTeacher(frozen, wanted, cache_root(asked.cache), stored=asked.cache_dtype, name=asked.teacher)
     check_length(asked.max_length, tokenizer)
-    first = next(chunks(asked, tokenizer), None)
+    prompt = frozen.prompt if isinstance(frozen, FrozenEmbedder) else ""
+    first = next(chunks(asked, tokenizer, prompt), None)
     if first is None:
         raise UserError(f"expected texts in {', '.join(asked.texts)}, got none")
     total = count(asked)
@@ -58,7 +56,7 @@ def build_cache(**settings: Any) -> dict[str, Any]:
             f"expected room for {need / 1e9:.2f} GB of teacher outputs at {teacher.root}, got {free / 1e9:.2f} GB; "
             "choose another folder (--cache DIR), fewer fields, or --cache-dtype int8"
         )
-    world, counted = processes(), Counted(chunks(asked, tokenizer))
+    world, counted = processes(), Counted(chunks(asked, tokenizer, prompt))
     fresh = teacher.fill(
         counted,
         Collate(tokenizer, regression=False),
@@ -90,28 +88,23 @@ class Counted:
             yield chunk
 
 
-def chunks(asked: CacheBuild, tokenizer: Tokenizer) -> Iterator[list[dict[str, Any]]]:
+def chunks(asked: CacheBuild, tokenizer: Tokenizer, prompt: str) -> Iterator[list[dict[str, Any]]]:
     """Tokenised texts, `CHUNK` at a time."""
-    every = itertools.chain.from_iterable(
-        stream_texts(source, text=asked.text, encoding=asked.encoding) for source in asked.texts
-    )
-    some = itertools.islice(every, asked.limit)
-    while texts := list(itertools.islice(some, CHUNK)):
-        yield rows_of(texts, tokenizer, asked.max_length)
+    for texts in several_texts(asked.texts, text=asked.text, encoding=asked.encoding, limit=asked.limit):
+        yield rows_of(texts, tokenizer, asked.max_length, prompt)
 
 
 def count(asked: CacheBuild) -> int | None:
     """How many texts there are, if that is quickly told: to say how long it takes, and whether there is room."""
     if not all(Path(source).expanduser().is_file() for source in asked.texts):
         return asked.limit
-    every = itertools.chain.from_iterable(
-        stream_texts(source, text=asked.text, encoding=asked.encoding) for source in asked.texts
-    )
-    return sum(1 for _ in itertools.islice(every, asked.limit))
+    return sum(map(len, several_texts(asked.texts, text=asked.text, encoding=asked.encoding, limit=asked.limit)))
 
 
-def rows_of(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[dict[str, Any]]:
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, return_attention_mask=False)
+def rows_of(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, prompt: str = "") -> list[dict[str, Any]]:
+    """Texts as a teacher reads them, `prompt` before each, with the keys its outputs are stored under."""
+    before = [prompt + text for text in texts]
+    encoded = tokenizer(before, truncation=True, max_length=max_length, return_attention_mask=False)
     types = encoded.get("token_type_ids")
     return [
         {

@@ -3,12 +3,12 @@
 from typing import Any
 
 from contrastill.data import TaskData
-from contrastill.settings import Distillation, Settings
+from contrastill.settings import Distillation, EmbeddingDistillation, Pretraining
 
-__all__ = ["model_card"]
+__all__ = ["embedding_card", "encoder_card", "model_card"]
 
 
-def model_card(settings: Settings, data: TaskData, metrics: dict[str, Any]) -> str:
+def model_card(settings: Any, data: TaskData, metrics: dict[str, Any]) -> str:
     """README.md of the model's folder: what it is, its scores beside its teacher's, how to load and repeat it."""
     distilled = isinstance(settings, Distillation)
     asked: Any = settings
@@ -55,4 +55,71 @@ Intervals: 95 %, percentile bootstrap over the examples. All settings, versions 
 from transformers import pipeline
 classify = pipeline("text-classification", model="PATH OF THIS FOLDER")
 ```
+"""
+
+
+def embedding_card(settings: EmbeddingDistillation, data: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """README.md of a sentence-embedding student."""
+    student, teacher = metrics["student"], metrics["teacher"]
+    rows = [
+        f"| {label} | {student[key]:,.0f} | {teacher[key]:,.0f} |"
+        for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)"), ("width", "numbers a vector"))
+    ]
+    if "sts" in metrics:
+        ours, theirs = metrics["sts"]["student"], metrics["sts"]["teacher"]
+        rows += [f"| {name} | {ours[name]:.2f} | {theirs[name]:.2f} |" for name in ours]
+    table = "\n".join(["|  | student | teacher |", "|---|---|---|", *rows])
+    note = "\nSTS: Spearman x 100 of the cosine, all pairs of a set at once.\n" if "sts" in metrics else ""
+    space = {
+        "compact": "Vectors have the angles of the teacher's space; their first N numbers serve by themselves "
+        "(`truncate_dim=N`).",
+        "keep": "Vectors lie in the teacher's space: they search an index that the teacher built.",
+        "drop": "Vectors lie in a space of their own.",
+    }[settings.projection]
+    return f"""---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, contrastill, knowledge-distillation]
+---
+
+# A small sentence-embedding model
+
+A `{settings.student}` student of {" and ".join(f"`{name}`" for name in settings.teacher)}, distilled with
+`{settings.method}` by Contrastill on {data["train"]:,} texts without labels ({settings.epochs:g} passes), seed
+{settings.seed}. {space}
+
+{table}
+{note}
+All settings, versions and fingerprints are in the run's `run.json`; `contrastill distill --from run.json --out FOLDER`
+repeats it.
+
+```python
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer("PATH OF THIS FOLDER")
+vectors = model.encode(["a text", "another"])
+```
+"""
+
+
+def encoder_card(settings: Pretraining, data: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """README.md of a general student."""
+    student, teacher = metrics["student"], metrics["teacher"]
+    return f"""---
+library_name: transformers
+tags: [contrastill, knowledge-distillation]
+---
+
+# A general student encoder
+
+A `{settings.student}` student of `{settings.teacher}`: {student["parameters"]:,} parameters of
+{teacher["parameters"]:,}. It learnt the teacher's layers (`{settings.method}`, its terms that need no task) by
+Contrastill on {data["train"]:,} texts without labels ({settings.epochs:g} passes), seed {settings.seed}.
+It has no head: a task's student starts from it.
+
+```console
+contrastill distill --teacher TEACHER --data DATA --student {settings.student} --start THIS-FOLDER --out runs/s
+```
+
+All settings, versions and fingerprints are in the run's `run.json`; `contrastill pretrain --from run.json --out FOLDER`
+repeats it.
 """

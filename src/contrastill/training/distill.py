@@ -12,35 +12,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
-from contrastill.cache import fingerprint
 from contrastill.data import align_labels, unnamed
 from contrastill.errors import UserError
 from contrastill.evaluation import size
-from contrastill.methods import Method
-from contrastill.settings import Distillation, Evaluation, Finetuning
-from contrastill.training.card import model_card
+from contrastill.methods import METHODS, Method
+from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning
+from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.models import load_classifier, load_tokenizer
 from contrastill.training.preflight import Report, check_data, check_models
-from contrastill.training.prepare import (
-    Examples,
-    Prepared,
-    class_names,
-    load,
-    prepare_distillation,
-    prepare_finetuning,
-)
+from contrastill.training.prepare import Examples, class_names, load, prepare_distillation, prepare_finetuning
+from contrastill.training.prepared import Prepared
 from contrastill.training.schedule import SCHEDULES
 from contrastill.training.trainer import DistillationTrainer, Interrupted, last_good_checkpoint
 from contrastill.training.vocabulary import only_occurring_words
 
-__all__ = ["Run", "distill", "evaluate", "finetune"]
+__all__ = ["Run", "distill", "distillation", "evaluate", "finetune", "finished", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +59,19 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
 
 
 def distill(*, resume: bool = False, **settings: Any) -> Run:
-    """Makes a small student of a fine-tuned teacher. Settings: see `Distillation`. Raises as `finetune` does."""
-    asked = Distillation(**settings)
+    """Makes a small student of a teacher: of a task, or, with a method for it, of sentence embeddings.
+
+    Settings: see `Distillation` and `EmbeddingDistillation`. Raises as `finetune` does.
+    """
+    asked = distillation(settings.get("method"))(**settings)
     folder = RunFolder("distill", asked, resume)
-    return (
-        finished(folder, "student") if folder.finished else train(folder, partial(prepare_distillation, asked), resume)
-    )
+    prepare: Any = prepare_embedding if isinstance(asked, EmbeddingDistillation) else prepare_distillation
+    return finished(folder, "student") if folder.finished else train(folder, partial(prepare, asked), resume)
+
+
+def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDistillation]:
+    """The settings that a method's runs have."""
+    return EmbeddingDistillation if method in METHODS and METHODS[method].embeds else Distillation
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -95,12 +94,9 @@ def evaluate(**settings: Any) -> dict[str, Any]:
 def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> Run:
     """From settings to the finished folder."""
     clock, run = Clock(), prepare()
-    settings, task = run.settings, run.data.task
+    settings, student = run.settings, run.method.student.model
     clock.lap("preparation")
-    folder.check_fact(
-        data_fingerprint=run.data.fingerprint(),
-        **({"teacher_fingerprint": fingerprint(run.teacher)} if run.teacher is not None else {}),
-    )
+    folder.check_fact(**run.fingerprints())
     args, steps = training_arguments(run, folder)
     report = check_data(run)
     report.raise_if_failed(force=settings.force)
@@ -108,48 +104,31 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
     clock.lap("teacher outputs")
     run.fit_bridges()
     report = Report(report.checks + check_models(run).checks)
-    folder.note(data=run.data.describe(), preflight=report.as_dict(), stages=stages(run.method))
+    folder.note(data=run.describe(), preflight=report.as_dict(), stages=stages(run.method))
     report.raise_if_failed(force=settings.force)
     folder.begin()
     clock.lap("checks")
 
-    student, dev = run.method.student.model, run.splits.get("dev")
     trainer = DistillationTrainer(
         run.model,
         run.method,
         args,
         run.examples,
+        run.lengths,
         run.collate,
-        check=(lambda: dev.scores(student, run.dtype)["metrics"]) if dev else None,
+        check=run.check,
         record=lambda rows: folder.write_lines("log.jsonl", rows),
         schedule=settings.schedule,
         warmup=settings.warmup,
     )
-    used = np.unique(run.examples.data.column("input_ids").combine_chunks().flatten().to_numpy())
     with saving(folder):
-        with only_occurring_words(student, used):
+        with only_occurring_words(student, run.words):
             trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
         clock.lap("training")
-        metric = task.metrics[0]
-        metrics: dict[str, Any] = {
-            "task": task.name,
-            "metric": metric,
-            "steps": steps,
-            "train_rows": len(run.examples),
-            run.name: run.scores(student),
-        }
-        if run.teacher is not None:
-            metrics["teacher"] = {**run.teacher_scores, **size(run.teacher)}
-            metrics["kept"] = {
-                split: metrics[run.name][split]["metrics"][metric] / metrics["teacher"][split]["metrics"][metric]
-                for split in run.splits
-                if metrics["teacher"][split]["metrics"][metric]
-            }
-            if run.cached is not None:
-                metrics["teacher_forwards"] = run.cached.forwards
+        metrics = {"steps": steps, **run.results()}
         clock.lap("evaluation")
         metrics["seconds"] = clock.seconds
-        path = folder.save_model(run.name, student, run.tokenizer, model_card(settings, run.data, metrics))
+        path = run.save(folder, metrics)
         folder.write("metrics.json", metrics)
         folder.note(status="finished")
     return Run(folder.path, path, metrics)
@@ -157,8 +136,7 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
 
 def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArguments, int]:
     """transformers' arguments, and the number of steps."""
-    settings, method, rows, has_dev = run.settings, run.method, len(run.examples), "dev" in run.splits
-    metric = run.data.task.metrics[0]
+    settings, method, rows, has_dev = run.settings, run.method, len(run.examples), run.check is not None
     if settings.schedule not in SCHEDULES:
         raise UserError(f"expected a schedule of {SCHEDULES}, got {settings.schedule!r}")
     world = processes().num_processes
@@ -209,8 +187,8 @@ def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArgume
         save_steps=every,
         save_total_limit=3,  # the best, the newest, and the one before it: kept until the newest is sealed
         load_best_model_at_end=has_dev,
-        metric_for_best_model=metric if has_dev else None,
-        greater_is_better=True if has_dev else None,
+        metric_for_best_model=run.metric,
+        greater_is_better=run.metric != "loss" if has_dev else None,
         logging_steps=max(1, steps // 50),
         logging_nan_inf_filter=False,
         report_to=settings.report_to,

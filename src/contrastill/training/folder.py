@@ -10,14 +10,12 @@ log.jsonl     every logged step: each loss term, the stage, dev scores
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PreTrainedModel
-from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.errors import UserError
 from contrastill.machine import describe_machine
@@ -25,7 +23,19 @@ from contrastill.settings import Settings
 
 __all__ = ["RunFolder", "processes"]
 
-INPUTS = ("data", "dev", "test", "unlabelled", "teacher", "model", "start")  # settings that may be paths
+INPUTS = (
+    "data",
+    "dev",
+    "test",
+    "unlabelled",
+    "texts",
+    "pairs",
+    "teacher",
+    "model",
+    "start",
+    "anchor",
+    "sts",
+)  # settings that may be paths
 FREE = {"out", "overwrite", "force", "report_to", "cache"}  # settings that may differ when a run is resumed
 
 
@@ -84,9 +94,10 @@ class RunFolder:
         if not (self.path / "run.json").is_file():
             raise UserError(f"{self.path} is not empty and holds no run of ours, so it is not overwritten")
         for name in INPUTS:
-            value = getattr(self.settings, name, None)
-            if value and Path(value).expanduser().resolve().is_relative_to(self.path.resolve()):
-                raise UserError(f"--overwrite would delete this run's own --{name} ({value}); choose another --out")
+            given = getattr(self.settings, name, None) or []
+            for value in [given] if isinstance(given, str) else given:
+                if Path(value).expanduser().resolve().is_relative_to(self.path.resolve()):
+                    raise UserError(f"--overwrite would delete this run's own --{name} ({value}); choose another --out")
 
     def begin(self) -> None:
         """Makes the folder of a new run, in place of what it may replace."""
@@ -137,13 +148,13 @@ class RunFolder:
         except (OSError, ValueError):
             raise UserError(f"no run to resume at {self.path}: expected a {name} that can be read") from None
 
-    def save_model(self, name: str, model: PreTrainedModel, tokenizer: Tokenizer, card: str) -> Path:
-        """Writes the model beside its place and moves it there whole."""
+    def save_model(self, name: str, write: Callable[[Path], None], card: str) -> Path:
+        """Lets `write` put the model beside its place, adds its card, and moves it there whole."""
         final, part = self.path / name, self.path / f"{name}.part"
         if self.main:
             shutil.rmtree(part, ignore_errors=True)
-            model.save_pretrained(part)
-            tokenizer.save_pretrained(part)
+            part.mkdir()
+            write(part)
             (part / "README.md").write_text(card, encoding="utf-8")
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)

@@ -21,7 +21,7 @@ class GroupedByLength(Sampler[int]):
     whole: leave out the incomplete batch. The sampler must: a loader of smaller parts would keep some of it.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, whole: bool = False) -> None:
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, whole: bool = False) -> None:
         self.lengths, self.batch_size, self.seed, self.whole = np.asarray(lengths), batch_size, seed, whole
         self.epoch = 0
 

@@ -13,10 +13,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from contrastill.data import truncated_share
 from contrastill.errors import UserError
 from contrastill.evaluation import majority
-from contrastill.training.prepare import Examples, Prepared
+from contrastill.training.prepare import Examples, PreparedTask
+from contrastill.training.prepared import Prepared
 
 __all__ = ["Check", "Report", "check_data", "check_models", "check_run"]
 
@@ -61,18 +61,20 @@ def check_run(run: Prepared) -> Report:
 
 def check_data(run: Prepared) -> Report:
     """The checks that run no model."""
-    return Report([tokenizer_fits(run), lengths(run), splits_apart(run)])
+    return Report([tokenizer_fits(run), lengths(run), *([splits_apart(run)] if isinstance(run, PreparedTask) else [])])
 
 
 def check_models(run: Prepared) -> Report:
     checks: list[Check] = []
-    if run.method.teacher is not None:
-        checks += [teacher_frozen(run), teacher_learnt(run)]
+    if run.method.teacher is not None and run.teacher is not None:
+        checks += [teacher_frozen(run)]
+    if run.method.teacher is not None and isinstance(run, PreparedTask):
+        checks += [teacher_learnt(run)]
     checks += [*dry_run(run), disk(run)]
     return Report(checks)
 
 
-def teacher_learnt(run: Prepared) -> Check:
+def teacher_learnt(run: PreparedTask) -> Check:
     """The teacher beats the commonest answer on dev (without dev: on up to 512 training examples)."""
     assert run.teacher is not None
     assert run.data.train is not None
@@ -105,8 +107,9 @@ def teacher_frozen(run: Prepared) -> Check:
 
 
 def tokenizer_fits(run: Prepared) -> Check:
-    models = [run.method.student.model] + ([run.teacher] if run.teacher is not None else [])
-    top = max(max(ids) for ids in run.examples["input_ids"])
+    reads = [] if run.teacher is None or run.method.embeds else [run.teacher]
+    models = [run.method.student.model, *reads]
+    top = int(run.words[-1])
     rows = min(len(model.get_input_embeddings().weight) for model in models)  # type: ignore[arg-type]
     seen = f"highest token id {top}, smallest vocabulary {rows}"
     return Check(
@@ -125,13 +128,12 @@ def lengths(run: Prepared) -> Check:
         return Check(
             "texts fit", False, f"max_length {longest}, but the model has {room} positions; lower --max-length"
         )
-    cut = truncated_share(run.data.train, run.tokenizer, longest)
-    mean = np.mean([len(ids) for ids in run.examples["input_ids"]])
+    cut, mean = run.cut_share, np.mean(run.lengths)
     seen = f"{cut:.1%} of the training texts are cut at {longest} tokens (mean {mean:.0f})"
     return Check("texts fit", cut < 0.1, seen if cut < 0.1 else f"{seen}; raise --max-length?", fatal=False)
 
 
-def splits_apart(run: Prepared) -> Check:
+def splits_apart(run: PreparedTask) -> Check:
     ours = set(run.examples["text_key"])
     shared = {
         split: sum(int(key) in ours for batch in rows.batches for key in batch["text_key"]) / max(1, len(rows.labels))
@@ -148,7 +150,7 @@ def dry_run(run: Prepared) -> list[Check]:
     model, method = run.model, run.method
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     size = min(len(run.examples), max(2, run.settings.batch_size // run.settings.accumulate))
-    order = np.argsort([-len(ids) for ids in run.examples["input_ids"]], kind="stable")
+    order = np.argsort(-run.lengths, kind="stable")
     halves = [order[:size], order[size : 2 * size] if len(order) >= 2 * size else order[-size:]]
     queues = {name: value.clone() for name, value in model.named_buffers()}
     before, stage, reached, losses = peak_memory(device), method.stage, set(), []
@@ -157,7 +159,7 @@ def dry_run(run: Prepared) -> list[Check]:
         for each in method.stages:
             method.stage = each
             for rows in halves:
-                batch = {k: v.to(device) for k, v in run.collate(run.examples.select(rows).to_list()).items()}
+                batch = {k: v.to(device) for k, v in run.batch(rows).items()}
                 with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
                     loss: Tensor = model(**batch)["loss"]
                 loss.backward()

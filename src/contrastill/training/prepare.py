@@ -1,7 +1,7 @@
-"""From settings to everything a run needs: data, models, method. Nothing is written and nothing trained here."""
+"""From settings to a run on a task: data, models, method. Nothing is written and nothing trained here."""
 
-import inspect
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,61 +9,60 @@ from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 from datasets import Dataset
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import DTYPES, CachedTeacher, cache_root, fingerprint, remembered_start
+from contrastill.cache import DTYPES, CachedTeacher, cache_root, fingerprint
 from contrastill.cache.folder import mark
-from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise
+from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise, truncated_share
 from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
-from contrastill.machine import bf16_pays
 from contrastill.methods import METHODS, Finetune, Method, read_settings
-from contrastill.settings import DataSource, Distillation, Finetuning, Settings
-from contrastill.student import make_student, read_sample
-from contrastill.training.folder import processes
+from contrastill.settings import DataSource, Distillation, Finetuning
+from contrastill.training.card import model_card
+from contrastill.training.folder import RunFolder, processes
 from contrastill.training.models import load_classifier, load_tokenizer
 from contrastill.training.perturbation import Perturbed
+from contrastill.training.prepared import Prepared, autocast_dtype
+from contrastill.training.start import start_student
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Examples", "Prepared", "class_names", "load", "prepare_distillation", "prepare_finetuning"]
+__all__ = ["Examples", "PreparedTask", "class_names", "load", "prepare_distillation", "prepare_finetuning"]
 
 
-FITTED = 512  # texts on which projections are started
 CHUNK = 16_384  # rows among which texts of a length are looked for, when the teacher is run
 
 
 @dataclass(eq=False)
-class Prepared:
-    """A run before its first step."""
+class PreparedTask(Prepared):
+    """Fine-tuning or distillation on labelled rows."""
 
-    settings: Settings
-    name: str  # of the trained model's folder: "student" or "model"
+    settings: Any
+    name: str
     data: TaskData
     tokenizer: Tokenizer
     teacher: PreTrainedModel | None
     method: Method
-    model: nn.Module  # what is trained: the method, or a wrapper of it
-    examples: Dataset  # tokenised training rows
+    model: nn.Module
+    examples: Dataset
     collate: Collate
     splits: dict[str, "Examples"]  # dev and test, where there are any
-    dtype: torch.dtype | None  # of autocast; None: float32
+    dtype: torch.dtype | None
 
     @classmethod
     def of(
         cls,
-        settings: Settings,
+        settings: Finetuning | Distillation,
         name: str,
         data: TaskData,
         tokenizer: Tokenizer,
         method: Method,
         teacher: PreTrainedModel | None,
-    ) -> "Prepared":
+    ) -> "PreparedTask":
         if data.train is None:
             raise UserError(f"{data.task.name} has no training examples; --data needs a train file")
         examples = tokenise(data.train, tokenizer, settings.max_length)
@@ -86,18 +85,78 @@ class Prepared:
                 for split, rows in (("dev", data.dev), ("test", data.test))
                 if rows is not None
             },
-            dtype=autocast_dtype(settings.precision),
+            dtype=autocast_dtype(settings),
         )
 
     @property
-    def unlabelled(self) -> int:
-        """How many training rows have no label."""
+    def metric(self) -> str | None:  # type: ignore[override]
+        return self.data.task.metrics[0] if "dev" in self.splits else None
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(ids) for ids in self.examples["input_ids"]])
+
+    @property
+    def words(self) -> np.ndarray:
+        return np.unique(self.examples.data.column("input_ids").combine_chunks().flatten().to_numpy())
+
+    @property
+    def cut_share(self) -> float:
+        assert self.data.train is not None
+        return truncated_share(self.data.train, self.tokenizer, self.settings.max_length)
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return self.collate(self.examples.select(rows).to_list())
+
+    @property
+    def unlabelled(self) -> int:  # type: ignore[override]
         labels = np.asarray(self.examples["labels"], dtype=np.float64)
         return int((np.isnan(labels) | (labels == -100)).sum())
+
+    def fingerprints(self) -> dict[str, str]:
+        teacher = {"teacher_fingerprint": fingerprint(self.teacher)} if self.teacher is not None else {}
+        return {"data_fingerprint": self.data.fingerprint(), **teacher}
+
+    @property
+    def check(self) -> Callable[[], Mapping[str, float]] | None:
+        dev, student = self.splits.get("dev"), self.method.student.model
+        return (lambda: dev.scores(student, self.dtype)["metrics"]) if dev else None
+
+    def describe(self) -> dict[str, Any]:
+        return self.data.describe()
 
     def scores(self, model: PreTrainedModel) -> dict[str, Any]:
         """Of each split, in float32, and the model's size."""
         return {**{split: rows.scores(model) for split, rows in self.splits.items()}, **size(model)}
+
+    def results(self) -> dict[str, Any]:
+        task, ours = self.data.task, self.scores(self.method.student.model)
+        metric = task.metrics[0]
+        metrics: dict[str, Any] = {
+            "task": task.name,
+            "metric": metric,
+            "train_rows": len(self.examples),
+            self.name: ours,
+        }
+        if self.teacher is not None:
+            theirs = metrics["teacher"] = {**self.teacher_scores, **size(self.teacher)}
+            metrics["kept"] = {
+                split: ours[split]["metrics"][metric] / theirs[split]["metrics"][metric]
+                for split in self.splits
+                if theirs[split]["metrics"][metric]
+            }
+            if self.cached is not None:
+                metrics["teacher_forwards"] = self.cached.forwards
+        return metrics
+
+    def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
+        card = model_card(self.settings, self.data, metrics)
+
+        def write(place: Path) -> None:
+            self.method.student.model.save_pretrained(place)
+            self.tokenizer.save_pretrained(place)
+
+        return folder.save_model(self.name, write, card)
 
     @cached_property
     def cached(self) -> CachedTeacher | None:
@@ -145,7 +204,7 @@ class Prepared:
         if teacher is None or not self.method.uses_teacher:
             return
         assert isinstance(self.settings, Distillation)
-        lengths = [len(ids) for ids in self.examples["input_ids"]]
+        lengths = self.lengths
         need, free = teacher.room(lengths)
         why = ""
         if self.method.changes_texts:
@@ -184,15 +243,8 @@ class Prepared:
             teacher.refresh()  # what the others have stored
         self.method.teacher = teacher
 
-    def fit_bridges(self) -> None:
-        """Starts the method's projections on some of the training texts."""
-        some = np.random.default_rng(self.settings.seed).permutation(len(self.examples))[:FITTED]
-        self.method.fit_bridges(
-            self.collate(self.examples.select(some[n : n + 32]).to_list()) for n in range(0, len(some), 32)
-        )
 
-
-def prepare_finetuning(settings: Finetuning) -> Prepared:
+def prepare_finetuning(settings: Finetuning) -> PreparedTask:
     data, tokenizer = load(settings), load_tokenizer(settings.model)
     set_seed(settings.seed)
     names = data.task.labels or ("score",)
@@ -204,45 +256,28 @@ def prepare_finetuning(settings: Finetuning) -> Prepared:
         problem_type="regression" if data.task.kind == "regression" else "single_label_classification",
         ignore_mismatched_sizes=True,
     )
-    return Prepared.of(settings, "model", data, tokenizer, Finetune(model, None), None)
+    return PreparedTask.of(settings, "model", data, tokenizer, Finetune(model, None), None)
 
 
-def prepare_distillation(settings: Distillation) -> Prepared:
+def prepare_distillation(settings: Distillation) -> PreparedTask:
     given = read_settings(settings.method, settings.set)
     if settings.cache_dtype not in DTYPES:
         raise UserError(f"expected a cache dtype of {', '.join(DTYPES)}, got {settings.cache_dtype!r}")
     if settings.cache not in (None, "none"):
         mark(cache_root(settings.cache))  # a folder that was asked for and can't be had is an error, before all work
+    if METHODS[settings.method].embeds:
+        raise UserError(f"{settings.method!r} distils sentence embeddings: it takes --texts, and no --data")
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     data = align_labels(load(settings, settings.unlabelled), class_names(teacher))
     set_seed(settings.seed)
-    model = start_student(settings, teacher, tokenizer, data)
+    texts = data.train["text"] if data.train is not None else None
+    model = start_student(
+        teacher, tokenizer, settings.student, settings.start, settings.seed, texts, cache_folder(settings)
+    )
     method = METHODS[settings.method](model, teacher, **given)
     if settings.stages:
         method.with_shares(numbers(settings.stages))
-    return Prepared.of(settings, "student", data, tokenizer, method, teacher)
-
-
-def start_student(
-    settings: Distillation, teacher: PreTrainedModel, tokenizer: Tokenizer, data: TaskData
-) -> PreTrainedModel:
-    """The student before training; what `inherit` works out of the teacher is remembered beside its outputs."""
-    texts = data.train["text"] if data.train is not None else None
-
-    def make(start: str) -> PreTrainedModel:
-        return make_student(teacher, tokenizer, settings.student, start, seed=settings.seed, texts=texts)
-
-    root = cache_folder(settings)
-    if settings.start != "inherit" or root is None:
-        return make(settings.start)
-    asked = {
-        "student": settings.student,
-        "seed": settings.seed,
-        "sample": [ids.tolist() for ids, _ in read_sample(tokenizer, texts, teacher.config, settings.seed)],
-        "code": xxhash.xxh3_64_hexdigest(Path(inspect.getfile(make_student)).read_bytes()),
-    }
-    teacher_folder = root / fingerprint(teacher)[:16] / "starts"
-    return remembered_start(teacher_folder, asked, lambda: make("inherit"), lambda: make("random"))
+    return PreparedTask.of(settings, "student", data, tokenizer, method, teacher)
 
 
 def cache_folder(settings: Distillation) -> Path | None:
@@ -312,10 +347,3 @@ def numbers(shares: dict[str, Any]) -> dict[str, float]:
         return {name: float(share) for name, share in shares.items()}
     except ValueError:
         raise UserError(f"expected --stages NAME=SHARE with a number for each share, got {shares}") from None
-
-
-def autocast_dtype(precision: str) -> torch.dtype | None:
-    """The type to compute in: bfloat16, or None for float32."""
-    if precision not in ("auto", "bf16", "fp32"):
-        raise UserError(f"expected precision 'auto', 'bf16' or 'fp32', got {precision!r}")
-    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_pays()) else None

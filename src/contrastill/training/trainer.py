@@ -7,13 +7,13 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
@@ -39,6 +39,7 @@ class DistillationTrainer(Trainer):
 
     model: what is trained, the method or a wrapper of it.
     method: the method itself.
+    lengths: the tokens of each training row.
     check: gives the student's dev metrics; called at each evaluation. None: no dev data.
     record: takes the log so far, a dict a line; called at each save and at the end.
     """
@@ -48,9 +49,10 @@ class DistillationTrainer(Trainer):
         model: nn.Module,
         method: Method,
         args: TrainingArguments,
-        train_dataset: Dataset,
+        train_dataset: Any,
+        lengths: np.ndarray,
         data_collator: Callable[[list[Any]], dict[str, Tensor]],
-        check: Callable[[], dict[str, float]] | None,
+        check: Callable[[], Mapping[str, float]] | None,
         record: Callable[[list[dict[str, Any]]], None],
         schedule: str,
         warmup: float,
@@ -59,14 +61,13 @@ class DistillationTrainer(Trainer):
         self.terms: dict[str, Tensor | float] = defaultdict(float)
         self.counted = 0
         self.stop = StopRequest()
-        lengths = [len(ids) for ids in train_dataset["input_ids"]]
         together = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.order = GroupedByLength(lengths, together, args.seed, whole=args.dataloader_drop_last)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
-            eval_dataset=train_dataset.select([]) if check else None,  # never read: `evaluate` asks `check`
+            eval_dataset=train_dataset if check else None,  # never read: `evaluate` asks `check`
             data_collator=data_collator,
             callbacks=[Stages(method), Epochs(self.order), self.stop, Record(record), Seal(), Progress()],
         )

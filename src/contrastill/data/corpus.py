@@ -1,0 +1,157 @@
+"""A corpus of texts without labels, as token ids: a few bytes a token, however many texts there are."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.data.collate import content_key
+from contrastill.data.stream import stream_texts
+from contrastill.errors import UserError
+
+__all__ = ["Corpus", "read_corpus", "several_texts"]
+
+CHUNK = 16_384  # texts held as Python strings at a time
+
+
+class Corpus(Dataset[dict[str, Tensor]]):
+    """N texts, read by one tokenizer; and for each the keys under which T teachers' outputs are stored.
+
+    tokens (all tokens,) int32, one text after the other; ends (N + 1,) their borders; content (N, T, 16) uint8.
+    cut: how many texts the length limit cuts. duplicates: how many were left out because they came before.
+
+    It is read batch by batch: `__getitems__` gives one padded batch, so that nothing is done row by row.
+    """
+
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        ends: np.ndarray,
+        content: np.ndarray,
+        tokenizer: Tokenizer,
+        *,
+        cut: int = 0,
+        duplicates: int = 0,
+    ) -> None:
+        self.tokens, self.ends, self.content = tokens, ends, content
+        self.tokenizer, self.cut, self.duplicates = tokenizer, cut, duplicates
+        self.rows = np.arange(len(content))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.ends)[self.rows]
+
+    def keys(self, teacher: int = 0) -> np.ndarray:
+        """(N, 16) uint8"""
+        return np.ascontiguousarray(self.content[self.rows, teacher])
+
+    def part(self, rows: np.ndarray) -> "Corpus":
+        """The corpus of these rows alone; nothing is copied but their numbers."""
+        some = Corpus(self.tokens, self.ends, self.content, self.tokenizer, cut=self.cut, duplicates=self.duplicates)
+        some.rows = self.rows[rows]
+        return some
+
+    def texts(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """As the tokenizer puts them together again: to name one in an error, or to fit a start."""
+        at = self.rows[rows]
+        found: Any = [self.tokens[self.ends[n] : self.ends[n + 1]] for n in at]
+        return self.tokenizer.batch_decode(found, skip_special_tokens=True)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return self.batch([row])
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        return [self.batch(rows)]
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """B rows, L tokens: input_ids, attention_mask (B, L); text_key (B,); content (B, 2), or (B, T, 2)."""
+        at = self.rows[np.asarray(rows)]
+        starts, lengths = self.ends[at], self.ends[at + 1] - self.ends[at]
+        place = np.arange(int(lengths.max()))
+        left = self.tokenizer.padding_side == "left"
+        shift = lengths.max() - lengths if left else np.zeros_like(lengths)
+        inside = place[None] - shift[:, None]  # (B, L), the token's number in its text
+        real = (inside >= 0) & (inside < lengths[:, None])
+        ids = np.where(real, self.tokens[np.where(real, starts[:, None] + inside, 0)], self.tokenizer.pad_token_id)
+        content = torch.from_numpy(self.content[at]).contiguous().view(torch.int64)  # (B, T, 2)
+        return {
+            "input_ids": torch.from_numpy(ids.astype(np.int64)),
+            "attention_mask": torch.from_numpy(real.astype(np.int64)),
+            "text_key": content[:, 0, 0].clone(),
+            "content": content.squeeze(1),
+        }
+
+
+def several_texts(
+    sources: Iterable[str], *, text: str | None = None, encoding: str = "utf-8", limit: int | None = None
+) -> Iterator[list[str]]:
+    """The texts of all sources, one after the other, `CHUNK` at a time."""
+    every = itertools.chain.from_iterable(stream_texts(source, text=text, encoding=encoding) for source in sources)
+    some = itertools.islice(every, limit)
+    while texts := list(itertools.islice(some, CHUNK)):
+        yield texts
+
+
+def read_corpus(
+    chunks: Iterable[list[str]],
+    tokenizer: Tokenizer,
+    max_length: int,
+    teachers: Sequence[tuple[Tokenizer, str]] = (),
+    say: Any = lambda texts: None,
+) -> Corpus:
+    """Reads texts for a student's tokenizer. A text seen before is left out.
+
+    teachers: each one's tokenizer, and what it puts before a text; without any, the student's own makes the keys.
+    say: told how many texts were read, for a progress bar.
+
+    Raises:
+        UserError: there are fewer than two different texts.
+    """
+    same = [other is tokenizer and not prompt for other, prompt in teachers]
+    tokens, lengths, contents, cut = [], [], [], 0
+    for texts in chunks:
+        encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
+        ids = encoded["input_ids"]
+        own = keys_of_ids(encoded)
+        keys = [
+            own if alike else keys_of_ids(read_for_teacher(other, prompt, texts, max_length))
+            for alike, (other, prompt) in zip(same, teachers, strict=True)
+        ] or [own]
+        contents.append(np.stack(keys, 1))
+        lengths.append(np.array([len(each) for each in ids], np.int32))
+        tokens.append(np.fromiter(itertools.chain.from_iterable(ids), np.int32, int(lengths[-1].sum())))
+        full = lengths[-1] == max_length
+        if full.any():
+            longer = [text for text, at_limit in zip(texts, full, strict=True) if at_limit]
+            cut += sum(len(each) > max_length for each in tokenizer(longer, verbose=False)["input_ids"])
+        say(len(texts))
+    if not contents:
+        raise UserError("expected texts to learn from, got none")
+    content = np.concatenate(contents)
+    ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
+    _, first = np.unique(content[:, 0].copy().view([("a", "<u8"), ("b", "<u8")]).ravel(), return_index=True)
+    if len(first) < 2:
+        raise UserError(f"expected at least two different texts to learn from, got {len(first)} of {len(content)}")
+    corpus = Corpus(np.concatenate(tokens), ends, content, tokenizer, cut=cut, duplicates=len(content) - len(first))
+    corpus.rows = np.sort(first)
+    return corpus
+
+
+def read_for_teacher(tokenizer: Tokenizer, prompt: str, texts: list[str], max_length: int) -> Any:
+    before = [prompt + text for text in texts] if prompt else texts
+    return tokenizer(before, truncation=True, max_length=max_length, return_attention_mask=False)
+
+
+def keys_of_ids(encoded: Any) -> np.ndarray:
+    """(texts, 16) uint8"""
+    types = encoded.get("token_type_ids") or itertools.repeat(())
+    keys = b"".join(content_key(ids, kinds) for ids, kinds in zip(encoded["input_ids"], types, strict=False))
+    return np.frombuffer(keys, np.uint8).reshape(-1, 16)

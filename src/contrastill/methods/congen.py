@@ -1,0 +1,43 @@
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill import losses
+from contrastill.encoder import Encoding
+from contrastill.methods.base import Stage
+from contrastill.methods.embedding import EmbeddingMethod, temperatures
+
+
+class ConGen(EmbeddingMethod):
+    """ConGen: soft targets over the teacher's vectors. Limkonchotiwat et al., Findings of EMNLP 2022.
+
+    The student is to find among the batch and a queue of past texts the same neighbours as the teacher, in proportion;
+    one's own vector is a candidate too.
+
+    queue: how many of the teacher's past vectors stay on as candidates.
+    temperature: the student's. teacher_temperature: the teacher's.
+    """
+
+    name = "congen"
+    across_batch = True
+    stages = (Stage("distil", {"congen": 1.0}),)
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: Any,
+        *,
+        queue: int = 16384,
+        temperature: float = 0.05,
+        teacher_temperature: float = 0.05,
+    ) -> None:
+        super().__init__(student, teacher, queue)
+        self.temperatures = temperatures(temperature, teacher_temperature)
+
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        s, t = self.vectors(student, teacher)
+        candidates, _, _ = self.candidates(t, batch)
+        ours, theirs = self.temperatures
+        return {"congen": losses.contrast(s, candidates, losses.similarity_targets(t, candidates, theirs), ours)}

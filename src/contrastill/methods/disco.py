@@ -1,0 +1,42 @@
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from contrastill import losses
+from contrastill.encoder import Encoding
+from contrastill.errors import UserError
+from contrastill.methods.base import Stage
+from contrastill.methods.embedding import EmbeddingMethod
+
+
+class DisCo(EmbeddingMethod):
+    """DisCo (DistilCSE), stage 1: contrastive knowledge distillation (CKD). Gao et al., 2021. arXiv:2112.05638.
+
+    Of the teacher's vectors of this batch and a queue of past ones, the student is to find its own text's (InfoNCE,
+    student to teacher). Copies of a text are not its negatives. Stage 2 is `contrastill contrast`.
+
+    queue: how many of the teacher's past vectors stay on as negatives.
+    temperature: at the start; it is learnt.
+    """
+
+    name = "disco"
+    across_batch = True
+    stages = (Stage("distil", {"ckd": 1.0}),)
+
+    def __init__(
+        self, student: PreTrainedModel, teacher: Any, *, queue: int = 16384, temperature: float = math.exp(-1)
+    ) -> None:
+        super().__init__(student, teacher, queue)
+        if not temperature > 0:
+            raise UserError(f"expected a temperature above 0, got {temperature}")
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        s, t = self.vectors(student, teacher)
+        candidates, keys, own = self.candidates(t, batch)
+        allowed = losses.negatives_of(batch["text_key"], keys).scatter(1, own.unsqueeze(1), True)
+        return {"ckd": losses.contrast(s, candidates, own, torch.exp(-self.log_scale), allowed)}

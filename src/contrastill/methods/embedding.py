@@ -1,0 +1,69 @@
+"""What the methods for sentence embeddings share: a student vector, projected, against the teacher's.
+
+Shapes: B batch, N candidates, D_S student's width, D_T teacher's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill.encoder import Encoding
+from contrastill.errors import UserError
+from contrastill.methods.base import Method, gather, processes
+from contrastill.methods.queue import Queue
+
+__all__ = ["EmbeddingMethod", "temperatures"]
+
+
+class EmbeddingMethod(Method):
+    """The student's pooled vector goes through a trained linear map `W` to the teacher's space, and is compared there.
+
+    teacher: answers with `pooled` (B, D_T), and has `encoder.width`: a `CachedTeacher` of vectors.
+    queue: how many of the teacher's past vectors stay on as candidates.
+
+    `W` has no bias, so that the angles it makes are those of an inner product of the student's own space.
+    """
+
+    needs = {"pooled"}
+    embeds = True
+
+    def __init__(self, student: PreTrainedModel, teacher: Any, queue: int = 0) -> None:
+        super().__init__(student, teacher)
+        if queue < 0:
+            raise UserError(f"expected a queue of at least 0, got {queue}")
+        self.project = self.bridge((0, 0), bias=False)
+        self.queue = Queue(queue, 1, self.teacher_width)
+
+    def ends(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
+        return student.pooled, F.normalize(teacher.pooled, dim=-1)
+
+    def vectors(self, student: Encoding, teacher: Encoding) -> tuple[Tensor, Tensor]:
+        """Projected student's and teacher's, (B, D_T) both, of length 1."""
+        projected = self.project(student.pooled).float()
+        return F.normalize(projected, dim=-1), F.normalize(teacher.pooled.float(), dim=-1)
+
+    @torch.no_grad()
+    def candidates(self, teacher: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The whole batch's teacher vectors, then the queue's: (N, D_T); their text keys (N,); own places (B,).
+
+        teacher: (B, D_T), of length 1.
+        """
+        rows, keys = self.queue.with_batch(gather(teacher).unsqueeze(1), gather(batch["text_key"]))
+        rank = dist.get_rank() if processes() > 1 else 0
+        return rows[:, 0], keys, rank * len(teacher) + torch.arange(len(teacher), device=teacher.device)
+
+    def remember(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
+        if self.queue.size and self.training:
+            vectors = F.normalize(teacher.pooled.float(), dim=-1)
+            self.queue.push(gather(vectors).unsqueeze(1), gather(batch["text_key"]))
+
+
+def temperatures(student: float, teacher: float) -> tuple[float, float]:
+    if not (student > 0 and teacher > 0):
+        raise UserError(f"expected temperatures above 0, got {student} (student) and {teacher} (teacher)")
+    return student, teacher

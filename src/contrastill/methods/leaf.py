@@ -1,0 +1,23 @@
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill import losses
+from contrastill.encoder import Encoding
+from contrastill.methods.base import Stage
+from contrastill.methods.embedding import EmbeddingMethod
+
+
+class LEAF(EmbeddingMethod):
+    """LEAF: squared distance of unit vectors, without negatives. Vujanic and Rückstieß, 2025. arXiv:2509.12539."""
+
+    name = "leaf"
+    stages = (Stage("distil", {"distance": 1.0}),)
+
+    def __init__(self, student: PreTrainedModel, teacher: Any) -> None:
+        super().__init__(student, teacher)
+
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"distance": losses.unit_distance(self.project(student.pooled), teacher.pooled)}

@@ -1,0 +1,28 @@
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill.encoder import Encoding
+from contrastill.methods.base import Stage
+from contrastill.methods.embedding import EmbeddingMethod
+
+
+class MSEKD(EmbeddingMethod):
+    """Squared distance of the projected student's vector to the teacher's: DisCo's yardstick. arXiv:2112.05638, 4.1.
+
+    As in the authors' code nothing is normalised, and the mean is over width too (here times the width, so that a
+    learning rate means the same at any width; Adam does not see the factor).
+    """
+
+    name = "mse_kd"
+    stages = (Stage("distil", {"mse": 1.0}),)
+
+    def __init__(self, student: PreTrainedModel, teacher: Any) -> None:
+        super().__init__(student, teacher)
+
+    def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        width = teacher.pooled.shape[-1]
+        return {"mse": width * F.mse_loss(self.project(student.pooled).float(), teacher.pooled.float())}

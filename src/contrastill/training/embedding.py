@@ -1,0 +1,428 @@
+"""Distilling sentence embeddings on texts without labels: what such a run needs, and the model it leaves."""
+
+import hashlib
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.cache import DTYPES, CachedTeacher, FrozenEmbedder, cache_root, keys_of
+from contrastill.cache.folder import mark
+from contrastill.data import Collate, Corpus, read_corpus, several_texts
+from contrastill.encoder import Encoding, Wanted
+from contrastill.errors import UserError
+from contrastill.evaluation import size, spearman
+from contrastill.evaluation.inference import inference
+from contrastill.methods import METHODS, EmbeddingMethod, read_settings
+from contrastill.settings import Corpus as CorpusSettings
+from contrastill.settings import EmbeddingDistillation
+from contrastill.student import STARTS
+from contrastill.training.build import check_length, load_embedder, load_encoder, rows_of
+from contrastill.training.card import embedding_card
+from contrastill.training.folder import RunFolder, processes
+from contrastill.training.models import load_tokenizer
+from contrastill.training.prepared import Prepared, autocast_dtype
+from contrastill.training.start import start_student
+
+__all__ = ["PreparedEmbedding", "load_corpus", "prepare_embedding", "set_dropout"]
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = 512  # texts kept from training where there are no scored pairs to select by
+FITTED_TEXTS = 4096  # texts among which a start reads some
+SAMPLE = 2048  # texts on which the compact projection orders its directions
+POOLINGS, PROJECTIONS = ("mean", "cls"), ("compact", "keep", "drop")
+
+
+class Teachers:
+    """One or more cached sentence-embedding teachers: each one's unit vectors, side by side, as one unit vector."""
+
+    def __init__(self, cached: Sequence[CachedTeacher]) -> None:
+        self.cached, self.encoder = cached, self  # `encoder`: for the width
+        self.width = sum(each.encoder.width for each in cached)
+
+    def __call__(self, batch: Mapping[str, Tensor], needs: Collection[str] = ()) -> Encoding:
+        if len(self.cached) == 1:
+            return self.cached[0](batch, needs)
+        answers = [
+            each({**batch, "content": batch["content"][:, n].contiguous()}, needs) for n, each in enumerate(self.cached)
+        ]
+        vectors = torch.cat([F.normalize(answer.pooled, dim=-1) for answer in answers], 1)
+        return Encoding(answers[0].mask, pooled=vectors / len(answers) ** 0.5)
+
+
+class PreparedEmbedding(Prepared):
+    name = "student"
+    teacher = None  # the method's is read from disk alone
+
+    def __init__(
+        self,
+        settings: EmbeddingDistillation,
+        tokenizer: Tokenizer,
+        embedders: Sequence[FrozenEmbedder],
+        teachers: Teachers,
+        method: EmbeddingMethod,
+        corpus: Corpus,
+        scored: Any,
+    ) -> None:
+        self.settings, self.tokenizer, self.embedders, self.teachers = settings, tokenizer, embedders, teachers
+        self.method = self.model = method
+        self.dtype = autocast_dtype(settings)
+        self.collate = only
+        self.scored = scored
+        self.corpus = corpus
+        order = np.random.default_rng((settings.seed, 1)).permutation(len(corpus))
+        held = 0 if scored is not None else min(HELD_OUT, len(corpus) // 10)
+        self.held = corpus.part(np.sort(order[:held]))
+        self.examples: Corpus = corpus.part(np.sort(order[held:]))
+        self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.examples.lengths
+
+    @cached_property
+    def words(self) -> np.ndarray:  # type: ignore[override]
+        return np.unique(self.corpus.tokens)
+
+    @property
+    def cut_share(self) -> float:
+        return self.corpus.cut / len(self.corpus.content)
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return self.examples.batch(rows)
+
+    def fingerprints(self) -> dict[str, str]:
+        names = [cached.teacher for cached in self.teachers.cached]
+        return {"data_fingerprint": corpus_fingerprint(self.corpus), "teacher_fingerprint": "+".join(names)}
+
+    def use_cache(self) -> None:
+        """Runs each teacher on the texts whose vectors are not stored yet.
+
+        Raises:
+            UserError: a vector is not finite (its text is named), or the disk has no room.
+        """
+        settings, world = self.settings, processes()
+        for n, (embedder, cached) in enumerate(zip(self.embedders, self.teachers.cached, strict=True)):
+            keys = self.corpus.keys(n)
+            lacking = len(cached.missing(keys))
+            need, free = cached.room([1] * lacking) if lacking else (0, 0)
+            if lacking and need > 0.95 * free:
+                raise UserError(
+                    f"the vectors of {lacking:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at "
+                    f"{cached.root}; choose another folder (--cache DIR) or --cache-dtype int8"
+                )
+            if lacking:
+                tokenizer = embedder.model.tokenizer
+                chunks = several_texts(
+                    settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit
+                )
+                cached.fill(
+                    (rows_of(texts, tokenizer, settings.max_length, embedder.prompt) for texts in chunks),
+                    Collate(tokenizer, regression=False),
+                    total=len(self.corpus.content),
+                    say=lambda row: repr(row["text"][:80]),
+                    share=(world.process_index, world.num_processes),
+                    what="teacher's vectors",
+                )
+            world.wait_for_everyone()
+            if world.num_processes > 1:
+                cached.refresh()  # what the others have stored
+            still = len(cached.missing(keys))
+            if still:
+                raise UserError(
+                    f"expected the teacher's vectors of all texts, {still} are missing; did the file change?"
+                )
+
+    @property
+    def check(self) -> Callable[[], Mapping[str, float]] | None:
+        if self.metric is None:
+            return None
+        return self.dev_score if self.scored is not None else self.agreement
+
+    def agreement(self) -> dict[str, float]:
+        """Spearman of the student's cosines between all pairs of the texts held out with the teacher's; and the mean
+        cosine of student and teacher."""
+        student, teacher, order = self.vectors(self.held), [], np.argsort(self.held.lengths, kind="stable")
+        for n in range(0, len(order), 64):
+            teacher.append(self.teachers(self.held.batch(order[n : n + 64])).pooled)
+        t, s = F.normalize(torch.cat(teacher), dim=-1), student
+        pairs = torch.triu_indices(len(t), len(t), 1)
+        ours, theirs = ((x @ x.T)[pairs[0], pairs[1]].numpy() for x in (s, t))
+        return {"agreement": spearman(ours, theirs), "cosine": float((s * t).sum(1).mean())}
+
+    def dev_score(self) -> dict[str, float]:
+        """Spearman of the student's cosines with the scores."""
+        first, second = self.scored.first, self.scored.second
+        unique = list(dict.fromkeys([*first, *second]))
+        place = {text: n for n, text in enumerate(unique)}
+        encoded = self.tokenizer(unique, truncation=True, max_length=self.settings.max_length)["input_ids"]
+        order = np.argsort([len(ids) for ids in encoded], kind="stable")
+        vectors = torch.empty(len(unique), self.teachers.width)
+        corpus = flat_corpus(encoded, self.tokenizer)
+        vectors[torch.from_numpy(order)] = self.vectors(corpus, order)
+        a, b = ([place[text] for text in texts] for texts in (first, second))
+        return {"spearman": spearman((vectors[a] * vectors[b]).sum(1).numpy(), np.asarray(self.scored.scores))}
+
+    def vectors(self, corpus: Corpus, order: np.ndarray | None = None) -> Tensor:
+        """The student's projected unit vectors, shortest texts first (or in `order`)."""
+        order = np.argsort(corpus.lengths, kind="stable") if order is None else order
+        method, found = self.method, []
+        device = method.student.model.device
+        with inference(method, self.dtype):
+            for n in range(0, len(order), 64):
+                batch = {key: value.to(device) for key, value in corpus.batch(order[n : n + 64]).items()}
+                projected = method.project(method.student(batch, {"pooled"}).pooled)  # type: ignore[operator]
+                found.append(F.normalize(projected.float(), dim=-1).cpu())
+        return torch.cat(found).clone()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "texts": len(self.corpus.content),
+            "duplicates left out": self.corpus.duplicates,
+            "held out": len(self.held),
+            "train": len(self.examples),
+            "tokens": int(self.lengths.sum()),
+        }
+
+    def results(self) -> dict[str, Any]:
+        student = self.method.student.model
+        ours = {**(self.check() if self.check else {}), **size(student), "width": self.output_width}
+        theirs = {**size(self.embedders[0].model), "width": self.teachers.width}
+        if len(self.embedders) > 1:
+            each = [size(embedder.model) for embedder in self.embedders]
+            theirs |= {key: sum(sizes[key] for sizes in each) for key in ("parameters", "size_mb")}
+        sts = {"sts": self.sts()} if self.settings.sts else {}
+        return {
+            "task": "sentence embeddings",
+            "metric": self.metric,
+            "train_rows": len(self.examples),
+            "student": ours,
+            "teacher": theirs,
+            "teacher_forwards": sum(cached.forwards for cached in self.teachers.cached),
+            **sts,
+        }
+
+    @property
+    def output_width(self) -> int:
+        own, theirs = self.method.student.width, self.teachers.width
+        return {"keep": theirs, "drop": own, "compact": min(own, theirs)}[self.settings.projection]
+
+    def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
+        return folder.save_model(self.name, self.write, embedding_card(self.settings, self.describe(), metrics))
+
+    def write(self, place: Path) -> None:
+        """As a sentence-transformers model: transformer, pooling, projection (unless dropped), normalisation."""
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+
+        student = self.method.student.model
+        student.save_pretrained(place)
+        self.tokenizer.save_pretrained(place)
+        modules: list[nn.Module] = [
+            Transformer(str(place), max_seq_length=self.settings.max_length, model_kwargs={"use_safetensors": True}),
+            Pooling(self.method.student.width, pooling_mode=self.settings.pooling),
+        ]
+        if self.projection is not None:
+            out, width = self.projection.shape
+            modules.append(
+                Dense(width, out, bias=False, activation_function=nn.Identity(), init_weight=self.projection)
+            )
+        SentenceTransformer(modules=[*modules, Normalize()], device="cpu").save_pretrained(
+            str(place), create_model_card=False, safe_serialization=True
+        )
+
+    def sts(self) -> dict[str, dict[str, float]]:
+        """The table of the student as it is saved, and of its teachers, whose vectors come from the cache."""
+        from sentence_transformers import SentenceTransformer
+
+        from contrastill.evaluation.sts import load_sts, sts_scores
+
+        sets = load_sts(None if self.settings.sts == "hub" else self.settings.sts)
+        with tempfile.TemporaryDirectory() as place:
+            self.write(Path(place))
+            student = SentenceTransformer(place)
+        stored = Stored(self.embedders, self.teachers.cached, self.settings.max_length)
+        return {"student": sts_scores(student, sets), "teacher": sts_scores(stored, sets)}
+
+    @cached_property
+    @torch.no_grad()
+    def projection(self) -> Tensor | None:
+        """(out, D_S): what follows the pooling; None: nothing does.
+
+        "compact": with W the projection and S the second moment of pooled vectors, the (D_S, D_S) matrix R with
+        R'R = W'W, its rows in order of how much of the vectors' energy they carry: cosines are those of the teacher's
+        space, at the student's width, and the first N numbers of a vector are the best N.
+        """
+        if self.settings.projection == "drop":
+            return None
+        method: Any = self.method
+        W = method.project.weight.detach().float().cpu()
+        if self.settings.projection == "keep":
+            return W
+        some = np.random.default_rng(self.settings.seed).permutation(len(self.examples))[:SAMPLE]
+        vectors = self.vectors(self.examples, some).double()  # (n, D_T)
+        basis, triangle = torch.linalg.qr(W.double())  # W = QR: Rx has the lengths and angles of Wx
+        inside = vectors @ basis
+        _, turn = torch.linalg.eigh(inside.T @ inside)
+        return (turn.flip(1).T @ triangle).float()
+
+
+def only(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A corpus hands over whole batches."""
+    return batches[0]
+
+
+class Stored:
+    """Teachers as one model that encodes texts, through the cache: scored once, not once a run."""
+
+    def __init__(self, embedders: Sequence[FrozenEmbedder], cached: Sequence[CachedTeacher], max_length: int) -> None:
+        self.embedders, self.cached, self.max_length = embedders, cached, max_length
+
+    def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
+        """(N,) -> (N, D_T)"""
+        found = []
+        for embedder, cached in zip(self.embedders, self.cached, strict=True):
+            tokenizer = embedder.model.tokenizer
+            rows = rows_of(texts, tokenizer, self.max_length, embedder.prompt)
+            cached.fill([rows], Collate(tokenizer, regression=False), total=len(rows), what="teacher's vectors")
+            store = cached.stores["vector"]
+            vectors = torch.stack([torch.as_tensor(store.read(int(row)))[0] for row in store.find(keys_of(rows))])
+            found.append(F.normalize(vectors.float(), dim=-1))
+        return torch.cat(found, 1).numpy()
+
+
+def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
+    given = read_settings(settings.method, settings.set)
+    check_choices(settings)
+    root = cache_root(settings.cache)
+    mark(root)
+    dtype = autocast_dtype(settings)
+    embedders = [FrozenEmbedder(load_embedder(name)) for name in settings.teacher]
+    for embedder in embedders:
+        check_length(settings.max_length, embedder.model.tokenizer)
+    own = settings.student == "as-is"
+    tokenizer = load_tokenizer(settings.start) if own else embedders[0].model.tokenizer
+    check_length(settings.max_length, tokenizer)
+    scored = None
+    if settings.dev:
+        from contrastill.evaluation.sts import load_scored_pairs
+
+        scored = load_scored_pairs(settings.dev)
+    corpus = load_corpus(settings, tokenizer, [(each.model.tokenizer, each.prompt) for each in embedders])
+    set_seed(settings.seed)
+    student = (
+        load_encoder(settings.start)
+        if own
+        else start_encoder(settings, transformer_of(embedders[0]), tokenizer, corpus, root)
+    )
+    set_dropout(student, settings.dropout)
+    teachers = Teachers(
+        [
+            CachedTeacher(
+                embedder,
+                Wanted(pooled=True),
+                root,
+                stored=settings.cache_dtype,
+                computed="bfloat16" if dtype is torch.bfloat16 else "float32",
+                name=name,
+            )
+            for name, embedder in zip(settings.teacher, embedders, strict=True)
+        ]
+    )
+    if int(given.get("queue", 0)) > len(corpus):
+        logger.info("the queue holds at most each text once: %s instead of %s", len(corpus), given["queue"])
+        given["queue"] = len(corpus)
+    method: Any = METHODS[settings.method](student, teachers, **given)
+    method.student.pooling = settings.pooling
+    return PreparedEmbedding(settings, tokenizer, embedders, teachers, method, corpus, scored)
+
+
+def check_choices(settings: EmbeddingDistillation) -> None:
+    if not METHODS[settings.method].embeds:
+        known = ", ".join(name for name, cls in METHODS.items() if cls.embeds)
+        raise UserError(f"expected a method for sentence embeddings ({known}), got {settings.method!r}")
+    for name, among in (("pooling", POOLINGS), ("projection", PROJECTIONS), ("cache_dtype", tuple(DTYPES))):
+        if getattr(settings, name) not in among:
+            raise UserError(f"expected a {name} of {', '.join(among)}, got {getattr(settings, name)!r}")
+    if not 0 <= settings.dropout < 1:
+        raise UserError(f"expected a dropout from 0 to below 1, got {settings.dropout}")
+    if not settings.teacher:
+        raise UserError("expected a teacher, got none")
+    if settings.student == "as-is" and settings.start in STARTS:
+        raise UserError("--student as-is takes an encoder as it is: name its folder or Hub name with --start")
+
+
+def load_corpus(
+    settings: CorpusSettings, tokenizer: Tokenizer, teachers: Sequence[tuple[Tokenizer, str]] = ()
+) -> Corpus:
+    """The texts that the settings name; what had to be said about them is logged."""
+    chunks = several_texts(settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit)
+    every = 0.2 if sys.stderr.isatty() else 30.0
+    with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar:
+        corpus = read_corpus(chunks, tokenizer, settings.max_length, teachers, bar.update)
+    if corpus.duplicates:
+        logger.info("%s texts that came before are left out", f"{corpus.duplicates:,}")
+    return corpus
+
+
+def start_encoder(
+    settings: Any, teacher: PreTrainedModel, tokenizer: Tokenizer, corpus: Corpus, root: Path
+) -> PreTrainedModel:
+    """The student before training; what `inherit` is fitted on are texts of the corpus."""
+    some = np.random.default_rng(settings.seed).permutation(len(corpus))[:FITTED_TEXTS]
+    texts = corpus.texts(some)
+    student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
+    if not torch.cuda.is_available():
+        student.set_attn_implementation("eager")  # trains small encoders at short lengths faster on CPU
+    return student
+
+
+def transformer_of(embedder: FrozenEmbedder) -> PreTrainedModel:
+    """The encoder inside a sentence-embedding model.
+
+    Raises:
+        UserError: there is none (a table of word vectors): the student's shape can't be made of it.
+    """
+    found = getattr(embedder.model[0], "auto_model", None)
+    if not isinstance(found, PreTrainedModel):
+        raise UserError(
+            f"the teacher ({type(embedder.model[0]).__name__}) has no transformer to make a student of; name an "
+            "encoder with --student as-is --start MODEL"
+        )
+    return found
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Of every kind, in training; the saved config keeps what the model came with."""
+    module: Any
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = share
+        if isinstance(getattr(module, "dropout", None), float):  # T5 attention
+            module.dropout = share
+
+
+def flat_corpus(encoded: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Corpus:
+    """Texts already tokenised, as a corpus without keys."""
+    ends = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded], dtype=np.int64)])
+    tokens = np.concatenate([np.asarray(ids, np.int32) for ids in encoded])
+    return Corpus(tokens, ends, np.zeros((len(encoded), 1, 16), np.uint8), tokenizer)
+
+
+def corpus_fingerprint(corpus: Corpus) -> str:
+    """A sha256 of the texts' keys, in their order."""
+    return hashlib.sha256(corpus.content.tobytes()).hexdigest()

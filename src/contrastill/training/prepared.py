@@ -1,0 +1,100 @@
+"""A run before its first step, whatever it trains."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.errors import UserError
+from contrastill.machine import bf16_pays
+from contrastill.methods import Method
+from contrastill.settings import Settings
+from contrastill.training.folder import RunFolder
+
+__all__ = ["Prepared", "autocast_dtype"]
+
+FITTED = 512  # texts on which projections are started
+
+
+class Prepared(ABC):
+    """Data, models and method of a run: what `train` asks of it, in the order in which it asks."""
+
+    settings: Any  # a `Settings`, and what else this kind of run has
+    name: str  # of the trained model's folder: "student" or "model"
+    tokenizer: Tokenizer
+    teacher: PreTrainedModel | None
+    method: Method
+    model: nn.Module  # what is trained: the method, or a wrapper of it
+    examples: Any  # tokenised training rows: a map-style dataset
+    collate: Callable[[Any], dict[str, Tensor]]
+    dtype: torch.dtype | None  # of autocast; None: float32
+    metric: str | None  # on dev, that selects the checkpoint
+
+    unlabelled: int = 0  # training rows without a label among rows that have one
+
+    # ---- the training texts
+
+    @property
+    @abstractmethod
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row."""
+
+    @property
+    @abstractmethod
+    def words(self) -> np.ndarray:
+        """The token ids that occur, sorted."""
+
+    @property
+    @abstractmethod
+    def cut_share(self) -> float:
+        """The share of rows that the length limit cuts."""
+
+    @abstractmethod
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """These rows as a padded batch."""
+
+    # ---- a run's steps
+
+    @abstractmethod
+    def fingerprints(self) -> dict[str, str]:
+        """What a resumed run must share with its beginning."""
+
+    @abstractmethod
+    def use_cache(self) -> None:
+        """Runs the teacher on texts whose outputs are not stored, where they are to be."""
+
+    def fit_bridges(self) -> None:
+        """Starts the method's projections on some of the training texts."""
+        some = np.random.default_rng(self.settings.seed).permutation(len(self.examples))[:FITTED]
+        self.method.fit_bridges(self.batch(some[n : n + 32]) for n in range(0, len(some), 32))
+
+    @property
+    @abstractmethod
+    def check(self) -> Callable[[], Mapping[str, float]] | None:
+        """Gives the student's dev metrics, `metric` among them; None: there is nothing to select by."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """The data, for run.json."""
+
+    @abstractmethod
+    def results(self) -> dict[str, Any]:
+        """What metrics.json says of the trained student and its teacher."""
+
+    @abstractmethod
+    def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
+        """Writes the trained model, with its card, and returns its folder."""
+
+
+def autocast_dtype(settings: Settings) -> torch.dtype | None:
+    """The type to compute in: bfloat16, or None for float32."""
+    precision = settings.precision
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UserError(f"expected precision 'auto', 'bf16' or 'fp32', got {precision!r}")
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_pays()) else None

@@ -1,0 +1,150 @@
+"""General distillation: an encoder learns a teacher's layers on texts without labels; task students start from it."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.cache import FrozenEmbedder, cache_root, fingerprint
+from contrastill.data import Corpus
+from contrastill.errors import UserError
+from contrastill.evaluation import size
+from contrastill.evaluation.inference import inference
+from contrastill.methods import METHODS, Method, read_settings
+from contrastill.settings import Pretraining
+from contrastill.training.build import check_length, load_any
+from contrastill.training.card import encoder_card
+from contrastill.training.distill import Run, finished, train
+from contrastill.training.embedding import (
+    corpus_fingerprint,
+    load_corpus,
+    only,
+    set_dropout,
+    start_encoder,
+    transformer_of,
+)
+from contrastill.training.folder import RunFolder
+from contrastill.training.prepared import Prepared, autocast_dtype
+
+__all__ = ["pretrain"]
+
+HELD_OUT = 256  # texts kept from training, whose loss is logged
+
+
+def pretrain(*, resume: bool = False, **settings: Any) -> Run:
+    """Makes a general student of an encoder. Settings: see `Pretraining`. Raises as `distill` does."""
+    asked = Pretraining(**settings)
+    folder = RunFolder("pretrain", asked, resume)
+    return (
+        finished(folder, "student") if folder.finished else train(folder, partial(prepare_pretraining, asked), resume)
+    )
+
+
+class PreparedPretraining(Prepared):
+    name = "student"
+    metric = "loss"
+
+    def __init__(
+        self, settings: Pretraining, tokenizer: Tokenizer, teacher: PreTrainedModel, method: Method, corpus: Corpus
+    ) -> None:
+        self.settings, self.tokenizer, self.teacher = settings, tokenizer, teacher
+        self.method = self.model = method
+        self.dtype = autocast_dtype(settings)
+        self.collate = only
+        self.corpus = corpus
+        order = np.random.default_rng((settings.seed, 1)).permutation(len(corpus))
+        held = min(HELD_OUT, len(corpus) // 10)
+        self.held = corpus.part(np.sort(order[:held]))
+        self.examples: Corpus = corpus.part(np.sort(order[held:]))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.examples.lengths
+
+    @cached_property
+    def words(self) -> np.ndarray:  # type: ignore[override]
+        return np.unique(self.corpus.tokens)
+
+    @property
+    def cut_share(self) -> float:
+        return self.corpus.cut / len(self.corpus.content)
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return self.examples.batch(rows)
+
+    def fingerprints(self) -> dict[str, str]:
+        assert self.teacher is not None
+        return {"data_fingerprint": corpus_fingerprint(self.corpus), "teacher_fingerprint": fingerprint(self.teacher)}
+
+    def use_cache(self) -> None:
+        """Nothing: a token's layers are read once or twice, and take a hundred times the room of a text's vector."""
+
+    @property
+    def check(self) -> Callable[[], Mapping[str, float]] | None:
+        return self.held_out if len(self.held) > 1 else None
+
+    def held_out(self) -> dict[str, float]:
+        """The terms on the texts held out, and their weighted sum."""
+        found: dict[str, list[float]] = {}
+        device = self.method.student.model.device
+        with inference(self.method, self.dtype):
+            for n in range(0, len(self.held), 32):
+                batch = {k: v.to(device) for k, v in self.held.batch(range(n, min(n + 32, len(self.held)))).items()}
+                teacher = self.method.teach(batch)
+                student = self.method.student(batch, self.method.needs)
+                for term, value in self.method.weigh(self.method.losses(student, teacher, batch)).items():
+                    found.setdefault(term, []).append(float(value))
+        return {term: float(np.mean(values)) for term, values in found.items()}
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "texts": len(self.corpus.content),
+            "duplicates left out": self.corpus.duplicates,
+            "held out": len(self.held),
+            "train": len(self.examples),
+            "tokens": int(self.lengths.sum()),
+        }
+
+    def results(self) -> dict[str, Any]:
+        assert self.teacher is not None
+        return {
+            "task": "general distillation",
+            "metric": self.metric if self.check else None,
+            "train_rows": len(self.examples),
+            "student": {**(self.held_out() if self.check else {}), **size(self.method.student.model)},
+            "teacher": size(self.teacher),
+        }
+
+    def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
+        def write(place: Path) -> None:
+            student: Any = self.method.student.model
+            if self.settings.half:
+                student = copy.deepcopy(student).to(torch.float16)
+            student.save_pretrained(place)
+            self.tokenizer.save_pretrained(place)
+
+        return folder.save_model(self.name, write, encoder_card(self.settings, self.describe(), metrics))
+
+
+def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
+    given = read_settings(settings.method, settings.set)
+    if not METHODS[settings.method].general:
+        known = ", ".join(name for name, cls in METHODS.items() if cls.general)
+        raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
+    frozen, tokenizer = load_any(settings.teacher, None)
+    teacher: Any = transformer_of(frozen) if isinstance(frozen, FrozenEmbedder) else frozen.model.base_model
+    check_length(settings.max_length, tokenizer)
+    corpus = load_corpus(settings, tokenizer)
+    set_seed(settings.seed)
+    student = start_encoder(settings, teacher, tokenizer, corpus, cache_root(settings.cache))
+    set_dropout(student, settings.dropout)
+    method = METHODS[settings.method](student, teacher, **given)
+    method.generally()
+    return PreparedPretraining(settings, tokenizer, teacher, method, corpus)
