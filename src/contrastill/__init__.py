@@ -8,7 +8,9 @@ __all__ = [
     "METHODS",
     "CacheBuild",
     "CachedTeacher",
+    "Contrast",
     "Distillation",
+    "EmbeddingDistillation",
     "Encoder",
     "Encoding",
     "Evaluation",
@@ -17,15 +19,18 @@ __all__ = [
     "Interrupted",
     "Method",
     "Perturbed",
+    "Pretraining",
     "Run",
     "Stage",
     "UserError",
     "build_cache",
+    "contrast",
     "distill",
     "evaluate",
     "finetune",
     "load_task",
     "make_student",
+    "pretrain",
 ]
 
 _HOMES = {
@@ -38,7 +43,10 @@ _HOMES = {
     "FrozenEncoder": "encoder",
     "UserError": "errors",
     "CacheBuild": "settings",
+    "Contrast": "settings",
     "Distillation": "settings",
+    "EmbeddingDistillation": "settings",
+    "Pretraining": "settings",
     "Evaluation": "settings",
     "Finetuning": "settings",
     "load_task": "data",
@@ -51,11 +59,21 @@ if TYPE_CHECKING:
     from contrastill.encoder import Encoder, Encoding, FrozenEncoder
     from contrastill.errors import UserError
     from contrastill.methods import METHODS, Method, Stage
-    from contrastill.settings import CacheBuild, Distillation, Evaluation, Finetuning
+    from contrastill.settings import (
+        CacheBuild,
+        Contrast,
+        Distillation,
+        EmbeddingDistillation,
+        Evaluation,
+        Finetuning,
+        Pretraining,
+    )
     from contrastill.student import make_student
     from contrastill.training import Interrupted, Perturbed, Run
     from contrastill.training.build import build_cache
+    from contrastill.training.contrast import contrast
     from contrastill.training.distill import distill, evaluate, finetune
+    from contrastill.training.pretrain import pretrain
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,16 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from contrastill.errors import UserError
-from contrastill.settings import CacheBuild, Distillation, Evaluation, Finetuning
+from contrastill.settings import (
+    CacheBuild,
+    Contrast,
+    Distillation,
+    EmbeddingDistillation,
+    Evaluation,
+    Finetuning,
+    Pretraining,
+    SuiteEvaluation,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,16 +85,20 @@ def escaped(message: object) -> str:
 
 
 def command(
-    settings: type, help: str, to: typer.Typer = app, **extra: inspect.Parameter
+    settings: type | tuple[type, ...], help: str, to: typer.Typer = app, **extra: inspect.Parameter
 ) -> Callable[[Callable[..., None]], None]:
     """Registers `run(**options)` as a command whose options are the fields of `settings`, and `extra`.
+
+    Of several settings the options are those of all; which of them a call means is for `run` to tell.
 
     Every option may be left out here: what is required is seen when the settings are built, so that `--from` and
     `--resume` can supply it.
     """
 
     def register(run: Callable[..., None]) -> None:
-        parameters = {f.name: parameter(f) for f in fields(settings)} | extra
+        kinds = settings if isinstance(settings, tuple) else (settings,)
+        known = [f for kind in kinds for f in fields(kind)]
+        parameters = {f.name: parameter(f, [g for g in known if g.name == f.name]) for f in known} | extra
 
         def call(**options: Any) -> None:
             run(**options)
@@ -96,16 +109,18 @@ def command(
     return register
 
 
-def parameter(f: Field) -> inspect.Parameter:
-    """One field as one option; None means "not given"."""
-    required = f.default is MISSING and f.default_factory is MISSING
+def parameter(f: Field, same: list[Field]) -> inspect.Parameter:
+    """One field as one option, told from `same`, the fields of its name in all settings; None means "not given"."""
+    required = all(g.default is MISSING and g.default_factory is MISSING for g in same)
     flag = "--" + f.name.replace("_", "-")
-    kind: Any = str if isinstance(f.type, str) else f.type
-    default = f.default if f.default is not MISSING and f.default not in (None, False) else None
-    text = f.metadata["help"] + (" [required]" if required else "")
+    kinds = [g.type for g in same]
+    kind: Any = next((k for k in kinds if getattr(k, "__origin__", None) is list), kinds[0])
+    defaults = list(dict.fromkeys(str(g.default) for g in same if g.default not in (MISSING, None, False)))
+    helps = list(dict.fromkeys(g.metadata["help"] for g in same))
+    text = "; or: ".join(helps) + (" [required]" if required else "")
     info = typer.Option(
         *([f"{flag}/--no-{f.name.replace('_', '-')}"] if kind is bool else [flag]),
-        help=text + (f" [default: {default}]" if default is not None else ""),
+        help=text + (f" [default: {'; or '.join(defaults)}]" if defaults else ""),
         rich_help_panel=f.metadata["panel"],
         show_default=False,
     )
@@ -134,14 +149,29 @@ RESUME = extra("resume", Path, "Continue the interrupted run in this folder, as 
 
 
 def given(options: dict[str, Any], settings: type) -> dict[str, Any]:
-    """The options that were given, name=value lists made into dictionaries."""
+    """The options that were given, in the types of `settings`: name=value lists as dictionaries, a list of one as one.
+
+    Raises:
+        UserError: an option that belongs to another kind of run; one given twice that is taken once.
+    """
     result = {key: value for key, value in options.items() if value is not None and value != []}
-    for f in fields(settings):
-        if f.name in result and getattr(f.type, "__origin__", None) is dict:
-            pairs = [item.partition("=") for item in result[f.name]]
-            if bad := [name for name, equals, _ in pairs if not equals]:
-                raise UserError(f"--{f.name}: expected name=value, got {bad[0]!r}")
-            result[f.name] = {name: value for name, _, value in pairs}
+    kinds = {f.name: f.type for f in fields(settings)}
+    if foreign := set(result) - set(kinds):
+        names = ", ".join(flags(foreign))
+        raise UserError(
+            f"{names}: expected options of this kind of run ({settings.__doc__}), got another's; see --help"
+        )
+    for name, value in result.items():
+        origin = getattr(kinds[name], "__origin__", None)
+        if origin is dict:
+            pairs = [item.partition("=") for item in value]
+            if bad := [key for key, equals, _ in pairs if not equals]:
+                raise UserError(f"--{name}: expected name=value, got {bad[0]!r}")
+            result[name] = {key: after for key, _, after in pairs}
+        elif isinstance(value, list) and kinds[name] is str:
+            if len(value) > 1:
+                raise UserError(f"--{name}: expected one, got {len(value)}")
+            result[name] = value[0]
     return result
 
 
@@ -198,8 +228,13 @@ def print_run(run: Any) -> None:
                 f"{s['metrics'][metrics['metric']]:.4f} ({s['interval'][0]:.3f}-{s['interval'][1]:.3f})" for s in scores
             ]
             table.add_row(split, *cells)
+    if (chosen_by := metrics["metric"]) in metrics[columns[-1]]:
+        table.add_row(f"dev {chosen_by}", *(f"{metrics[name].get(chosen_by, ''):.4}" for name in columns))
     table.add_row("parameters", *(f"{metrics[name]['parameters']:,}" for name in columns))
     table.add_row("MB", *(f"{metrics[name]['size_mb']:.1f}" for name in columns))
+    if "sts" in metrics:
+        for each in next(iter(metrics["sts"].values())):
+            table.add_row(each, *(f"{metrics['sts'][name][each]:.2f}" for name in columns))
     stdout.print(table)
     if "kept" in metrics:
         stdout.print(
@@ -208,23 +243,37 @@ def print_run(run: Any) -> None:
     stdout.print(f"model: {run.model}", soft_wrap=True)
 
 
-def training_command(name: str, cls: type, help: str) -> None:
-    """`finetune` and `distill`: the same steps around two functions."""
+def training_command(name: str, kinds: tuple[type, ...], help: str) -> None:
+    """`finetune`, `distill` and their like: the same steps around functions of those names."""
 
     def run(as_json: bool, from_: Path | None, resume: Path | None, **options: Any) -> None:
         with reporting(as_json) as show:
-            chosen = settings_of(cls, options, from_, resume)
+            kind = kinds[0] if len(kinds) == 1 else distillation_of(options, from_, resume)
+            chosen = settings_of(kind, options, from_, resume)
             from contrastill import training
 
             trained(getattr(training, name)(resume=resume is not None, **vars(chosen)), show)
 
     run.__name__ = name
-    command(cls, help, as_json=AS_JSON, from_=FROM, resume=RESUME)(run)
+    command(kinds, help, as_json=AS_JSON, from_=FROM, resume=RESUME)(run)
+
+
+def distillation_of(options: dict[str, Any], from_: Path | None, resume: Path | None) -> type:
+    """The settings of the distillation that is asked for: its method, given or in the run it repeats, decides."""
+    method, record = options["method"], resume / "run.json" if resume else from_
+    if method is None and record is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `settings_of` says what is wrong with it
+            method = json.loads(record.read_text(encoding="utf-8"))["settings"]["method"]
+    if method is None:
+        return Distillation
+    from contrastill.training import distillation
+
+    return distillation(method)
 
 
 training_command(
     "finetune",
-    Finetuning,
+    (Finetuning,),
     """Train a model on labels: a teacher, or any classifier or regressor.
 
     Examples:
@@ -236,8 +285,8 @@ training_command(
 )
 training_command(
     "distill",
-    Distillation,
-    """Make a small student of a fine-tuned teacher.
+    (Distillation, EmbeddingDistillation),
+    """Make a small student of a teacher: a fine-tuned one and its data, or a sentence-embedding one and any texts.
 
     Examples:
 
@@ -247,6 +296,8 @@ training_command(
 
     contrastill distill --teacher runs/teacher/model --data intents.csv --unlabelled more.txt --out runs/more
 
+    contrastill distill --method disco --teacher ORG/EMBEDDER --texts sentences.txt.xz --out runs/disco
+
     contrastill distill --resume runs/student
 
     contrastill distill --from runs/student/run.json --seed 1 --out runs/student-1
@@ -254,15 +305,49 @@ training_command(
 )
 
 
-@command(
-    Evaluation,
-    """Score a model on labelled examples.
+training_command(
+    "pretrain",
+    (Pretraining,),
+    """Make a general student: an encoder distilled layer by layer on any texts, for tasks' students to start from.
 
-    Example: contrastill evaluate --model runs/student/student --data glue/mrpc --split dev
+    Examples:
+
+    contrastill pretrain --teacher sentence-transformers/all-mpnet-base-v2 --texts sentences.txt.xz --out runs/general
+
+    contrastill distill --teacher runs/teacher/model --data glue/mrpc --start runs/general/student --out runs/student
+    """,
+)
+training_command(
+    "contrast",
+    (Contrast,),
+    """Train a sentence-embedding model contrastively, on pairs of texts or on texts alone.
+
+    Examples:
+
+    contrastill contrast --model runs/disco/student --pairs nli.csv --dev glue/stsb --out runs/contrast
+
+    contrastill contrast --model runs/disco/student --pairs sentences.txt --unsupervised --out runs/simcse
+    """,
+)
+
+
+@command(
+    (Evaluation, SuiteEvaluation),
+    """Score a model on labelled examples, or a sentence-embedding model on a suite of tasks.
+
+    Examples:
+
+    contrastill evaluate --model runs/student/student --data glue/mrpc --split dev
+
+    contrastill evaluate --suite sts --model runs/disco/student
+
+    contrastill evaluate --suite mteb --tasks NFCorpus --model runs/disco/student --json
     """,
     as_json=AS_JSON,
 )
 def evaluate(as_json: bool, **options: Any) -> None:
+    if options["suite"] is not None:
+        return evaluate_suite(as_json, options)
     with reporting(as_json) as show:
         chosen = settings_of(Evaluation, options, None, None)
         from contrastill.training import evaluate as score
@@ -275,6 +360,25 @@ def evaluate(as_json: bool, **options: Any) -> None:
                 first = name == next(iter(result["metrics"]))
                 print(f"{name} {value:.4f}" + (f" ({low:.4f} to {high:.4f})" if first else ""))
             print(f"{result['rows']} rows, {result['parameters']:,} parameters, {result['size_mb']:.1f} MB")
+
+        show(result, pretty)
+
+
+def evaluate_suite(as_json: bool, options: dict[str, Any]) -> None:
+    with reporting(as_json) as show:
+        chosen = settings_of(SuiteEvaluation, options, None, None)
+        from contrastill.training.suite import evaluate_suite as score
+
+        result, intervals = score(chosen)
+
+        def pretty() -> None:
+            table = Table(title=f"{chosen.suite}: {chosen.model}", title_justify="left")
+            for column in ("", "score", *(["95 % interval"] if intervals else [])):
+                table.add_column(column, justify="right" if column else "left")
+            for name, value in result.items():
+                low_high = [f"{intervals[name][0]:.2f} to {intervals[name][1]:.2f}"] if intervals else []
+                table.add_row(name, f"{value:.2f}", *low_high)
+            Console().print(table)
 
         show(result, pretty)
 

@@ -204,10 +204,10 @@ class EmbeddingDistillation(Corpus, Settings):
         None, "folder of the teacher's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
     )
     cache_dtype: str = option("float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache")
-    epochs: float = option(1.0, "passes over the texts")
-    batch_size: int = option(128, "texts a step, over all processes")
+    epochs: float = option(1.0, "passes over the training texts")
+    batch_size: int = option(128, "examples a step, over all processes")
     learning_rate: float = option(5e-4, "highest learning rate")
-    schedule: str = option("linear", "'linear' or 'constant'")
+    schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,10 +226,10 @@ class Pretraining(Corpus, Settings):
         None, "folder of the student's start [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
     )
     half: bool = option(False, "save the weights as float16 (half the size; loads as float32)", "Output")
-    epochs: float = option(1.0, "passes over the texts")
-    batch_size: int = option(128, "texts a step, over all processes")
+    epochs: float = option(1.0, "passes over the training texts")
+    batch_size: int = option(128, "examples a step, over all processes")
     learning_rate: float = option(5e-4, "highest learning rate")
-    schedule: str = option("linear", "'linear' or 'constant'")
+    schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +245,7 @@ class Contrast(Settings):
     )
     columns: list[str] | None = option(
         None,
-        "their columns, in that order; once for each [default: the usual names, or the first two or three]",
+        "their columns, in that order; once for each [default: the usual names]",
         "Data",
     )
     unsupervised: bool = option(False, "SimCSE: a text's positive is the text itself, under other dropout", "Method")

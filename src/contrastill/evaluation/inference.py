@@ -25,7 +25,7 @@ def inference(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[No
     Autocast keeps its cast copy only of weights that require a gradient: a frozen teacher would be recast in every call
     and look slower than it is. So weights require one in here, where no gradient is ever made.
     """
-    kind = next(model.parameters()).device.type
+    kind = next((p.device.type for p in model.parameters()), "cpu")
     modes = [(module, module.training) for module in model.modules()]
     frozen = (
         [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad] if dtype is not None else []

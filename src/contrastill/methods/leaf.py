@@ -11,7 +11,7 @@ from contrastill.methods.embedding import EmbeddingMethod
 
 
 class LEAF(EmbeddingMethod):
-    """LEAF: squared distance of unit vectors, without negatives. Vujanic and Rückstieß, 2025. arXiv:2509.12539."""
+    """LEAF: squared distance of unit vectors, without negatives. Vujanic et al., 2025. arXiv:2509.12539."""
 
     name = "leaf"
     stages = (Stage("distil", {"distance": 1.0}),)

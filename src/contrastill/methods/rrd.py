@@ -11,14 +11,15 @@ from contrastill.methods.embedding import EmbeddingMethod, temperatures
 
 
 class RRD(EmbeddingMethod):
-    """RRD: relational representation distillation. Giakoumoglou and Stathaki, 2024. arXiv:2407.12073.
+    """RRD: relational representation distillation. Giakoumoglou et al., 2024. arXiv:2407.12073.
 
     As ConGen, but the candidates are other texts alone: the teacher's memory bank (here also the rest of the batch, so
     that the first steps have some), never the text itself or a copy of it. The paper projects both sides to 128
     numbers; here the student is projected to the teacher's space, as in every method beside it.
 
     queue: the size of the memory bank.
-    temperature: the student's. teacher_temperature: the teacher's, sharper.
+    temperature: the student's.
+    teacher_temperature: the teacher's, sharper.
     """
 
     name = "rrd"

@@ -122,7 +122,11 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         logger.info("%s", note)
     folder.check_fact(
         data_fingerprint=fingerprint_of(rows),
-        **({"teacher_fingerprint": fingerprint(teacher, FrozenEmbedder(teacher).facts())} if teacher else {}),
+        **(
+            {"teacher_fingerprint": fingerprint(teacher, FrozenEmbedder(teacher).facts())}
+            if teacher is not None
+            else {}
+        ),
     )
     report = Report(checks(model, rows, asked))
     report.raise_if_failed(force=asked.force)
@@ -143,7 +147,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         before = score(model.to(device))
         folder.note(before=before)
     clock.lap("scores before")
-    vectors = teacher_vectors(teacher, texts) if teacher else None
+    vectors = teacher_vectors(teacher, texts) if teacher is not None else None
     teacher, loss = None, loss_of(model, asked, vectors)  # the teacher's memory is free again
     clock.lap("teacher outputs")
     folder.begin()
@@ -188,8 +192,8 @@ class Anchored(nn.Module):
 
         contrast + weight * mean_i CE(softmax_j(t_i . t_j / T), softmax_j(s_i . s_j / T)),  j any other text
 
-    as DistillCSE has it (Xu et al. 2023, arXiv:2310.13499). Nothing compares a width, so the student's and
-    the teacher's may differ.
+    as DistillCSE has it (Xu et al. 2023, arXiv:2310.13499). Nothing compares a width, so the student's and the
+    teacher's may differ.
 
     model: the student, a `SentenceTransformer`. main: the contrastive loss, with `compute_loss_from_embeddings`.
     vectors: (texts, D) the teacher's unit vectors; they stay where they are. gather: compare with all processes' texts.
@@ -559,8 +563,7 @@ tags: [contrastill, sentence-transformers, feature-extraction]
 # Sentence embeddings
 
 `{asked.model}`, trained contrastively by Contrastill on {metrics["train_rows"]:,} {kind} of `{asked.pairs}`:
-`{loss}`, scale {asked.scale:g}, {metrics["steps"]:,} steps of {metrics["batch_rows"]} rows, seed
-{asked.seed}{anchor}.
+`{loss}`, scale {asked.scale:g}, {metrics["steps"]:,} steps of {metrics["batch_rows"]} rows, seed {asked.seed}{anchor}.
 {newline.join(table)}
 {metrics["parameters"]:,.0f} parameters, {metrics["size_mb"]:,.0f} MB (float32). All settings, versions and fingerprints
 are in the run's `run.json`; `contrastill contrast --from run.json --out FOLDER` repeats it.

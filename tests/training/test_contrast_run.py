@@ -1,0 +1,613 @@
+"""Contrastive runs on texts that belong together, of a BERT of 2 layers and width 32."""
+
+import json
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from conftest import CLASSES, Workshop, sentence, sha256, snapshot, write_csv, write_encoder
+from contrastill import Interrupted, UserError
+from contrastill.evaluation import sts
+from contrastill.settings import Contrast
+from contrastill.training.contrast import Anchored, contrast, loss_of, numbered, order_of
+from contrastill.training.trainer import StopRequest, last_good_checkpoint
+
+st = pytest.importorskip("sentence_transformers")
+module = import_module("contrastill.training.contrast")
+
+ROWS, BATCH, STEPS = 36, 6, 12  # 2 epochs of 6 steps
+PATHS = {"model", "pairs", "dev", "anchor"}  # settings that may name one of `files`
+Settings = Callable[..., dict[str, Any]]
+
+
+def topic(rng: random.Random, name: str) -> str:
+    return sentence(rng, rng.choices(CLASSES[name], k=3))
+
+
+def triples(count: int, seed: int) -> list[dict[str, str]]:
+    """A positive has its anchor's topic, a negative another."""
+    rng, names = random.Random(seed), list(CLASSES)
+    return [
+        {"anchor": topic(rng, names[n % 3]), "positive": topic(rng, names[n % 3]), "negative": topic(rng, names[n % 2])}
+        for n in range(count)
+    ]
+
+
+def scored(count: int, seed: int) -> list[dict[str, Any]]:
+    rng, names = random.Random(seed), list(CLASSES)
+    rows = []
+    for n in range(count):
+        one, two = names[n % 3], names[(n // 3) % 3]
+        rows.append({"sentence1": topic(rng, one), "sentence2": topic(rng, two), "score": (one == two) + n / 1000})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def files(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models with and without dropout, triples, pairs, texts and scored pairs."""
+    root = tmp_path_factory.mktemp("contrast")
+    rows = triples(ROWS, 0)
+    (root / "texts.txt").write_text("\n".join(row["anchor"] for row in rows))
+    made = {
+        "triples": write_csv(root / "triples.csv", rows),
+        "pairs": write_csv(root / "pairs.csv", [{k: row[k] for k in ("anchor", "positive")} for row in rows]),
+        "texts": root / "texts.txt",
+        "dev": write_csv(root / "dev.csv", scored(30, 1)),
+        "model": root / "model",
+        "plain": root / "plain",
+    }
+    st.SentenceTransformer(str(workshop.encoder()), device="cpu").save(str(made["model"]))
+    st.SentenceTransformer(str(workshop.plain_encoder()), device="cpu").save(str(made["plain"]))
+    return made
+
+
+@pytest.fixture
+def settings(files: dict[str, Path], tmp_path: Path) -> Settings:
+    def given(**changes: Any) -> dict[str, Any]:
+        quick = {"out": str(tmp_path / "run"), "batch_size": BATCH, "epochs": 2, "checks": 4, "learning_rate": 1e-3}
+        merged = {**quick, "precision": "fp32", "max_length": 32, "model": "model", "pairs": "triples", **changes}
+        paths = {name: str(files.get(merged[name], merged[name])) for name in PATHS & merged.keys()}
+        return {**merged, **paths}
+
+    return given
+
+
+@pytest.fixture(scope="module")
+def whole(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One uninterrupted run with everything on."""
+    return contrast(
+        out=str(tmp_path_factory.mktemp("whole") / "run"),
+        model=str(files["model"]),
+        pairs=str(files["triples"]),
+        dev=str(files["dev"]),
+        batch_size=BATCH,
+        epochs=2,
+        checks=4,
+        learning_rate=1e-3,
+        precision="fp32",
+        max_length=32,
+    )
+
+
+def model_of(path: Any) -> Any:
+    return st.SentenceTransformer(str(path), device="cpu")
+
+
+def features_of(model: Any, rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    return [model.tokenize([row[column] for row in rows]) for column in rows[0]]
+
+
+def asked(files: dict[str, Path], **changes: Any) -> Contrast:
+    return Contrast(model=str(files["plain"]), pairs=str(files["triples"]), out="none", **changes)
+
+
+def gradient(model: Any, loss: Any) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    (sum(loss.values()) if isinstance(loss, dict) else loss).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def stop_at(patch: pytest.MonkeyPatch, step: int, stop: Callable[[StopRequest], None]) -> None:
+    before = StopRequest.on_step_end
+
+    def on_step_end(self: StopRequest, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == step:
+            stop(self)
+        before(self, args, state, control, **more)
+
+    patch.setattr(StopRequest, "on_step_end", on_step_end)
+
+
+def interrupted(given: dict[str, Any], step: int, **options: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, step, lambda self: setattr(self, "asked", True))
+        with pytest.raises(Interrupted, match="contrastill contrast --resume"):
+            contrast(**given, **options)
+
+
+class PowerCut(Exception):
+    pass
+
+
+def cut(given: dict[str, Any], step: int) -> None:
+    def power_cut(_: StopRequest) -> None:
+        raise PowerCut
+
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, step, power_cut)
+        with pytest.raises(PowerCut):
+            contrast(**given)
+
+
+# ---- the loss ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_the_loss_is_cross_entropy_over_all_positives_and_negatives(files: dict[str, Path], columns: int) -> None:
+    model, rows = model_of(files["plain"]), triples(5, 3)
+    rows = [dict(list(row.items())[:columns]) for row in rows]
+    found = loss_of(model, asked(files, scale=7.0), None)(features_of(model, rows), None)
+    vectors = [model.encode([row[c] for row in rows], convert_to_tensor=True).double() for c in rows[0]]
+    total = 0.0
+    for n, anchor in enumerate(vectors[0]):
+        keys = [key for column in vectors[1:] for key in column]
+        logits = torch.stack([7 * (anchor @ key) / (anchor.norm() * key.norm()) for key in keys])
+        total += float(F.cross_entropy(logits[None], torch.tensor([n])))
+    assert float(found.detach()) == pytest.approx(total / len(rows), rel=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 99])
+def test_a_gradient_cache_changes_neither_loss_nor_gradient(files: dict[str, Path], chunk: int) -> None:
+    model, rows = model_of(files["plain"]).train(), triples(6, 4)
+    plain, cached = (
+        loss_of(model, asked(files, chunk=size), None)(features_of(model, rows), None) for size in (None, chunk)
+    )
+    assert float(plain.detach()) == pytest.approx(float(cached.detach()), rel=1e-5)
+    ours, theirs = gradient(model, cached), gradient(model, plain)
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-5
+    assert max(float(g.abs().max()) for g in ours.values()) > 1e-3
+
+
+def test_the_anchor_is_the_cross_entropy_of_both_models_similarities(files: dict[str, Path]) -> None:
+    model, rows = model_of(files["plain"]), triples(4, 5)
+    rows[2]["anchor"] = rows[1]["positive"]  # a text that stands twice is no candidate for itself
+    data, texts = numbered(module.Dataset.from_list(rows))
+    assert len(texts) == 11
+    teacher = F.normalize(torch.randn(len(texts), 7, generator=torch.Generator().manual_seed(0)), dim=-1)
+    loss = Anchored(model, loss_of(model, asked(files), None), teacher, weight=3.0)
+    terms = loss(features_of(model, rows), torch.tensor(data["label"][:]))
+
+    every = [row[column] for column in rows[0] for row in rows]
+    student = F.normalize(model.encode(every, convert_to_tensor=True).double(), dim=-1)
+    total = 0.0
+    for i, text in enumerate(every):
+        others = [j for j, other in enumerate(every) if other != text]
+        t = torch.stack([teacher[texts.index(text)] @ teacher[texts.index(every[j])] for j in others]).double() / 0.05
+        s = torch.stack([student[i] @ student[j] for j in others]) / 0.05
+        total -= float((t.softmax(0) * s.log_softmax(0)).sum())
+    assert float(terms["anchor"].detach()) == pytest.approx(3 * total / len(every), rel=1e-4)
+    bare = loss_of(model, asked(files), None)(features_of(model, rows), None)
+    assert float(terms["contrast"].detach()) == pytest.approx(float(bare.detach()), rel=1e-5)
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------
+
+
+def numbered_rows(pairs: list[tuple[str, str]]) -> Any:
+    return numbered(module.Dataset.from_dict({"anchor": [a for a, _ in pairs], "positive": [p for _, p in pairs]}))
+
+
+def test_no_batch_holds_a_text_twice_and_every_epoch_is_another_order() -> None:
+    rows, _ = numbered_rows([(f"a{n // 3}", f"p{n % 30}") for n in range(60)])
+    order = order_of(rows, 10, 0)
+    epochs = []
+    for epoch in range(3):
+        order.set_epoch(epoch)
+        epochs.append(list(order))
+        for batch in epochs[-1]:
+            numbers = [number for row in batch for number in rows[row]["label"]]
+            assert len(batch) == 10
+            assert len(set(numbers)) == len(numbers)
+    assert epochs[0] != epochs[1] != epochs[2]
+    order.set_epoch(1)
+    assert list(order) == epochs[1]
+
+
+def test_a_text_may_be_its_own_positive() -> None:
+    rows, _ = numbered_rows([(f"t{n}", f"t{n}") for n in range(12)])
+    assert sorted(n for batch in order_of(rows, 4, 0) for n in batch) == list(range(12))
+
+
+def test_a_text_in_too_many_rows_is_refused_with_the_batch_size_that_fits(settings: Settings, tmp_path: Path) -> None:
+    rows = [{"question": f"word{n}", "answer": f"song{n % 4}"} for n in range(40)]
+    write_csv(tmp_path / "faq.csv", rows)
+    with pytest.raises(UserError, match=r"in at most 5 of 40 rows.*got 'song0' in 10; lower --batch-size to 4"):
+        contrast(**settings(pairs=str(tmp_path / "faq.csv"), batch_size=8))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_larger_than_the_data_is_what_there_is(settings: Settings, files: dict[str, Path]) -> None:
+    run = contrast(**settings(batch_size=512, epochs=1))
+    assert (run.metrics["steps"], run.metrics["batch_rows"]) == (1, ROWS)
+
+
+def test_two_rows_are_enough_and_two_that_share_a_text_are_not(settings: Settings, tmp_path: Path) -> None:
+    write_csv(tmp_path / "two.csv", [{"query": "a soup", "answer": "bread"}, {"query": "a song", "answer": "drum"}])
+    assert contrast(**settings(pairs=str(tmp_path / "two.csv"))).metrics["batch_rows"] == 2
+    write_csv(tmp_path / "one.csv", [{"query": "a soup", "answer": "bread"}, {"query": "a soup", "answer": "drum"}])
+    with pytest.raises(UserError, match="each two with a text in common"):
+        contrast(**settings(pairs=str(tmp_path / "one.csv"), out=str(tmp_path / "other")))
+
+
+# ---- a run and what it leaves --------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_a_model_metrics_and_a_log(whole: Any, files: dict[str, Path]) -> None:
+    metrics = json.loads((whole.folder / "metrics.json").read_text())
+    assert metrics == whole.metrics
+    assert (metrics["train_rows"], metrics["steps"], metrics["batch_rows"]) == (ROWS, STEPS, BATCH)
+    assert metrics["dev"]["after"] > metrics["dev"]["before"]
+    assert metrics["dev"]["before"] == pytest.approx(
+        sts.spearman_of(model_of(files["model"]), sts.load_scored_pairs(files["dev"])), abs=0.01
+    )
+    log = [json.loads(line) for line in (whole.folder / "log.jsonl").read_text().splitlines()]
+    assert {row["step"]: row["eval_spearman"] for row in log if "eval_spearman" in row}.keys() == {0, 3, 6, 9, 12}
+    assert log[0]["eval_spearman"] == metrics["dev"]["before"]
+    losses = [row["loss"] for row in log if "loss" in row]
+    assert len(losses) == STEPS
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    record = json.loads((whole.folder / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["data"]["rows"] == ROWS
+    assert {check["name"] for check in record["preflight"]} >= {"texts fit", "disk", "weights are finite"}
+
+
+def test_the_saved_model_is_the_trained_one_in_safetensors_alone(whole: Any, files: dict[str, Path]) -> None:
+    names = {p.relative_to(whole.model).as_posix() for p in whole.model.rglob("*") if p.is_file()}
+    assert {"model.safetensors", "modules.json", "README.md", "1_Pooling/config.json", "tokenizer.json"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".part"))]
+    best = whole.folder / f"checkpoints/checkpoint-{whole.metrics['checkpoint']}/model.safetensors"
+    kept = load_file(best)
+    loaded = model_of(whole.model)
+    assert max(float((kept[name] - value).abs().max()) for name, value in loaded.state_dict().items()) == 0
+    assert not np.allclose(loaded.encode("a song"), model_of(files["model"]).encode("a song"), atol=1e-2)
+    assert loaded.max_seq_length == model_of(files["model"]).max_seq_length
+    assert sts.spearman_of(loaded, sts.load_scored_pairs(files["dev"])) == pytest.approx(
+        whole.metrics["dev"]["after"], abs=1e-3
+    )
+
+
+def test_the_card_says_what_was_done(whole: Any, files: dict[str, Path]) -> None:
+    card = (whole.model / "README.md").read_text()
+    for word in (str(files["model"]), "36 rows", "MultipleNegativesRankingLoss", "scale 20", "seed 0", "| dev: "):
+        assert word in card, word
+
+
+def test_the_best_checkpoint_on_dev_is_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, spearmen = iter([10.0, 40.0, 90.0, 60.0, 50.0, 90.0]), []
+
+    def spearman_of(model: Any, pairs: Any) -> float:
+        spearmen.append((next(given), {name: value.clone() for name, value in model.state_dict().items()}))
+        return spearmen[-1][0]
+
+    monkeypatch.setattr(sts, "spearman_of", spearman_of)
+    run = contrast(**settings(dev="dev"))
+    assert run.metrics["dev"] == {"before": 10.0, "after": 90.0}
+    assert run.metrics["checkpoint"] == 6
+    best, last = spearmen[2][1], spearmen[4][1]
+    kept = model_of(run.model).state_dict()
+    assert all(kept[name].equal(best[name]) for name in kept)
+    assert not all(kept[name].equal(last[name]) for name in kept)
+
+
+def test_a_run_that_makes_the_model_worse_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = iter([80.0, 40.0, 30.0])
+    monkeypatch.setattr(sts, "spearman_of", lambda *_: next(given))
+    contrast(**settings(dev="dev", epochs=0.5, checks=1))
+    assert "fell from 80.00 to 30.00" in caplog.text
+
+
+def test_without_dev_the_last_step_is_kept_and_the_sts_table_stands_before_and_after(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for, tables = [], iter([{"STS-B": 50.0}, {"STS-B": 60.0}])
+    monkeypatch.setattr(sts, "load_sts", lambda source: asked_for.append(source) or {})
+    monkeypatch.setattr(sts, "sts_scores", lambda *_: next(tables))
+    run = contrast(**settings(sts="hub", epochs=1, pairs="pairs"))
+    assert asked_for == [None]
+    assert run.metrics["sts"] == {"before": {"STS-B": 50.0}, "after": {"STS-B": 60.0}}
+    assert "dev" not in run.metrics
+    assert "| STS-B | 50.00 | 60.00 |" in (run.model / "README.md").read_text()
+    last = load_file(run.folder / "checkpoints/checkpoint-6/model.safetensors")
+    assert all(last[name].equal(value) for name, value in model_of(run.model).state_dict().items())
+
+
+def test_a_default_prompt_stands_before_the_texts_it_learns_from(
+    settings: Settings, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(files["plain"])
+    model.prompts, model.default_prompt_name = {"query": "word1 word2 "}, "query"
+    model.save(str(tmp_path / "prompted"))
+    losses = {}
+    for name in ("prompted", "plain"):
+        folder = tmp_path / "prompted" if name == "prompted" else files["plain"]
+        contrast(**settings(model=str(folder), out=str(tmp_path / name / "run"), epochs=0.2))
+        rows = (tmp_path / name / "run/log.jsonl").read_text().splitlines()
+        losses[name] = json.loads(rows[0])["loss"]
+    assert abs(losses["prompted"] - losses["plain"]) > 1e-3
+
+
+# ---- without labels ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["model", "plain"])
+def test_a_text_learns_from_itself_under_dropout_and_the_config_stays(
+    settings: Settings, files: dict[str, Path], model: str
+) -> None:
+    run = contrast(**settings(model=model, pairs="texts", unsupervised=True, epochs=1))
+    ours, theirs = (json.loads((folder / "config.json").read_text()) for folder in (run.model, files[model]))
+    assert ours["hidden_dropout_prob"] == theirs["hidden_dropout_prob"] == (0.0 if model == "plain" else 0.1)
+    assert ours["attention_probs_dropout_prob"] == theirs["attention_probs_dropout_prob"]
+    assert "without labels (SimCSE)" in (run.model / "README.md").read_text()
+
+
+def test_dropout_is_what_makes_the_task_hard(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {}
+    for name in ("on", "off"):
+        if name == "off":
+            monkeypatch.setattr(module, "turn_on_dropout", lambda _: None)
+        given = settings(model="plain", pairs="texts", unsupervised=True, epochs=0.2, out=str(tmp_path / name))
+        first[name] = json.loads((contrast(**given).folder / "log.jsonl").read_text().splitlines()[0])["loss"]
+    assert first["on"] > first["off"] + 0.01
+
+
+def test_a_model_without_dropout_gets_some_and_one_with_some_keeps_it(
+    files: dict[str, Path],
+) -> None:
+    plain, model = model_of(files["plain"]), model_of(files["model"])
+    for each in (plain, model):
+        module.turn_on_dropout(each)
+    rates = [{layer.p for layer in each.modules() if isinstance(layer, torch.nn.Dropout)} for each in (plain, model)]
+    assert rates == [{0.1}, {0.1}]
+    views = [plain.train()(plain.tokenize(["word1 song"]))["sentence_embedding"] for _ in range(2)]
+    assert not views[0].allclose(views[1])
+    with pytest.raises(UserError, match="dropout layers"):
+        module.turn_on_dropout(torch.nn.Linear(2, 2))
+
+
+# ---- the anchor ----------------------------------------------------------------------------------------------------
+
+
+def test_an_anchored_run_keeps_the_teachers_similarities(
+    settings: Settings, files: dict[str, Path], tmp_path: Path
+) -> None:
+    texts = [row["anchor"] for row in triples(20, 9)]
+    drift, runs = {}, {}
+    for name, changes in (("bare", {}), ("anchored", {"anchor": "plain", "anchor_weight": 30.0})):
+        runs[name] = contrast(**settings(out=str(tmp_path / name), model="plain", **changes))
+        cosines = [
+            model_of(path).encode(texts, normalize_embeddings=True) for path in (runs[name].model, files["plain"])
+        ]
+        ours, theirs = (vectors @ vectors.T for vectors in cosines)
+        drift[name] = float(np.abs(ours - theirs).mean())
+    assert drift["anchored"] < 0.5 * drift["bare"]
+    log = [json.loads(line) for line in (runs["anchored"].folder / "log.jsonl").read_text().splitlines()]
+    assert all({"contrast", "anchor"} <= row.keys() for row in log if "loss" in row)
+    first = log[0]
+    assert first["loss"] == pytest.approx(first["contrast"] + first["anchor"], abs=1e-3)
+    assert "anchored to" in (runs["anchored"].model / "README.md").read_text()
+    assert "teacher_fingerprint" in json.loads((runs["anchored"].folder / "run.json").read_text())
+
+
+def test_a_teacher_of_another_width_will_do(settings: Settings, tmp_path: Path) -> None:
+    write_encoder(tmp_path / "wide", seed=3, hidden_size=48)
+    assert contrast(**settings(anchor=str(tmp_path / "wide"), epochs=0.2)).model.is_dir()
+
+
+def test_teacher_vectors_that_are_not_finite_are_refused_by_their_text() -> None:
+    class Teacher:
+        def to(self, _: Any) -> "Teacher":
+            return self
+
+        def encode(self, texts: list[str], **_: Any) -> np.ndarray:
+            return np.array([[np.nan if "bad" in text else 1.0] for text in texts], dtype=np.float32)
+
+    with pytest.raises(UserError, match="2 of 3 texts, the first 'a bad text'"):
+        module.teacher_vectors(Teacher(), ["good", "a bad text", "bad"])
+
+
+# ---- interrupted, resumed ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [2, 6, 8])
+def test_a_run_stopped_and_resumed_ends_as_the_uninterrupted_one(settings: Settings, whole: Any, step: int) -> None:
+    given = settings(dev="dev")
+    interrupted(given, step)
+    assert not (Path(given["out"]) / "model").exists()
+    run = contrast(**given, resume=True)
+    assert sha256(run.model / "model.safetensors") == sha256(whole.model / "model.safetensors")
+    last = f"checkpoints/checkpoint-{STEPS}/model.safetensors"
+    assert sha256(run.folder / last) == sha256(whole.folder / last)
+    assert run.metrics["dev"] == whole.metrics["dev"]
+
+
+def test_a_run_cut_off_goes_on_from_its_last_checkpoint(settings: Settings, whole: Any) -> None:
+    given = settings(dev="dev")
+    cut(given, 8)
+    kept = last_good_checkpoint(Path(given["out"]) / "checkpoints")
+    assert kept is not None
+    assert kept.name == "checkpoint-6"
+    run = contrast(**given, resume=True)
+    assert sha256(run.model / "model.safetensors") == sha256(whole.model / "model.safetensors")
+    ours, theirs = (
+        [json.loads(line) for line in (each.folder / "log.jsonl").read_text().splitlines()] for each in (run, whole)
+    )
+    steps = [[row["step"] for row in rows if "train_runtime" not in row] for rows in (ours, theirs)]
+    assert steps[0] == steps[1]
+
+
+def test_an_anchored_run_resumes_as_well(settings: Settings, tmp_path: Path) -> None:
+    given = settings(anchor="plain", epochs=1)
+    one = contrast(**{**given, "out": str(tmp_path / "whole")})
+    interrupted(given, 3)
+    two = contrast(**given, resume=True)
+    assert sha256(one.model / "model.safetensors") == sha256(two.model / "model.safetensors")
+
+
+def test_an_unsupervised_run_resumes_as_well(settings: Settings, tmp_path: Path) -> None:
+    given = settings(model="plain", pairs="texts", unsupervised=True, chunk=4)
+    one = contrast(**{**given, "out": str(tmp_path / "whole")})
+    interrupted(given, 8)
+    two = contrast(**given, resume=True)
+    assert sha256(one.model / "model.safetensors") == sha256(two.model / "model.safetensors")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_step_in_hand(settings: Settings, number: signal.Signals) -> None:
+    given = settings()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 4, lambda _: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted):
+            contrast(**given)
+    kept = last_good_checkpoint(Path(given["out"]) / "checkpoints")
+    assert kept is not None
+    assert kept.name in ("checkpoint-4", "checkpoint-5")  # Python handles a signal between two instructions
+
+
+def test_a_finished_run_returns_its_result(whole: Any, files: dict[str, Path]) -> None:
+    before = snapshot(whole.folder)
+    record = json.loads((whole.folder / "run.json").read_text())["settings"]
+    again = contrast(**record, resume=True)
+    assert (again.model, again.metrics) == (whole.model, whole.metrics)
+    assert snapshot(whole.folder) == before
+
+
+def test_other_data_and_other_settings_are_refused_on_resume(
+    settings: Settings, files: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = shutil.copy(files["triples"], tmp_path / "rows.csv")
+    given = settings(pairs=str(rows))
+    interrupted(given, 3)
+    with pytest.raises(UserError, match="scale"):
+        contrast(**given, scale=5.0, resume=True)
+    text = rows.read_text()
+    rows.write_text(text.replace("word1", "word2"))
+    with pytest.raises(UserError, match="data fingerprint has changed"):
+        contrast(**given, resume=True)
+
+
+def test_a_damaged_checkpoint_is_passed_over(settings: Settings, whole: Any) -> None:
+    given = settings(dev="dev")
+    cut(given, 8)
+    path = Path(given["out"]) / "checkpoints/checkpoint-6/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    run = contrast(**given, resume=True)
+    assert sha256(run.model / "model.safetensors") == sha256(whole.model / "model.safetensors")
+
+
+# ---- refused -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"accumulate": 2}, "--chunk"),
+        ({"batch_size": 1}, "at least 2"),
+        ({"schedule": "stages"}, "linear, constant"),
+        ({"chunk": 0}, "chunk"),
+        ({"chunk": 4, "anchor": "model"}, "--chunk or --anchor"),
+        ({"scale": 0.0}, "scale above 0"),
+        ({"anchor_weight": 0.0}, "anchor weight"),
+        ({"epochs": 0}, "epochs > 0"),
+        ({"checks": 0}, "checks >= 1"),
+        ({"precision": "fp8"}, "precision"),
+        ({"report_to": "carrier pigeon"}, "report"),
+        ({"max_length": 41}, "max_length 41"),
+        ({"max_length": 2}, "max_length 2"),
+        ({"pairs": "none.csv"}, "check the path"),
+        ({"dev": "none.csv"}, "none.csv"),
+        ({"sts": "none"}, "folder with the STS sets"),
+        ({"model": "./none"}, "found nothing"),
+        ({"anchor": "./none"}, "found nothing"),
+        ({"columns": ["anchor", "centre"]}, "'centre'"),
+        ({"unknown_setting": 1}, "unknown_setting"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    settings: Settings, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((UserError, TypeError), match=words):
+        contrast(**settings(**changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_finite_and_a_missing_tokenizer_are_refused(
+    settings: Settings, files: dict[str, Path], tmp_path: Path
+) -> None:
+    model = model_of(files["plain"])
+    with torch.no_grad():
+        next(model.parameters())[7] = float("nan")
+    model.save(str(tmp_path / "broken"))
+    with pytest.raises(UserError, match="NaN or infinity in"):
+        contrast(**settings(model=str(tmp_path / "broken")))
+    shutil.copytree(files["plain"], tmp_path / "mute")
+    for path in (tmp_path / "mute").glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"tokenizer|loaded"):
+        contrast(**settings(model=str(tmp_path / "mute")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_longer_finite_ends_the_run_before_it_is_saved(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, calls = module.cosines, []
+
+    def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return before(a, b) * (float("nan") if len(calls) == 5 else 1.0)
+
+    monkeypatch.setattr(module, "cosines", cosines)
+    given = settings()
+    with pytest.raises(UserError, match="no longer finite at step 5"):
+        contrast(**given)
+    kept = last_good_checkpoint(Path(given["out"]) / "checkpoints")
+    assert kept is not None
+    assert kept.name == "checkpoint-3"
+
+
+def test_texts_that_are_cut_are_noted_and_do_not_stop_the_run(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = contrast(**settings(max_length=5, epochs=0.2))
+    assert "are cut at 5 tokens" in caplog.text
+    assert run.model.is_dir()
+
+
+def test_without_the_library_the_error_says_what_to_install(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
+    with pytest.raises(UserError, match=r"contrastill\[embeddings\]"):
+        contrast(**settings())
+
+
+def test_bfloat16_trains_too(settings: Settings) -> None:
+    run = contrast(**settings(precision="bf16", epochs=0.5))
+    assert model_of(run.model)[0].auto_model.dtype == torch.float32
