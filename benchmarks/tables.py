@@ -5,6 +5,7 @@ python benchmarks/tables.py            (--check: exit code 1 if the page is not 
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,38 @@ def faults(result: dict[str, Any]) -> str:
     )
 
 
-PARTS = {"step": step, "teacher": teacher, "distil": distil, "scale": scale, "cache_faults": faults}
+def embeddings(result: dict[str, Any]) -> str:
+    sets = list(result["rows"][0]["sts"])
+    teachers = json.loads((RESULTS / "sts.json").read_text())["models"]
+    text = [
+        "## Sentence embeddings",
+        "Spearman x 100 on the seven STS sets, of students of all-mpnet-base-v2 that were selected on STS-B dev; over "
+        "several seeds the mean, and of the mean of 7 the standard deviation. Seconds are those of the run's training, "
+        "one thread, beside another such run.",
+        table(
+            ["", *sets], [[name, *(f"{found['scores'][each]:.2f}" for each in sets)] for name, found in teachers.items()]
+        ),
+    ]
+    groups: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in result["rows"]:
+        groups.setdefault(row["variant"]["group"], {}).setdefault(row["name"], []).append(row)
+    for group in [name for name in result["groups"] if name in groups]:
+        lines = []
+        for name in sorted(groups[group], key=lambda n: groups[group][n][0]["variant"]["order"]):
+            found = groups[group][name]
+            means = {each: sum(row["sts"][each] for row in found) / len(found) for each in sets}
+            spread = statistics.stdev(row["sts"]["mean"] for row in found) if len(found) > 1 else None
+            cells = [f"{means[each]:.2f}" for each in sets[:-1]]
+            cells.append(f"{means['mean']:.2f}" + (f" ± {spread:.2f}" if spread is not None else ""))
+            dev = sum(row["dev"] for row in found) / len(found)
+            seconds = sum(row["seconds"]["training"] for row in found) / len(found)
+            what = found[0]["variant"]["what"]
+            lines.append([what, str(len(found)), f"{found[0]['steps']:,}", *cells, f"{dev:.2f}", f"{seconds:,.0f}"])
+        text += [f"### {group}", result["groups"][group], table(["", "seeds", "steps", *sets, "STS-B dev", "s"], lines)]
+    return "\n\n".join(part.strip() for part in text) + f"\n\n{machine(result)}\n"
+
+
+PARTS = {"step": step, "teacher": teacher, "distil": distil, "scale": scale, "cache_faults": faults, "embeddings": embeddings}
 
 
 def page() -> str:

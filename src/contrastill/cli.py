@@ -216,6 +216,8 @@ def trained(run: Any, show: Callable[..., None]) -> None:
 
 def print_run(run: Any) -> None:
     metrics, stdout = run.metrics, Console()
+    if "base" in metrics:
+        return print_contrast(run)
     columns = [name for name in ("teacher", "student", "model") if name in metrics]
     table = Table(title=f"{metrics['task']} ({metrics['metric']})", title_justify="left")
     table.add_column("")
@@ -241,6 +243,25 @@ def print_run(run: Any) -> None:
             "kept of the teacher: " + ", ".join(f"{split} {share:.1%}" for split, share in metrics["kept"].items())
         )
     stdout.print(f"model: {run.model}", soft_wrap=True)
+
+
+def print_contrast(run: Any) -> None:
+    metrics = run.metrics
+    table = Table(title=f"{metrics['base']}, {metrics['train_rows']:,} rows", title_justify="left")
+    for column in ("Spearman x 100", "before", "after"):
+        table.add_column(column, justify="left" if " " in column else "right")
+    scores = {"dev": metrics["dev"]} if "dev" in metrics else {}
+    if "sts" in metrics:
+        before, after = metrics["sts"]["before"], metrics["sts"]["after"]
+        scores |= {name: {"before": before[name], "after": after[name]} for name in after}
+    for name, score in scores.items():
+        table.add_row(name, f"{score['before']:.2f}", f"{score['after']:.2f}")
+    stdout = Console()
+    if scores:
+        stdout.print(table)
+    stdout.print(
+        f"{metrics['parameters']:,} parameters, {metrics['size_mb']:.1f} MB\nmodel: {run.model}", soft_wrap=True
+    )
 
 
 def training_command(name: str, kinds: tuple[type, ...], help: str) -> None:

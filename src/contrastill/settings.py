@@ -206,7 +206,7 @@ class EmbeddingDistillation(Corpus, Settings):
     cache_dtype: str = option("float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache")
     epochs: float = option(1.0, "passes over the training texts")
     batch_size: int = option(128, "examples a step, over all processes")
-    learning_rate: float = option(5e-4, "highest learning rate")
+    learning_rate: float = option(1e-3, "highest learning rate")
     schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'")
 
 
@@ -257,6 +257,9 @@ class Contrast(Settings):
         None, "keep to this teacher while learning (Hub name or folder; the start itself will do)", "Method"
     )
     anchor_weight: float = option(1.0, "weight of the anchor's term", "Method")
+    cache: str | None = option(
+        None, "folder of the anchor's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
+    )
     dev: str | None = option(None, "scored pairs that select the checkpoint; without them the last one is kept", "Data")
     sts: str | None = option(
         None, "'hub', or a folder with the seven STS sets: the table beside the model at the end", "Data"

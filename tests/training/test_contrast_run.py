@@ -420,16 +420,14 @@ def test_a_teacher_of_another_width_will_do(settings: Settings, tmp_path: Path) 
     assert contrast(**settings(anchor=str(tmp_path / "wide"), epochs=0.2)).model.is_dir()
 
 
-def test_teacher_vectors_that_are_not_finite_are_refused_by_their_text() -> None:
-    class Teacher:
-        def to(self, _: Any) -> "Teacher":
-            return self
-
-        def encode(self, texts: list[str], **_: Any) -> np.ndarray:
-            return np.array([[np.nan if "bad" in text else 1.0] for text in texts], dtype=np.float32)
-
-    with pytest.raises(UserError, match="2 of 3 texts, the first 'a bad text'"):
-        module.teacher_vectors(Teacher(), ["good", "a bad text", "bad"])
+def test_a_teacher_whose_vectors_are_not_finite_is_refused_by_the_text(settings: Settings, tmp_path: Path) -> None:
+    write_encoder(tmp_path / "broken", seed=3)
+    broken = st.SentenceTransformer(str(tmp_path / "broken"), device="cpu")
+    with torch.no_grad():
+        broken[0].auto_model.get_input_embeddings().weight.fill_(torch.nan)
+    broken.save(str(tmp_path / "broken"))
+    with pytest.raises(UserError, match=r"the teacher's vector values of '.+' are not finite"):
+        contrast(**settings(anchor=str(tmp_path / "broken")))
 
 
 # ---- interrupted, resumed ------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from contrastill.encoder import Batch, Encoding
+from contrastill.errors import UserError
 
 __all__ = ["FrozenEmbedder"]
 
@@ -17,6 +19,10 @@ class FrozenEmbedder:
     """
 
     def __init__(self, model: Any) -> None:
+        if not isinstance(model.tokenizer, PreTrainedTokenizerBase):
+            raise UserError(
+                f"expected a sentence-embedding model with a transformer, got one of {type(model[0]).__name__}"
+            )
         self.model = model.eval().requires_grad_(False)
         self.encoder = self  # for `to`, and the sizes below
         self.to = model.to

@@ -218,7 +218,7 @@ class CachedTeacher:
             if not all(bool(value.isfinite().all()) for value in values):
                 bad = next(n for n, value in enumerate(values) if not value.isfinite().all())
                 raise UserError(
-                    f"the teacher's {field} of {say(rows[bad])} are not finite; check the teacher's weights"
+                    f"the teacher's {field} values of {say(rows[bad])} are not finite; check the teacher's weights"
                 )
         return found
 

@@ -11,7 +11,7 @@ from contrastill.methods.embedding import EmbeddingMethod, temperatures
 
 
 class ConGen(EmbeddingMethod):
-    """ConGen: soft targets over the teacher's vectors. Limkonchotiwat et al., Findings of EMNLP 2022. ACL 2022.findings-emnlp.483.
+    """ConGen: soft targets over teacher vectors. Limkonchotiwat et al., EMNLP 2022. ACL 2022.findings-emnlp.483.
 
     The student is to find among the batch and a queue of past texts the same neighbours as the teacher, in proportion;
     one's own vector is a candidate too.

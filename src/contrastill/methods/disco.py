@@ -28,7 +28,7 @@ class DisCo(EmbeddingMethod):
     stages = (Stage("distil", {"ckd": 1.0}),)
 
     def __init__(
-        self, student: PreTrainedModel, teacher: Any, *, queue: int = 16384, temperature: float = math.exp(-1)
+        self, student: PreTrainedModel, teacher: Any, *, queue: int = 16384, temperature: float = 0.05
     ) -> None:
         super().__init__(student, teacher, queue)
         if not temperature > 0:

@@ -44,6 +44,11 @@ class EmbeddingMethod(Method):
 
     def vectors(self, student: Encoding, teacher: Encoding) -> tuple[Tensor, Tensor]:
         """Projected student's and teacher's, (B, D_T) both, of length 1."""
+        if teacher.pooled.shape[-1] != self.project.out_features:
+            raise UserError(
+                f"expected teacher vectors of {self.project.out_features} numbers, as the projection has, got "
+                f"{teacher.pooled.shape[-1]}; the teacher is not the one that the method was made for"
+            )
         projected = self.project(student.pooled).float()
         return F.normalize(projected, dim=-1), F.normalize(teacher.pooled.float(), dim=-1)
 

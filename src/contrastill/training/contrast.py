@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback
 from transformers.integrations import get_reporting_integration_callbacks
 
-from contrastill.cache import FrozenEmbedder, fingerprint
+from contrastill.cache import cache_root
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import UserError
 from contrastill.evaluation import size
@@ -33,7 +32,7 @@ from contrastill.settings import Contrast
 from contrastill.training.build import load_embedder
 from contrastill.training.distill import Clock, Run, finished, saving
 from contrastill.training.folder import RunFolder, processes
-from contrastill.training.preflight import Check, Report
+from contrastill.training.preflight import Check, Report, positions, room_for_checkpoints
 from contrastill.training.prepared import autocast_dtype
 from contrastill.training.trainer import (
     Epochs,
@@ -44,6 +43,7 @@ from contrastill.training.trainer import (
     StopRequest,
     last_good_checkpoint,
 )
+from contrastill.training.vectors import StoredTeacher
 
 __all__ = ["Anchored", "contrast"]
 
@@ -109,7 +109,10 @@ def check_settings(asked: Contrast) -> None:
 def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
     """From settings to the finished folder."""
     clock, device, model = Clock(), processes().device, load_embedder(asked.model).float()
-    teacher = load_embedder(asked.anchor) if asked.anchor else None
+    dtype = autocast_dtype(asked)
+    teacher = (
+        StoredTeacher(asked.anchor, cache_root(asked.cache), asked.max_length, dtype=dtype) if asked.anchor else None
+    )
     rows, notes = load_pairs(
         asked.pairs,
         columns=asked.columns,
@@ -122,11 +125,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         logger.info("%s", note)
     folder.check_fact(
         data_fingerprint=fingerprint_of(rows),
-        **(
-            {"teacher_fingerprint": fingerprint(teacher, FrozenEmbedder(teacher).facts())}
-            if teacher is not None
-            else {}
-        ),
+        **({"teacher_fingerprint": teacher.cached.teacher} if teacher is not None else {}),
     )
     report = Report(checks(model, rows, asked))
     report.raise_if_failed(force=asked.force)
@@ -147,7 +146,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         before = score(model.to(device))
         folder.note(before=before)
     clock.lap("scores before")
-    vectors = teacher_vectors(teacher, texts) if teacher is not None else None
+    vectors = torch.from_numpy(teacher.encode(texts)).half() if teacher is not None else None
     teacher, loss = None, loss_of(model, asked, vectors)  # the teacher's memory is free again
     clock.lap("teacher outputs")
     folder.begin()
@@ -252,29 +251,6 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
         return F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T
 
 
-def teacher_vectors(teacher: Any, texts: list[str]) -> Tensor:
-    """(texts, D) float16 unit vectors, in main memory.
-
-    Raises:
-        UserError: one is not finite.
-    """
-    world = processes()
-    vectors = teacher.to(world.device).encode(
-        texts,
-        batch_size=64,
-        normalize_embeddings=True,
-        convert_to_numpy=True,
-        show_progress_bar=world.is_main_process,
-    )
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise UserError(
-            f"expected finite teacher vectors, got NaN or infinity for {len(bad):,} of {len(texts):,} texts, the first "
-            f"{texts[bad[0]][:80]!r}; choose another --anchor"
-        )
-    return torch.from_numpy(vectors.astype(np.float16))
-
-
 # ---- the rows
 
 
@@ -346,16 +322,8 @@ def checks(model: Any, rows: Dataset, asked: Contrast) -> list[Check]:
         Check("tokenizer", True, f"{type(tokenizer).__name__}"),
         Check("weights are finite", wrong is None, seen),
         fits(model, rows, asked.max_length),
-        disk(model, asked.out),
+        room_for_checkpoints(model, asked.out),
     ]
-
-
-def disk(model: nn.Module, out: str) -> Check:
-    need = 4 * 3 * sum(p.numel() * 4 for p in model.parameters())  # four checkpoints: weights and Adam's two moments
-    place = Path(out).expanduser().absolute()
-    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
-    seen = f"about {need / 1e6:.0f} MB for checkpoints, {free / 1e6:.0f} MB free"
-    return Check("disk", need < free, seen if need < free else f"{seen}; free space, or choose another --out")
 
 
 def fits(model: Any, rows: Dataset, longest: int) -> Check:
@@ -363,9 +331,7 @@ def fits(model: Any, rows: Dataset, longest: int) -> Check:
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     if config is None:
         return Check("texts fit", True, "the model has no positions")
-    room = getattr(config, "max_position_embeddings", None)
-    if room is not None and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        room -= 2  # their positions begin behind the padding index
+    room = positions(config)
     least = model.tokenizer.num_special_tokens_to_add() + 1
     if longest < least or (room is not None and longest > room):
         return Check("texts fit", False, f"max_length {longest}, but the model takes {least} to {room} tokens")

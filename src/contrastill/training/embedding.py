@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import DTYPES, CachedTeacher, FrozenEmbedder, cache_root, keys_of
+from contrastill.cache import DTYPES, FrozenEmbedder, cache_root
 from contrastill.cache.folder import mark
-from contrastill.data import Collate, Corpus, read_corpus, several_texts
-from contrastill.encoder import Encoding, Wanted
+from contrastill.data import Corpus, read_corpus, several_texts
+from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.evaluation import size, spearman
 from contrastill.evaluation.inference import inference
@@ -28,12 +28,13 @@ from contrastill.methods import METHODS, EmbeddingMethod, read_settings
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.student import STARTS
-from contrastill.training.build import check_length, load_embedder, load_encoder, rows_of
+from contrastill.training.build import check_length, load_encoder
 from contrastill.training.card import embedding_card
-from contrastill.training.folder import RunFolder, processes
+from contrastill.training.folder import RunFolder
 from contrastill.training.models import load_tokenizer
 from contrastill.training.prepared import Prepared, autocast_dtype
 from contrastill.training.start import start_student
+from contrastill.training.vectors import StoredTeacher
 
 __all__ = ["PreparedEmbedding", "load_corpus", "prepare_embedding", "set_dropout"]
 
@@ -46,20 +47,25 @@ POOLINGS, PROJECTIONS = ("mean", "cls"), ("compact", "keep", "drop")
 
 
 class Teachers:
-    """One or more cached sentence-embedding teachers: each one's unit vectors, side by side, as one unit vector."""
+    """One or more teachers whose vectors are stored: each one's unit vectors, side by side, as one unit vector."""
 
-    def __init__(self, cached: Sequence[CachedTeacher]) -> None:
-        self.cached, self.encoder = cached, self  # `encoder`: for the width
-        self.width = sum(each.encoder.width for each in cached)
+    def __init__(self, each: Sequence[StoredTeacher]) -> None:
+        self.each, self.encoder = each, self  # `encoder`: for the width
+        self.width = sum(teacher.width for teacher in each)
 
     def __call__(self, batch: Mapping[str, Tensor], needs: Collection[str] = ()) -> Encoding:
-        if len(self.cached) == 1:
-            return self.cached[0](batch, needs)
+        if len(self.each) == 1:
+            return self.each[0].cached(batch, needs)
         answers = [
-            each({**batch, "content": batch["content"][:, n].contiguous()}, needs) for n, each in enumerate(self.cached)
+            teacher.cached({**batch, "content": batch["content"][:, n].contiguous()}, needs)
+            for n, teacher in enumerate(self.each)
         ]
         vectors = torch.cat([F.normalize(answer.pooled, dim=-1) for answer in answers], 1)
         return Encoding(answers[0].mask, pooled=vectors / len(answers) ** 0.5)
+
+    def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
+        """(N,) texts -> (N, D)"""
+        return np.concatenate([teacher.encode(texts) for teacher in self.each], 1) / len(self.each) ** 0.5
 
 
 class PreparedEmbedding(Prepared):
@@ -70,13 +76,12 @@ class PreparedEmbedding(Prepared):
         self,
         settings: EmbeddingDistillation,
         tokenizer: Tokenizer,
-        embedders: Sequence[FrozenEmbedder],
         teachers: Teachers,
         method: EmbeddingMethod,
         corpus: Corpus,
         scored: Any,
     ) -> None:
-        self.settings, self.tokenizer, self.embedders, self.teachers = settings, tokenizer, embedders, teachers
+        self.settings, self.tokenizer, self.teachers = settings, tokenizer, teachers
         self.method = self.model = method
         self.dtype = autocast_dtype(settings)
         self.collate = only
@@ -104,7 +109,7 @@ class PreparedEmbedding(Prepared):
         return self.examples.batch(rows)
 
     def fingerprints(self) -> dict[str, str]:
-        names = [cached.teacher for cached in self.teachers.cached]
+        names = [teacher.cached.teacher for teacher in self.teachers.each]
         return {"data_fingerprint": corpus_fingerprint(self.corpus), "teacher_fingerprint": "+".join(names)}
 
     def use_cache(self) -> None:
@@ -113,37 +118,22 @@ class PreparedEmbedding(Prepared):
         Raises:
             UserError: a vector is not finite (its text is named), or the disk has no room.
         """
-        settings, world = self.settings, processes()
-        for n, (embedder, cached) in enumerate(zip(self.embedders, self.teachers.cached, strict=True)):
-            keys = self.corpus.keys(n)
+        settings = self.settings
+        for n, teacher in enumerate(self.teachers.each):
+            keys, cached = self.corpus.keys(n), teacher.cached
             lacking = len(cached.missing(keys))
-            need, free = cached.room([1] * lacking) if lacking else (0, 0)
-            if lacking and need > 0.95 * free:
+            if not lacking:
+                continue
+            need, free = cached.room([1] * lacking)
+            if need > 0.95 * free:
                 raise UserError(
                     f"the vectors of {lacking:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at "
                     f"{cached.root}; choose another folder (--cache DIR) or --cache-dtype int8"
                 )
-            if lacking:
-                tokenizer = embedder.model.tokenizer
-                chunks = several_texts(
-                    settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit
-                )
-                cached.fill(
-                    (rows_of(texts, tokenizer, settings.max_length, embedder.prompt) for texts in chunks),
-                    Collate(tokenizer, regression=False),
-                    total=len(self.corpus.content),
-                    say=lambda row: repr(row["text"][:80]),
-                    share=(world.process_index, world.num_processes),
-                    what="teacher's vectors",
-                )
-            world.wait_for_everyone()
-            if world.num_processes > 1:
-                cached.refresh()  # what the others have stored
-            still = len(cached.missing(keys))
-            if still:
-                raise UserError(
-                    f"expected the teacher's vectors of all texts, {still} are missing; did the file change?"
-                )
+            texts = several_texts(settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit)
+            teacher.fill(texts, len(self.corpus.content))
+            if still := len(cached.missing(keys)):
+                raise UserError(f"expected the vectors of all texts, {still} are missing; did a file of texts change?")
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -190,8 +180,8 @@ class PreparedEmbedding(Prepared):
     def describe(self) -> dict[str, Any]:
         return {
             "texts": len(self.corpus.content),
-            "duplicates left out": self.corpus.duplicates,
-            "held out": len(self.held),
+            "duplicates_left_out": self.corpus.duplicates,
+            "held_out": len(self.held),
             "train": len(self.examples),
             "tokens": int(self.lengths.sum()),
         }
@@ -199,10 +189,8 @@ class PreparedEmbedding(Prepared):
     def results(self) -> dict[str, Any]:
         student = self.method.student.model
         ours = {**(self.check() if self.check else {}), **size(student), "width": self.output_width}
-        theirs = {**size(self.embedders[0].model), "width": self.teachers.width}
-        if len(self.embedders) > 1:
-            each = [size(embedder.model) for embedder in self.embedders]
-            theirs |= {key: sum(sizes[key] for sizes in each) for key in ("parameters", "size_mb")}
+        sizes = [size(teacher.embedder.model) for teacher in self.teachers.each]
+        theirs = {**{key: sum(each[key] for each in sizes) for key in sizes[0]}, "width": self.teachers.width}
         sts = {"sts": self.sts()} if self.settings.sts else {}
         return {
             "task": "sentence embeddings",
@@ -210,7 +198,7 @@ class PreparedEmbedding(Prepared):
             "train_rows": len(self.examples),
             "student": ours,
             "teacher": theirs,
-            "teacher_forwards": sum(cached.forwards for cached in self.teachers.cached),
+            "teacher_forwards": sum(teacher.cached.forwards for teacher in self.teachers.each),
             **sts,
         }
 
@@ -253,8 +241,7 @@ class PreparedEmbedding(Prepared):
         with tempfile.TemporaryDirectory() as place:
             self.write(Path(place))
             student = SentenceTransformer(place)
-        stored = Stored(self.embedders, self.teachers.cached, self.settings.max_length)
-        return {"student": sts_scores(student, sets), "teacher": sts_scores(stored, sets)}
+        return {"student": sts_scores(student, sets), "teacher": sts_scores(self.teachers, sets)}
 
     @cached_property
     @torch.no_grad()
@@ -284,69 +271,38 @@ def only(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return batches[0]
 
 
-class Stored:
-    """Teachers as one model that encodes texts, through the cache: scored once, not once a run."""
-
-    def __init__(self, embedders: Sequence[FrozenEmbedder], cached: Sequence[CachedTeacher], max_length: int) -> None:
-        self.embedders, self.cached, self.max_length = embedders, cached, max_length
-
-    def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
-        """(N,) -> (N, D_T)"""
-        found = []
-        for embedder, cached in zip(self.embedders, self.cached, strict=True):
-            tokenizer = embedder.model.tokenizer
-            rows = rows_of(texts, tokenizer, self.max_length, embedder.prompt)
-            cached.fill([rows], Collate(tokenizer, regression=False), total=len(rows), what="teacher's vectors")
-            store = cached.stores["vector"]
-            vectors = torch.stack([torch.as_tensor(store.read(int(row)))[0] for row in store.find(keys_of(rows))])
-            found.append(F.normalize(vectors.float(), dim=-1))
-        return torch.cat(found, 1).numpy()
-
-
 def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
     given = read_settings(settings.method, settings.set)
     check_choices(settings)
     root = cache_root(settings.cache)
     mark(root)
-    dtype = autocast_dtype(settings)
-    embedders = [FrozenEmbedder(load_embedder(name)) for name in settings.teacher]
-    for embedder in embedders:
-        check_length(settings.max_length, embedder.model.tokenizer)
+    dtype, stored = autocast_dtype(settings), settings.cache_dtype
+    teachers = Teachers(
+        [StoredTeacher(name, root, settings.max_length, stored=stored, dtype=dtype) for name in settings.teacher]
+    )
+    first = teachers.each[0]
     own = settings.student == "as-is"
-    tokenizer = load_tokenizer(settings.start) if own else embedders[0].model.tokenizer
+    tokenizer = load_tokenizer(settings.start) if own else first.tokenizer
     check_length(settings.max_length, tokenizer)
     scored = None
     if settings.dev:
         from contrastill.evaluation.sts import load_scored_pairs
 
         scored = load_scored_pairs(settings.dev)
-    corpus = load_corpus(settings, tokenizer, [(each.model.tokenizer, each.prompt) for each in embedders])
+    corpus = load_corpus(settings, tokenizer, [(each.tokenizer, each.embedder.prompt) for each in teachers.each])
     set_seed(settings.seed)
     student = (
         load_encoder(settings.start)
         if own
-        else start_encoder(settings, transformer_of(embedders[0]), tokenizer, corpus, root)
+        else start_encoder(settings, transformer_of(first.embedder), tokenizer, corpus, root)
     )
     set_dropout(student, settings.dropout)
-    teachers = Teachers(
-        [
-            CachedTeacher(
-                embedder,
-                Wanted(pooled=True),
-                root,
-                stored=settings.cache_dtype,
-                computed="bfloat16" if dtype is torch.bfloat16 else "float32",
-                name=name,
-            )
-            for name, embedder in zip(settings.teacher, embedders, strict=True)
-        ]
-    )
     if int(given.get("queue", 0)) > len(corpus):
         logger.info("the queue holds at most each text once: %s instead of %s", len(corpus), given["queue"])
         given["queue"] = len(corpus)
     method: Any = METHODS[settings.method](student, teachers, **given)
     method.student.pooling = settings.pooling
-    return PreparedEmbedding(settings, tokenizer, embedders, teachers, method, corpus, scored)
+    return PreparedEmbedding(settings, tokenizer, teachers, method, corpus, scored)
 
 
 def check_choices(settings: EmbeddingDistillation) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from contrastill.errors import UserError
 from contrastill.evaluation import majority
 from contrastill.training.prepare import Examples, PreparedTask
 from contrastill.training.prepared import Prepared
 
-__all__ = ["Check", "Report", "check_data", "check_models", "check_run"]
+__all__ = ["Check", "Report", "check_data", "check_models", "check_run", "positions", "room_for_checkpoints"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,10 +120,7 @@ def tokenizer_fits(run: Prepared) -> Check:
 
 
 def lengths(run: Prepared) -> Check:
-    config, longest = run.method.student.model.config, run.settings.max_length
-    room = getattr(config, "max_position_embeddings", None)
-    if room is not None and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        room -= 2  # their positions begin behind the padding index
+    room, longest = positions(run.method.student.model.config), run.settings.max_length
     if room is not None and longest > room:
         return Check(
             "texts fit", False, f"max_length {longest}, but the model has {room} positions; lower --max-length"
@@ -131,6 +128,14 @@ def lengths(run: Prepared) -> Check:
     cut, mean = run.cut_share, np.mean(run.lengths)
     seen = f"{cut:.1%} of the training texts are cut at {longest} tokens (mean {mean:.0f})"
     return Check("texts fit", cut < 0.1, seen if cut < 0.1 else f"{seen}; raise --max-length?", fatal=False)
+
+
+def positions(config: Any) -> int | None:
+    """The tokens a model has positions for; None: any number."""
+    room = getattr(config, "max_position_embeddings", None)
+    if room is not None and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        room -= 2  # their positions begin behind the padding index
+    return room
 
 
 def splits_apart(run: PreparedTask) -> Check:
@@ -203,9 +208,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 def disk(run: Prepared) -> Check:
-    weights = sum(p.numel() * 4 for p in run.model.parameters())
-    need = 4 * 3 * weights  # up to four checkpoints of weights and Adam's two moments, one being written
-    place = Path(run.settings.out).expanduser().absolute()
+    return room_for_checkpoints(run.model, run.settings.out)
+
+
+def room_for_checkpoints(model: nn.Module, out: str) -> Check:
+    """That up to four checkpoints, one of them being written, fit: weights, Adam's two moments, and any queues."""
+    weights = sum(p.numel() * 4 for p in model.parameters())
+    need = 4 * (3 * weights + sum(b.numel() * b.element_size() for b in model.buffers()))
+    place = Path(out).expanduser().absolute()
     free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
     seen = f"about {need / 1e6:.0f} MB for checkpoints, {free / 1e6:.0f} MB free"
     return Check("disk", need < free, seen if need < free else f"{seen}; free space, or choose another --out")

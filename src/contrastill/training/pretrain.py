@@ -106,8 +106,8 @@ class PreparedPretraining(Prepared):
     def describe(self) -> dict[str, Any]:
         return {
             "texts": len(self.corpus.content),
-            "duplicates left out": self.corpus.duplicates,
-            "held out": len(self.held),
+            "duplicates_left_out": self.corpus.duplicates,
+            "held_out": len(self.held),
             "train": len(self.examples),
             "tokens": int(self.lengths.sum()),
         }

@@ -1,0 +1,70 @@
+"""A sentence-embedding teacher that reads each text once, however many runs ask for its vector."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from contrastill.cache import CachedTeacher, FrozenEmbedder
+from contrastill.data import Collate
+from contrastill.encoder import Wanted
+from contrastill.training.build import check_length, load_embedder, rows_of
+from contrastill.training.folder import processes
+
+__all__ = ["StoredTeacher"]
+
+
+class StoredTeacher:
+    """The model of that name, read through the cache at `root`.
+
+    stored: the type of its vectors on disk. dtype: what it computes in; None: float32. max_length: where its texts are
+    cut, in tokens.
+    """
+
+    def __init__(
+        self, name: str, root: Path, max_length: int, *, stored: str = "float16", dtype: torch.dtype | None = None
+    ) -> None:
+        self.embedder, self.max_length = FrozenEmbedder(load_embedder(name)), max_length
+        check_length(max_length, self.tokenizer)
+        computed = "bfloat16" if dtype is torch.bfloat16 else "float32"
+        self.cached = CachedTeacher(
+            self.embedder, Wanted(pooled=True), root, stored=stored, computed=computed, name=name
+        )
+        self.width = self.embedder.width
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.embedder.model.tokenizer
+
+    def rows(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Texts as it reads them, its own prompt before each."""
+        return rows_of(texts, self.tokenizer, self.max_length, self.embedder.prompt)
+
+    def fill(self, chunks: Any, total: int) -> None:
+        """Runs it on the texts (so many at a time) whose vectors are not stored; several processes share the work.
+
+        Raises:
+            UserError: a vector is not finite; its text is named.
+        """
+        world = processes()
+        self.cached.fill(
+            (self.rows(texts) for texts in chunks),
+            Collate(self.tokenizer, regression=False),
+            total=total,
+            say=lambda row: repr(row["text"][:80]),
+            share=(world.process_index, world.num_processes),
+            what="teacher's vectors",
+        )
+        world.wait_for_everyone()
+        if world.num_processes > 1:
+            self.cached.refresh()  # what the others have stored
+
+    def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
+        """(N,) texts -> (N, D) unit vectors: stands where a SentenceTransformer is asked to encode."""
+        self.fill([list(texts)], len(texts))
+        rows, collate = self.rows(texts), Collate(self.tokenizer, regression=False)
+        batches = (collate(rows[n : n + 256]) for n in range(0, len(rows), 256))
+        return torch.cat([F.normalize(self.cached(batch).pooled, dim=-1) for batch in batches]).numpy()
