@@ -4,8 +4,8 @@
         --teacher sentence-transformers/all-mpnet-base-v2 --texts sentences.txt.xz --sts FOLDER --runs RUNS
 
 The file maps a variant's name to its command and settings: "distill" (what `contrastill distill` takes) or "contrast",
-which goes on from the student of another variant ("of") with the same seed. `{sts}` in a setting is the folder of the
-sets. Rows are added as they are made; what the output already holds is not run again. Checkpoints are selected on STS-B
+which goes on from the student of another variant ("of") with the same seed. `{sts}` and `{texts}` in a setting are the
+folder of the sets and the texts. Rows are added as they are made; what the output already holds is not run again. Checkpoints are selected on STS-B
 dev alone. With --part 1/2 and --part 2/2, two processes share the work.
 """
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 def run(name: str, seed: int, variants: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     variant, out = variants[name], args.runs / f"{name}-{seed}"
-    settings = json.loads(json.dumps(variant["settings"]).replace("{sts}", args.sts))
+    settings = json.loads(json.dumps(variant["settings"]).replace("{sts}", args.sts).replace("{texts}", args.texts))
     shared = {"out": str(out), "seed": seed, "sts": args.sts, "dev": f"{args.sts}/glue/STS-B", "overwrite": True}
     began = time.time()
     if variant["command"] == "distill":
