@@ -5,13 +5,16 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo demo-embeddings test check format clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept and won (about 8 minutes on 2 cores)
 	$(BIN)/python -m contrastill.recipes.banking77 --data demo/banking77 --out demo/runs --result demo $(DEMO)
+
+demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher
+	$(BIN)/python -m contrastill.recipes.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz --out demo/runs/search --result demo $(DEMO)
 
 test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto $(TESTS)
@@ -39,6 +42,10 @@ $(VENV)/.torch: $(BIN)/python
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.demo-embeddings: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,embeddings]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml

@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 import contrastill
 from contrastill.cli import app
 
-COMMANDS = ("finetune", "distill", "evaluate", "doctor", "methods")
+COMMANDS = ("finetune", "distill", "pretrain", "contrast", "evaluate", "doctor", "methods")
 QUICK = ["--epochs", "1", "--checks", "2", "--batch-size", "8", "--precision", "fp32", "--max-length", "16"]
 SMALL = ["--student", "1/16/4/32", "--learning-rate", "0.003"]
 CLASSES = {"calm": ["still", "quiet", "soft"], "loud": ["bang", "shout", "roar"]}
@@ -133,14 +133,29 @@ def test_every_example_in_the_help_is_a_command_with_options_that_exist() -> Non
 def test_help_gives_every_setting_and_its_default() -> None:
     from dataclasses import fields
 
-    from contrastill import Distillation
+    from contrastill import Distillation, EmbeddingDistillation
 
     shown = words(contrastill_("distill", "--help").stdout)
-    for f in fields(Distillation):
-        assert "--" + f.name.replace("_", "-") in shown
-    for default in ("[default: 4L-312]", "[default: lrc_bert]", "[default: 0.0003]", "[default: 32]"):
+    for f in [*fields(Distillation), *fields(EmbeddingDistillation)]:
+        assert "--" + f.name.replace("_", "-") + " " in shown
+    for default in (
+        "[default: 4L-312]",
+        "[default: lrc_bert; or disco]",
+        "[default: 4.0; or 1.0]",
+        "[default: 32; or 128]",
+        f"[default: {Distillation.learning_rate}; or {EmbeddingDistillation.learning_rate}]",
+        "[default: stages; or linear]",
+        "[default: compact]",
+    ):
         assert default in shown
-    assert shown.count("[required]") == 3
+    assert shown.count("[required]") == 4  # --out, --teacher, and --data or --texts
+    assert "fine-tuned teacher; or: Hub name or folder of a sentence-embedding model" in shown
+
+
+@pytest.mark.parametrize("flag", ["--seed", "--dropout"])
+def test_help_gives_a_default_of_0_too(flag: str) -> None:
+    shown = words(contrastill_("distill", "--help").stdout)
+    assert re.search(rf"{flag} <\w+> [^\[]*\[default: 0(\.0)?\]", shown)
 
 
 def test_version_is_the_package_s() -> None:
@@ -236,6 +251,64 @@ def test_doctor_wants_teacher_and_data_together(home: Path) -> None:
     refused(contrastill_("doctor", "--teacher", home / "teacher/model"), "--data")
 
 
+# ---- texts without labels ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sentences") / "sentences.txt"
+    path.write_text("\n".join(f"w{n % 20} still w{n % 7} w{n % 11} roar" for n in range(60)))
+    return path
+
+
+def test_a_sentence_embedding_run_and_what_it_prints(home: Path, sentences: Path, tmp_path: Path) -> None:
+    common = ["distill", "--method", "disco", "--teacher", home / "encoder", "--texts", sentences, *QUICK, *SMALL,
+              "--set", "queue=16", "--dropout", 0.1]  # fmt: skip
+    result = contrastill_(*common, "--out", tmp_path / "a", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["model"] == str(tmp_path / "a/student")
+    assert found["metric"] == "agreement"
+    record = json.loads((tmp_path / "a/run.json").read_text())["settings"]
+    assert (record["teacher"], record["texts"]) == ([str(home / "encoder")], [str(sentences)])
+    table = contrastill_("distill", "--from", tmp_path / "a/run.json", "--out", tmp_path / "b", "--pooling", "cls")
+    assert table.exit_code == 0, table.output
+    for part in (
+        "sentence embeddings",
+        "teacher",
+        "student",
+        "dev agreement",
+        "parameters",
+        str(tmp_path / "b/student"),
+    ):
+        assert part in words(table.stdout)
+    assert json.loads((tmp_path / "b/run.json").read_text())["settings"]["pooling"] == "cls"
+    again = contrastill_("distill", "--resume", tmp_path / "a", "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == found
+
+
+def test_a_general_student_and_what_is_printed(home: Path, sentences: Path, tmp_path: Path) -> None:
+    common = ["pretrain", "--teacher", home / "encoder", "--texts", sentences, *QUICK, *SMALL]
+    result = contrastill_(*common, "--out", tmp_path / "a", "--half", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["task"] == "general distillation"
+    table = contrastill_("pretrain", "--from", tmp_path / "a/run.json", "--out", tmp_path / "b", "--no-half")
+    assert table.exit_code == 0, table.output
+    for part in ("general distillation", "dev loss", "parameters", str(tmp_path / "b/student")):
+        assert part in words(table.stdout)
+    small, large = ((tmp_path / name / "student/model.safetensors").stat().st_size for name in ("a", "b"))
+    assert small < 0.7 * large
+    refused(contrastill_("pretrain", "--resume", tmp_path / "a", "--seed", 3), "--seed")
+
+
+def test_the_methods_for_sentence_embeddings_are_listed_with_their_settings() -> None:
+    result = json.loads(contrastill_("methods", "--json").stdout)
+    assert set(result["disco"]["settings"]) == {"queue", "temperature"}
+    assert result["leaf"]["settings"] == {}
+    assert result["congen"]["stages"]["distil"]["weights"] == {"congen": 1.0}
+
+
 # ---- mistakes ------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +327,42 @@ def test_required_options_that_are_missing_are_named(args: tuple[str, ...], said
 def test_required_options_of_the_other_commands_are_named() -> None:
     refused(contrastill_("finetune", "--data", "d", "--out", "o"), "--model")
     refused(contrastill_("evaluate", "--data", "d"), "--model")
+
+
+@pytest.mark.parametrize(
+    ("args", "foreign"),
+    [
+        (("--method", "disco", "--data", "x"), "--data"),
+        (("--method", "disco", "--texts", "x", "--stages", "distil=1", "--perturb", "none"), "--perturb, --stages"),
+        (("--method", "kd", "--texts", "x"), "--texts"),
+        (("--texts", "x"), "--texts"),  # of the method that is the default
+        (("--data", "x", "--pooling", "cls", "--dropout", 0), "--dropout, --pooling"),
+    ],
+)
+def test_an_option_of_the_other_kind_of_distillation_is_refused(args: tuple[object, ...], foreign: str) -> None:
+    result = contrastill_("distill", "--teacher", "t", "--out", "o", *args)
+    refused(result, f"error: {foreign}: expected options of this kind of run", "--help")
+
+
+def test_a_teacher_given_twice_to_a_method_that_takes_one_is_refused() -> None:
+    given_twice = ["--teacher", "a", "--teacher", "b", "--data", "d", "--out", "o"]
+    refused(contrastill_("distill", *given_twice), "--teacher: expected one, got 2")
+
+
+def test_what_a_sentence_embedding_run_lacks_is_named() -> None:
+    refused(contrastill_("distill", "--method", "disco"), "--out, --teacher, --texts")
+    refused(contrastill_("pretrain", "--out", "o"), "--teacher, --texts")
+
+
+def test_the_method_of_the_record_says_what_kind_of_run_is_repeated(home: Path, tmp_path: Path) -> None:
+    refused(
+        contrastill_("distill", "--from", home / "run/run.json", "--out", tmp_path, "--pooling", "cls"), "--pooling"
+    )
+    record = {"settings": {"method": "leaf", "teacher": ["./none"], "texts": ["./none.txt"], "out": "o"}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    common = ["distill", "--from", tmp_path / "run.json", "--out", tmp_path / "run"]
+    refused(contrastill_(*common, "--data", "x"), "--data")
+    refused(contrastill_(*common, "--pooling", "cls"), "./none")
 
 
 OPTIONS: list[tuple[list[object], list[str]]] = [

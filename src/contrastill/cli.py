@@ -115,7 +115,8 @@ def parameter(f: Field, same: list[Field]) -> inspect.Parameter:
     flag = "--" + f.name.replace("_", "-")
     kinds = [g.type for g in same]
     kind: Any = next((k for k in kinds if getattr(k, "__origin__", None) is list), kinds[0])
-    defaults = list(dict.fromkeys(str(g.default) for g in same if g.default not in (MISSING, None, False)))
+    unsaid = (MISSING, None, False)
+    defaults = list(dict.fromkeys(str(g.default) for g in same if not any(g.default is each for each in unsaid)))
     helps = list(dict.fromkeys(g.metadata["help"] for g in same))
     text = "; or: ".join(helps) + (" [required]" if required else "")
     info = typer.Option(

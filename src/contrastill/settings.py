@@ -194,7 +194,7 @@ class EmbeddingDistillation(Corpus, Settings):
     dev: str | None = option(
         None,
         "scored pairs that select the checkpoint (glue/stsb, a folder or a file: two texts and a score); without them "
-        "texts held out, and how well the student's cosines between them follow the teacher's",
+        "texts held out, and how many of the teacher's nearest neighbours among them are the student's too",
         "Data",
     )
     sts: str | None = option(

@@ -9,7 +9,10 @@ from contrastill.methods import METHODS, Method
 
 @pytest.fixture
 def tiny_method(tiny_model) -> Callable[..., Method]:
-    """`tiny_method("kd", {"alpha": 0.3}, classes=77)`: a student of 2 layers, width 16, a teacher of 4, width 24."""
+    """`tiny_method("kd", {"alpha": 0.3}, classes=77)`: a student of 2 layers, width 16, a teacher of 4, width 24.
+
+    For sentence embeddings both are bare encoders: what they say of a text is the mean of its tokens.
+    """
 
     def build(
         name: str,
@@ -24,6 +27,8 @@ def tiny_method(tiny_model) -> Callable[..., Method]:
         master = tiny_model(
             **({"family": family, "layers": 4, "width": 24, "classes": classes, "seed": 1} | (teacher or {}))
         )
+        if METHODS[name].embeds:
+            pupil, master = pupil.base_model, master.base_model
         method = METHODS[name](pupil, master, **(settings or {}))
         return method.train()
 

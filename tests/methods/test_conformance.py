@@ -13,6 +13,7 @@ from contrastill.errors import UserError
 from contrastill.methods import METHODS, Stage, method_settings, read_settings
 from contrastill.methods.base import Method
 
+SOURCE = r"(arXiv:\d{4}\.\d{5}|ACL \d{4}\.[a-z-]+\.\d+)\."  # of a paper
 STAGED = [(name, index) for name, method in METHODS.items() for index in range(len(method.stages))]
 
 
@@ -36,7 +37,7 @@ def with_queue_filled(method, tiny_batch, classes=3):
 
 def test_the_table_covers_every_method_and_every_setting():
     assert set(ROWS) == set(METHODS)
-    assert len(METHODS) >= 5
+    assert len(METHODS) >= 10
     for name, rows in ROWS.items():
         assert rows[0] == {}, "the defaults come first"
         assert set().union(*rows) == set(method_settings(name)), f"a row of {name!r} for each of its settings"
@@ -100,7 +101,7 @@ def test_student_and_teacher_may_differ_in_depth_width_and_family(case, student,
 def test_every_parameter_beside_the_students_gets_a_gradient_in_some_stage(case, tiny_method, tiny_batch):
     method = tiny_method(*case)
     own = {n: p for n, p in method.named_parameters() if not n.startswith("student.")}
-    assert bool(own) == (case[0] in ("lrc_bert", "pkd", "tinybert"))
+    assert bool(own) == (case[0] not in ("kd", "finetune"))
     assert all(p.requires_grad for p in own.values())
     for stage in method.stages:
         method.stage = stage
@@ -114,7 +115,7 @@ def test_the_teacher_is_neither_trained_nor_saved(case, tiny_method, tiny_batch)
     assert (method.teacher is None) == (case[0] == "finetune")
     student = {f"student.model.{name}" for name in method.student.model.state_dict()}
     beside = {name.split(".")[0] for name in set(method.state_dict()) - student}
-    assert beside <= {"project", "project_embedding", "project_hidden", "queue"}
+    assert beside <= {"project", "project_embedding", "project_hidden", "queue", "log_scale"}
     if method.teacher is None:
         return
     teacher = method.teacher.model
@@ -218,6 +219,8 @@ def test_the_method_learns_its_own_loss(case, tiny_method, tiny_batch):
     optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
     seen = []
     for _ in range(12):
+        if hasattr(method, "queue"):  # every step compares with the same texts, of which there are no more than before
+            method.queue.pushed.zero_()
         optimizer.zero_grad()
         torch.manual_seed(0)
         loss = method(**batch)["loss"]
@@ -260,7 +263,7 @@ def test_the_docstring_names_the_paper_and_every_setting(name):
     doc = METHODS[name].__doc__
     if name != "finetune":
         title, *_ = doc.splitlines()
-        assert re.search(r"\w.*\. \w+ et al\., .*\b(19|20)\d\d\. arXiv:\d{4}\.\d{5}\.$", title), title
+        assert re.search(rf"\w.*\. \w+ et al\., .*\b(19|20)\d\d\. {SOURCE}$", title), title
     for setting in method_settings(name):
         assert re.search(rf'^    {setting}: [\w"]', doc, re.MULTILINE), setting
 

@@ -12,7 +12,7 @@ from conftest import WORDS, Workshop
 from contrastill.cache import entries
 from contrastill.cli import app
 from contrastill.errors import UserError
-from contrastill.training import build, build_cache
+from contrastill.training import build_cache
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_each_different_text_is_stored_once_and_the_second_build_runs_no_teacher
 
 def test_chunks_do_not_matter(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build_cache(**asked)
-    monkeypatch.setattr(build, "CHUNK", 7)
+    monkeypatch.setattr("contrastill.data.corpus.CHUNK", 7)
     assert build_cache(**asked)["teacher_forwards"] == 0
     parts = build_cache(**{**asked, "cache": asked["cache"] + "2"})
     assert parts["stored"] == whole["stored"]

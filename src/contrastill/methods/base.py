@@ -49,6 +49,7 @@ class Method(nn.Module):
     changes_texts: ClassVar[bool] = False  # the teacher reads another text in every step: nothing to store
     pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
     granularity: str = "tokens"  # what of them is compared
+    _keys_to_ignore_on_save = None  # transformers' Trainer asks where a checkpoint has a tensor under one name of two
 
     def __init__(self, student: PreTrainedModel, teacher: Any) -> None:
         super().__init__()
@@ -61,6 +62,7 @@ class Method(nn.Module):
         self.bridges: list[tuple[nn.Linear, tuple[tuple[int, int], ...]]] = []
         self.regression = student.config.num_labels == 1
         self.stage = self.stages[0]
+        self.register_state_dict_post_hook(once)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The paper's terms, unweighted: name -> (). The names are those that the stages weigh.
@@ -243,6 +245,16 @@ class Method(nn.Module):
     @property
     def teacher_width(self) -> int:
         return self.teacher.encoder.width
+
+
+def once(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+    """Of a tensor with two names (T5's embeddings) a state dict, and so a checkpoint, keeps the first."""
+    seen: set[int] = set()
+    for name in list(state):
+        place = state[name].data_ptr()
+        if place and place in seen:
+            del state[name]
+        seen.add(place)
 
 
 def processes() -> int:

@@ -42,15 +42,22 @@ class EmbeddingMethod(Method):
     def ends(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
         return student.pooled, F.normalize(teacher.pooled, dim=-1)
 
-    def vectors(self, student: Encoding, teacher: Encoding) -> tuple[Tensor, Tensor]:
-        """Projected student's and teacher's, (B, D_T) both, of length 1."""
+    def projected(self, student: Encoding, teacher: Encoding) -> Tensor:
+        """(B, D_S) -> (B, D_T)
+
+        Raises:
+            UserError: the teacher's vectors have another width.
+        """
         if teacher.pooled.shape[-1] != self.project.out_features:
             raise UserError(
                 f"expected teacher vectors of {self.project.out_features} numbers, as the projection has, got "
                 f"{teacher.pooled.shape[-1]}; the teacher is not the one that the method was made for"
             )
-        projected = self.project(student.pooled).float()
-        return F.normalize(projected, dim=-1), F.normalize(teacher.pooled.float(), dim=-1)
+        return self.project(student.pooled).float()
+
+    def vectors(self, student: Encoding, teacher: Encoding) -> tuple[Tensor, Tensor]:
+        """Projected student's and teacher's, (B, D_T) both, of length 1."""
+        return F.normalize(self.projected(student, teacher), dim=-1), F.normalize(teacher.pooled.float(), dim=-1)
 
     @torch.no_grad()
     def candidates(self, teacher: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

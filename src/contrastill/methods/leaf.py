@@ -20,4 +20,4 @@ class LEAF(EmbeddingMethod):
         super().__init__(student, teacher)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"distance": losses.unit_distance(self.project(student.pooled), teacher.pooled)}
+        return {"distance": losses.unit_distance(self.projected(student, teacher), teacher.pooled)}

@@ -23,6 +23,9 @@ class MSEKD(EmbeddingMethod):
     def __init__(self, student: PreTrainedModel, teacher: Any) -> None:
         super().__init__(student, teacher)
 
+    def ends(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
+        return student.pooled, teacher.pooled.float()
+
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         width = teacher.pooled.shape[-1]
-        return {"mse": width * F.mse_loss(self.project(student.pooled).float(), teacher.pooled.float())}
+        return {"mse": width * F.mse_loss(self.projected(student, teacher), teacher.pooled.float())}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoModel, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -180,6 +181,6 @@ def load_embedder(name: str) -> Any:
 
 def load_encoder(name: str) -> PreTrainedModel:
     try:
-        return AutoModel.from_pretrained(existing(name), use_safetensors=True)
+        return AutoModel.from_pretrained(existing(name), use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"no encoder could be loaded from {name!r}: {first_line(error)}") from None

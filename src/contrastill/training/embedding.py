@@ -24,7 +24,7 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.evaluation import size, spearman
 from contrastill.evaluation.inference import inference
-from contrastill.methods import METHODS, EmbeddingMethod, read_settings
+from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_settings
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.student import STARTS
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 HELD_OUT = 512  # texts kept from training where there are no scored pairs to select by
 FITTED_TEXTS = 4096  # texts among which a start reads some
+NEAREST = 10  # neighbours of a text held out, on which student and teacher should agree
 SAMPLE = 2048  # texts on which the compact projection orders its directions
 POOLINGS, PROJECTIONS = ("mean", "cls"), ("compact", "keep", "drop")
 
@@ -88,7 +89,7 @@ class PreparedEmbedding(Prepared):
         self.scored = scored
         self.corpus = corpus
         order = np.random.default_rng((settings.seed, 1)).permutation(len(corpus))
-        held = 0 if scored is not None else min(HELD_OUT, len(corpus) // 10)
+        held = held_out(corpus, scored)
         self.held = corpus.part(np.sort(order[:held]))
         self.examples: Corpus = corpus.part(np.sort(order[held:]))
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
@@ -142,15 +143,21 @@ class PreparedEmbedding(Prepared):
         return self.dev_score if self.scored is not None else self.agreement
 
     def agreement(self) -> dict[str, float]:
-        """Spearman of the student's cosines between all pairs of the texts held out with the teacher's; and the mean
-        cosine of student and teacher."""
-        student, teacher, order = self.vectors(self.held), [], np.argsort(self.held.lengths, kind="stable")
-        for n in range(0, len(order), 64):
-            teacher.append(self.teachers(self.held.batch(order[n : n + 64])).pooled)
-        t, s = F.normalize(torch.cat(teacher), dim=-1), student
-        pairs = torch.triu_indices(len(t), len(t), 1)
-        ours, theirs = ((x @ x.T)[pairs[0], pairs[1]].numpy() for x in (s, t))
-        return {"agreement": spearman(ours, theirs), "cosine": float((s * t).sum(1).mean())}
+        """Of each held-out text's nearest other ones by the teacher, the share that are nearest by the student too; and
+        the mean cosine of student and teacher.
+
+        (A rank correlation over all pairs is mostly about texts that have nothing to do with each other, and did not
+        follow the quality of search.)
+        """
+        order = np.argsort(self.held.lengths, kind="stable")
+        teacher = torch.cat(
+            [self.teachers(self.held.batch(order[n : n + 64])).pooled for n in range(0, len(order), 64)]
+        )
+        s, t = self.vectors(self.held), F.normalize(teacher, dim=-1)
+        k = max(1, min(NEAREST, len(t) // 4))
+        ours, theirs = ((x @ x.T).fill_diagonal_(-2.0).topk(k).indices for x in (s, t))
+        shared = (ours.unsqueeze(2) == theirs.unsqueeze(1)).any(2).float().mean()
+        return {"agreement": float(shared), "cosine": float((s * t).sum(1).mean())}
 
     def dev_score(self) -> dict[str, float]:
         """Spearman of the student's cosines with the scores."""
@@ -266,6 +273,11 @@ class PreparedEmbedding(Prepared):
         return (turn.flip(1).T @ triangle).float()
 
 
+def held_out(corpus: Corpus, scored: Any) -> int:
+    """How many texts are kept from training, to select by."""
+    return 0 if scored is not None else min(HELD_OUT, len(corpus) // 10)
+
+
 def only(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """A corpus hands over whole batches."""
     return batches[0]
@@ -297,9 +309,10 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
         else start_encoder(settings, transformer_of(first.embedder), tokenizer, corpus, root)
     )
     set_dropout(student, settings.dropout)
-    if int(given.get("queue", 0)) > len(corpus):
-        logger.info("the queue holds at most each text once: %s instead of %s", len(corpus), given["queue"])
-        given["queue"] = len(corpus)
+    queue = (method_settings(settings.method) | given).get("queue", 0)
+    if queue > (rows := len(corpus) - held_out(corpus, scored)):
+        logger.info("the queue holds each text once at most: %s, not %s", rows, queue)
+        given["queue"] = rows
     method: Any = METHODS[settings.method](student, teachers, **given)
     method.student.pooling = settings.pooling
     return PreparedEmbedding(settings, tokenizer, teachers, method, corpus, scored)
@@ -312,8 +325,7 @@ def check_choices(settings: EmbeddingDistillation) -> None:
     for name, among in (("pooling", POOLINGS), ("projection", PROJECTIONS), ("cache_dtype", tuple(DTYPES))):
         if getattr(settings, name) not in among:
             raise UserError(f"expected a {name} of {', '.join(among)}, got {getattr(settings, name)!r}")
-    if not 0 <= settings.dropout < 1:
-        raise UserError(f"expected a dropout from 0 to below 1, got {settings.dropout}")
+    set_dropout(nn.Module(), settings.dropout)  # which refuses what is no share
     if not settings.teacher:
         raise UserError("expected a teacher, got none")
     if settings.student == "as-is" and settings.start in STARTS:
@@ -339,10 +351,26 @@ def start_encoder(
     """The student before training; what `inherit` is fitted on are texts of the corpus."""
     some = np.random.default_rng(settings.seed).permutation(len(corpus))[:FITTED_TEXTS]
     texts = corpus.texts(some)
-    student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
+    try:
+        student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
+    except torch.linalg.LinAlgError:
+        bad = first_not_finite(teacher, tokenizer, texts)
+        if bad is None:
+            raise
+        raise UserError(f"the teacher's layers of {bad[:80]!r} are not finite; check the teacher's weights") from None
     if not torch.cuda.is_available():
         student.set_attn_implementation("eager")  # trains small encoders at short lengths faster on CPU
     return student
+
+
+def first_not_finite(model: PreTrainedModel, tokenizer: Tokenizer, texts: Sequence[str]) -> str | None:
+    """The first text of which the model makes something that is not a number."""
+    for text in texts:
+        batch = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+        with torch.inference_mode():
+            if not model(**batch).last_hidden_state.isfinite().all():
+                return text
+    return None
 
 
 def transformer_of(embedder: FrozenEmbedder) -> PreTrainedModel:
@@ -361,7 +389,13 @@ def transformer_of(embedder: FrozenEmbedder) -> PreTrainedModel:
 
 
 def set_dropout(model: nn.Module, share: float) -> None:
-    """Of every kind, in training; the saved config keeps what the model came with."""
+    """Of every kind, in training; the saved config keeps what the model came with.
+
+    Raises:
+        UserError: a share that is none.
+    """
+    if not 0 <= share < 1:
+        raise UserError(f"expected a dropout from 0 to below 1, got {share}")
     module: Any
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -138,6 +138,7 @@ def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
     if not METHODS[settings.method].general:
         known = ", ".join(name for name, cls in METHODS.items() if cls.general)
         raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
+    set_dropout(nn.Module(), settings.dropout)  # which refuses what is no share
     frozen, tokenizer = load_any(settings.teacher, None)
     teacher: Any = transformer_of(frozen) if isinstance(frozen, FrozenEmbedder) else frozen.model.base_model
     check_length(settings.max_length, tokenizer)
