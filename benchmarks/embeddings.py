@@ -5,8 +5,8 @@
 
 The file maps a variant's name to its command and settings: "distill" (what `contrastill distill` takes) or "contrast",
 which goes on from the student of another variant ("of") with the same seed. `{sts}` and `{texts}` in a setting are the
-folder of the sets and the texts. Rows are added as they are made; what the output already holds is not run again. Checkpoints are selected on STS-B
-dev alone. With --part 1/2 and --part 2/2, two processes share the work.
+folder of the sets and the texts. Rows are added as they are made; what the output already holds is not run again.
+Checkpoints are selected on STS-B dev alone. With --part 1/2 and --part 2/2, two processes share the work.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The seven STS sets on models with published figures: is our evaluator theirs?
 
-    python benchmarks/sts.py --sts FOLDER all-MiniLM-L6-v2=PATH all-mpnet-base-v2=PATH
+python benchmarks/sts.py --sts FOLDER all-MiniLM-L6-v2=PATH all-mpnet-base-v2=PATH
 """
 
 import argparse

@@ -124,9 +124,7 @@ def embeddings(result: dict[str, Any]) -> str:
         "Spearman x 100 on the seven STS sets, of students of all-mpnet-base-v2 that were selected on STS-B dev; over "
         "several seeds the mean, and of the mean of 7 the standard deviation. Seconds are those of the run's training, "
         "one thread, beside another such run.",
-        table(
-            ["", *sets], [[name, *(f"{found['scores'][each]:.2f}" for each in sets)] for name, found in teachers.items()]
-        ),
+        table(["", *sets], [[name, *(f"{it['scores'][each]:.2f}" for each in sets)] for name, it in teachers.items()]),
     ]
     groups: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in result["rows"]:
@@ -147,7 +145,14 @@ def embeddings(result: dict[str, Any]) -> str:
     return "\n\n".join(part.strip() for part in text) + f"\n\n{machine(result)}\n"
 
 
-PARTS = {"step": step, "teacher": teacher, "distil": distil, "scale": scale, "cache_faults": faults, "embeddings": embeddings}
+PARTS = {
+    "step": step,
+    "teacher": teacher,
+    "distil": distil,
+    "scale": scale,
+    "cache_faults": faults,
+    "embeddings": embeddings,
+}
 
 
 def page() -> str:
