@@ -20,7 +20,8 @@ class DisCo(EmbeddingMethod):
     student to teacher). Copies of a text are not its negatives. Stage 2 is `contrastill contrast`.
 
     queue: how many of the teacher's past vectors stay on as negatives.
-    temperature: at the start; it is learnt.
+    temperature: at the start; it is learnt. (From a small one, such as stage 2's 0.05, it runs on towards 0: whose
+        text is whose is soon told, and what the student then learns is not what the teacher's similarities are.)
     """
 
     name = "disco"
@@ -28,7 +29,7 @@ class DisCo(EmbeddingMethod):
     stages = (Stage("distil", {"ckd": 1.0}),)
 
     def __init__(
-        self, student: PreTrainedModel, teacher: Any, *, queue: int = 16384, temperature: float = 0.05
+        self, student: PreTrainedModel, teacher: Any, *, queue: int = 16384, temperature: float = math.exp(-1)
     ) -> None:
         super().__init__(student, teacher, queue)
         if not temperature > 0:
