@@ -166,6 +166,18 @@ def test_without_a_queue_nothing_is_kept(tiny_method, tiny_batch, monkeypatch):
 # ---- what is trained, and where it starts --------------------------------------------------------------------------
 
 
+def test_discos_temperature_stops_falling_where_it_is_told_to_and_can_rise_again(tiny_method, tiny_batch, monkeypatch):
+    method = tiny_method("disco", {"temperature": 0.3, "least_temperature": 0.25})
+    with torch.no_grad():
+        method.log_scale.fill_(5.0)  # as an optimiser might
+    assert seen_by_the_term(method, tiny_batch(), monkeypatch).temperature.item() == pytest.approx(0.25, rel=1e-5)
+    method(**tiny_batch())["loss"].backward()
+    assert method.log_scale.grad.abs() > 0
+    for least in (0.0, 0.4, math.nan):
+        with pytest.raises(UserError, match=r"expected a least_temperature above 0, at most 0\.3"):
+            tiny_method("disco", {"temperature": 0.3, "least_temperature": least})
+
+
 @pytest.mark.parametrize("given", [{}, {"temperature": 0.4}], ids=["default", "set"])
 def test_discos_temperature_starts_as_set_and_is_learnt(given, tiny_method, tiny_batch, monkeypatch):
     method = tiny_method("disco", given)

@@ -20,8 +20,9 @@ class DisCo(EmbeddingMethod):
     student to teacher). Copies of a text are not its negatives. Stage 2 is `contrastill contrast`.
 
     queue: how many of the teacher's past vectors stay on as negatives.
-    temperature: at the start; it is learnt. (From a small one, such as stage 2's 0.05, it runs on towards 0: whose
-        text is whose is soon told, and what the student then learns is not what the teacher's similarities are.)
+    temperature: at the start; it is learnt.
+    least_temperature: below which it does not fall. Left alone it falls towards 0 once the student can tell whose text
+        is whose, and what it then learns is no longer what the teacher's similarities are (docs/decisions/0006).
     """
 
     name = "disco"
@@ -29,12 +30,26 @@ class DisCo(EmbeddingMethod):
     stages = (Stage("distil", {"ckd": 1.0}),)
 
     def __init__(
-        self, student: PreTrainedModel, teacher: Any, *, queue: int = 16384, temperature: float = math.exp(-1)
+        self,
+        student: PreTrainedModel,
+        teacher: Any,
+        *,
+        queue: int = 16384,
+        temperature: float = math.exp(-1),
+        least_temperature: float = 0.1,
     ) -> None:
         super().__init__(student, teacher, queue)
         if not temperature > 0:
             raise UserError(f"expected a temperature above 0, got {temperature}")
+        if not 0 < least_temperature <= temperature:
+            raise UserError(f"expected a least_temperature above 0, at most {temperature}, got {least_temperature}")
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.least_temperature = least_temperature
+
+    def teach(self, batch: Mapping[str, Tensor]) -> Encoding:
+        with torch.no_grad():  # clamped in the loss, it would have no gradient to rise again by
+            self.log_scale.clamp_(max=-math.log(self.least_temperature))
+        return super().teach(batch)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         s, t = self.vectors(student, teacher)
