@@ -3,8 +3,8 @@
     python benchmarks/sts.py --sts FOLDER all-MiniLM-L6-v2=PATH
     python benchmarks/sts.py --sts FOLDER --stored all-mpnet-base-v2=PATH
 
-With --stored the vectors are those of the cache, bfloat16 where that pays, as students learn from them. Models are added
-to what the result holds.
+With --stored the vectors are those of the cache, bfloat16 where that pays, as students learn from them. What the result
+holds of other models stays.
 """
 
 import argparse
