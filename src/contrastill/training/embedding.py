@@ -196,6 +196,9 @@ class PreparedEmbedding(Prepared):
     def results(self) -> dict[str, Any]:
         student = self.method.student.model
         ours = {**(self.check() if self.check else {}), **size(student), "width": self.output_width}
+        if self.projection is not None:
+            ours["parameters"] += self.projection.numel()
+            ours["size_mb"] += self.projection.numel() * 4 / 1e6
         sizes = [size(teacher.embedder.model) for teacher in self.teachers.each]
         theirs = {**{key: sum(each[key] for each in sizes) for key in sizes[0]}, "width": self.teachers.width}
         sts = {"sts": self.sts()} if self.settings.sts else {}
