@@ -35,7 +35,7 @@ class DisCo(EmbeddingMethod):
         teacher: Any,
         *,
         queue: int = 16384,
-        temperature: float = math.exp(-1),
+        temperature: float = 0.1,
         least_temperature: float = 0.1,
     ) -> None:
         super().__init__(student, teacher, queue)
