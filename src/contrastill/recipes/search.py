@@ -37,6 +37,7 @@ from contrastill.recipes.banking77 import base_model, console, quiet, step
 STUDENT = "3/192/12/768"
 SETTINGS: dict[str, Any] = {
     "method": "disco",
+    "set": {"temperature": 0.37},  # found more of the teacher's nearest, among texts that were not asked for, than 0.05
     "epochs": 3.0,
     "checks": 3,
     "max_length": 64,
