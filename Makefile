@@ -13,7 +13,7 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept and won (about 8 minutes on 2 cores)
 	$(BIN)/python -m contrastill.recipes.banking77 --data demo/banking77 --out demo/runs --result demo $(DEMO)
 
-demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher
+demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher (about 4 minutes)
 	$(BIN)/python -m contrastill.recipes.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz --out demo/runs/search --result demo $(DEMO)
 
 test: $(VENV)/.dev ## Run the tests
