@@ -85,7 +85,7 @@ tags: [sentence-transformers, contrastill, knowledge-distillation]
 # A small sentence-embedding model
 
 A `{settings.student}` student of {" and ".join(f"`{name}`" for name in settings.teacher)}, distilled with
-`{settings.method}` by Contrastill on {data["train"]:,} texts without labels ({settings.epochs:g} passes), seed
+`{settings.method}` by Contrastill on {data["train"]:,} texts without labels (passes: {settings.epochs:g}), seed
 {settings.seed}. {space}
 
 {table}
@@ -113,7 +113,7 @@ tags: [contrastill, knowledge-distillation]
 
 A `{settings.student}` student of `{settings.teacher}`: {student["parameters"]:,} parameters of
 {teacher["parameters"]:,}. It learnt the teacher's layers (`{settings.method}`, its terms that need no task) by
-Contrastill on {data["train"]:,} texts without labels ({settings.epochs:g} passes), seed {settings.seed}.
+Contrastill on {data["train"]:,} texts without labels (passes: {settings.epochs:g}), seed {settings.seed}.
 It has no head: a task's student starts from it.
 
 ```console

@@ -32,7 +32,7 @@ from contrastill.training.build import check_length, load_encoder
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
 from contrastill.training.models import load_tokenizer
-from contrastill.training.prepared import Prepared, autocast_dtype
+from contrastill.training.prepared import PreparedCorpus, autocast_dtype
 from contrastill.training.start import start_student
 from contrastill.training.vectors import StoredTeacher
 
@@ -69,7 +69,7 @@ class Teachers:
         return np.concatenate([teacher.encode(texts) for teacher in self.each], 1) / len(self.each) ** 0.5
 
 
-class PreparedEmbedding(Prepared):
+class PreparedEmbedding(PreparedCorpus):
     name = "student"
     teacher = None  # the method's is read from disk alone
 
@@ -85,29 +85,10 @@ class PreparedEmbedding(Prepared):
         self.settings, self.tokenizer, self.teachers = settings, tokenizer, teachers
         self.method = self.model = method
         self.dtype = autocast_dtype(settings)
-        self.collate = only
         self.scored = scored
-        self.corpus = corpus
-        order = np.random.default_rng((settings.seed, 1)).permutation(len(corpus))
         held = held_out(corpus, scored)
-        self.held = corpus.part(np.sort(order[:held]))
-        self.examples: Corpus = corpus.part(np.sort(order[held:]))
+        self.divide(corpus, held)
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return self.examples.lengths
-
-    @cached_property
-    def words(self) -> np.ndarray:  # type: ignore[override]
-        return np.unique(self.corpus.tokens)
-
-    @property
-    def cut_share(self) -> float:
-        return self.corpus.cut / len(self.corpus.content)
-
-    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        return self.examples.batch(rows)
 
     def fingerprints(self) -> dict[str, str]:
         names = [teacher.cached.teacher for teacher in self.teachers.each]
@@ -183,15 +164,6 @@ class PreparedEmbedding(Prepared):
                 projected = method.project(method.student(batch, {"pooled"}).pooled)  # type: ignore[operator]
                 found.append(F.normalize(projected.float(), dim=-1).cpu())
         return torch.cat(found).clone()
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "texts": len(self.corpus.content),
-            "duplicates_left_out": self.corpus.duplicates,
-            "held_out": len(self.held),
-            "train": len(self.examples),
-            "tokens": int(self.lengths.sum()),
-        }
 
     def results(self) -> dict[str, Any]:
         student = self.method.student.model
@@ -279,11 +251,6 @@ class PreparedEmbedding(Prepared):
 def held_out(corpus: Corpus, scored: Any) -> int:
     """How many texts are kept from training, to select by."""
     return 0 if scored is not None else min(HELD_OUT, len(corpus) // 10)
-
-
-def only(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A corpus hands over whole batches."""
-    return batches[0]
 
 
 def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:

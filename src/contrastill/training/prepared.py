@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from contrastill.data import Corpus
 from contrastill.errors import UserError
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
 from contrastill.settings import Settings
 from contrastill.training.folder import RunFolder
 
-__all__ = ["Prepared", "autocast_dtype"]
+__all__ = ["Prepared", "PreparedCorpus", "autocast_dtype"]
 
 FITTED = 512  # texts on which projections are started
 
@@ -90,6 +92,49 @@ class Prepared(ABC):
     @abstractmethod
     def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
         """Writes the trained model, with its card, and returns its folder."""
+
+
+class PreparedCorpus(Prepared):
+    """A run on texts without labels; some of them are held out."""
+
+    corpus: Corpus
+    held: Corpus
+    examples: Corpus
+
+    def divide(self, corpus: Corpus, held: int) -> None:
+        """Keeps `held` texts from training, drawn by the run's seed."""
+        order = np.random.default_rng((self.settings.seed, 1)).permutation(len(corpus))
+        self.corpus, self.collate = corpus, only
+        self.held, self.examples = corpus.part(np.sort(order[:held])), corpus.part(np.sort(order[held:]))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.examples.lengths
+
+    @cached_property
+    def words(self) -> np.ndarray:  # type: ignore[override]
+        return np.unique(self.corpus.tokens)
+
+    @property
+    def cut_share(self) -> float:
+        return self.corpus.cut / len(self.corpus.content)
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return self.examples.batch(rows)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "texts": len(self.corpus.content),
+            "duplicates_left_out": self.corpus.duplicates,
+            "held_out": len(self.held),
+            "train": len(self.examples),
+            "tokens": int(self.lengths.sum()),
+        }
+
+
+def only(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A corpus hands over whole batches."""
+    return batches[0]
 
 
 def autocast_dtype(settings: Settings) -> torch.dtype | None:

@@ -1,14 +1,14 @@
 """General distillation: an encoder learns a teacher's layers on texts without labels; task students start from it."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -25,13 +25,12 @@ from contrastill.training.distill import Run, finished, train
 from contrastill.training.embedding import (
     corpus_fingerprint,
     load_corpus,
-    only,
     set_dropout,
     start_encoder,
     transformer_of,
 )
 from contrastill.training.folder import RunFolder
-from contrastill.training.prepared import Prepared, autocast_dtype
+from contrastill.training.prepared import PreparedCorpus, autocast_dtype
 
 __all__ = ["pretrain"]
 
@@ -47,7 +46,7 @@ def pretrain(*, resume: bool = False, **settings: Any) -> Run:
     )
 
 
-class PreparedPretraining(Prepared):
+class PreparedPretraining(PreparedCorpus):
     name = "student"
     metric = "loss"
 
@@ -57,27 +56,7 @@ class PreparedPretraining(Prepared):
         self.settings, self.tokenizer, self.teacher = settings, tokenizer, teacher
         self.method = self.model = method
         self.dtype = autocast_dtype(settings)
-        self.collate = only
-        self.corpus = corpus
-        order = np.random.default_rng((settings.seed, 1)).permutation(len(corpus))
-        held = min(HELD_OUT, len(corpus) // 10)
-        self.held = corpus.part(np.sort(order[:held]))
-        self.examples: Corpus = corpus.part(np.sort(order[held:]))
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return self.examples.lengths
-
-    @cached_property
-    def words(self) -> np.ndarray:  # type: ignore[override]
-        return np.unique(self.corpus.tokens)
-
-    @property
-    def cut_share(self) -> float:
-        return self.corpus.cut / len(self.corpus.content)
-
-    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        return self.examples.batch(rows)
+        self.divide(corpus, min(HELD_OUT, len(corpus) // 10))
 
     def fingerprints(self) -> dict[str, str]:
         assert self.teacher is not None
@@ -102,15 +81,6 @@ class PreparedPretraining(Prepared):
                 for term, value in self.method.weigh(self.method.losses(student, teacher, batch)).items():
                     found.setdefault(term, []).append(float(value))
         return {term: float(np.mean(values)) for term, values in found.items()}
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "texts": len(self.corpus.content),
-            "duplicates_left_out": self.corpus.duplicates,
-            "held_out": len(self.held),
-            "train": len(self.examples),
-            "tokens": int(self.lengths.sum()),
-        }
 
     def results(self) -> dict[str, Any]:
         assert self.teacher is not None
