@@ -304,7 +304,7 @@ def test_a_general_student_and_what_is_printed(home: Path, sentences: Path, tmp_
 
 def test_the_methods_for_sentence_embeddings_are_listed_with_their_settings() -> None:
     result = json.loads(contrastill_("methods", "--json").stdout)
-    assert set(result["disco"]["settings"]) == {"queue", "temperature"}
+    assert set(result["disco"]["settings"]) == {"queue", "temperature", "least_temperature"}
     assert result["leaf"]["settings"] == {}
     assert result["congen"]["stages"]["distil"]["weights"] == {"congen": 1.0}
 
