@@ -1,7 +1,7 @@
 """From a user's file, a folder or the Hub to rows of a task, and from rows to padded batches."""
 
 from contrastill.data.collate import Collate, content_key, tokenise, truncated_share
-from contrastill.data.corpus import Corpus, read_corpus, several_texts
+from contrastill.data.corpus import Corpus, read_corpus, read_for_teacher, several_texts
 from contrastill.data.labels import align_labels, unnamed
 from contrastill.data.load import UNLABELLED, TaskData, load_task, text_key
 from contrastill.data.stream import stream_texts
@@ -18,6 +18,7 @@ __all__ = [
     "content_key",
     "load_task",
     "read_corpus",
+    "read_for_teacher",
     "several_texts",
     "stream_texts",
     "text_key",

@@ -14,7 +14,7 @@ from contrastill.data.collate import content_key
 from contrastill.data.stream import stream_texts
 from contrastill.errors import UserError
 
-__all__ = ["Corpus", "read_corpus", "several_texts"]
+__all__ = ["Corpus", "read_corpus", "read_for_teacher", "several_texts"]
 
 CHUNK = 16_384  # texts held as Python strings at a time
 
@@ -145,8 +145,9 @@ def read_corpus(
     return corpus
 
 
-def read_for_teacher(tokenizer: Tokenizer, prompt: str, texts: list[str], max_length: int) -> Any:
-    before = [prompt + text for text in texts] if prompt else texts
+def read_for_teacher(tokenizer: Tokenizer, prompt: str, texts: Sequence[str], max_length: int) -> Any:
+    """Texts tokenised as a teacher reads them, `prompt` before each: its outputs are stored under these ids' keys."""
+    before = [prompt + text for text in texts] if prompt else list(texts)
     return tokenizer(before, truncation=True, max_length=max_length, return_attention_mask=False)
 
 

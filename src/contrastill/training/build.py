@@ -12,7 +12,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
-from contrastill.data import Collate, content_key, several_texts
+from contrastill.data import Collate, content_key, read_for_teacher, several_texts
 from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
 from contrastill.errors import UserError
 from contrastill.settings import CacheBuild
@@ -104,8 +104,7 @@ def count(asked: CacheBuild) -> int | None:
 
 def rows_of(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, prompt: str = "") -> list[dict[str, Any]]:
     """Texts as a teacher reads them, `prompt` before each, with the keys its outputs are stored under."""
-    before = [prompt + text for text in texts]
-    encoded = tokenizer(before, truncation=True, max_length=max_length, return_attention_mask=False)
+    encoded = read_for_teacher(tokenizer, prompt, texts, max_length)
     types = encoded.get("token_type_ids")
     return [
         {

@@ -20,7 +20,6 @@ from datasets import Dataset
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import PrinterCallback
-from transformers.integrations import get_reporting_integration_callbacks
 
 from contrastill.cache import cache_root
 from contrastill.data.pairs import load_pairs
@@ -30,17 +29,19 @@ from contrastill.losses import contrast as info_nce
 from contrastill.losses import similarity_targets
 from contrastill.settings import Contrast
 from contrastill.training.build import load_embedder
-from contrastill.training.distill import Clock, Run, finished, saving
+from contrastill.training.distill import Clock, Run, check_reporters, finished, saving
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.preflight import Check, Report, positions, room_for_checkpoints
 from contrastill.training.prepared import autocast_dtype
 from contrastill.training.trainer import (
     Epochs,
     Interrupted,
+    LastStep,
     Progress,
     Record,
     Seal,
     StopRequest,
+    check_finite,
     last_good_checkpoint,
 )
 from contrastill.training.vectors import StoredTeacher
@@ -99,11 +100,7 @@ def check_settings(asked: Contrast) -> None:
     ):
         if not ok:
             raise UserError(f"expected {wrong}")
-    try:
-        for callback in get_reporting_integration_callbacks(asked.report_to):
-            callback()
-    except (ValueError, RuntimeError, ImportError) as error:
-        raise UserError(f"cannot report to {asked.report_to!r}: {error}") from None
+    check_reporters(asked.report_to)
 
 
 def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
@@ -443,11 +440,8 @@ def make_trainer(
             """Nothing: the card is ours, and theirs would tokenise rows for its examples."""
 
         def log(self, logs: dict[str, float], *more: Any, **options: Any) -> None:
-            if "loss" in logs and not all(map(math.isfinite, (logs["loss"], logs.get("grad_norm", 0.0)))):
-                raise UserError(
-                    f"the loss or its gradient is no longer finite at step {self.state.global_step} ({logs}); lower "
-                    "the learning rate, or train in float32; the checkpoints saved before this step are sound"
-                )
+            if "loss" in logs:
+                check_finite(logs, self.state.global_step)
             super().log(logs, *more, **options)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -488,23 +482,14 @@ def make_trainer(
         callbacks=[
             Epochs(order),
             stop,
-            LastStep(lambda history: folder.write_lines("log.jsonl", [*start, *history])),
+            LastStep(),
+            Record(lambda history: folder.write_lines("log.jsonl", [*start, *history])),
             Seal(),
             Progress(),
         ],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer, steps
-
-
-class LastStep(Record):
-    """Writes the log; the last step is evaluated, and what is saved is logged first: a loss not finite is seen then."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == state.max_steps:
-            control.should_evaluate = args.eval_strategy != "no"
-        if control.should_save:
-            control.should_log = True
 
 
 def card(asked: Contrast, metrics: dict[str, Any]) -> str:

@@ -148,11 +148,7 @@ def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArgume
         )
     if settings.batch_size < 2 and method.across_batch:
         raise UserError(f"{method.name!r} compares the texts of a batch: expected a batch size of at least 2, got 1")
-    try:
-        for callback in get_reporting_integration_callbacks(settings.report_to):
-            callback()
-    except (ValueError, RuntimeError, ImportError) as error:
-        raise UserError(f"cannot report to {settings.report_to!r}: {error}") from None
+    check_reporters(settings.report_to)
     if settings.accumulate > 1 and (method.across_batch or run.unlabelled):
         why = (
             "compares the examples of a batch with each other"
@@ -199,6 +195,15 @@ def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArgume
         disable_tqdm=True,  # `Progress` draws the bar
     )
     return args, steps
+
+
+def check_reporters(report_to: str) -> None:
+    """That what the run is to be reported to is installed and lets itself be started."""
+    try:
+        for callback in get_reporting_integration_callbacks(report_to):
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"cannot report to {report_to!r}: {error}") from None
 
 
 class Clock:

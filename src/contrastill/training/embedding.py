@@ -22,7 +22,7 @@ from contrastill.cache.folder import mark
 from contrastill.data import Corpus, read_corpus, several_texts
 from contrastill.encoder import Encoding
 from contrastill.errors import UserError
-from contrastill.evaluation import size, spearman
+from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
 from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_settings
 from contrastill.settings import Corpus as CorpusSettings
@@ -113,7 +113,7 @@ class PreparedEmbedding(PreparedCorpus):
                     f"{cached.root}; choose another folder (--cache DIR) or --cache-dtype int8"
                 )
             texts = several_texts(settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit)
-            teacher.fill(texts, len(self.corpus.content))
+            teacher.fill(map(teacher.rows, texts), len(self.corpus.content))
             if still := len(cached.missing(keys)):
                 raise UserError(f"expected the vectors of all texts, {still} are missing; did a file of texts change?")
 
@@ -134,7 +134,7 @@ class PreparedEmbedding(PreparedCorpus):
         teacher = torch.cat(
             [self.teachers(self.held.batch(order[n : n + 64])).pooled for n in range(0, len(order), 64)]
         )
-        s, t = self.vectors(self.held), F.normalize(teacher, dim=-1)
+        s, t = self.vectors(self.held, order), F.normalize(teacher, dim=-1)
         k = max(1, min(NEAREST, len(t) // 4))
         ours, theirs = ((x @ x.T).fill_diagonal_(-2.0).topk(k).indices for x in (s, t))
         shared = (ours.unsqueeze(2) == theirs.unsqueeze(1)).any(2).float().mean()
@@ -142,20 +142,21 @@ class PreparedEmbedding(PreparedCorpus):
 
     def dev_score(self) -> dict[str, float]:
         """Spearman of the student's cosines with the scores."""
-        first, second = self.scored.first, self.scored.second
-        unique = list(dict.fromkeys([*first, *second]))
-        place = {text: n for n, text in enumerate(unique)}
-        encoded = self.tokenizer(unique, truncation=True, max_length=self.settings.max_length)["input_ids"]
-        order = np.argsort([len(ids) for ids in encoded], kind="stable")
-        vectors = torch.empty(len(unique), self.teachers.width)
-        corpus = flat_corpus(encoded, self.tokenizer)
-        vectors[torch.from_numpy(order)] = self.vectors(corpus, order)
-        a, b = ([place[text] for text in texts] for texts in (first, second))
-        return {"spearman": spearman((vectors[a] * vectors[b]).sum(1).numpy(), np.asarray(self.scored.scores))}
+        from contrastill.evaluation.sts import spearman_of
 
-    def vectors(self, corpus: Corpus, order: np.ndarray | None = None) -> Tensor:
-        """The student's projected unit vectors, shortest texts first (or in `order`)."""
-        order = np.argsort(corpus.lengths, kind="stable") if order is None else order
+        return {"spearman": spearman_of(self, self.scored) / 100}
+
+    def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
+        """(N,) texts -> (N, D_T): stands where a SentenceTransformer is asked to encode, before there is one."""
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.settings.max_length)["input_ids"]
+        corpus = flat_corpus(encoded, self.tokenizer)
+        order = np.argsort(corpus.lengths, kind="stable")
+        vectors = np.empty((len(order), self.teachers.width), np.float32)
+        vectors[order] = self.vectors(corpus, order)
+        return vectors
+
+    def vectors(self, corpus: Corpus, order: np.ndarray) -> Tensor:
+        """The student's projected unit vectors of these rows."""
         method, found = self.method, []
         device = method.student.model.device
         with inference(method, self.dtype):
@@ -295,7 +296,7 @@ def check_choices(settings: EmbeddingDistillation) -> None:
     for name, among in (("pooling", POOLINGS), ("projection", PROJECTIONS), ("cache_dtype", tuple(DTYPES))):
         if getattr(settings, name) not in among:
             raise UserError(f"expected a {name} of {', '.join(among)}, got {getattr(settings, name)!r}")
-    set_dropout(nn.Module(), settings.dropout)  # which refuses what is no share
+    check_dropout(settings.dropout)
     if not settings.teacher:
         raise UserError("expected a teacher, got none")
     if settings.student == "as-is" and settings.start in STARTS:
@@ -358,14 +359,13 @@ def transformer_of(embedder: FrozenEmbedder) -> PreTrainedModel:
     return found
 
 
-def set_dropout(model: nn.Module, share: float) -> None:
-    """Of every kind, in training; the saved config keeps what the model came with.
-
-    Raises:
-        UserError: a share that is none.
-    """
+def check_dropout(share: float) -> None:
     if not 0 <= share < 1:
         raise UserError(f"expected a dropout from 0 to below 1, got {share}")
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Of every kind, in training; the saved config keeps what the model came with."""
     module: Any
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -107,8 +107,7 @@ def teacher_frozen(run: Prepared) -> Check:
 
 
 def tokenizer_fits(run: Prepared) -> Check:
-    reads = [] if run.teacher is None or run.method.embeds else [run.teacher]
-    models = [run.method.student.model, *reads]
+    models = [run.method.student.model] + ([run.teacher] if run.teacher is not None else [])
     top = int(run.words[-1])
     rows = min(len(model.get_input_embeddings().weight) for model in models)  # type: ignore[arg-type]
     seen = f"highest token id {top}, smallest vocabulary {rows}"

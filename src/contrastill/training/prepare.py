@@ -92,8 +92,8 @@ class PreparedTask(Prepared):
     def metric(self) -> str | None:  # type: ignore[override]
         return self.data.task.metrics[0] if "dev" in self.splits else None
 
-    @property
-    def lengths(self) -> np.ndarray:
+    @cached_property
+    def lengths(self) -> np.ndarray:  # type: ignore[override]
         return np.array([len(ids) for ids in self.examples["input_ids"]])
 
     @property

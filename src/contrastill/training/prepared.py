@@ -107,8 +107,8 @@ class PreparedCorpus(Prepared):
         self.corpus, self.collate = corpus, only
         self.held, self.examples = corpus.part(np.sort(order[:held])), corpus.part(np.sort(order[held:]))
 
-    @property
-    def lengths(self) -> np.ndarray:
+    @cached_property
+    def lengths(self) -> np.ndarray:  # type: ignore[override]
         return self.examples.lengths
 
     @cached_property

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -23,6 +22,7 @@ from contrastill.training.build import check_length, load_any
 from contrastill.training.card import encoder_card
 from contrastill.training.distill import Run, finished, train
 from contrastill.training.embedding import (
+    check_dropout,
     corpus_fingerprint,
     load_corpus,
     set_dropout,
@@ -108,7 +108,7 @@ def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
     if not METHODS[settings.method].general:
         known = ", ".join(name for name, cls in METHODS.items() if cls.general)
         raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
-    set_dropout(nn.Module(), settings.dropout)  # which refuses what is no share
+    check_dropout(settings.dropout)
     frozen, tokenizer = load_any(settings.teacher, None)
     teacher: Any = transformer_of(frozen) if isinstance(frozen, FrozenEmbedder) else frozen.model.base_model
     check_length(settings.max_length, tokenizer)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -69,7 +70,7 @@ class DistillationTrainer(Trainer):
             train_dataset=train_dataset,
             eval_dataset=train_dataset if check else None,  # never read: `evaluate` asks `check`
             data_collator=data_collator,
-            callbacks=[Stages(method), Epochs(self.order), self.stop, Record(record), Seal(), Progress()],
+            callbacks=[Stages(method), LastStep(), Epochs(self.order), self.stop, Record(record), Seal(), Progress()],
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # our losses are means over the batch: Trainer divides by accumulation
@@ -92,11 +93,7 @@ class DistillationTrainer(Trainer):
             logs.update(zip(self.terms, means.tolist(), strict=True))
             self.terms.clear()
             self.counted = 0
-            if not all(map(torch.isfinite, map(torch.tensor, (logs["loss"], logs.get("grad_norm", 0.0))))):
-                raise UserError(
-                    f"the loss or its gradient is no longer finite at step {self.state.global_step} ({logs}); "
-                    "lower the learning rate, or train in float32; the checkpoints saved before this step are sound"
-                )
+            check_finite(logs, self.state.global_step)
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -131,6 +128,15 @@ class DistillationTrainer(Trainer):
             raise Interrupted
 
 
+def check_finite(logs: dict[str, float], step: int) -> None:
+    """Raises a UserError where the logged loss or its gradient is no number."""
+    if not all(map(math.isfinite, map(float, (logs["loss"], logs.get("grad_norm", 0.0))))):
+        raise UserError(
+            f"the loss or its gradient is no longer finite at step {step} ({logs}); "
+            "lower the learning rate, or train in float32; the checkpoints saved before this step are sound"
+        )
+
+
 class Stages(TrainerCallback):
     """Tells the method which stage each step is in; a fresh stage forgets the optimiser's past."""
 
@@ -143,11 +149,15 @@ class Stages(TrainerCallback):
         if stage.fresh and state.global_step == begins[self.method.stages.index(stage)]:
             optimizer.state.clear()
 
+
+class LastStep(TrainerCallback):
+    """The last step is evaluated; and what is saved is logged first, so that a loss that is not finite is seen then."""
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == state.max_steps:
             control.should_evaluate = args.eval_strategy != "no"
         if control.should_save:
-            control.should_log = True  # so that a loss that is not finite is seen before it is saved
+            control.should_log = True
 
 
 class Epochs(TrainerCallback):

@@ -1,6 +1,6 @@
 """A sentence-embedding teacher that reads each text once, however many runs ask for its vector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,15 @@ class StoredTeacher:
         """Texts as it reads them, its own prompt before each."""
         return rows_of(texts, self.tokenizer, self.max_length, self.embedder.prompt)
 
-    def fill(self, chunks: Any, total: int) -> None:
-        """Runs it on the texts (so many at a time) whose vectors are not stored; several processes share the work.
+    def fill(self, chunks: Iterable[list[dict[str, Any]]], total: int) -> None:
+        """Runs it on the `rows` (so many at a time) whose vectors are not stored; several processes share the work.
 
         Raises:
             UserError: a vector is not finite; its text is named.
         """
         world = processes()
         self.cached.fill(
-            (self.rows(texts) for texts in chunks),
+            chunks,
             Collate(self.tokenizer, regression=False),
             total=total,
             say=lambda row: repr(row["text"][:80]),
@@ -64,7 +64,7 @@ class StoredTeacher:
 
     def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
         """(N,) texts -> (N, D) unit vectors: stands where a SentenceTransformer is asked to encode."""
-        self.fill([list(texts)], len(texts))
         rows, collate = self.rows(texts), Collate(self.tokenizer, regression=False)
+        self.fill([rows], len(rows))
         batches = (collate(rows[n : n + 256]) for n in range(0, len(rows), 256))
         return torch.cat([F.normalize(self.cached(batch).pooled, dim=-1) for batch in batches]).numpy()
