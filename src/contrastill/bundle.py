@@ -1,0 +1,256 @@
+"""An exported model: one graph, its tokenizer and its metadata in a folder. Runs without torch and transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from contrastill.errors import UserError
+
+__all__ = ["FORMAT", "METADATA", "OUTPUTS", "Bundle", "open_bundle", "sha256"]
+
+FORMAT = 1
+METADATA = "bundle.json"
+OUTPUTS = {"classification": "probabilities", "regression": "scores", "embedding": "sentence_embedding"}
+"""Task -> the name of the graph's output."""
+
+Array = np.ndarray[Any, Any]
+Compute = Callable[[dict[str, Array]], Array]
+
+
+def open_bundle(folder: str | Path, *, threads: int | None = None, workers: int = 1, check: bool = True) -> Bundle:
+    """Loads what `contrastill export` wrote.
+
+    Args:
+        threads: CPU threads in all; by default every core this process may use.
+        workers: how many batches are computed at a time; they share the threads. One answers a single text soonest;
+            as many as threads answers most texts a second.
+        check: whether the files must have the sha256 that the metadata tells.
+
+    Raises:
+        UserError: no bundle, a newer format, a damaged or foreign file, or a runtime that is not installed.
+    """
+    folder = Path(folder).expanduser()
+    metadata = read_metadata(folder)
+    threads = available() if threads is None else threads
+    if threads < 1 or not 1 <= workers <= threads:
+        raise UserError(f"expected threads of 1 or more and workers from 1 to that, got {threads} and {workers}")
+    for name, wanted in metadata["files"].items():
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: expected the file {name}, found none; copy the folder whole, or export again")
+        if check and sha256(folder / name) != wanted["sha256"]:
+            raise UserError(
+                f"{folder / name}: not the file that was exported (its sha256 differs); copy or export it again"
+            )
+    return Bundle(folder, metadata, threads, workers)
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    if folder.is_file():
+        raise UserError(f"expected the folder that `contrastill export` wrote, got the file {folder}; give its folder")
+    try:
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(
+            f"{folder}: expected a bundle (a folder with {METADATA}), found none; make one with `contrastill export`"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{folder / METADATA}: expected JSON, got a damaged file ({error}); export it again") from None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
+        raise UserError(f"{folder / METADATA}: expected a bundle's metadata, got something else; export it again")
+    if metadata["format"] > FORMAT:
+        raise UserError(
+            f"{folder}: a bundle of format {metadata['format']}, this version reads up to {FORMAT}; update contrastill"
+        )
+    needed = {"task", "labels", "texts", "max_length", "runtime", "precision", "file", "inputs", "output", "files"}
+    if missing := sorted(needed - set(metadata)):
+        raise UserError(f"{folder / METADATA}: expected {', '.join(missing)} too, found none; export it again")
+    if metadata["task"] not in OUTPUTS or metadata["runtime"] not in RUNTIMES:
+        raise UserError(
+            f"{folder / METADATA}: expected a task of {', '.join(OUTPUTS)} and a runtime of {', '.join(RUNTIMES)}, "
+            f"got {metadata['task']!r} and {metadata['runtime']!r}"
+        )
+    return metadata
+
+
+class Bundle:
+    """A model that answers texts. Safe to call from several threads, `workers` of them at a time."""
+
+    def __init__(self, folder: Path, metadata: Mapping[str, Any], threads: int, workers: int) -> None:
+        self.folder, self.metadata, self.threads, self.workers = folder, metadata, threads, workers
+        self.name: str = metadata.get("name") or folder.name
+        self.task: str = metadata["task"]
+        self.labels = None if metadata["labels"] is None else tuple(metadata["labels"])
+        self.dimensions: int | None = metadata.get("dimensions")
+        self.texts: int = metadata["texts"]
+        """Texts that one answer takes: 1, or 2 for pairs."""
+        self.max_length: int = metadata["max_length"]
+        self.runtime: str = metadata["runtime"]
+        self.precision: str = metadata["precision"]
+        self.tokenizer = load_tokenizer(folder, self.max_length)
+        self._compute = RUNTIMES[self.runtime](folder / metadata["file"], metadata, threads, workers)
+
+    def tokenize(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> dict[str, Array]:
+        """Texts, or pairs, as the graph reads them: int64 (B, L), cut at `max_length`, padded to the longest.
+
+        Raises:
+            UserError: a single text where pairs are read, or the reverse; something that is no text.
+        """
+        return self._padded(self._encoded(texts))
+
+    def compute(self, inputs: Mapping[str, Array]) -> Array:
+        """float32 (B, labels) probabilities, (B, 1) scores or (B, dimensions) unit vectors."""
+        return self._compute(dict(inputs))
+
+    def run(self, texts: Sequence[str] | Sequence[tuple[str, str]], batch_size: int = 32) -> Array:
+        """The answers to any number of texts, in their order; texts of like length are computed together.
+
+        Raises as `tokenize` does.
+        """
+        if batch_size < 1:
+            raise UserError(f"expected a batch size of at least 1, got {batch_size}")
+        result = np.zeros((len(texts), self.dimensions or len(self.labels or "1")), dtype=np.float32)
+        encoded = self._encoded(texts)
+        order = np.argsort([-len(one) for one in encoded], kind="stable")
+        size = max(1, min(batch_size, -(-len(texts) // self.workers)))
+        parts = [order[first : first + size] for first in range(0, len(order), size)]
+
+        def answer(rows: Array) -> None:
+            result[rows] = self.compute(self._padded([encoded[row] for row in rows]))
+
+        if self.workers == 1 or len(parts) < 2:
+            for rows in parts:
+                answer(rows)
+        else:
+            with ThreadPoolExecutor(self.workers) as pool:
+                list(pool.map(answer, parts))
+        return result
+
+    def _encoded(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
+        prompt = self.metadata.get("prompt", "")
+        read = []
+        for text in texts:
+            parts = (text,) if isinstance(text, str) else tuple(text)
+            if len(parts) != self.texts or not all(isinstance(part, str) for part in parts):
+                raise UserError(f"expected {'pairs of texts' if self.texts == 2 else 'texts'}, got {str(text)[:80]!r}")
+            read.append(prompt + parts[0] if len(parts) == 1 else parts)
+        return self.tokenizer.encode_batch(read)
+
+    def _padded(self, encoded: Sequence[Encoding]) -> dict[str, Array]:
+        length = max((len(one) for one in encoded), default=0)
+        fill = {"input_ids": self.metadata.get("pad_id", 0), "attention_mask": 0, "token_type_ids": 0}
+        inputs = {name: np.full((len(encoded), length), fill[name], np.int64) for name in self.metadata["inputs"]}
+        for row, one in enumerate(encoded):
+            for name, values in (("input_ids", one.ids), ("attention_mask", one.attention_mask)):
+                inputs[name][row, : len(one)] = values
+            if "token_type_ids" in inputs:
+                inputs["token_type_ids"][row, : len(one)] = one.type_ids
+        return inputs
+
+
+def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # whatever the library raises, a bare Exception among it
+        raise UserError(f"{folder}/tokenizer.json: no tokenizer could be read ({error}); export again") from None
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return tokenizer
+
+
+# ---- runtimes
+
+
+def onnx_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers: int) -> Compute:
+    runtime = imported("onnxruntime", "onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads // workers
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise unreadable(path, error) from None
+    check_names(path, metadata, [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()])
+    outputs = [metadata["output"]]
+
+    def compute(inputs: dict[str, Array]) -> Array:
+        return session.run(outputs, inputs)[0]
+
+    return compute
+
+
+def openvino_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers: int) -> Compute:
+    openvino = imported("openvino", "openvino")
+    core = openvino.Core()
+    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": workers}
+    if metadata["precision"] == "fp32":  # by itself OpenVINO computes in bfloat16 where the processor can
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    try:
+        model = core.read_model(path)
+        compiled = core.compile_model(model, "CPU", settings)
+    except Exception as error:
+        raise unreadable(path, error) from None
+    inputs_, outputs_ = ([name for port in ports for name in port.names] for ports in (model.inputs, model.outputs))
+    check_names(path, metadata, inputs_, outputs_)
+    output = compiled.output(metadata["output"])
+    requests: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(workers):
+        requests.put(compiled.create_infer_request())
+
+    def compute(inputs: dict[str, Array]) -> Array:
+        request = requests.get()
+        try:
+            return request.infer(inputs, share_inputs=True)[output]
+        finally:
+            requests.put(request)
+
+    return compute
+
+
+RUNTIMES = {"onnxruntime": onnx_runtime, "openvino": openvino_runtime}
+
+
+def imported(name: str, package: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise UserError(f"this bundle needs {name} ({error}); pip install {package}") from None
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    text = " ".join(str(error).split())[:300]
+    why = f"{path}: the runtime could not load it ({text})"
+    if "opset" in text.lower() and ("support" in text.lower() or "version" in text.lower()):
+        return UserError(why + "; it was made for a newer runtime: update the runtime, or export with a lower --opset")
+    return UserError(why + "; the file is damaged or no exported model: copy it again, or export again")
+
+
+def check_names(path: Path, metadata: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    if set(inputs) != set(metadata["inputs"]) or metadata["output"] not in outputs:
+        raise UserError(
+            f"{path}: expected a graph with the inputs {', '.join(metadata['inputs'])} and the output "
+            f"{metadata['output']}, got {', '.join(inputs)} and {', '.join(outputs)}: another model"
+        )
+
+
+def available() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

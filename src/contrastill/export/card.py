@@ -1,0 +1,102 @@
+"""The bundle's README.md: what it is, what the gate measured, and ten lines that run it."""
+
+from typing import Any
+
+__all__ = ["bundle_card", "snippet"]
+
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
+    """Python that runs the bundle with its runtime, `tokenizers` and numpy alone."""
+    runtime, file, output = metadata["runtime"], metadata["file"], metadata["output"]
+    texts = '"a text", "another text"' if metadata["texts"] == 1 else '("a text", "its pair"), ("another", "its pair")'
+    if metadata["prompt"]:
+        texts = ", ".join(repr(metadata["prompt"] + text) for text in ("a text", "another text"))
+    arrays = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    inputs = [f'    "{name}": np.array([t.{arrays[name]} for t in batch]),' for name in metadata["inputs"]]
+    if runtime == "onnxruntime":
+        load = f'model = onnxruntime.InferenceSession(f"{{folder}}/{file}")'
+        run = f'answers = model.run(["{output}"], inputs)[0]'
+    else:
+        exact = ', {"INFERENCE_PRECISION_HINT": "f32"}' if metadata["precision"] == "fp32" else ""
+        load = f'model = openvino.compile_model(f"{{folder}}/{file}", "CPU"{exact})'
+        run = f'answers = model(inputs)["{output}"]'
+    show = "print(answers)"
+    if metadata["labels"]:
+        labels = 'json.load(open(f"{folder}/bundle.json", encoding="utf-8"))["labels"]'
+        show = f"labels = {labels}\nprint([(labels[row.argmax()], row.max()) for row in answers])"
+    imports = (["import json"] if metadata["labels"] else []) + [f"import numpy as np\nimport {runtime}"]
+    return "\n".join(
+        [
+            *imports,
+            "from tokenizers import Tokenizer",
+            "",
+            f"folder = {folder!r}",
+            'tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")',
+            f"tokenizer.enable_truncation({metadata['max_length']})",
+            f"tokenizer.enable_padding(pad_id={metadata['pad_id']})",
+            load,
+            f"batch = tokenizer.encode_batch([{texts}])",
+            "inputs = {",
+            *inputs,
+            "}",
+            run,
+            show,
+        ]
+    )
+
+
+def bundle_card(metadata: dict[str, Any]) -> str:
+    gate, size = metadata["gate"], sum(one["bytes"] for one in metadata["files"].values()) / 1e6
+    answers = {
+        "classification": f"probabilities of {len(metadata['labels'] or [])} classes",
+        "regression": "one score",
+        "embedding": f"a vector of {metadata['dimensions']} numbers",
+    }[metadata["task"]]
+    made = f", int8 by the recipe `{metadata['recipe']}`" if metadata["recipe"] else ""
+    origin = f", a student of `{metadata['teacher']}`" if metadata["teacher"] else ""
+    return f"""---
+library_name: {"onnx" if metadata["runtime"] == "onnxruntime" else "openvino"}
+tags: [contrastill, knowledge-distillation]
+---
+
+# {metadata["name"]}, {metadata["precision"]} for {RUNTIMES[metadata["runtime"]]}
+
+`{metadata["name"]}`{origin}: {metadata["parameters"]:,} parameters in {size:.1f} MB{made}. One graph from tokens to
+{answers}; {"pairs of texts" if metadata["texts"] == 2 else "texts"} of up to {metadata["max_length"]} tokens.
+
+{quality(gate)}
+
+```python
+{snippet(metadata, "PATH OF THIS FOLDER")}
+```
+
+`contrastill verify THIS-FOLDER --data DATA` checks the files and measures the quality again;
+`contrastill serve THIS-FOLDER` answers over HTTP. `bundle.json` holds all of this for programs.
+"""
+
+
+def quality(gate: dict[str, Any] | None) -> str:
+    if gate is None:
+        return "No examples were given when it was exported: what the precision cost was **not measured**."
+    alike, pace = gate["agreement"], gate["latency_ms"]
+    rows = [
+        ("", "torch, float32", "this file"),
+        (f"{gate['metric']} x 100", f"{100 * gate['torch']:.2f}", f"{100 * gate['bundle']:.2f}"),
+        ("one text, ms (median)", f"{pace['torch_p50']:.2f}", f"{pace['bundle_p50']:.2f}"),
+    ]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|---|---|---|")
+    same = alike["equal_labels"]
+    return "\n".join(
+        [
+            f"Measured on {gate['data']} ({gate['rows']:,} texts, {pace['threads']} threads):",
+            "",
+            *lines,
+            "",
+            f"Answers differ by {alike['max_abs_difference']:.4f} at most; cosine {alike['cosine_mean']:.4f} in the "
+            f"mean, {alike['cosine_min']:.4f} at least"
+            + (f"; {same:.2%} of the labels are equal." if same is not None else "."),
+        ]
+    )

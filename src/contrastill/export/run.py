@@ -1,0 +1,245 @@
+"""`contrastill export`: the graph, the gate, the choice among int8 recipes, and a folder that is whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from contrastill.bundle import METADATA, open_bundle
+from contrastill.data import several_texts
+from contrastill.data.pairs import load_pairs
+from contrastill.errors import CheckFailed, UserError
+from contrastill.export.card import bundle_card
+from contrastill.export.gate import (
+    Examples,
+    compare,
+    examples_of_pairs,
+    examples_of_task,
+    examples_of_texts,
+    texts_of,
+)
+from contrastill.export.graph import needed, to_onnx
+from contrastill.export.quantize import Recipe, calibration
+from contrastill.export.source import Exportable, Texts, exportable, model_folder, run_record
+from contrastill.export.vocabulary import trimmed
+from contrastill.export.write import recipes_for, write_bundle, write_metadata
+from contrastill.settings import DataSource, Evaluation, Export
+from contrastill.training.prepare import load
+
+__all__ = ["Exported", "export"]
+
+logger = logging.getLogger(__name__)
+
+GOOD = 0.25
+"""The share of the allowed drop within which a recipe is taken without trying a more careful one."""
+READ, HELD = 50_000, 500
+"""Texts that are looked at for calibration; texts held out of them where nothing else can be compared on."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export left: the bundle's folder and its metadata."""
+
+    folder: Path
+    metadata: dict[str, Any]
+
+
+def export(**settings: Any) -> Exported:
+    """Makes a deployable bundle of a model. Settings: see `Export`.
+
+    Raises:
+        UserError: bad settings, model or data; no room on the disk.
+        CheckFailed: more of the metric was lost than `max_drop` allows. Nothing is left behind.
+    """
+    asked = Export(**settings)
+    needed("onnx", "onnxscript", "onnxruntime", *(["openvino"] if asked.to == "openvino" else []))
+    if asked.precision == "int8":
+        needed("nncf")
+    recipes: list[Recipe | None] = [*recipes_for(asked.to, asked.recipe)] if asked.precision == "int8" else [None]
+    out = free_folder(asked)
+    source, examples, texts = prepare(asked)
+    need, free = 12 * source.parameters, shutil.disk_usage(existing_parent(out)).free
+    if need > free:
+        raise UserError(
+            f"expected room for {need / 1e6:.0f} MB at {out}, while files are made, got {free / 1e6:.0f} MB; free some "
+            "space, or choose another --out"
+        )
+    held = (examples.texts if examples else texts[-HELD:]) or source.random_texts(64)
+    torch_answers = source.run(held)
+    if not np.isfinite(torch_answers).all():
+        raise UserError(f"{asked.model}: the model itself answers NaN or infinity; train it again")
+    if examples is None and source.task == "embedding":
+        examples = examples_of_texts(list(held), torch_answers, "texts without scores")  # type: ignore[arg-type]
+    report = None
+    if asked.trim:
+        source, report = trimmed(source, texts, held)
+        logger.info("%s", report)
+    samples = calibration(source, texts, asked.calibration, asked.seed) if asked.precision == "int8" else []
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out.parent, prefix=".export-") as place:
+            best, metadata = attempt(asked, source, examples, torch_answers, samples, recipes, Path(place))
+            if report is not None:
+                metadata = write_metadata(best, {"vocabulary": asdict(report)})
+            (best / "README.md").write_text(bundle_card(metadata), encoding="utf-8")
+            if out.exists():
+                shutil.rmtree(out)
+            best.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{out}: no space left on the disk; nothing was kept. Free some and export again") from None
+    return Exported(out, metadata)
+
+
+def attempt(
+    asked: Export,
+    source: Exportable,
+    examples: Examples | None,
+    torch_answers: Any,
+    samples: list[Any],
+    recipes: list[Recipe | None],
+    place: Path,
+) -> tuple[Path, dict[str, Any]]:
+    """The first recipe that loses next to nothing, else the one that loses least, if that is little enough."""
+    graph = place / "graph.fp32"
+    logger.info("tracing %s (%s parameters)", source.name, f"{source.parameters:,}")
+    to_onnx(source, graph, asked.opset)
+    tried: dict[str, tuple[Path, dict[str, Any] | None]] = {}
+    threads = max(1, torch.get_num_threads())
+    for recipe in recipes:
+        name = recipe.name if recipe else asked.precision
+        folder = place / name
+        write_bundle(source, graph, folder, asked.to, asked.precision, recipe, samples)
+        gate = None
+        if examples is not None:
+            gate = compare(source, open_bundle(folder, threads=threads, check=False), examples, torch_answers)
+            gate["max_drop"] = asked.max_drop
+            logger.info("%s: %s", name, says(gate))
+        tried[name] = folder, gate
+        if gate is None or gate["drop_points"] <= GOOD * asked.max_drop:
+            break
+    best, (folder, gate) = min(tried.items(), key=lambda one: one[1][1]["drop_points"] if one[1][1] else 0.0)
+    if gate is not None and gate["drop_points"] > asked.max_drop:
+        raise CheckFailed(refusal(asked, best, tried))
+    others = {name: {"drop_points": g["drop_points"], **g["agreement"]} for name, (_, g) in tried.items() if g}
+    return folder, write_metadata(folder, {"gate": gate, "tried": others})
+
+
+def says(gate: dict[str, Any]) -> str:
+    low_high = "({:+.2f} to {:+.2f}) ".format(*gate["drop_interval"]) if "drop_interval" in gate else ""
+    same = gate["agreement"]["equal_labels"]
+    return (
+        f"{gate['metric']} {100 * gate['bundle']:.2f} of {100 * gate['torch']:.2f} in torch on {gate['rows']:,} texts, "
+        f"{gate['drop_points']:.2f} points lost {low_high}"
+        + (f"; {same:.2%} of the labels equal" if same is not None else "")
+        + f"; {gate['latency_ms']['ratio']:.1f} x the pace of torch"
+    )
+
+
+def refusal(asked: Export, best: str, tried: dict[str, Any]) -> str:
+    lost = ", ".join(f"{name} {gate['drop_points']:.2f}" for name, (_, gate) in tried.items())
+    advice = {
+        "int8": "more calibration texts that look like what is served (--calibration, --texts), "
+        + ("--precision bf16" if asked.to == "openvino" else "--to openvino, or --precision fp32"),
+        "bf16": "--precision fp32",
+        "fp32": "",
+    }[asked.precision]
+    return (
+        f"the exported file loses more than --max-drop {asked.max_drop:g} points of the metric (lost: {lost}); nothing "
+        "was written. " + (f"Try {advice}, or allow" if advice else "Allow") + " more with --max-drop"
+    )
+
+
+# ---- what goes in
+
+
+def free_folder(asked: Export) -> Path:
+    """Where the bundle will be; it must not hold anything that is not a bundle to be replaced."""
+    if asked.out is not None:
+        out = Path(asked.out).expanduser()
+    else:
+        model = Path(model_folder(asked.model))
+        if not (model.parent / "run.json").is_file():
+            raise UserError("missing --out: a folder for the bundle (only a run's model has a place of its own)")
+        out = model.parent / "exports" / f"{asked.to}-{asked.precision}"
+    if out.is_file():
+        raise UserError(f"--out: expected a folder, got the file {out}")
+    if out.exists() and any(out.iterdir()):
+        if not asked.overwrite:
+            raise UserError(f"{out} holds something already; pass --overwrite to replace it, or another --out")
+        if not (out / METADATA).is_file():
+            raise UserError(
+                f"--overwrite replaces a bundle alone, and {out} holds something else; choose another --out"
+            )
+    return out
+
+
+def existing_parent(path: Path) -> Path:
+    return next(parent for parent in path.resolve().parents if parent.exists())
+
+
+def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
+    """The model, the examples of the gate (None: there are none) and the texts to calibrate on."""
+    record = run_record(asked.model)
+    source = exportable(asked.model, max_length=asked.max_length)
+    if source.task == "embedding":
+        scored = asked.data or asked.dev or record.get("dev")
+        return source, examples_of_pairs(scored) if scored else None, corpus(asked, record)
+    task = task_source(asked, record)
+    if task is None:
+        return source, None, corpus(asked, {})
+    data = load(task)
+    pairs = data.task.text_pair is not None
+    source = replace(source, texts=2 if pairs else 1)
+    examples = examples_of_task(data, source, task.split)
+    if asked.texts:
+        return source, examples, corpus(asked, {})
+    if data.train is None:
+        if asked.precision == "int8":
+            raise UserError(f"{task.data}: int8 is calibrated on training texts, found none; give --texts")
+        return source, examples, []
+    return source, examples, texts_of(data.train, pairs)
+
+
+def task_source(asked: Export, record: dict[str, Any]) -> Evaluation | None:
+    """The run's data, with what was asked for in its place; None where no data is known."""
+    given = {
+        name: getattr(asked, name)
+        for name in ("data", "text", "text_pair", "label", "metric", "encoding", "dev")
+        if getattr(asked, name) is not None
+    }
+    known = {f.name for f in fields(DataSource)} - {"test"}
+    if "data" not in given:
+        given = {name: value for name, value in record.items() if name in known and value is not None} | given
+    return Evaluation(model=asked.model, **given) if "data" in given else None
+
+
+def corpus(asked: Export, record: dict[str, Any]) -> list[str]:
+    """Texts of --texts, else of the run that made the model; the first `READ` different ones, shuffled."""
+    sources = asked.texts or record.get("texts") or []
+    encoding = asked.encoding or record.get("encoding") or "utf-8"
+    found: dict[str, None] = {}
+    if sources:
+        column = asked.text if asked.texts else record.get("text")
+        for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
+            found.update(dict.fromkeys(some))
+    elif record.get("pairs"):
+        rows, _ = load_pairs(
+            record["pairs"], columns=record.get("columns"), limit=READ, encoding=encoding,
+            unsupervised=bool(record.get("unsupervised")),
+        )  # fmt: skip
+        found.update(dict.fromkeys(text for column in rows.column_names for text in rows[column][:]))
+    elif asked.precision == "int8":
+        raise UserError("int8 needs texts to calibrate on, and the model's run tells none; give --texts")
+    texts = list(found)
+    order = np.random.default_rng(asked.seed).permutation(len(texts))
+    return [texts[row] for row in order]

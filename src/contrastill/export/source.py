@@ -1,0 +1,238 @@
+"""What is exported: a model with its pooling and normalisation, or its head and softmax, as one torch module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.bundle import OUTPUTS
+from contrastill.errors import UserError
+from contrastill.evaluation.inference import inference
+from contrastill.training.build import load_embedder
+from contrastill.training.models import existing, load_classifier, load_tokenizer
+from contrastill.training.preflight import positions
+from contrastill.training.prepare import class_names
+
+__all__ = ["Exportable", "Texts", "exportable", "model_folder", "run_record"]
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+Array = np.ndarray[Any, Any]
+
+
+class Answer(nn.Module):
+    """What the graph computes. Inputs int64 (B, L) each; the output's name and width follow from the task."""
+
+    def __init__(self, model: Any, inputs: Sequence[str], task: str) -> None:
+        super().__init__()
+        self.model, self.inputs, self.task = model, tuple(inputs), task
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        features = {name: given[name] for name in self.inputs}
+        if self.task == "embedding":
+            return self.model(features)["sentence_embedding"]
+        logits = self.model(**features).logits
+        return logits if self.task == "regression" else logits.softmax(-1)
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A loaded model, ready to be exported."""
+
+    name: str
+    module: Answer
+    tokenizer: Tokenizer
+    task: str  # classification, regression, embedding
+    labels: tuple[str, ...] | None
+    dimensions: int | None
+    texts: int  # 2: pairs
+    max_length: int
+    prompt: str = ""
+    teacher: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.module.inputs
+
+    @property
+    def output(self) -> str:
+        return OUTPUTS[self.task]
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The transformers model inside, with its config and its table of word vectors."""
+        return self.module.model[0].model if self.task == "embedding" else self.module.model
+
+    def encode(self, texts: Texts) -> dict[str, Tensor]:
+        """Tokens as transformers makes them: int64 (B, L), cut at `max_length`, padded to the longest."""
+        read = [(self.prompt + text,) if isinstance(text, str) else tuple(text) for text in texts]
+        columns = [list(column) for column in zip(*read, strict=True)]
+        encoded = self.tokenizer(
+            *columns, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+        return {name: encoded[name] for name in self.inputs}
+
+    def random_texts(self, count: int, seed: int = 0) -> Texts:
+        """Texts of words drawn from the vocabulary, 3 to 24 of them, always the same."""
+        words = sorted(word for word in self.tokenizer.get_vocab() if word.isalpha()) or ["a"]
+        random = np.random.default_rng(seed)
+        lines = [" ".join(words[i] for i in random.integers(0, len(words), 3 + row % 22)) for row in range(count)]
+        return lines if self.texts == 1 else list(zip(lines, reversed(lines), strict=True))
+
+    def run(self, texts: Texts, batch_size: int = 32) -> Array:
+        """The answers in torch, float32, in the order of the texts: what an exported file is compared with."""
+        order = sorted(range(len(texts)), key=lambda row: -len(str(texts[row])))
+        rows: dict[int, Tensor] = {}
+        with inference(self.module):
+            for first in range(0, len(order), batch_size):
+                some = order[first : first + batch_size]
+                answers = self.module(**self.encode([texts[row] for row in some]))  # type: ignore[arg-type]
+                rows.update(zip(some, answers, strict=True))
+        return torch.stack([rows[row] for row in range(len(texts))]).float().numpy()
+
+
+def exportable(name: str, *, pairs: bool = False, max_length: int | None = None) -> Exportable:
+    """Loads a classifier, a regressor or a sentence-embedding model for export, in eval mode, on the CPU.
+
+    Args:
+        name: Hub name, the model's folder, or the folder of the run that made it.
+        pairs: whether an answer takes two texts.
+        max_length: longest input in tokens; by default the run's, else the model's own.
+
+    Raises:
+        UserError: no such model, a bare encoder (it answers nothing), or a tokenizer that only Python can run.
+    """
+    folder = model_folder(name)
+    if (Path(folder) / "modules.json").is_file() or is_embedder(folder):
+        source = embedder(folder, max_length)
+    else:
+        source = classifier(folder, pairs, max_length)
+    if not source.tokenizer.is_fast:
+        raise UserError(
+            f"{name}: expected a fast tokenizer (tokenizer.json), got a slow one; save it again as a fast one"
+        )
+    source.module.eval().requires_grad_(False)
+    return source
+
+
+def model_folder(name: str) -> str:
+    """The model in a run's folder; any other name as it is.
+
+    Raises:
+        UserError: nothing is there, or it is a bundle, or a folder without a model.
+    """
+    path = Path(existing(name))
+    if not path.is_dir():
+        return name
+    for inner in ("student", "model"):
+        if (path / "run.json").is_file() and (path / inner).is_dir():
+            return str(path / inner)
+    if (path / "bundle.json").is_file():
+        raise UserError(f"{name}: expected a model, got a bundle, which is exported already; see `contrastill verify`")
+    if (path / "run.json").is_file():
+        raise UserError(f"{name}: expected a finished run with a student/ or model/, found neither; finish it first")
+    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+        raise UserError(f"{name}: expected a model's folder (with config.json or modules.json), found neither")
+    return str(path)
+
+
+def run_record(name: str) -> dict[str, Any]:
+    """The settings of the run that made a model; empty where none is known."""
+    path = Path(model_folder(name)).resolve().parent / "run.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def is_embedder(name: str) -> bool:
+    """Whether a model on the Hub is a sentence-embedding model."""
+    if Path(name).exists():
+        return False
+    from transformers.utils import cached_file
+
+    try:
+        return cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False) is not None
+    except OSError:
+        return False
+
+
+def embedder(name: str, max_length: int | None) -> Exportable:
+    model = load_embedder(name).eval()
+    encoder = model[0].model
+    if hasattr(encoder, "set_attn_implementation"):
+        encoder.set_attn_implementation("eager")  # the plain products are what the runtimes fuse best
+    tokenizer = model.tokenizer
+    longest = max_length or model.max_seq_length or longest_input(tokenizer, encoder.config)
+    return Exportable(
+        name=own_name(name),
+        module=Answer(model, inputs_of(tokenizer, model[0].model), "embedding"),
+        tokenizer=tokenizer,
+        task="embedding",
+        labels=None,
+        dimensions=model.get_embedding_dimension(),
+        texts=1,
+        max_length=fitting(longest, encoder.config),
+        prompt=model.prompts.get(model.default_prompt_name or "", ""),
+        teacher=teacher_of(name),
+    )
+
+
+def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
+    model, tokenizer = load_classifier(name), load_tokenizer(name)
+    model.set_attn_implementation("eager")
+    names = class_names(model)
+    task = "classification" if len(names) > 1 else "regression"
+    longest = max_length or run_record(name).get("max_length") or longest_input(tokenizer, model.config)
+    return Exportable(
+        name=own_name(name),
+        module=Answer(model, inputs_of(tokenizer, model), task),
+        tokenizer=tokenizer,
+        task=task,
+        labels=tuple(names) if len(names) > 1 else None,
+        dimensions=None,
+        texts=2 if pairs else 1,
+        max_length=fitting(longest, model.config),
+        teacher=teacher_of(name),
+    )
+
+
+def inputs_of(tokenizer: Tokenizer, model: Any) -> tuple[str, ...]:
+    """Token types only where the tokenizer makes several and the model tells them apart."""
+    types = "token_type_ids" in tokenizer.model_input_names and (getattr(model.config, "type_vocab_size", 0) or 0) > 1
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()))
+
+
+def longest_input(tokenizer: Tokenizer, config: Any) -> int:
+    return min(tokenizer.model_max_length, positions(config) or 512)
+
+
+def fitting(length: int, config: Any) -> int:
+    room = positions(config)
+    if length < 1 or (room is not None and length > room):
+        raise UserError(f"expected a --max-length from 1 to {room}, the positions that the model has, got {length}")
+    return int(length)
+
+
+def own_name(name: str) -> str:
+    """The run's name for runs/x/student, else the folder's: never a path."""
+    path = Path(name).resolve() if Path(name).exists() else Path(name)
+    return path.parent.name if path.name in ("student", "model") else path.name
+
+
+def teacher_of(name: str) -> str | None:
+    teacher = run_record(name).get("teacher")
+    names = [teacher] if isinstance(teacher, str) else teacher or []
+    return " and ".join(own_name(one) for one in names) or None

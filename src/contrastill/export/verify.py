@@ -1,0 +1,85 @@
+"""`contrastill verify`: is a bundle whole, does it compute here what it computed there, does it still answer right?"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contrastill.bundle import Bundle, open_bundle
+from contrastill.data import unnamed
+from contrastill.errors import UserError
+from contrastill.evaluation import bootstrap_interval
+from contrastill.export.gate import Examples, cosines, examples_of_pairs, examples_of_task, measure
+from contrastill.settings import DataSource, Evaluation, Verification
+from contrastill.training.prepare import load
+
+__all__ = ["verify"]
+
+ALIKE = 0.95
+"""The least cosine between the answers of two machines: other instructions round otherwise, above all in int8."""
+
+
+def verify(**settings: Any) -> dict[str, Any]:
+    """Checks a bundle's files, its answers to the stored probes and, given data, its metric. See `Verification`.
+
+    Returns what was found; "problems" is empty where all is well.
+
+    Raises:
+        UserError: no bundle, a damaged one, or data that does not fit it.
+    """
+    asked = Verification(**settings)
+    bundle = open_bundle(asked.bundle, threads=asked.threads)
+    problems: list[str] = []
+    found: dict[str, Any] = {"bundle": str(bundle.folder), "files": len(bundle.metadata["files"]), "problems": problems}
+    if probes := bundle.metadata.get("probes"):
+        texts = [text if bundle.texts == 1 else tuple(text) for text in probes["texts"]]
+        between = cosines(np.array(probes["answers"]), bundle.run(texts, batch_size=1))
+        found["probes"] = {"rows": len(texts), "cosine_min": float(between.min())}
+        if not between.min() >= ALIKE:
+            problems.append(
+                f"the stored texts are answered otherwise here (cosine {between.min():.4f}, expected {ALIKE}): "
+                "another runtime version or processor; export on this kind of machine"
+            )
+    if asked.data is not None:
+        examples = examples_for(bundle, asked)
+        answers = measure(bundle, examples)
+        value = examples.judge(answers)
+        found |= {"data": examples.data, "rows": len(examples.texts), "metric": examples.metric, "value": value}
+        if examples.labels is not None:
+            found["interval"] = list(bootstrap_interval(answers, examples.labels, examples.metric))
+        compare_with_gate(bundle, asked, found, problems)
+    elif asked.max_drop is not None:
+        raise UserError("--max-drop: expected --data with it, got none; give the data to measure on")
+    return found
+
+
+def examples_for(bundle: Bundle, asked: Verification) -> Examples:
+    if bundle.task == "embedding":
+        return examples_of_pairs(str(asked.data))
+    known = {f.name for f in fields(DataSource)}
+    given = {name: value for name, value in vars(asked).items() if name in known and value is not None}
+    names = list(bundle.labels or ())
+    alone = Path(str(asked.data)).expanduser().is_file() and asked.split is None
+    if alone:  # a file by itself is what is to be scored, whichever classes it happens to hold
+        given |= {"dev_share": 0.0} | ({"labels": names} if names and not unnamed(names) else {})
+    source = Evaluation(model="", **given)
+    return examples_of_task(load(source), bundle, "train" if alone else asked.split)
+
+
+def compare_with_gate(bundle: Bundle, asked: Verification, found: dict[str, Any], problems: list[str]) -> None:
+    gate = bundle.metadata.get("gate")
+    if gate is None or gate["metric"] != found["metric"]:
+        return
+    found["as_exported"] = {key: gate[key] for key in ("data", "torch", "bundle", "drop_points", "max_drop")}
+    found["drop_points"] = 100 * (gate["torch"] - found["value"])
+    allowed = gate["max_drop"] if asked.max_drop is None else asked.max_drop
+    if (gate["data"], gate["rows"]) != (found["data"], found["rows"]) and asked.max_drop is None:
+        return  # other examples: another value is no sign of a fault
+    if found["drop_points"] > allowed:
+        problems.append(
+            f"{found['metric']} {100 * found['value']:.2f} on {found['data']}: {found['drop_points']:.2f} points below "
+            f"the model's {100 * gate['torch']:.2f}, allowed are {allowed:g}"
+        )

@@ -1,0 +1,134 @@
+"""Writing a bundle: the graph in the asked format and precision, the tokenizer, and what one must know of both."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import contrastill
+from contrastill.bundle import FORMAT, METADATA, open_bundle, sha256
+from contrastill.errors import UserError
+from contrastill.export.graph import OPSET, to_onnx
+from contrastill.export.quantize import RECIPES, Recipe, calibration, openvino_file, quantized_onnx
+from contrastill.export.source import Exportable, Texts
+
+__all__ = ["build", "recipes_for", "write_bundle", "write_metadata"]
+
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+PROBES = 8
+
+
+def build(
+    source: Exportable,
+    folder: str | Path,
+    *,
+    to: str = "onnx",
+    precision: str = "int8",
+    texts: Texts | None = None,
+    recipe: str | None = None,
+    count: int = 300,
+    opset: int = OPSET,
+) -> Path:
+    """Writes a bundle without asking whether it answers right; `export` does ask.
+
+    Args:
+        texts: what int8 is calibrated on.
+        recipe: one of `RECIPES`; by default the first that the runtime has.
+
+    Raises:
+        UserError: an unknown recipe, no texts for int8, or a model that cannot be exported.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = recipes_for(to, recipe)[0] if precision == "int8" else None
+    samples = calibration(source, texts or [], count) if precision == "int8" else []
+    graph = folder / "graph.fp32"
+    to_onnx(source, graph, opset)
+    write_bundle(source, graph, folder, to, precision, chosen, samples)
+    graph.unlink()
+    return folder
+
+
+def recipes_for(to: str, name: str | None) -> list[Recipe]:
+    """The recipes that a runtime has, or the named one."""
+    here = [recipe for recipe in RECIPES if RUNTIMES[to] in recipe.runtimes]
+    if name is None:
+        return here
+    if named := [recipe for recipe in here if recipe.name == name]:
+        return named
+    raise UserError(f"--recipe: expected one of {', '.join(r.name for r in here)} with --to {to}, got {name!r}")
+
+
+def write_bundle(
+    source: Exportable,
+    graph: Path,
+    folder: Path,
+    to: str,
+    precision: str,
+    recipe: Recipe | None,
+    samples: Sequence[dict[str, Any]],
+) -> None:
+    """The folder's files, from the float32 `graph`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if to == "openvino":
+        file = folder / "model.xml"
+        openvino_file(graph, file, precision, recipe, samples)
+    else:
+        file = folder / "model.onnx"
+        if recipe is None:
+            shutil.copyfile(graph, file)
+        else:
+            quantized_onnx(graph, file, recipe, samples)
+    source.tokenizer.save_pretrained(folder)
+    source.encoder.config.save_pretrained(folder)  # type: ignore[operator, union-attr]
+    write_metadata(
+        folder,
+        {
+            "format": FORMAT,
+            "name": source.name,
+            "task": source.task,
+            "labels": source.labels,
+            "dimensions": source.dimensions,
+            "texts": source.texts,
+            "max_length": source.max_length,
+            "prompt": source.prompt,
+            "pad_id": source.tokenizer.pad_token_id or 0,
+            "runtime": RUNTIMES[to],
+            "precision": precision,
+            "recipe": recipe.name if recipe else None,
+            "file": file.name,
+            "inputs": source.inputs,
+            "output": source.output,
+            "teacher": source.teacher,
+            "parameters": source.parameters,
+            "contrastill": contrastill.__version__,
+            "files": {
+                one.name: {"sha256": sha256(one), "bytes": one.stat().st_size}
+                for one in sorted(folder.iterdir())
+                if one.suffix in (".onnx", ".xml", ".bin") or one.name == "tokenizer.json"
+            },
+            "gate": None,
+        },
+    )
+    write_probes(folder, source)
+
+
+def write_probes(folder: Path, source: Exportable) -> None:
+    """A few texts with the answers given here: another machine's are compared with them."""
+    texts = source.random_texts(PROBES)
+    answers = open_bundle(folder, threads=1, check=False).run(texts, batch_size=1)
+    write_metadata(folder, {"probes": {"texts": texts, "answers": np.round(answers.astype(float), 6).tolist()}})
+
+
+def write_metadata(folder: Path, entries: dict[str, Any]) -> dict[str, Any]:
+    """Adds entries to bundle.json, and returns all."""
+    path = folder / METADATA
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known |= json.loads(json.dumps(entries))
+    path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return known
