@@ -272,6 +272,10 @@ def test_a_run_leaves_a_model_metrics_and_a_log(whole: Any, files: dict[str, Pat
     assert record["status"] == "finished"
     assert record["data"]["rows"] == ROWS
     assert {check["name"] for check in record["preflight"]} >= {"texts fit", "disk", "weights are finite"}
+    evidence = json.loads((whole.folder / "evidence.json").read_text())
+    assert (evidence["kind"], evidence["rows"]) == ("pairs", 30)
+    assert all(one["theirs"] is not None for one in evidence["examples"])
+    assert "Pairs that moved most" in (whole.folder / "report.html").read_text()
 
 
 def test_the_saved_model_is_the_trained_one_in_safetensors_alone(whole: Any, files: dict[str, Path]) -> None:
@@ -443,6 +447,8 @@ def test_a_run_stopped_and_resumed_ends_as_the_uninterrupted_one(settings: Setti
     last = f"checkpoints/checkpoint-{STEPS}/model.safetensors"
     assert sha256(run.folder / last) == sha256(whole.folder / last)
     assert run.metrics["dev"] == whole.metrics["dev"]
+    ours, theirs = (json.loads((each.folder / "evidence.json").read_text()) for each in (run, whole))
+    assert ours == theirs
 
 
 def test_a_run_cut_off_goes_on_from_its_last_checkpoint(settings: Settings, whole: Any) -> None:

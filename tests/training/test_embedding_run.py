@@ -170,7 +170,12 @@ NEW = lines(20, seed=5)  # texts that no run has seen
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_leaves_a_student_metrics_a_record_and_a_log(trained: Any, name: str) -> None:
     run, _ = trained[name]
-    assert {p.name for p in run.folder.iterdir()} == {"run.json", "metrics.json", "student", "checkpoints", "log.jsonl"}
+    left = {"run.json", "metrics.json", "student", "checkpoints", "log.jsonl", "evidence.json", "report.html"}
+    assert {p.name for p in run.folder.iterdir()} == left
+    evidence = json.loads((run.folder / "evidence.json").read_text())
+    assert (evidence["split"], evidence["rows"]) == ("texts held out", HELD)
+    assert evidence["histogram"]["mean"] == pytest.approx(run.metrics["student"]["cosine"], abs=1e-4)
+    assert evidence["examples"][0]["cosine"] <= evidence["histogram"]["median"]
     assert json.loads((run.folder / "metrics.json").read_text()) == run.metrics
     assert (run.metrics["steps"], run.metrics["train_rows"], run.metrics["metric"]) == (
         STEPS,

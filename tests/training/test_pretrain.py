@@ -84,7 +84,8 @@ def test_the_loss_on_texts_held_out_falls(trained: dict[str, Any], name: str) ->
 @pytest.mark.parametrize("name", GENERAL)
 def test_what_is_left_is_an_encoder_that_transformers_loads(trained: dict[str, Any], name: str) -> None:
     run = trained[name]
-    assert {p.name for p in run.folder.iterdir()} == {"run.json", "metrics.json", "student", "checkpoints", "log.jsonl"}
+    left = {"run.json", "metrics.json", "student", "checkpoints", "log.jsonl", "report.html"}
+    assert {p.name for p in run.folder.iterdir()} == left
     model = AutoModel.from_pretrained(run.model)
     assert type(model).__name__ == "BertModel"
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (2, 16)

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from conftest import CLASSES, Workshop, sha256, snapshot, write_csv
 from contrastill import METHODS, Distillation, UserError, distill, evaluate, finetune
 
+LEFT = {"run.json", "metrics.json", "checkpoints", "log.jsonl", "evidence.json", "report.html"}
 TASKS = {"single": "accuracy", "pairs": "accuracy", "scores": "spearman"}
 
 
@@ -33,7 +34,7 @@ def runs(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_leaves_model_metrics_record_and_log(runs: dict[str, Any], task: str) -> None:
     folder = runs[task].folder
-    assert {p.name for p in folder.iterdir()} == {"run.json", "metrics.json", "student", "checkpoints", "log.jsonl"}
+    assert {p.name for p in folder.iterdir()} == LEFT | {"student"}
     there = {p.name for p in (folder / "student").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"} <= there
     assert runs[task].model == folder / "student"
@@ -380,7 +381,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_advice(workshop: Workshop,
 def test_a_plain_encoder_is_fine_tuned_with_the_data_s_class_names(workshop: Workshop, tmp_path: Path) -> None:
     settings = {k: v for k, v in workshop.settings(tmp_path / "run").items() if k not in ("student", "teacher")}
     run = finetune(model=str(workshop.encoder()), **settings)
-    assert {p.name for p in run.folder.iterdir()} == {"run.json", "metrics.json", "model", "checkpoints", "log.jsonl"}
+    assert {p.name for p in run.folder.iterdir()} == LEFT | {"model"}
     assert list(read(run.model / "config.json")["id2label"].values()) == sorted(CLASSES)
     assert read(run.folder / "run.json")["command"] == "finetune"
     assert "teacher" not in run.metrics

@@ -10,6 +10,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from transformers import PrinterCallback
 from contrastill.cache import cache_root
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import UserError
-from contrastill.evaluation import size
+from contrastill.evaluation import size, spearman
 from contrastill.losses import contrast as info_nce
 from contrastill.losses import similarity_targets
+from contrastill.report import leave_report
+from contrastill.report.evidence import of_pairs
 from contrastill.settings import Contrast
 from contrastill.training.build import load_embedder
 from contrastill.training.distill import Clock, Run, check_reporters, finished, saving
@@ -117,7 +120,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         encoding=asked.encoding,
         unsupervised=asked.unsupervised,
     )
-    score = scores(asked)
+    score = Scores(asked)
     for note in notes:
         logger.info("%s", note)
     folder.check_fact(
@@ -140,19 +143,21 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
 
     before = folder.record.get("before")
     if before is None:
-        before = score(model.to(device))
+        before = score(model.to(device), keep="before")
         folder.note(before=before)
     clock.lap("scores before")
     vectors = torch.from_numpy(teacher.encode(texts)).half() if teacher is not None else None
     teacher, loss = None, loss_of(model, asked, vectors)  # the teacher's memory is free again
     clock.lap("teacher outputs")
     folder.begin()
+    if "before" in score.kept:
+        folder.write("evidence.json", {"before": score.kept["before"].round(5).tolist()})
 
     trainer, steps = make_trainer(model, loss, rows, together, score, before.get("dev"), asked, folder)
     with saving(folder):
         trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
         clock.lap("training")
-        after = score(model)
+        after = score(model, keep="after")
         clock.lap("evaluation")
         metrics: dict[str, Any] = {
             "base": asked.model,
@@ -175,6 +180,8 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         )
         folder.write("metrics.json", metrics)
         folder.note(status="finished")
+    if folder.main:
+        leave_report(folder.path, partial(score.evidence, folder))
     return Run(folder.path, path, metrics)
 
 
@@ -362,25 +369,43 @@ def turn_on_dropout(model: nn.Module) -> None:
 # ---- the run
 
 
-def scores(asked: Contrast) -> Callable[[Any], dict[str, Any]]:
-    """Reads the sets that a model is scored on -> a function of the model: {"dev": Spearman x 100, "sts": a table}.
+class Scores:
+    """The sets that a model is scored on; called with one it gives {"dev": Spearman x 100, "sts": a table}."""
 
-    With `dev_only=True` it gives the dev score alone, as the checks of a run ask for.
-    """
-    from contrastill.evaluation.sts import load_scored_pairs, load_sts, spearman_of, sts_scores
+    def __init__(self, asked: Contrast) -> None:
+        from contrastill.evaluation.sts import load_scored_pairs, load_sts
 
-    dev = load_scored_pairs(asked.dev) if asked.dev else None
-    sets = load_sts(None if asked.sts == "hub" else asked.sts) if asked.sts else None
+        self.dev = load_scored_pairs(asked.dev) if asked.dev else None
+        self.sets = load_sts(None if asked.sts == "hub" else asked.sts) if asked.sts else None
+        self.kept: dict[str, np.ndarray] = {}  # cosines of the dev pairs
 
-    def score(model: Any, dev_only: bool = False) -> dict[str, Any]:
+    def __call__(self, model: Any, dev_only: bool = False, keep: str | None = None) -> dict[str, Any]:
+        """dev_only: the dev score alone, as the checks of a run ask for. keep: the name of its cosines in `kept`."""
+        from contrastill.evaluation.sts import sts_scores, sts_similarities
+
         found: dict[str, Any] = {}
-        if dev is not None:
-            found["dev"] = round(float(spearman_of(model, dev)), 4)
-        if sets is not None and not dev_only:
-            found["sts"] = sts_scores(model, sets)
+        if self.dev is not None:
+            cosine = sts_similarities(model, {"dev": self.dev})["dev"]
+            found["dev"] = round(100 * spearman(cosine, self.dev.scores), 4)
+            if keep is not None:
+                self.kept[keep] = cosine
+        if self.sets is not None and not dev_only:
+            found["sts"] = sts_scores(model, self.sets)
         return found
 
-    return score
+    def evidence(self, folder: RunFolder) -> dict[str, Any] | None:
+        """Of the dev pairs, before and after; a resumed run finds what was before in its folder."""
+        if self.dev is None:
+            return None
+        pairs, before = self.dev, self.kept.get("before")
+        if before is None and (folder.path / "evidence.json").is_file():
+            stored = folder.read("evidence.json").get("before") or []
+            before = np.array(stored) if len(stored) == len(pairs) else None
+
+        def texts(numbers: np.ndarray) -> list[list[str]]:
+            return [[pairs.first[n], pairs.second[n]] for n in numbers]
+
+        return of_pairs(pairs.scores, self.kept["after"], before, texts)
 
 
 def make_trainer(

@@ -21,6 +21,7 @@ from contrastill.data import align_labels, unnamed
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.methods import METHODS, Method
+from contrastill.report import leave_report
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning
 from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder, processes
@@ -131,6 +132,8 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
         path = run.save(folder, metrics)
         folder.write("metrics.json", metrics)
         folder.note(status="finished")
+    if folder.main:
+        leave_report(folder.path, run.evidence)
     return Run(folder.path, path, metrics)
 
 

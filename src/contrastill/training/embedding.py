@@ -25,6 +25,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
 from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_settings
+from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.student import STARTS
@@ -89,6 +90,9 @@ class PreparedEmbedding(PreparedCorpus):
         held = held_out(corpus, scored)
         self.divide(corpus, held)
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
+        self.compared: tuple[np.ndarray, np.ndarray] | None = (
+            None  # texts held out, and their cosines when last checked
+        )
 
     def fingerprints(self) -> dict[str, str]:
         names = [teacher.cached.teacher for teacher in self.teachers.each]
@@ -131,10 +135,8 @@ class PreparedEmbedding(PreparedCorpus):
         follow the quality of search.)
         """
         order = np.argsort(self.held.lengths, kind="stable")
-        teacher = torch.cat(
-            [self.teachers(self.held.batch(order[n : n + 64])).pooled for n in range(0, len(order), 64)]
-        )
-        s, t = self.vectors(self.held, order), F.normalize(teacher, dim=-1)
+        s, t = self.both(self.held, order)
+        self.compared = order, (s * t).sum(1).numpy()
         k = max(1, min(NEAREST, len(t) // 4))
         ours, theirs = ((x @ x.T).fill_diagonal_(-2.0).topk(k).indices for x in (s, t))
         shared = (ours.unsqueeze(2) == theirs.unsqueeze(1)).any(2).float().mean()
@@ -154,6 +156,21 @@ class PreparedEmbedding(PreparedCorpus):
         vectors = np.empty((len(order), self.teachers.width), np.float32)
         vectors[order] = self.vectors(corpus, order)
         return vectors
+
+    def both(self, corpus: Corpus, order: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The student's projected unit vectors of these rows, and the teacher's."""
+        teacher = torch.cat([self.teachers(corpus.batch(order[n : n + 64])).pooled for n in range(0, len(order), 64)])
+        return self.vectors(corpus, order), F.normalize(teacher, dim=-1)
+
+    def evidence(self) -> dict[str, Any] | None:
+        """Cosines of student and teacher: of the texts held out, else of some it learnt from."""
+        if self.compared is not None:
+            order, cosines = self.compared
+            return of_vectors(cosines, lambda picked: [[t] for t in self.held.texts(order[picked])], "texts held out")
+        some = np.random.default_rng(self.settings.seed).permutation(len(self.examples))[:HELD_OUT]
+        s, t = self.both(self.examples, some)
+        cosines = (s * t).sum(1).numpy()
+        return of_vectors(cosines, lambda picked: [[t] for t in self.examples.texts(some[picked])], "texts of training")
 
     def vectors(self, corpus: Corpus, order: np.ndarray) -> Tensor:
         """The student's projected unit vectors of these rows."""

@@ -21,6 +21,7 @@ from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
 from contrastill.methods import METHODS, Finetune, Method, read_settings
+from contrastill.report.evidence import of_classes, of_scores
 from contrastill.settings import DataSource, Distillation, Finetuning
 from contrastill.training.card import model_card
 from contrastill.training.folder import RunFolder, processes
@@ -127,7 +128,7 @@ class PreparedTask(Prepared):
 
     def scores(self, model: PreTrainedModel) -> dict[str, Any]:
         """Of each split, in float32, and the model's size."""
-        return {**{split: rows.scores(model) for split, rows in self.splits.items()}, **size(model)}
+        return {**{split: rows.scores(model, keep="ours") for split, rows in self.splits.items()}, **size(model)}
 
     def results(self) -> dict[str, Any]:
         task, ours = self.data.task, self.scores(self.method.student.model)
@@ -191,7 +192,17 @@ class PreparedTask(Prepared):
         """Of each split, in float32: computed once, and with a cache once for all runs."""
         assert self.teacher is not None
         model = self.cached or self.teacher
-        return {split: rows.scores(model) for split, rows in self.splits.items()}
+        return {split: rows.scores(model, keep="theirs") for split, rows in self.splits.items()}
+
+    def evidence(self) -> dict[str, Any] | None:
+        """Of the answers on dev that were scored."""
+        dev = self.splits.get("dev")
+        if dev is None or "ours" not in dev.kept:
+            return None
+        ours, theirs = dev.kept["ours"], dev.kept.get("theirs")
+        if self.data.task.kind == "regression":
+            return of_scores(dev.labels, ours[:, 0], None if theirs is None else theirs[:, 0], dev.texts)
+        return of_classes(dev.labels, ours, theirs, self.data.task.labels, dev.texts)
 
     def use_cache(self) -> None:
         """Runs the teacher on the training texts that are not stored yet; from here on the method reads its outputs.
@@ -290,23 +301,37 @@ class Examples:
     def __init__(
         self, rows: Dataset, data: TaskData, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
     ) -> None:
-        self.task = data.task
+        self.task, self.rows = data.task, rows
         tokens = tokenise(rows, tokenizer, max_length)
-        order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")
+        self.order = order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")
         collate = Collate(tokenizer, data.task.kind == "regression")
         self.batches = [
             collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
         ]
         self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
+        self.kept: dict[str, np.ndarray] = {}  # logits that were scored
+
+    def texts(self, numbers: np.ndarray) -> list[list[str]]:
+        """The text or texts of these rows, which count in the order of `labels` and logits."""
+        some = self.rows.select(self.order[numbers])
+        columns = [some[name] for name in ("text", "text_pair") if name in some.column_names]
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def logits(self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None) -> np.ndarray:
         if isinstance(model, CachedTeacher):
             return model.logits(self.batches, predict)
         return predict(model, self.batches, dtype=dtype)
 
-    def scores(self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None) -> dict[str, Any]:
-        """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}"""
+    def scores(
+        self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None, keep: str | None = None
+    ) -> dict[str, Any]:
+        """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}
+
+        keep: the name under which the logits stay in `kept`.
+        """
         logits = self.logits(model, dtype)
+        if keep is not None:
+            self.kept[keep] = logits
         metrics = score(logits, self.labels, self.task.metrics, regression=self.task.kind == "regression")
         result: dict[str, Any] = {"metrics": metrics, "rows": len(self.labels)}
         if dtype is None:  # a score to report, not one of the checks of a run

@@ -89,6 +89,10 @@ class Prepared(ABC):
     def results(self) -> dict[str, Any]:
         """What metrics.json says of the trained student and its teacher."""
 
+    def evidence(self) -> dict[str, Any] | None:
+        """What the run's page shows of single answers; asked for after `results`. None: there is nothing."""
+        return None
+
     @abstractmethod
     def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
         """Writes the trained model, with its card, and returns its folder."""

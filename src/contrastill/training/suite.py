@@ -1,7 +1,9 @@
 """Scoring any embedding model on a suite of tasks."""
 
+from pathlib import Path
 from typing import Any
 
+from contrastill.bundle import METADATA, open_bundle
 from contrastill.errors import UserError
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
 from contrastill.evaluation.suite import mteb_scores
@@ -26,10 +28,25 @@ def evaluate_suite(settings: SuiteEvaluation) -> tuple[dict[str, float], dict[st
     if settings.suite == "mteb" and settings.data:
         raise UserError("expected no --data with --suite mteb, which fetches its tasks from the Hub")
     sets = load_sts(settings.data) if settings.suite == "sts" else {}
-    model: Any = load_embedder(settings.model)
+    bundle = (Path(settings.model) / METADATA).is_file()
+    if bundle and (settings.suite == "mteb" or settings.max_length is not None):
+        raise UserError("a bundle is scored on --suite sts, at its own length: leave out --max-length")
+    model: Any = Embedding(settings.model) if bundle else load_embedder(settings.model)
     if settings.max_length is not None:
         model.max_seq_length = settings.max_length
     if settings.suite == "mteb":
         return mteb_scores(model, tasks, batch_size=settings.batch_size), {}
     similarities = sts_similarities(model, sets, settings.batch_size)
     return sts_correlations(similarities, sets), sts_intervals(similarities, sets)
+
+
+class Embedding:
+    """A bundle with the one function that a suite calls."""
+
+    def __init__(self, folder: str) -> None:
+        self.bundle = open_bundle(folder)
+        if self.bundle.task != "embedding":
+            raise UserError(f"{folder}: expected a bundle of sentence embeddings, got one of {self.bundle.task}")
+
+    def encode(self, texts: list[str], batch_size: int = 64, **options: Any) -> Any:
+        return self.bundle.run(texts, batch_size)

@@ -1,0 +1,78 @@
+"""A run's page: what it kept, how it learnt, where student and teacher differ, in one HTML file that stands alone.
+
+The modules that draw are imported when a page is written: neither the command line nor training waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+from contrastill.errors import UserError
+
+__all__ = ["compare", "leave_report", "write_report"]
+
+logger = logging.getLogger(__name__)
+
+PAGE = "report.html"
+
+
+def write_report(folder: str | Path) -> Path:
+    """Writes `report.html` into a run's folder, from what lies there, and returns its path.
+
+    Runs do so at their end. Written anew, it also shows what came later: exported bundles, `bench.json`.
+
+    Raises:
+        UserError: the folder holds no run, or cannot be written to.
+    """
+    from contrastill.report.page import run_page
+    from contrastill.report.run import read_run
+
+    return put(Path(folder).expanduser() / PAGE, run_page(read_run(folder)))
+
+
+def compare(runs: Sequence[str | Path], out: str | Path) -> Path:
+    """Writes one page of several runs' folders, side by side (of a single run: its report), and returns its path.
+
+    Raises:
+        UserError: no run was named, a folder holds none, or `out` cannot be written.
+    """
+    from contrastill.report.page import comparison_page, run_page
+    from contrastill.report.run import read_run
+
+    if not runs:
+        raise UserError("expected the folder of at least one run, got none")
+    found = [read_run(folder) for folder in runs]
+    return put(Path(out).expanduser(), run_page(found[0]) if len(found) == 1 else comparison_page(found))
+
+
+def leave_report(folder: Path, evidence: Callable[[], dict[str, Any] | None] = lambda: None) -> None:
+    """Leaves `evidence.json`, if the run has any, and `report.html` in a finished run's folder.
+
+    The run is whole by then: whatever goes wrong here is logged as a warning.
+    """
+    try:
+        if found := evidence():
+            put(folder / "evidence.json", dumps(found, ensure_ascii=False) + "\n")
+        write_report(folder)
+    except Exception as error:
+        logger.warning("the run is whole, but its report could not be written: %s", error)
+        logger.debug("while the report was written", exc_info=True)
+
+
+def put(path: Path, text: str) -> Path:
+    """Writes a file whole, or leaves what was there."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another --out") from None
+    return path

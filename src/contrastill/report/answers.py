@@ -1,0 +1,131 @@
+"""What the models answered: classes lost and won, how far apart the answers are, and the rows that say most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from contrastill.report import charts, results
+from contrastill.report.charts import Chart
+from contrastill.report.record import plain
+from contrastill.report.run import RunFiles, dig, mapping, number, objects
+
+__all__ = ["MOST_CLASSES", "evidence", "histogram"]
+
+MOST_CLASSES = 10  # largest losses, and largest gains
+
+
+def evidence(run: RunFiles) -> dict[str, Any] | None:
+    found = run.evidence
+    if found.get("kind") not in ("classification", "regression", "vectors", "pairs"):
+        return None
+    examples = objects(found.get("examples"))
+    names = {
+        "ours": "after" if run.command == "contrast" else "student" if "student" in run.metrics else "model",
+        "theirs": "before" if run.command == "contrast" else "teacher",
+    }
+    return {
+        **names,
+        "kind": found["kind"],
+        "split": str(found.get("split", "dev")),
+        "rows": number(found, "rows") or 0,
+        "both": any(each.get("theirs") is not None for each in examples),
+        "equal_answers": number(found, "equal_answers"),
+        "classes": classes(found),
+        "bands": [band(each) for each in objects(found.get("bands"))],
+        "examples": [example(each, found["kind"], names) for each in examples],
+        "histogram": histogram([(None, run)]),
+    }
+
+
+def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, Any]:
+    """A row that is shown: its texts, and (who, answer, right or not, other answers) of each who answers."""
+    texts = one.get("texts")
+    lines: list[tuple[str, str, bool | None, str]] = []
+    if kind == "vectors":
+        lines.append(("cosine", figure(one, "cosine"), None, ""))
+    else:
+        lines.append(("people" if kind == "pairs" else "true", plain(one.get("label")), None, ""))
+    for side in ("theirs", "ours"):
+        if kind in ("regression", "pairs") and one.get(side) is not None:
+            lines.append((names[side], figure(one, side), None, ""))
+        answers = [each for each in one.get(side) or [] if isinstance(each, list)] if kind == "classification" else []
+        shares = [(str(each[0]), number(each[1]) or 0) for each in answers if len(each) == 2]
+        said = [f"{name} {100 * share:.0f}\u00a0%" for name, share in shares if share >= 0.01]
+        if said:
+            lines.append((names[side], said[0], bool(dig(one, "right", side)), ", ".join(said[1:])))
+    place = number(one, "difference")
+    if kind == "pairs" and place is not None:
+        lines.append(("place", results.signed(place), None, "of the way from least to most alike"))
+    return {"texts": [str(text) for text in texts] if isinstance(texts, list) else [], "lines": lines}
+
+
+def band(one: dict[str, Any]) -> dict[str, str]:
+    low, high = (number(one, end) for end in ("low", "high"))
+    known = {key: figure(one, key) for key in ("ours", "theirs")}
+    name = "–" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+    return {"name": name, "rows": plain(one.get("rows")), **known}
+
+
+def figure(found: dict[str, Any], key: str) -> str:
+    value = number(found, key)
+    return "–" if value is None else f"{value:.3f}"
+
+
+def classes(found: dict[str, Any]) -> dict[str, Any] | None:
+    """Classes by what the student's F1 lost or won; without a teacher by F1, the lowest first."""
+    rows = objects(found.get("classes"))
+    if not rows:
+        return None
+    table: list[dict[str, Any]] = []
+    for each in rows:
+        ours, theirs = number(each, "ours", "f1"), number(each, "theirs", "f1")
+        table.append(
+            {
+                "name": str(each.get("name")),
+                "rows": number(each, "rows") or 0,
+                **{f"{who}_{what}": number(each, who, what) for who in ("ours", "theirs") for what in ("recall", "f1")},
+                "change": None if ours is None or theirs is None else ours - theirs,
+            }
+        )
+    compared = any(row["change"] is not None for row in table)
+    key = "change" if compared else "ours_f1"
+    known = sorted((row for row in table if row[key] is not None), key=lambda row: row[key])
+    unknown = [row for row in table if row[key] is None]
+    losses = [row for row in known if row[key] < 0] if compared else known
+    gains = [row for row in reversed(known) if row[key] > 0] if compared else []
+    return {
+        "compared": compared,
+        "losses": losses[:MOST_CLASSES],
+        "gains": gains[:MOST_CLASSES],
+        "lost": len(losses),
+        "won": len(gains),
+        "alike": len(known) - len(losses) - len(gains),
+        "all": [*known, *unknown],
+        "absent": [row["name"] for row in table if not row["rows"]],
+        "widest": max((abs(row["change"]) for row in known), default=0) if compared else 1,
+    }
+
+
+def histogram(runs: Sequence[tuple[str | None, RunFiles]]) -> Chart | None:
+    """How the rows of one run, or of several that show the same, are spread."""
+    drawn: list[tuple[str, list[int]]] = []
+    first: dict[str, Any] = {}
+    for name, run in runs:
+        found = mapping(run.evidence.get("histogram"))
+        counts = dig(found, "counts")
+        bounds = number(found, "low"), number(found, "high")
+        if not isinstance(counts, list) or not all(isinstance(n, int) for n in counts) or None in bounds:
+            continue
+        first = first or dict(found)
+        if (found.get("what"), *bounds) == (first.get("what"), number(first, "low"), number(first, "high")):
+            drawn.append((name or "", counts))
+    low, high = number(first, "low"), number(first, "high")
+    if low is None or high is None or low >= high or (len(runs) > 1 and len(drawn) < 2):
+        return None
+    middle = number(first, "median")
+    what = str(first.get("what", ""))
+    said = f"median {middle:.3f}, mean {number(first, 'mean') or 0:.3f}" if middle is not None else ""
+    picture = charts.histogram(low, high, drawn, str(first.get("axis", "")), said or what, middle)
+    note = f"{what[:1].upper()}{what[1:]}" + (f": {said} (dashed: the median)." if len(drawn) == 1 and said else ".")
+    return Chart("How far apart the answers are", picture, note)

@@ -1,0 +1,96 @@
+"""The results as a picture and a table: quality against cost, and every score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from contrastill.report import charts, results
+from contrastill.report.charts import Chart, Point
+from contrastill.report.results import Model
+from contrastill.report.run import RunFiles, dig, mapping, number
+
+__all__ = ["measure", "scores", "tradeoff"]
+
+
+def measure(found: Sequence[Model]) -> str | None:
+    """What all scores of a table are, if they are of one kind."""
+    kinds = {f"{model.score.words}, {model.score.where}" for model in found if model.score}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | None:
+    """Quality against latency; against size where fewer than two models were timed. Same metric, same rows only."""
+    first = next((m.score for _, found in groups for m in found if m.score and m.kind == "trained"), None)
+    if first is None or first.metric == "loss":
+        return None
+    comparable = [
+        (n, group, model, model.score)
+        for n, (group, found) in enumerate(groups)
+        for model in found
+        if model.score and results.alike(model.score, first)
+    ]
+    timed = [each for each in comparable if each[2].latency_ms]
+    use_time = len(timed) >= 2
+    points, seen = [], set()
+    for n, group, model, score in timed if use_time else comparable:
+        x = model.latency_ms if use_time else model.size_mb
+        name = model.name if group is None or model.kind == "teacher" else f"{group}: {model.name}"
+        key = (model.kind, x, score.value)
+        if not x or model.kind == "before" or (model.kind == "teacher" and key in seen):
+            continue
+        seen.add(key)
+        low, high = (None if v is None else v * score.factor for v in (score.low, score.high))
+        points.append(Point(name, x, score.value * score.factor, low, high, model.kind, n))
+    if len(points) < 2:
+        return None
+    unit = " (%)" if first.factor == 100 else ""
+    x_label = "milliseconds for one text (log scale)" if use_time else "megabytes (log scale)"
+    alt = "; ".join(f"{p.name}: {p.y:.2f} at {p.x:.3g}" for p in points)
+    note = "Up is better, left is cheaper."
+    if use_time and (untimed := [group or model.name for _, group, model, _ in comparable if not model.latency_ms]):
+        note += f" Not timed, so not drawn: {', '.join(dict.fromkeys(untimed))}."
+    if any(point.low is not None for point in points):
+        note += " Bars are 95\u00a0% intervals."
+    if not use_time:
+        note += " No latencies were measured: size stands in for them."
+    title = "Quality against latency" if use_time else "Quality against size"
+    return Chart(title, charts.tradeoff(points, x_label, f"{first.words}, {first.where}{unit}", alt), note)
+
+
+def scores(run: RunFiles) -> dict[str, Any] | None:
+    """Every score in metrics.json: of each split and metric, or of each STS set; and who has the better one."""
+    metrics, rows = run.metrics, []
+    if "base" in metrics:
+        columns = ["before", "after"]
+        if number(metrics, "dev", "after") is not None:
+            rows.append(("dev", [number(metrics, "dev", when) for when in columns], "", True))
+        sets = mapping(dig(metrics, "sts", "after"))
+        rows += [(each, [number(metrics, "sts", when, each) for when in columns], "", True) for each in sets]
+    else:
+        columns = [name for name in ("teacher", "student", "model") if isinstance(metrics.get(name), dict)]
+        if not columns:
+            return None
+        ours = columns[-1]
+        for split in ("dev", "test"):
+            for metric in mapping(dig(metrics, ours, split, "metrics")):
+                values = [number(metrics, name, split, "metrics", metric) for name in columns]
+                rows.append((split, values, metric, False))
+        for metric in ("spearman", "agreement", "cosine", "loss"):
+            if number(metrics, ours, metric) is not None:
+                rows.append(("dev", [number(metrics, name, metric) for name in columns], metric, False))
+        sets = mapping(dig(metrics, "sts", ours))
+        rows += [(each, [number(metrics, "sts", name, each) for name in columns], "", True) for each in sets]
+    if not rows:
+        return None
+    table = []
+    for where, values, metric, hundred in rows:
+        factor = 100 if metric in results.PERCENT else 1
+        before, after = values if len(values) == 2 else (None, None)
+        change = ""
+        if before is not None and after is not None:
+            change = results.signed((after - before) * factor, 2 if factor == 100 or hundred else 4)
+        figures = ["–" if value is None else results.shown(value, metric, hundred) for value in values]
+        name = f"{where} {results.WORDS.get(metric, metric)}".strip()
+        table.append({"name": name, "values": figures, "change": change})
+    return {"columns": columns, "rows": table, "changes": len(columns) == 2}

@@ -1,0 +1,111 @@
+"""What stands on the page, section by section; the templates say how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from contrastill import __version__
+from contrastill.report import charts, record, results
+from contrastill.report.answers import evidence
+from contrastill.report.overview import measure, scores, tradeoff
+from contrastill.report.run import RunFiles, dig, objects
+from contrastill.report.together import side_by_side
+from contrastill.report.training import curves, not_finite
+
+__all__ = ["comparison_page", "run_page"]
+
+environment = Environment(
+    loader=PackageLoader("contrastill.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+environment.globals["version"] = __version__
+environment.filters |= {
+    "percent": results.percent,
+    "signed": results.signed,
+    "times": results.times,
+    "millions": results.millions,
+    "megabytes": results.megabytes,
+    "milliseconds": results.milliseconds,
+    "duration": results.duration,
+}
+
+
+def run_page(run: RunFiles) -> str:
+    """The page of one run."""
+    charts.restart()
+    return environment.get_template("run.html").render(title=f"{run.name}: {run.command}", run=sections(run))
+
+
+def comparison_page(runs: Sequence[RunFiles]) -> str:
+    """One page of several runs: their figures side by side, then each run by itself."""
+    charts.restart()
+    names = distinct_names(runs)
+    gate = next((found for run in runs if (found := results.gate_of(run))), None)
+    each = [sections(run, name, gate) for run, name in zip(runs, names, strict=True)]
+    return environment.get_template("compare.html").render(
+        title="Comparison of " + ", ".join(names), runs=each, together=side_by_side(runs, names, each)
+    )
+
+
+def distinct_names(runs: Sequence[RunFiles]) -> list[str]:
+    """The runs' names, with their folder's where two are alike, and numbered where that is not enough."""
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = ["/".join(run.folder.resolve().parts[-2:]) for run in runs]
+    return [name if names.count(name) == 1 else f"{name} ({n})" for n, name in enumerate(names, 1)]
+
+
+def sections(run: RunFiles, name: str | None = None, gate: results.Score | None = None) -> dict[str, Any]:
+    """Everything on one run's page; what there is nothing to say of is empty or None."""
+    found, bad = results.models(run, gate), not_finite(run)
+    problems = [*run.problems, *([bad] if bad else [])]
+    return {
+        "name": name or run.name,
+        "command": run.command,
+        "about": about(run),
+        "finished": run.finished,
+        "problems": problems,
+        "headline": results.headline(run),
+        "tiles": results.tiles(run, found),
+        "models": found,
+        "measure": measure(found),
+        "timed": next((model.timed for model in found if model.timed), None),
+        "tradeoff": tradeoff([(None, found)]),
+        "scores": scores(run),
+        "curves": curves(run),
+        "evidence": evidence(run),
+        "speed": record.speed(run),
+        "exports": record.exports(run),
+        "data": record.data(run),
+        "settings": record.settings(run),
+        "checks": [record.check(each) for each in objects(run.record.get("preflight"))],
+        "machine": record.machine(run),
+        "times": record.phases(run),
+    }
+
+
+def about(run: RunFiles) -> list[str]:
+    """The run in a few words: task, method, teacher."""
+    asked, method = run.settings, run.settings.get("method")
+    teacher = asked.get("teacher") or asked.get("model")
+    names = [teacher] if isinstance(teacher, str) else teacher if isinstance(teacher, list) else []
+    role = "teacher" if asked.get("teacher") else "of"
+    task = run.metrics.get("task") or dig(run.record, "data", "task")
+    return [
+        *([f"task {task}"] if task else []),
+        *([f"method {method}"] if method else []),
+        *(f"{role} {short(str(each))}" for each in names),
+        *([f"student {asked['student']}"] if asked.get("student") else []),
+    ]
+
+
+def short(name: str) -> str:
+    """The end of a path; a Hub name as it is."""
+    return name if name.count("/") <= 1 and not name.startswith((".", "/")) else "/".join(Path(name).parts[-2:])

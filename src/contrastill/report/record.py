@@ -1,0 +1,111 @@
+"""The record of a run: data, settings, checks, machine, times, bundles and timings, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contrastill.report.run import RunFiles, dig, mapping, number, objects
+
+__all__ = ["check", "data", "exports", "machine", "phases", "plain", "settings", "speed"]
+
+LONGEST_SETTING = 300  # characters
+EXPORTS = {
+    "path": ("path",),
+    "runtime": ("runtime",),
+    "precision": ("precision",),
+    "recipe": ("recipe",),
+    "gate": ("gate", "metric"),
+    "rows": ("gate", "rows"),
+    "PyTorch": ("gate", "torch"),
+    "bundle": ("gate", "bundle"),
+    "points lost": ("gate", "drop_points"),
+    "allowed": ("gate", "max_drop"),
+    "mean cosine": ("gate", "agreement", "cosine_mean"),
+    "least cosine": ("gate", "agreement", "cosine_min"),
+    "equal labels": ("gate", "agreement", "equal_labels"),
+}
+
+
+def exports(run: RunFiles) -> dict[str, Any] | None:
+    """A row a bundle: what its bundle.json says of it."""
+    rows = []
+    for bundle in run.bundles:
+        found = [dig(bundle, *keys) for keys in EXPORTS.values()]
+        rows.append([f"{value:.4g}" if isinstance(value, float) else plain(value) for value in found])
+    return {"columns": list(EXPORTS), "rows": rows} if rows else None
+
+
+def speed(run: RunFiles) -> list[list[str]]:
+    """Every row of bench.json."""
+    words, figures = ("model", "runtime", "precision", "length", "batch"), ("p50_ms", "p95_ms", "throughput_per_s")
+    return [
+        [plain(row.get(key)) for key in words]
+        + ["–" if (n := number(row, key)) is None else f"{n:.4g}" for key in (*figures, "load_s", "memory_mb", "ratio")]
+        for row in objects(run.bench.get("rows"))
+    ]
+
+
+def data(run: RunFiles) -> dict[str, Any]:
+    """What run.json says of the data: figures by split, other figures, and notes."""
+    known = mapping(run.record.get("data"))
+    splits = {name: facts for name, facts in mapping(known.get("splits")).items() if isinstance(facts, dict)}
+    columns = list(dict.fromkeys(key for facts in splits.values() for key in facts))
+    other = {key: value for key, value in known.items() if key not in ("splits", "notes") and value not in (None, [])}
+    trained_on = number(run.metrics, "train_rows")
+    if trained_on is not None:
+        other["rows trained on"] = int(trained_on)
+    lengths = next(
+        (check.get("seen") for check in objects(run.record.get("preflight")) if check.get("name") == "texts fit"),
+        "not recorded",
+    )
+    facts = {key.replace("_", " "): plain(value) for key, value in other.items()}
+    facts |= {"lengths": str(lengths), "language": "not recorded"}
+    if found := run.record.get("data_fingerprint"):
+        facts["fingerprint (sha256)"] = str(found)
+    return {
+        "columns": columns,
+        "splits": {name: [plain(facts.get(key)) for key in columns] for name, facts in splits.items()},
+        "facts": facts,
+        "notes": [str(note) for note in known.get("notes") or [] if isinstance(known["notes"], list)],
+    }
+
+
+def settings(run: RunFiles) -> dict[str, str]:
+    return {name: plain(value) for name, value in run.settings.items()}
+
+
+def machine(run: RunFiles) -> dict[str, str]:
+    return {key.replace("_", " "): plain(value) for key, value in mapping(run.record.get("machine")).items()}
+
+
+def check(one: dict[str, Any]) -> dict[str, Any]:
+    good = bool(one.get("ok"))
+    state = "ok" if good else "failed" if one.get("fatal") else "look"
+    return {"name": plain(one.get("name")), "good": good, "state": state, "seen": plain(one.get("seen"))}
+
+
+def phases(run: RunFiles) -> list[tuple[str, float, float]]:
+    """(phase, seconds, share of the longest)."""
+    known = mapping(run.metrics.get("seconds"))
+    found = [(str(name), number(known, name)) for name in known]
+    longest = max((seconds for _, seconds in found if seconds), default=1)
+    return [(name, seconds, seconds / longest) for name, seconds in found if seconds is not None]
+
+
+def plain(value: Any) -> str:
+    """A value of run.json in words."""
+    if value is None or value == {} or value == []:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, dict):
+        return shorter(", ".join(f"{key} = {each}" for key, each in value.items()), LONGEST_SETTING)
+    if isinstance(value, list):
+        return shorter(", ".join(map(str, value)), LONGEST_SETTING)
+    return shorter(str(value), LONGEST_SETTING)
+
+
+def shorter(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

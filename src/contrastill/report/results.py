@@ -1,0 +1,390 @@
+"""Every model that a run has measured: its score, what it kept, its size and its speed, in words and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from contrastill.report.run import RunFiles, dig, mapping, number, objects
+
+__all__ = [
+    "PERCENT",
+    "WORDS",
+    "Model",
+    "Score",
+    "alike",
+    "duration",
+    "gate_of",
+    "headline",
+    "megabytes",
+    "millions",
+    "milliseconds",
+    "models",
+    "percent",
+    "shown",
+    "signed",
+    "tiles",
+    "times",
+]
+
+PERCENT = {"accuracy", "f1", "agreement"}
+SAME_SCORE = 0.005  # a gate scores the student again, on other threads or another machine
+WORDS = {
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "agreement": "agreement on neighbours",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure as metrics.json has it, and what it is."""
+
+    value: float
+    metric: str
+    where: str  # "test", "dev", the sets, the gate's rows
+    rows: int | None = None
+    low: float | None = None
+    high: float | None = None
+    hundred: bool = False  # it is x 100 already
+
+    @property
+    def factor(self) -> float:
+        """What turns it into what is shown."""
+        return 100.0 if self.metric in PERCENT and not self.hundred else 1.0
+
+    @property
+    def text(self) -> str:
+        return shown(self.value, self.metric, self.hundred)
+
+    @property
+    def interval(self) -> str | None:
+        if self.low is None or self.high is None:
+            return None
+        places = 1 if self.factor == 100 else 2 if self.hundred else 3
+        return f"{self.low * self.factor:.{places}f} to {self.high * self.factor:.{places}f}"
+
+    @property
+    def words(self) -> str:
+        """The metric by its name."""
+        return WORDS.get(self.metric, self.metric)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the table of results."""
+
+    name: str
+    kind: str  # "teacher", "before", "trained" or "bundle"
+    score: Score | None = None
+    kept: float | None = None
+    parameters: float | None = None
+    size_mb: float | None = None
+    latency_ms: float | None = None
+    timed: str | None = None  # where the latency comes from
+    ratio: float | None = None  # x faster than `than`
+    than: str | None = None
+    note: str = ""
+
+
+def signed(change: float, places: int = 2) -> str:
+    """With its sign, nought without; a minus as wide as the plus."""
+    text = f"{change:+.{places}f}".replace("-", "\u2212")
+    return text if any(digit in text for digit in "123456789") else text[1:]
+
+
+def shown(value: float, metric: str, hundred: bool = False) -> str:
+    if metric in PERCENT and not hundred:
+        return f"{100 * value:.2f}\u00a0%"
+    return f"{value:.2f}" if hundred else f"{value:.4f}"
+
+
+def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
+    """Teacher first, then what was trained, then each bundle exported from it. Of an unfinished run: none.
+
+    gate: give scores of its kind, if there are, so that they compare; else of the run's own bundles' gates.
+    """
+    if not run.metrics:
+        return []
+    known, gate = trained_scores(run), gate or gate_of(run)
+    found = []
+    for name, scores in known.items():
+        score = next((s for s in scores if gate and alike(s, gate)), None) or next(iter(scores), None)
+        first = next(iter(known.values()), [])
+        reference = next((s for s in first if score and alike(s, score)), None)
+        found.append(
+            Model(
+                name,
+                name if name in ("teacher", "before") else "trained",
+                score,
+                kept=ratio_of(score, reference) if name != "before" and len(known) > 1 else None,
+                parameters=number(run.metrics, name, "parameters") or number(run.metrics, "parameters"),
+                size_mb=number(run.metrics, name, "size_mb") or number(run.metrics, "size_mb"),
+            )
+        )
+    return with_speed(run, [*found, *bundles_of(run)])
+
+
+def bundles_of(run: RunFiles) -> list[Model]:
+    known = trained_scores(run)
+    ours = next(reversed(known.values()), [])
+    found = [exported(bundle, ours, known.get("teacher", [])) for bundle in run.bundles]
+    names = [model.name for model in found]
+    return [
+        model if names.count(model.name) == 1 else replace(model, name=f"{model.name} ({bundle['path']})")
+        for model, bundle in zip(found, run.bundles, strict=True)
+    ]
+
+
+def gate_of(run: RunFiles) -> Score | None:
+    """The first score of a bundle that is on rows which the run was scored on too."""
+    ours = next(reversed(trained_scores(run).values()), [])
+    return next((b.score for b in bundles_of(run) if b.score and any(alike(b.score, s) for s in ours)), None)
+
+
+def trained_scores(run: RunFiles) -> dict[str, list[Score]]:
+    """Every score of the teacher (or of the model before) and of what was trained, the one that says most first."""
+    metrics = run.metrics
+    if "base" in metrics:  # of `contrast`: one model, before and after
+        return {when: sts_scores(metrics, when, ("sts", when), ("dev", when)) for when in ("before", "after")}
+    names = [name for name in ("teacher", "student", "model") if isinstance(metrics.get(name), dict)]
+    return {name: task_scores(metrics, name) or embedding_scores(metrics, name) for name in names}
+
+
+def task_scores(metrics: dict[str, Any], name: str) -> list[Score]:
+    """By what selects checkpoints on test and on dev, then by the other metrics."""
+    main, found = str(metrics.get("metric")), []
+    for split in ("test", "dev"):
+        known = dig(metrics, name, split, "metrics")
+        rows = number(metrics, name, split, "rows")
+        for metric in known if isinstance(known, dict) else ():
+            value = number(known, metric)
+            if value is not None:
+                low, high = bounds(dig(metrics, name, split, "interval")) if metric == main else (None, None)
+                found.append(Score(value, metric, split, int(rows) if rows else None, low, high))
+    return sorted(found, key=lambda score: score.metric != main)
+
+
+def embedding_scores(metrics: dict[str, Any], name: str) -> list[Score]:
+    """Of embeddings the mean of the STS sets, then what selects checkpoints; of a general student its loss."""
+    found = sts_scores(metrics, name, ("sts", name), ())
+    metric = str(metrics.get("metric"))
+    value = number(metrics, name, metric)
+    where = "dev" if metric == "spearman" else "texts held out"
+    return found if value is None else [*found, Score(value, metric, where)]
+
+
+def sts_scores(metrics: dict[str, Any], name: str, sets: tuple[str, ...], dev: tuple[str, ...]) -> list[Score]:
+    mean, on_dev = number(metrics, *sets, "mean"), number(metrics, *dev) if dev else None
+    found = [Score(mean, "mean Spearman × 100", "the STS sets", hundred=True)] if mean is not None else []
+    return found if on_dev is None else [*found, Score(on_dev, "Spearman × 100", "dev", hundred=True)]
+
+
+def alike(a: Score, b: Score) -> bool:
+    """Whether the two are of the same rows by the same metric, so that they compare."""
+    return (a.metric, a.where) == (b.metric, b.where)
+
+
+def ratio_of(score: Score | None, reference: Score | None) -> float | None:
+    if score is None or reference is None or not alike(score, reference):
+        return None
+    return score.value / reference.value if reference.value > 0 and score.metric != "loss" else None
+
+
+def bounds(interval: Any) -> tuple[float | None, float | None]:
+    return (
+        (number(interval[0]), number(interval[1])) if isinstance(interval, list) and len(interval) == 2 else (None,) * 2
+    )
+
+
+def exported(bundle: dict[str, Any], ours: list[Score], teacher: list[Score]) -> Model:
+    """A bundle, scored by its gate. On which rows that was is told from their number and the score in PyTorch."""
+    gate = dig(bundle, "gate")
+    score, note = gate_score(gate, ours), "exported without a gate: not scored"
+    if score is not None:
+        drop = number(gate, "drop_points")
+        note = f"{signed(-drop)} points against PyTorch" if drop is not None else ""
+    files = mapping(dig(bundle, "files"))
+    sizes = [number(facts, "bytes") or 0 for file, facts in files.items() if file.startswith("model.")]
+    return Model(
+        f"{bundle.get('runtime', 'bundle')} {bundle.get('precision', '')}".strip(),
+        "bundle",
+        score,
+        kept=ratio_of(score, next((s for s in teacher if score and alike(s, score)), None)),
+        parameters=number(bundle, "parameters"),
+        size_mb=sum(sizes) / 1e6 if any(sizes) else None,
+        note=note,
+    )
+
+
+def gate_score(gate: Any, ours: list[Score]) -> Score | None:
+    """The bundle's score as the run gives such scores, if it scored the same rows; else in the gate's own words."""
+    value, before, rows = number(gate, "bundle"), number(gate, "torch"), number(gate, "rows")
+    if value is None:
+        return None
+    metric, (low, high) = str(dig(gate, "metric")), bounds(dig(gate, "bundle_interval"))
+    for score in ours:
+        factor = 100 if score.hundred else 1
+        of_the_kind = score.metric == metric or (score.hundred and metric == "spearman" and score.where == "dev")
+        same_rows = score.rows is None or score.rows == rows
+        if of_the_kind and same_rows and before is not None and abs(score.value / factor - before) < SAME_SCORE:
+            low, high = (None if end is None else end * factor for end in (low, high))
+            return replace(score, value=value * factor, low=low, high=high)
+    return Score(value, metric, str(dig(gate, "data") or "the gate's data"), int(rows) if rows else None, low, high)
+
+
+# ---- speed
+
+
+def with_speed(run: RunFiles, found: list[Model]) -> list[Model]:
+    """Latencies of one text: those of bench.json, else those that a gate measured beside the student in PyTorch."""
+    rows = timings(run)
+    return by_bench(run, rows, found) if rows else by_gates(run, found)
+
+
+def by_bench(run: RunFiles, rows: list[dict[str, Any]], found: list[Model]) -> list[Model]:
+    about = "texts of the data" if rows[0].get("length") == "data" else f"{rows[0].get('length')} tokens"
+    if threads := number(run.bench, "threads"):
+        about += f", {threads:.0f} thread{'s' if threads > 1 else ''}"
+    result = []
+    for model in found:
+        row = next((row for row in rows if is_of(row, model)), None)
+        ms = number(row, "p50_ms")
+        ratio = number(row, "ratio") or (number(rows[0], "p50_ms") or 0) / ms if ms else None
+        timed = f"bench.json, {about}" if ms else None
+        result.append(replace(model, latency_ms=ms, timed=timed, ratio=ratio, than=str(rows[0].get("model"))))
+    return result
+
+
+def timings(run: RunFiles) -> list[dict[str, Any]]:
+    """The rows of bench.json for single texts: of the run's own lengths, else of 128 tokens, else what there is."""
+    good = [row for row in objects(run.bench.get("rows")) if number(row, "p50_ms") and row.get("batch") == 1]
+    lengths = [row.get("length") for row in good]
+    chosen = next((length for length in ("data", 128) if length in lengths), lengths[0] if lengths else None)
+    return [row for row in good if row.get("length") == chosen and row.get("workers", 1) == 1]
+
+
+def is_of(row: dict[str, Any], model: Model) -> bool:
+    """Whether the row times this model; of what is not exported, float32 in PyTorch."""
+    what = f"{row.get('runtime')} {row.get('precision')}"
+    if (row.get("model") == "teacher") != (model.kind == "teacher"):
+        return False
+    return model.name.startswith(what) if model.kind == "bundle" else what == "torch fp32" and model.kind != "before"
+
+
+def by_gates(run: RunFiles, found: list[Model]) -> list[Model]:
+    gates = [dig(bundle, "gate", "latency_ms") for bundle in run.bundles]
+    first = next((gate for gate in gates if number(gate, "torch_p50")), None)
+    if first is None:
+        return found
+    threads = number(first, "threads")
+    about = "the exports' gates" + (f", {threads:.0f} thread{'s' if threads > 1 else ''}" if threads else "")
+    result, waiting = [], iter(gates)
+    base_name = f"{'student' if 'student' in run.metrics else 'model'} in PyTorch"
+    for model in found:
+        if model.kind == "bundle":
+            gate = next(waiting)
+            ms, base = number(gate, "bundle_p50"), number(gate, "torch_p50")
+            ratio = base / ms if base and ms else None
+            model = replace(model, latency_ms=ms, timed=about, ratio=ratio, than=base_name)
+        elif model.kind == "trained":
+            model = replace(model, latency_ms=number(first, "torch_p50"), timed=about)
+        result.append(model)
+    return result
+
+
+# ---- in words
+
+
+def headline(run: RunFiles) -> str:
+    """What the run came to, in a sentence."""
+    if not run.metrics:
+        last = run.log[-1]["step"] if run.log else 0
+        return f"There are no scores: the run has not finished. Its log ends at step {last:,.0f}."
+    score, reference = verdict(run)
+    if score is None:
+        return "There are no scores: the run had no dev or test data."
+    rows = f" ({score.rows:,} rows)" if score.rows else ""
+    what = score.words[0].upper() + score.words[1:]
+    if reference is None:
+        said = f"{what} {score.text} on {score.where}{rows}."
+        return (
+            f"{said} What it is worth shows in the students that start from it." if run.command == "pretrain" else said
+        )
+    if "base" in run.metrics:
+        change = score.value - reference.value
+        verb = "rose" if change > 0 else "fell" if change < 0 else "is as it was"
+        return f"{what} on {score.where} {verb}: {reference.text} before, {score.text} after."
+    share = percent(ratio_of(score, reference) or 0)
+    return (
+        f"The student keeps {share} of its teacher's {score.words} on {score.where}{rows}: "
+        f"{score.text} against {reference.text}."
+    )
+
+
+def verdict(run: RunFiles) -> tuple[Score | None, Score | None]:
+    """The score that says most of what was trained; and the teacher's, or that before, if it compares."""
+    known = list(trained_scores(run).values())
+    score = next(iter(known[-1]), None) if known else None
+    reference = next((s for s in known[0] if score and alike(s, score)), None) if len(known) > 1 else None
+    return score, reference
+
+
+def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
+    """(what, figure, explanation) of the few figures that matter most."""
+    result = []
+    score, reference = verdict(run)
+    if score and reference and "base" in run.metrics:
+        change = signed((score.value - reference.value) * score.factor)
+        result.append(("change", change, f"{score.words}, {score.where}"))
+    elif score and (kept := ratio_of(score, reference)) is not None:
+        result.append(("kept", percent(kept), f"of the teacher's {score.words}"))
+    elif score:
+        result.append((score.words, score.text, f"on {score.where}"))
+    teacher = next((model.size_mb for model in found if model.kind == "teacher"), None)
+    ours = next((model for model in found if model.kind == "trained" and model.size_mb), None)
+    if ours and ours.size_mb and teacher:
+        against = f"{megabytes(ours.size_mb)} MB against {megabytes(teacher)} MB"
+        result.append(("smaller", times(teacher / ours.size_mb), against))
+        sizes = [(model.size_mb, model.name) for model in found if model.kind == "bundle" and model.size_mb]
+        if sizes:
+            least, name = min(sizes)
+            result.append(("smaller, exported", times(teacher / least), f"{name}: {megabytes(least)} MB"))
+    elif ours and ours.size_mb and ours.parameters:
+        result.append(("parameters", millions(ours.parameters), f"{megabytes(ours.size_mb)} MB"))
+    ratios = [(model.ratio, model.name, model.than) for model in found if model.ratio and model.kind != "teacher"]
+    if ratios:
+        ratio, name, than = max(ratios)
+        result.append(("faster", times(ratio), f"{name} than the {than}, one text at a time"))
+    if seconds := number(run.metrics, "seconds", "training"):
+        steps = number(run.metrics, "steps")
+        result.append(("training", duration(seconds), f"{steps:,.0f} steps" if steps else ""))
+    return result
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}\u00a0×" if ratio < 100 else f"{ratio:.0f}\u00a0×"
+
+
+def millions(count: float) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,.0f}"
+
+
+def megabytes(size: float) -> str:
+    return f"{size:.0f}" if size >= 10 else f"{size:.2g}"
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,153 @@
+"""A run's folder as its page reads it: whatever is missing or damaged is said, and the rest is shown."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contrastill.errors import UserError
+
+__all__ = ["RunFiles", "dig", "mapping", "number", "objects", "read_run"]
+
+DEEPEST = 3  # folders below the run's in which an exported bundle is looked for
+
+
+@dataclass
+class RunFiles:
+    """What lies in a run's folder. Files that are not there are empty."""
+
+    folder: Path
+    record: dict[str, Any]  # run.json
+    metrics: dict[str, Any]
+    log: list[dict[str, Any]]
+    evidence: dict[str, Any]
+    bench: dict[str, Any]
+    bundles: list[dict[str, Any]]  # each bundle.json, with its place under "path"
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name or str(self.folder)
+
+    @property
+    def command(self) -> str:
+        return str(self.record.get("command", "run"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return mapping(self.record.get("settings"))
+
+    @property
+    def finished(self) -> bool:
+        return self.record.get("status") == "finished" and bool(self.metrics)
+
+
+def read_run(folder: str | Path) -> RunFiles:
+    """Reads a run's folder.
+
+    Raises:
+        UserError: there is no such folder, or no run.json that can be read in it.
+    """
+    path = Path(folder).expanduser()
+    problems: list[str] = []
+    if not path.is_dir():
+        raise UserError(f"expected the folder of a run, got {str(folder)!r}, which is none; check the path")
+    record = read_object(path / "run.json", problems)
+    if not record:
+        said = problems[0] if problems else "it has no run.json"
+        raise UserError(f"expected the folder of a run, got {str(folder)!r}: {said}; name a run's --out folder")
+    metrics = read_object(path / "metrics.json", problems)
+    if record.get("status") != "finished":
+        problems.append("The run has not finished: it is at work, was interrupted or failed. What it left is shown.")
+    elif not metrics and not (path / "metrics.json").exists():
+        problems.append("metrics.json is missing: there are no scores to show.")
+    return RunFiles(
+        folder=path,
+        record=record,
+        metrics=metrics,
+        log=read_log(path / "log.jsonl", problems),
+        evidence=read_object(path / "evidence.json", problems),
+        bench=read_object(path / "bench.json", problems),
+        bundles=read_bundles(path, problems),
+        problems=problems,
+    )
+
+
+def read_object(path: Path, problems: list[str]) -> dict[str, Any]:
+    """A JSON object; empty where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(f"{path.name} cannot be read ({first_line(error)}).")
+        return {}
+    if not isinstance(found, dict):
+        problems.append(f"{path.name} holds no object.")
+        return {}
+    return found
+
+
+def read_log(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """The lines that are whole, in the order of their steps."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        problems.append("log.jsonl is missing: there are no curves.")
+        return []
+    except OSError as error:
+        problems.append(f"log.jsonl cannot be read ({first_line(error)}).")
+        return []
+    rows, broken = [], 0
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            broken += bool(line.strip())
+            continue
+        if isinstance(row, dict) and number(row.get("step")) is not None:
+            rows.append(row)
+        else:
+            broken += 1
+    if broken:
+        problems.append(f"{broken} of {len(lines)} lines of log.jsonl are broken and left out.")
+    return sorted(rows, key=lambda row: row["step"])
+
+
+def read_bundles(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
+    found = []
+    for depth in range(1, DEEPEST + 1):
+        for path in sorted(folder.glob("*/" * depth + "bundle.json")):
+            if bundle := read_object(path, problems):
+                found.append({**bundle, "path": path.parent.relative_to(folder).as_posix()})
+    return found
+
+
+def dig(value: Any, *keys: str) -> Any:
+    """value[key][key]…, or None where that is not there."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def number(value: Any, *keys: str) -> float | None:
+    """A finite number found by `dig`, or None."""
+    found = dig(value, *keys)
+    good = isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
+    return float(found) if good else None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,91 @@
+"""Several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from contrastill.report import charts, results
+from contrastill.report.answers import MOST_CLASSES, histogram
+from contrastill.report.charts import Chart, Line
+from contrastill.report.overview import measure, tradeoff
+from contrastill.report.run import RunFiles, number, objects
+from contrastill.report.training import dev_chart, points, terms
+
+__all__ = ["side_by_side"]
+
+
+def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    named = list(zip(names, runs, strict=True))
+    return {
+        "warnings": unlike(runs),
+        "measure": measure([model for one in each for model in one["models"]]),
+        "tradeoff": tradeoff([(name, one["models"]) for name, one in zip(names, each, strict=True)]),
+        "charts": overlays(named),
+        "scores": joined_scores(names, each),
+        "classes": joined_classes(named),
+        "histogram": histogram(named),
+        "settings": differing(names, [one["settings"] for one in each]),
+        "machine": differing(names, [one["machine"] for one in each]),
+        "times": differing(names, [{name: results.duration(s) for name, s, _ in one["times"]} for one in each]),
+    }
+
+
+def unlike(runs: Sequence[RunFiles]) -> list[str]:
+    """Why figures of these runs may not compare."""
+    found = []
+    for key, what in (("data_fingerprint", "data"), ("teacher_fingerprint", "teachers")):
+        if len({str(run.record.get(key)) for run in runs if run.record.get(key)}) > 1:
+            found.append(f"The runs have different {what}: compare their figures with care.")
+    if len({str(run.metrics.get("metric")) for run in runs if run.metrics}) > 1:
+        found.append("The runs are measured by different metrics: the chart shows only those with the first run's.")
+    return found
+
+
+def overlays(named: Sequence[tuple[str, RunFiles]]) -> list[Chart]:
+    """The dev scores of all runs, and each loss term that several have; their sum only where the method is the same."""
+    found = [dev] if (dev := dev_chart(named)) else []
+    methods = {(run.command, str(run.settings.get("method"))) for _, run in named}
+    for term in dict.fromkeys(term for _, run in named for term in terms(run)):
+        drawn = [Line(name, *points(run, term)) for name, run in named if term != "loss" or len(methods) == 1]
+        drawn = [line for line in drawn if line.steps]
+        if len(drawn) > 1:
+            alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in drawn)
+            found.append(Chart(term, charts.lines(drawn, term, alt)))
+    return found
+
+
+def joined_scores(names: Sequence[str], each: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """A row a score, a column a run: of what was trained."""
+    tables = [{row["name"]: row["values"][-1] for row in (one["scores"] or {"rows": []})["rows"]} for one in each]
+    rows = list(dict.fromkeys(name for table in tables for name in table))
+    return {"columns": names, "rows": [(row, [t.get(row, "–") for t in tables]) for row in rows]} if rows else None
+
+
+def joined_classes(named: Sequence[tuple[str, RunFiles]]) -> dict[str, Any] | None:
+    """Each run's F1 of the classes on which they differ most."""
+    tables = [
+        {str(each.get("name")): number(each, "ours", "f1") for each in objects(run.evidence.get("classes"))}
+        for _, run in named
+    ]
+    if sum(map(bool, tables)) < 2:
+        return None
+    spread = []
+    for name in dict.fromkeys(name for table in tables for name in table):
+        values = [table.get(name) for table in tables]
+        known = [value for value in values if value is not None]
+        if len(known) > 1:
+            spread.append((max(known) - min(known), name, values))
+    spread.sort(key=lambda row: -row[0])
+    return {"columns": [name for name, _ in named], "rows": spread[: 2 * MOST_CLASSES], "of": len(spread)}
+
+
+def differing(names: Sequence[str], tables: Sequence[dict[str, str]]) -> dict[str, Any] | None:
+    """The rows in which the runs are not all alike."""
+    rows = [
+        (key, [table.get(key, "–") for table in tables])
+        for key in dict.fromkeys(key for table in tables for key in table)
+        if key not in ("out", "overwrite", "force", "memory available gb")
+        and len({table.get(key, "–") for table in tables}) > 1
+    ]
+    return {"columns": names, "rows": rows} if rows else None

@@ -1,0 +1,117 @@
+"""The curves of a run: its loss terms, dev scores, learning rate and gradient norm, over steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from contrastill.report import charts, results
+from contrastill.report.charts import Chart, Line
+from contrastill.report.run import RunFiles, mapping, number, objects
+
+__all__ = ["curves", "dev_chart", "not_finite", "points", "terms"]
+
+NOT_TERMS = {"grad_norm", "learning_rate", "stage", "epoch", "step", "total_flos"}
+
+
+def terms(run: RunFiles) -> list[str]:
+    """The loss terms in the log, the sum first; alone where the only term is the sum."""
+    found = dict.fromkeys(
+        key for row in run.log if "loss" in row for key in row if key not in NOT_TERMS and not key.startswith("eval_")
+    )
+    found.pop("loss", None)
+    return ["loss", *found] if len(found) != 1 else list(found)
+
+
+def points(run: RunFiles, key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of what is logged under this name, where they are finite."""
+    pairs = [(row["step"], number(row, key)) for row in run.log if key in row]
+    good = [(float(step), value) for step, value in pairs if value is not None]
+    return [step for step, _ in good], [value for _, value in good]
+
+
+def not_finite(run: RunFiles) -> str | None:
+    at = [
+        row["step"]
+        for row in run.log
+        if any(isinstance(value, float) and not math.isfinite(value) for key, value in row.items() if key != "step")
+    ]
+    if not at:
+        return None
+    return f"The log holds NaN or infinity, at step {at[0]:,.0f} first; such numbers are not drawn."
+
+
+def stages(run: RunFiles) -> list[tuple[str, float, float, dict[str, Any]]]:
+    """(name, first step, last step, weights) of each stage that the log has reached."""
+    known = objects(run.record.get("stages"))
+    last = max((row["step"] for row in run.log), default=0)
+    total, shares = number(run.metrics, "steps"), [number(stage, "share") or 0 for stage in known]
+    found, begin, done = [], 0.0, 0.0
+    for n, stage in enumerate(known, 1):
+        done += shares[n - 1]
+        if total and sum(shares):
+            end = float(round(total * done / sum(shares)))
+        else:
+            end = max((float(row["step"]) for row in run.log if row.get("stage") == n), default=begin)
+        if end > begin:
+            found.append((str(stage.get("name", n)), begin, min(end, max(last, end)), mapping(stage.get("weights"))))
+        begin = max(begin, end)
+    return found
+
+
+def curves(run: RunFiles) -> list[Chart]:
+    """Each loss term, the dev scores, the learning rate and the gradient norm, over steps."""
+    spans = stages(run)
+    marks = [(name, first, last) for name, first, last, _ in spans]
+    found = []
+    for term in terms(run):
+        steps, values = points(run, term)
+        if not steps:
+            continue
+        faint = tuple((first, last) for _, first, last, weights in spans if term != "loss" and not weights.get(term))
+        note = "Dotted: watched, not trained, in that stage." if faint else ""
+        if term == "loss" and len(terms(run)) > 1:
+            note = "The weighted sum of the terms"
+            note += "; it may jump where a stage begins, for its weights change." if len(spans) > 1 else "."
+        alt = f"{term} from {values[0]:.4g} at step {steps[0]:.0f} to {values[-1]:.4g} at step {steps[-1]:.0f}"
+        title = term if term != "loss" or not note else "loss (sum)"
+        picture = charts.lines([Line(term, steps, values, faint)], title, alt, stages=marks)
+        found.append(Chart(title, picture, note))
+    if dev := dev_chart([(None, run)], marks):
+        found.append(dev)
+    for key, title in (("learning_rate", "learning rate"), ("grad_norm", "gradient norm")):
+        steps, values = points(run, key)
+        if steps:
+            alt = f"{title} over {len(steps)} logged steps, at most {max(values):.3g}"
+            picture = charts.lines([Line(title, steps, values)], title, alt, stages=marks, height=2.0)
+            found.append(Chart(title, picture, small=True))
+    return found
+
+
+def dev_chart(
+    runs: Sequence[tuple[str | None, RunFiles]], marks: Sequence[tuple[str, float, float]] = ()
+) -> Chart | None:
+    """The dev scores over steps: of one run all that fit on one axis, of several the one that selects."""
+    drawn: list[tuple[str, Line]] = []  # with the metric's name
+    for name, run in runs:
+        keys = list(dict.fromkeys(key for row in run.log for key in row if key.startswith("eval_")))
+        chosen = f"eval_{run.metrics.get('metric')}"
+        keys.sort(key=lambda key: key != chosen)
+        for key in keys[:1] if name is not None or "eval_loss" in keys else keys:
+            metric, (steps, values) = key.removeprefix("eval_"), points(run, key)
+            line = Line(name or results.WORDS.get(metric, metric), steps, values, dots=True)
+            if steps and (not drawn or (near(line, drawn[0][1]) and (name is None or metric == drawn[0][0]))):
+                drawn.append((metric, line))
+    if not drawn:
+        return None
+    names = dict.fromkeys(results.WORDS.get(metric, metric) for metric, _ in drawn)
+    lines = [line for _, line in drawn]
+    alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in lines)
+    title = "dev " + " and ".join(names)
+    return Chart(title, charts.lines(lines, title, alt, stages=marks), "It selects the checkpoint that is kept.")
+
+
+def near(line: Line, other: Line) -> bool:
+    """Whether two curves can share an axis."""
+    return 0.4 <= (abs(line.values[-1]) + 1e-9) / (abs(other.values[-1]) + 1e-9) <= 2.5

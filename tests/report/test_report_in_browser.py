@@ -1,0 +1,111 @@
+"""The page as a browser shows it: on a phone, in the dark, on paper. Skipped where there is no Chromium."""
+
+import json
+import re
+import subprocess
+from html import escape, unescape
+from pathlib import Path
+
+import pytest
+from run_folders import Page, chromium, class_evidence, write_bundle
+
+from contrastill.report import compare, write_report
+
+LIGHT, DARK = 1, 0  # Chromium's own names for them
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium found (apt-get install chromium)")
+
+
+def browse(*options: str, home: Path) -> str:
+    command = [str(chromium()), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={home}", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def measured(page: Path, script: str, width: int = 1280, scheme: int = LIGHT) -> str:
+    """What the script returns in a copy of the page, in a frame of this width: no window is as narrow as a phone."""
+    tail = f"<script>parent.document.title = 'found: ' + JSON.stringify((() => {{ {script} }})())</script></body>"
+    inside = escape(page.read_text(encoding="utf-8").replace("</body>", tail))
+    frame = page.with_name("frame.html")
+    style = f"width:{width}px;height:900px;border:0"
+    frame.write_text(f'<!doctype html><title></title><iframe srcdoc="{inside}" style="{style}"></iframe>', "utf-8")
+    scheme_option = f"--blink-settings=preferredColorScheme={scheme}"
+    dom = browse("--dump-dom", scheme_option, frame.as_uri(), home=page.parent / "browser")
+    title = re.search(r"<title>found: (.*?)</title>", dom, re.DOTALL)
+    assert title, dom[:500]
+    return unescape(title.group(1))
+
+
+def overflowing(page: Path, width: int) -> list:
+    """The window's width; and the elements that make the page, with everything opened, wider than that."""
+    script = """document.querySelectorAll('details').forEach(d => d.open = true);
+        const root = document.documentElement;
+        const wide = [...document.querySelectorAll('body *')].filter(
+            e => e.getBoundingClientRect().right > root.clientWidth && !e.parentElement.closest('.scroll'));
+        return [innerWidth, ...(root.scrollWidth > root.clientWidth ? ['page'] : []), ...wide.map(
+            e => e.tagName + '.' + e.className + ': ' + e.textContent.slice(0, 40))]"""
+    return json.loads(measured(page, script, width))
+
+
+@pytest.fixture
+def page(write_run) -> Path:
+    """With everything on it: 77 classes, bundles, long words, right-to-left texts."""
+    texts = [["w" * 700], ["שלום עולם " * 20], ["a text", "and another"]] * 26
+    names = tuple(f"a_rather_long_name_of_an_intent_{n}" for n in range(77))
+    folder = write_run(evidence=class_evidence(texts, names, 78))
+    for precision, ms in (("fp32", 4.0), ("int8", 2.0)):
+        write_bundle(folder / "exports" / precision, precision, 0.8700, ms, 14_500_000)
+    return write_report(folder)
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_the_page_does_not_scroll_sideways(page: Path, width: int) -> None:
+    wide = overflowing(page, width)
+    assert wide == [width]
+
+
+def test_nor_does_a_comparison_on_a_phone(page: Path, write_run, tmp_path: Path) -> None:
+    both = compare([page.parent, write_run("another-run-with-a-rather-long-name")], tmp_path / "both.html")
+    assert overflowing(both, 360) == [360]
+
+
+def test_letters_in_charts_are_large_enough_on_a_phone(page: Path) -> None:
+    script = """return Math.min(...[...document.querySelectorAll('svg.chart text')].map(
+        t => parseFloat(getComputedStyle(t).fontSize) * t.ownerSVGElement.getScreenCTM().a))"""
+    assert float(measured(page, script, 360)) >= 8.5
+
+
+def test_the_dark_changes_page_and_charts(page: Path) -> None:
+    script = """const chart = document.querySelector('svg.chart');
+        const text = [...chart.querySelectorAll('text')].map(t => getComputedStyle(t).fill);
+        const lines = [...chart.querySelectorAll('path')].map(p => getComputedStyle(p).stroke);
+        return [getComputedStyle(document.body).backgroundColor, ...new Set(text), ...new Set(lines)].join(' ')"""
+    light, dark = (re.findall(r"rgb\([^)]*\)", measured(page, script, scheme=s)) for s in (LIGHT, DARK))
+    assert len(light) == len(dark) >= 4
+    assert not set(light) & set(dark)
+    brightness = [sum(map(int, re.findall(r"\d+", color))) for color in (light[0], dark[0])]
+    assert brightness[0] > 600
+    assert brightness[1] < 150
+
+
+def test_on_paper_closed_parts_are_open(page: Path) -> None:
+    paper = page.with_name("paper.html")
+    paper.write_text(page.read_text(encoding="utf-8").replace("@media print", "@media all"), encoding="utf-8")
+    script = """return [...document.querySelectorAll('details:not([open]) > .inside')].map(
+        e => e.checkVisibility() && e.parentElement.offsetHeight > e.offsetHeight)"""
+    shown = json.loads(measured(paper, script))
+    assert len(shown) >= 4
+    assert all(shown)
+    assert not any(json.loads(measured(page, script))), "folded on the screen"
+
+
+def test_it_prints(page: Path) -> None:
+    pdf = page.with_name("page.pdf")
+    browse(f"--print-to-pdf={pdf}", page.as_uri(), home=page.parent / "browser")
+    content = pdf.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 20
+
+
+def test_the_browser_asks_for_nothing_else(page: Path) -> None:
+    script = "return performance.getEntriesByType('resource').map(e => e.name)"
+    assert measured(page, script) == "[]"
+    assert Page(page).tags.count("script") == 0

@@ -1,0 +1,384 @@
+"""The page of a run: that its figures are the run's, that it stands alone, and that nothing in a folder breaks it."""
+
+import copy
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from run_folders import CLASSES, METRICS, RECORD, Page, class_evidence, log_rows, write_bundle
+
+from contrastill import UserError
+from contrastill.report import compare, leave_report, write_report
+
+
+def without(known, *keys):
+    return {key: value for key, value in known.items() if key not in keys}
+
+
+def changed(known, path, value):
+    found = copy.deepcopy(known)
+    place = found
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return found
+
+
+def assert_stands_alone(page: Page) -> None:
+    outside = [ref for ref in page.refers if re.search(r"(?i)(https?:|//|file:|url\((?!#))", ref)]
+    assert outside == []
+    assert all(ref.startswith("#") for ref in page.refers if not (":" in ref or ref == "")), page.refers
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
+    css = page.source[page.source.index("<style>") : page.source.index("</style>")]
+    assert "@import" not in css
+    assert "url(" not in css
+
+
+# ---- its figures
+
+
+def test_the_figures_are_those_of_metrics_json(write_run) -> None:
+    page = Page(write_report(write_run(evidence=class_evidence())))
+    assert "keeps 92.9 % of its teacher's accuracy on test (36 rows): 85.26 % against 91.73 %" in page.text
+    assert page.row("teacher")[1:3] == ["91.73 % 89.7 to 93.7", "100.0 %"]
+    assert page.row("student")[1:3] == ["85.26 % 83.3 to 87.3", "92.9 %"]
+    assert page.row("student")[5:] == ["57", "14.4 M"]
+    assert page.row("dev F1") == ["dev F1", "92.87 %", "86.42 %", "−6.45"]
+    assert "7.6 ×" in page.text  # 437.952 / 57.411
+    assert page.row("training")[1] == "6 min"
+    assert page.row("dev")[1:] == ["30", "30", "0", "0", "1"]
+    assert "dev is 30 rows held out of train" in page.text
+    assert "3.3% of dev texts are in train" in page.text
+    assert "language" in page.text
+
+
+def test_each_loss_term_has_a_chart_and_stages_are_parted_by_name(write_run) -> None:
+    page = Page(write_report(write_run()))
+    titles = re.findall(r"<h3>([^<]+)</h3>", page.source)
+    wanted = ["loss (sum)", "cos_nce", "soft", "hard", "dev accuracy and F1", "learning rate", "gradient norm"]
+    assert [title for title in titles if title in wanted] == wanted
+    assert page.source.count(">joint</text>") == len(wanted)
+    assert page.source.count("Dotted: watched, not trained, in that stage.") == 2  # soft and hard, in the first stage
+
+
+def test_every_chart_has_a_name_a_description_and_ids_of_its_own(write_run) -> None:
+    page = Page(write_report(write_run(evidence=class_evidence())))
+    assert len(page.svgs) >= 9
+    assert len(page.ids) == len(set(page.ids))
+    for svg in page.svgs:
+        assert svg["role"] == "img"
+        assert set(str(svg["aria-labelledby"]).split()) <= set(page.ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", page.source)) <= set(page.ids)
+
+
+def test_charts_have_no_colour_but_the_page_s_variables(write_run) -> None:
+    page = Page(write_report(write_run(evidence=class_evidence())))
+    charts = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
+    assert re.findall(r"(?:fill|stroke): (?!none|var\()[^;\"]+", charts) == []
+    used, css = set(re.findall(r"var\((--[a-z0-9]+)\)", charts)), page.source
+    assert used
+    for name in used:
+        assert css.count(f"{name}:") >= 3, f"{name} in light, dark and print"
+
+
+def test_classes_are_listed_by_what_they_lost_and_won(write_run) -> None:
+    evidence = class_evidence()
+    page = Page(write_report(write_run(evidence=evidence)))
+    for each in evidence["classes"]:
+        row = page.row(each["name"])
+        assert row[3:] == [f"{each[who][what]:.2f}" for what in ("f1", "recall") for who in ("theirs", "ours")] + [
+            str(each["rows"])
+        ]
+        change = each["ours"]["f1"] - each["theirs"]["f1"]
+        assert row[1].replace("−", "-").lstrip("+") == f"{change:.2f}".lstrip("+")
+
+
+def test_a_run_without_a_teacher_shows_its_own_classes_and_errors(write_run) -> None:
+    metrics = {**without(METRICS, "student", "teacher", "kept"), "model": METRICS["student"]}
+    record = {**RECORD, "command": "finetune", "stages": []}
+    page = Page(write_report(write_run(record=record, metrics=metrics, evidence=class_evidence(teacher=False))))
+    assert "Accuracy 85.26 % on test (36 rows)." in page.text
+    assert "the classes with the lowest F1" in page.text
+    assert "Where the model is furthest from the truth" in page.text
+    assert "Probability given to the true class" in page.text
+
+
+def test_seventy_seven_classes_and_one_without_rows(write_run) -> None:
+    names = tuple(f"intent_{n}" for n in range(77))
+    page = Page(write_report(write_run(evidence=class_evidence(names=names, rows=76))))
+    assert "All 77 classes" in page.text
+    assert "Without rows on dev, so without recall: intent_76." in page.text
+    assert page.row("intent_76")[1] == "–" or page.row("intent_76")[-2] == "–"
+    assert_stands_alone(page)
+
+
+def test_regression_shows_errors_along_the_scale(write_run) -> None:
+    import numpy as np
+
+    from contrastill.report.evidence import of_scores
+
+    labels = np.linspace(0, 5, 30)
+    evidence = of_scores(labels, labels + 0.5, labels - 0.25, lambda rows: [[f"pair {n}", "b"] for n in rows])
+    metrics = changed(METRICS, ["metric"], "spearman")
+    for name in ("student", "teacher"):
+        for split in ("dev", "test"):
+            metrics = changed(metrics, [name, split, "metrics"], {"spearman": 0.81234, "pearson": 0.8})
+    page = Page(write_report(write_run(metrics=metrics, evidence=evidence)))
+    assert page.row("0 to 0.862")[1:] == ["6", "0.250", "0.500"]
+    assert "0.8123" in page.row("student")[1]
+    assert "The model's score less the teacher's" in page.text
+
+
+def test_an_sts_run_shows_each_set(write_run) -> None:
+    sts = {"student": {"STS12": 74.88, "STS13": 82.01, "mean": 78.445}, "teacher": {"STS12": 72.63, "STS13": 83.45}}
+    sts["teacher"]["mean"] = 78.04
+    sizes = {"parameters": 10**7, "size_mb": 40.0}
+    metrics = {"task": "sentence embeddings", "metric": "spearman", "steps": 40, "sts": sts, "teacher": sizes}
+    page = Page(write_report(write_run(metrics={**metrics, "student": {"spearman": 0.8648, **sizes}})))
+    assert page.row("STS12") == ["STS12", "72.63", "74.88", "+2.25"]
+    assert page.row("student")[1] == "78.44" or page.row("student")[1] == "78.45"
+    assert "on the STS sets" in page.text
+
+
+def test_a_contrast_run_compares_before_with_after(write_run) -> None:
+    metrics = {"base": "m", "steps": 4, "train_rows": 9, "dev": {"before": 86.472, "after": 86.5999}}
+    metrics |= {"parameters": 10**6, "size_mb": 4.0, "seconds": {}}
+    page = Page(write_report(write_run(record={**RECORD, "command": "contrast"}, metrics=metrics)))
+    assert "rose: 86.47 before, 86.60 after" in page.text
+    assert "+0.13" in page.text
+
+
+# ---- bundles and speed
+
+
+def test_bundles_stand_beside_teacher_and_student_on_the_rows_of_their_gate(write_run) -> None:
+    folder = write_run()
+    write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    page = Page(write_report(folder))
+    assert page.row("model")[1] == "accuracy, dev"
+    assert page.row("student")[1].startswith("87.31 %")
+    assert "keeps 92.9 % of its teacher's accuracy on test" in page.text
+    _, score, kept, ms, faster, megabytes, _ = page.row("onnxruntime int8 −0.31 points against PyTorch")
+    assert (score, kept, ms, megabytes) == ("87.00 %", "93.4 %", "2.0", "14")
+    assert faster == "4.0 × than the student in PyTorch"
+    assert "the exports' gates, 2 threads" in page.text
+    assert "Quality against latency" in page.text
+    assert "Not timed, so not drawn: teacher." in page.text
+
+
+def test_a_gate_on_other_rows_is_said_to_be(write_run) -> None:
+    folder = write_run()
+    write_bundle(folder / "int8", "int8", 0.9, 2.0, 14_500_000, rows=500, torch=0.9, data="other.csv")
+    page = Page(write_report(folder))
+    row = next(row for row in page.rows if row and row[0].strip().startswith("onnxruntime int8"))
+    assert "other.csv" in row[1]
+    assert row[2].strip() == "–"
+
+
+def test_bench_json_is_preferred_to_the_gate(write_run) -> None:
+    def timing(model, runtime, precision, ms, length="data"):
+        return {"model": model, "runtime": runtime, "precision": precision, "length": length, "batch": 1, "p50_ms": ms}
+
+    rows = [timing("teacher", "torch", "fp32", 60.0, 128), timing("teacher", "torch", "fp32", 20.0)]
+    rows += [timing("student", "torch", "fp32", 5.0), timing("student", "onnxruntime", "int8", 1.25)]
+    folder = write_run(bench={"threads": 2, "rows": rows})
+    write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    page = Page(write_report(folder))
+    assert page.row("teacher")[3] == "20.0"
+    assert page.row("student")[3:5] == ["5.0", "4.0 × than the teacher"]
+    assert page.row("onnxruntime int8 −0.31 points against PyTorch")[3:5] == ["1.2", "16.0 × than the teacher"]
+    assert page.row("teacher", "torch", "fp32", "128")[5] == "60"
+
+
+# ---- texts that are not tame
+
+
+def test_texts_and_names_are_escaped(write_run) -> None:
+    wild = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7 * 7 }}'
+    record = changed(RECORD, ["settings", "method"], wild)
+    texts = [[wild]] * 30
+    folder = write_run(record=record, evidence=class_evidence(texts, ("<b>a</b>", "b", "c")))
+    page = Page(write_report(folder))
+    assert_stands_alone(page)
+    assert wild in page.text
+    assert "<b>a</b>" in page.text
+    assert "&lt;script&gt;" in page.source
+
+
+def test_long_and_right_to_left_texts(write_run) -> None:
+    texts = [["שלום עולם"], ["x" * 5000], ["مرحبا", "بالعالم"]] * 10
+    page = Page(write_report(write_run(evidence=class_evidence(texts))))
+    assert 'dir="auto">שלום עולם' in page.source
+    assert "x" * 600 + " …" in page.text
+    assert "x" * 601 not in page.source
+
+
+def test_lone_surrogates_do_not_stop_it(write_run) -> None:
+    folder = write_run(evidence=class_evidence([["half a pair \ud83d"]] * 30))
+    assert "half a pair" in Page(write_report(folder)).text
+
+
+def test_the_page_stands_alone_and_is_small(write_run) -> None:
+    path = write_report(write_run(evidence=class_evidence()))
+    assert_stands_alone(Page(path))
+    assert path.stat().st_size < 300_000
+
+
+# ---- folders that are not whole
+
+
+def test_a_run_without_evidence_says_so(write_run) -> None:
+    page = Page(write_report(write_run()))
+    assert "has no evidence.json" in page.text
+    assert "Where student and teacher differ most" not in page.text
+
+
+def test_an_interrupted_run_has_a_page_of_what_it_left(write_run) -> None:
+    log = [row for row in log_rows() if row["step"] <= 26]
+    record = without({**RECORD, "status": "running"}, "machine")
+    page = Page(write_report(write_run(record=record, metrics=None, log=log)))
+    assert "The run has not finished" in page.text
+    assert "Its log ends at step 26." in page.text
+    assert ">joint</text>" in page.source  # it was in its second stage
+    assert "cos_nce" in page.text
+
+
+def test_a_log_cut_in_mid_line_is_read_up_to_there(write_run) -> None:
+    folder = write_run()
+    text = (folder / "log.jsonl").read_text()
+    (folder / "log.jsonl").write_text(text[: len(text) // 2] + "\x00\n[1, 2]\n")
+    page = Page(write_report(folder))
+    assert "lines of log.jsonl are broken and left out" in page.text
+    assert "cos_nce" in page.text
+
+
+def test_a_loss_that_is_no_number_is_told_and_not_drawn(write_run) -> None:
+    log = [{**row, "loss": float("nan"), "cos_nce": float("inf")} if row["step"] == 30 else row for row in log_rows()]
+    page = Page(write_report(write_run(log=log)))
+    assert "The log holds NaN or infinity, at step 30 first" in page.text
+    charts = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
+    assert not re.search(r"\b(nan|inf)\b", charts)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "evidence.json", "bench.json", "log.jsonl"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b'{"a": ' * 5000, b"null"])
+def test_a_damaged_file_leaves_a_page(write_run, name: str, content: bytes) -> None:
+    folder = write_run(evidence=class_evidence(), bench={"rows": []})
+    (folder / name).write_bytes(content)
+    page = Page(write_report(folder))
+    assert name in page.text or name == "log.jsonl"
+    assert_stands_alone(page)
+
+
+@pytest.mark.parametrize("path", [["student"], ["student", "dev"], ["student", "dev", "metrics"], ["teacher"], ["sts"]])
+@pytest.mark.parametrize("value", [None, 3, "x", [], {}])
+def test_metrics_of_another_shape_leave_a_page(write_run, path: list[str], value) -> None:
+    folder = write_run(metrics=changed({**METRICS, "sts": {}}, path, value), log=[])
+    assert "Record" in Page(write_report(folder)).text
+
+
+@pytest.mark.parametrize("key", ["settings", "data", "preflight", "stages", "machine"])
+@pytest.mark.parametrize("value", [None, 3, "x", [3], {"a": 1}, [{"a": 1}]])
+def test_a_record_of_another_shape_leaves_a_page(write_run, key: str, value) -> None:
+    folder = write_run(record={**RECORD, key: value}, log=[{"loss": 1.0, "step": 2}])
+    assert "Results" in Page(write_report(folder)).text
+
+
+@pytest.mark.parametrize("key", ["classes", "examples", "histogram", "rows", "kind"])
+@pytest.mark.parametrize("value", [None, 3, "x", [3], {"a": 1}, [{"a": 1}]])
+def test_evidence_of_another_shape_leaves_a_page(write_run, key: str, value) -> None:
+    folder = write_run(evidence={**class_evidence(), key: value}, log=[])
+    assert "Results" in Page(write_report(folder)).text
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+def test_a_folder_without_a_run_is_the_users_mistake(tmp_path: Path, content: str | None) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    if content is not None:
+        (folder / "run.json").write_text(content)
+    with pytest.raises(UserError, match="expected the folder of a run"):
+        write_report(folder)
+    with pytest.raises(UserError, match="which is none"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_a_report_that_cannot_be_written_is_the_users_mistake_and_leaves_the_old_one(write_run, tmp_path: Path) -> None:
+    folder = write_run()
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UserError, match="cannot write"):
+        compare([folder], tmp_path / "taken")
+    with pytest.raises(UserError, match="cannot write"):
+        compare([folder], tmp_path / "no" / "such" / "page.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["student", "taken"]
+
+
+def test_a_finished_run_survives_whatever_goes_wrong_with_its_report(write_run, monkeypatch, caplog) -> None:
+    folder = write_run()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with caplog.at_level(logging.WARNING):
+        leave_report(folder, class_evidence)
+    assert "No space left on device" in caplog.text
+    assert not (folder / "report.html").exists()
+    monkeypatch.undo()
+    caplog.clear()
+    leave_report(folder, lambda: {}["missing"])
+    assert "could not be written" in caplog.text
+
+
+# ---- several runs
+
+
+def test_two_runs_side_by_side(write_run, tmp_path: Path) -> None:
+    metrics = changed(METRICS, ["student", "test", "metrics", "accuracy"], 0.8911)
+    record = changed(changed(RECORD, ["settings", "method"], "kd"), ["settings", "seed"], 1)
+    first = write_run("lrc", evidence=class_evidence())
+    second = write_run("kd", record=record, metrics=metrics, evidence=class_evidence(rows=60))
+    page = Page(compare([first, second], tmp_path / "both.html"))
+    assert page.row("test accuracy") == ["test accuracy", "85.26 %", "89.11 %"]
+    assert page.row("lrc", "student")[2].startswith("85.26 %")
+    assert page.row("kd", "student")[2].startswith("89.11 %")
+    assert page.row("method") == ["method", "lrc_bert", "kd"]
+    assert page.row("seed") == ["seed", "0", "1"]
+    assert not any(row and row[0] == "epochs" for row in page.rows)
+    assert page.source.count("<h3>cos_nce</h3>") == 3  # together, and in each run
+    assert set(CLASSES) <= {row[0].strip() for row in page.rows if row}
+    assert len(page.ids) == len(set(page.ids))
+    assert_stands_alone(page)
+
+
+def test_runs_that_do_not_compare_are_said_not_to(write_run, tmp_path: Path) -> None:
+    other = write_run("other", record={**RECORD, "data_fingerprint": "ee"}, metrics=changed(METRICS, ["metric"], "f1"))
+    page = Page(compare([write_run(), other], tmp_path / "page.html"))
+    assert "different data" in page.text
+    assert "different metrics" in page.text
+
+
+def test_runs_of_one_name_and_an_unfinished_one(write_run, tmp_path: Path) -> None:
+    runs = [write_run("a/student"), write_run("b/student"), write_run("c", {**RECORD, "status": "running"}, None)]
+    page = Page(compare(runs, tmp_path / "page.html"))
+    assert page.row("score")[1:] == ["a/student", "b/student", page.row("score")[-1]]
+    assert "There are no scores: the run has not finished" in page.text
+
+
+def test_one_run_compared_is_its_own_report(write_run, tmp_path: Path) -> None:
+    folder = write_run(evidence=class_evidence())
+    alone = write_report(folder).read_text()
+    assert compare([folder], tmp_path / "page.html").read_text() == alone
+    with pytest.raises(UserError, match="at least one run"):
+        compare([], tmp_path / "page.html")
+
+
+def test_the_same_folder_gives_the_same_page(write_run) -> None:
+    folder = write_run(evidence=class_evidence())
+    assert len({write_report(folder).read_text() for _ in range(2)}) == 1
+
+
+def test_the_evidence_is_json_that_others_read(write_run) -> None:
+    json.dumps(class_evidence(), allow_nan=False)
