@@ -139,7 +139,7 @@ class Bundle:
         prompt = self.metadata.get("prompt", "")
         read = []
         for text in texts:
-            parts = (text,) if isinstance(text, str) else tuple(text)
+            parts = tuple(text) if isinstance(text, (tuple, list)) else (text,)
             if len(parts) != self.texts or not all(isinstance(part, str) for part in parts):
                 raise UserError(f"expected {'pairs of texts' if self.texts == 2 else 'texts'}, got {str(text)[:80]!r}")
             read.append(prompt + parts[0] if len(parts) == 1 else parts)
@@ -228,9 +228,9 @@ def imported(name: str, package: str) -> Any:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    text = " ".join(str(error).split())[:300]
-    why = f"{path}: the runtime could not load it ({text})"
-    if "opset" in text.lower() and ("support" in text.lower() or "version" in text.lower()):
+    text = " ".join(str(error).split())
+    why = f"{path}: the runtime could not load it ({text[-300:]})"  # what it means is said last
+    if "opset" in text.lower():
         return UserError(why + "; it was made for a newer runtime: update the runtime, or export with a lower --opset")
     return UserError(why + "; the file is damaged or no exported model: copy it again, or export again")
 

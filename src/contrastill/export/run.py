@@ -31,6 +31,7 @@ from contrastill.export.quantize import Recipe, calibration
 from contrastill.export.source import Exportable, Texts, exportable, model_folder, run_record
 from contrastill.export.vocabulary import trimmed
 from contrastill.export.write import recipes_for, write_bundle, write_metadata
+from contrastill.report import leave_report
 from contrastill.settings import DataSource, Evaluation, Export
 from contrastill.training.prepare import load
 
@@ -97,6 +98,9 @@ def export(**settings: Any) -> Exported:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(f"{out}: no space left on the disk; nothing was kept. Free some and export again") from None
+    run = Path(model_folder(asked.model)).parent
+    if (run / "run.json").is_file() and out.resolve().is_relative_to(run.resolve()):
+        leave_report(run)
     return Exported(out, metadata)
 
 
@@ -153,6 +157,8 @@ def refusal(asked: Export, best: str, tried: dict[str, Any]) -> str:
         "bf16": "--precision fp32",
         "fp32": "",
     }[asked.precision]
+    if asked.trim:
+        advice = "more texts to keep the words of (--texts), no --trim" + (f", {advice}" if advice else "")
     return (
         f"the exported file loses more than --max-drop {asked.max_drop:g} points of the metric (lost: {lost}); nothing "
         "was written. " + (f"Try {advice}, or allow" if advice else "Allow") + " more with --max-drop"

@@ -1,0 +1,180 @@
+"""Opening and running a bundle: order, batches, threads; and what is said of one that is not whole."""
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from tiny_models import sentences
+
+from contrastill.bundle import open_bundle, sha256
+from contrastill.errors import UserError
+
+RUNTIMES = ["onnx", "openvino"]
+
+
+@pytest.fixture
+def copy(bundle_of, tmp_path):
+    return lambda to="onnx": shutil.copytree(bundle_of("bert", to=to), tmp_path / "copy")
+
+
+def change(folder, **entries):
+    path = folder / "bundle.json"
+    known = json.loads(path.read_text()) | entries
+    path.write_text(json.dumps({name: value for name, value in known.items() if value != "gone"}))
+
+
+@pytest.mark.parametrize("to", RUNTIMES)
+@pytest.mark.parametrize(("workers", "batch_size"), [(1, 1), (1, 4), (1, 100), (2, 4), (2, 100)])
+def test_answers_come_in_the_order_of_the_texts(to, workers, batch_size, bundle_of):
+    bundle = open_bundle(bundle_of("bert", to=to), threads=2, workers=workers)
+    texts = sentences(23)
+    one_by_one = np.concatenate([bundle.compute(bundle.tokenize([text])) for text in texts])
+    assert len(np.unique(one_by_one.round(4), axis=0)) > 15, "texts with equal answers could change places unseen"
+    np.testing.assert_allclose(bundle.run(texts, batch_size), one_by_one, atol=1e-5)
+
+
+@pytest.mark.parametrize("to", RUNTIMES)
+def test_threads_may_call_it_at_once(to, bundle_of):
+    bundle = open_bundle(bundle_of("bert", to=to), threads=2, workers=2)
+    inputs = [bundle.tokenize([text]) for text in sentences(60)]
+    alone = [bundle.compute(one) for one in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(bundle.compute, inputs))
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("to", RUNTIMES)
+def test_an_answer_is_not_overwritten_by_the_next(to, bundle_of):
+    bundle = open_bundle(bundle_of("bert", to=to), threads=1)
+    first = bundle.compute(bundle.tokenize(["red cat"]))
+    kept = first.copy()
+    bundle.compute(bundle.tokenize(["old dog sleeps"]))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_no_texts_no_answers(bundle_of):
+    assert open_bundle(bundle_of("bert")).run([]).shape == (0, 3)
+
+
+def test_neither_torch_nor_transformers_is_needed(bundle_of):
+    code = (
+        "import sys; from contrastill.bundle import open_bundle\n"
+        f"open_bundle({str(bundle_of('bert'))!r}).run(['red'])\n"
+        "print([name for name in ('torch', 'transformers', 'openvino', 'onnx') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("texts", [[("red", "cat")], [3], [None], [["red"], ["a", "b"]]])
+def test_texts_that_are_none(texts, bundle_of):
+    with pytest.raises(UserError, match="expected texts, got"):
+        open_bundle(bundle_of("bert")).run(texts)
+
+
+def test_a_single_text_where_pairs_are_read(bundle_of):
+    with pytest.raises(UserError, match="expected pairs of texts, got 'red'"):
+        open_bundle(bundle_of("bert", pairs=True)).run(["red"])
+
+
+def test_what_is_no_bundle(tmp_path, tiny_folder, bundle_of):
+    for place in (tmp_path, tmp_path / "nowhere", tiny_folder("bert")):
+        with pytest.raises(UserError, match=r"expected a bundle.*contrastill export"):
+            open_bundle(place)
+    with pytest.raises(UserError, match="give its folder"):
+        open_bundle(bundle_of("bert") / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"format": 2}, "a bundle of format 2.*update contrastill"),
+        ({"format": "one"}, "expected a bundle's metadata"),
+        ({"inputs": "gone"}, "expected inputs too"),
+        ({"runtime": "tensorrt"}, "got 'classification' and 'tensorrt'"),
+        ({"task": "tagging"}, "got 'tagging'"),
+        ({"output": "logits"}, "the output logits, got .*probabilities"),
+    ],
+)
+def test_metadata_that_does_not_fit(entries, message, copy):
+    folder = copy()
+    change(folder, **entries)
+    with pytest.raises(UserError, match=message):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", '"x"', "\x00\xff"])
+def test_metadata_that_is_damaged(text, copy):
+    folder = copy()
+    (folder / "bundle.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"bundle.json: expected"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("to", RUNTIMES)
+def test_a_truncated_graph_is_noticed_with_and_without_its_sha256(to, copy):
+    folder = copy(to)
+    file = folder / {"onnx": "model.onnx", "openvino": "model.bin"}[to]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match="not the file that was exported"):
+        open_bundle(folder)
+    with pytest.raises(UserError, match="could not load it"):
+        open_bundle(folder, check=False)
+
+
+def test_one_changed_byte_is_noticed(copy):
+    folder = copy()
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(UserError, match="sha256 differs"):
+        open_bundle(folder)
+
+
+def test_a_missing_file_is_named(copy):
+    folder = copy("openvino")
+    (folder / "model.bin").unlink()
+    with pytest.raises(UserError, match=r"expected the file model.bin, found none"):
+        open_bundle(folder)
+
+
+def foreign(folder, opset):
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    file = folder / "model.onnx"
+    file.write_bytes(model.SerializeToString())
+    change(folder, files={"model.onnx": {"sha256": sha256(file), "bytes": file.stat().st_size}})
+
+
+def test_another_models_graph_is_noticed(copy):
+    folder = copy()
+    foreign(folder, 18)
+    with pytest.raises(UserError, match=r"expected a graph with the inputs input_ids.*got x and y"):
+        open_bundle(folder)
+
+
+def test_an_opset_newer_than_the_runtime_is_explained(copy):
+    folder = copy()
+    foreign(folder, onnx.defs.onnx_opset_version() + 20)
+    with pytest.raises(UserError, match=r"newer runtime.*--opset"):
+        open_bundle(folder)
+
+
+def test_a_runtime_that_is_not_installed_is_named(bundle_of, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match="pip install onnxruntime"):
+        open_bundle(bundle_of("bert"))
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"threads": 2, "workers": 3}, {"workers": 0}])
+def test_threads_and_workers_that_make_no_sense(options, bundle_of):
+    with pytest.raises(UserError, match="expected threads of 1 or more"):
+        open_bundle(bundle_of("bert"), **options)

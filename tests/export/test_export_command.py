@@ -1,0 +1,277 @@
+"""`contrastill export` and `verify` as they are called: what is written, what is refused, what is left behind."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny_models import CLASSES, sentences, write_rows
+from typer.testing import CliRunner
+
+from contrastill import cli
+from contrastill.bundle import open_bundle
+from contrastill.export import build, export, exportable, verify
+from contrastill.export.quantize import quantized_onnx
+from contrastill.export.vocabulary import trimmed
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+
+    def call(*words):
+        result = runner.invoke(cli.app, [str(word) for word in words])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result.exit_code, result.stdout, " ".join(result.stderr.split())
+
+    return call
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return write_rows(tmp_path / "rows.csv")
+
+
+@pytest.fixture
+def exported(tiny_folder, rows, tmp_path):
+    """A float32 bundle with its gate, measured on the dev share of the rows."""
+    return export(model=str(tiny_folder("bert")), data=str(rows), precision="fp32", out=str(tmp_path / "bundle")).folder
+
+
+def test_a_classifier_with_its_gate(run, rows, tiny_folder, tmp_path):
+    code, out, err = run("export", tiny_folder("bert"), "--data", rows, "--out", "b", "--max-drop", 100, "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    gate = shown["gate"]
+    assert shown["labels"] == CLASSES
+    assert shown["precision"] == "int8"
+    assert (gate["data"], gate["rows"], gate["metric"]) == ("rows dev", 6, "accuracy")
+    assert gate["drop_points"] == pytest.approx(100 * (gate["torch"] - gate["bundle"]))
+    assert 0.9 < gate["agreement"]["cosine_min"] <= gate["agreement"]["cosine_mean"] <= 1
+    assert gate["latency_ms"]["torch_p50"] > 0
+    metadata = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    assert metadata["gate"] == gate
+    assert "accuracy x 100" in (tmp_path / "b" / "README.md").read_text()
+    assert not list(tmp_path.glob(".export-*"))
+
+
+def test_what_is_printed_ends_with_lines_that_run(run, rows, tiny_folder):
+    code, out, _ = run("export", tiny_folder("bert"), "--precision", "fp32", "--data", rows, "--out", "b")
+    assert code == 0
+    printed, names = out.partition("To run it:\n")[2], {}
+    exec(printed, names)
+    assert names["answers"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_an_embedding_model_is_judged_by_its_similarities(scored, run, tiny_folder, tmp_path):
+    pairs = write_rows(tmp_path / "pairs.csv", pairs=True, scores=True)
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(40, seed=5)))
+    extra = ["--data", pairs] if scored else []
+    code, out, err = run(
+        "export", tiny_folder("embedder"), "--texts", "texts.txt", *extra, "--out", "b", "--max-drop", 100, "--json"
+    )
+    assert code == 0, err
+    gate = json.loads(out)["gate"]
+    assert gate["metric"] == ("spearman" if scored else "spearman with torch's similarities")
+    assert (gate["torch"] == pytest.approx(1)) == (not scored)
+    assert 0.9 < gate["agreement"]["cosine_mean"] < 1
+
+
+def test_a_file_that_lost_too_much_is_not_written(run, rows, tiny_folder, tmp_path, monkeypatch):
+    import onnx
+
+    def ruined(graph, path, recipe, samples):
+        quantized_onnx(graph, path, recipe, samples)
+        model = onnx.load(path)
+        for tensor in model.graph.initializer:
+            if tensor.name.endswith("classifier.bias"):  # one class for everything
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([90, 0, 0], np.float32), tensor.name))
+        onnx.save(model, path)
+
+    monkeypatch.setattr("contrastill.export.write.quantized_onnx", ruined)
+    monkeypatch.setattr("contrastill.export.gate.score", lambda a, *_: {"accuracy": float((a.argmax(1) > 0).mean())})
+    code, _, err = run("export", tiny_folder("bert"), "--data", rows, "--out", "b")
+    assert code == 1
+    assert "loses more than --max-drop 0.5 points" in err
+    assert "Try more calibration texts" in err
+    assert all(name in err for name in ("static", "static-attention-kept", "dynamic"))  # every recipe was tried
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv"]
+
+
+def test_without_data_the_card_says_that_nothing_was_measured(run, tiny_folder, tmp_path):
+    code, out, _ = run("export", tiny_folder("bert"), "--precision", "fp32", "--out", "b")
+    assert code == 0
+    assert "not measured" in out
+    assert "**not measured**" in (tmp_path / "b" / "README.md").read_text()
+
+
+def test_a_run_lends_its_data_and_keeps_its_bundles(run, rows, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder("bert"), tmp_path / "runs" / "s" / "student")
+    settings = {"data": str(rows), "max_length": 12, "teacher": "runs/big/model", "dev_share": 0.2}
+    (tmp_path / "runs" / "s" / "run.json").write_text(json.dumps({"settings": settings}))
+    code, out, err = run("export", "runs/s", "--precision", "fp32", "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    assert shown["bundle"] == "runs/s/exports/onnx-fp32"
+    assert (shown["name"], shown["teacher"], shown["max_length"]) == ("s", "big", 12)
+    assert shown["gate"]["rows"] == 12
+    code, _, err = run("export", "runs/s", "--precision", "fp32")
+    assert code == 2
+    assert "holds something already; pass --overwrite" in err
+    assert run("export", "runs/s", "--precision", "fp32", "--overwrite")[0] == 0
+
+
+BAD = {
+    "no such model": (["nowhere/at/all", "--out", "b"], "found nothing at"),
+    "no model": (["empty", "--out", "b"], "expected a model's folder"),
+    "no place": (["MODEL", "--precision", "fp32"], "missing --out"),
+    "a file for a folder": (["MODEL", "--out", "rows.csv"], "expected a folder, got the file"),
+    "a folder of something else": (["MODEL", "--out", "full", "--overwrite"], "holds something else"),
+    "bfloat16 for ONNX": (["MODEL", "--precision", "bf16", "--out", "b"], "use --to openvino"),
+    "a format": (["MODEL", "--to", "tflite", "--out", "b"], "expected onnx or openvino, got 'tflite'"),
+    "a precision": (["MODEL", "--precision", "int4", "--out", "b"], "expected fp32 or bf16 or int8, got 'int4'"),
+    "a recipe": (["MODEL", "--recipe", "magic", "--data", "rows.csv", "--out", "b"], "expected one of static"),
+    "a recipe elsewhere": (["MODEL", "--recipe", "weights", "--data", "rows.csv", "--out", "b"], "with --to onnx"),
+    "an opset": (["MODEL", "--opset", "99", "--data", "rows.csv", "--out", "b"], "expected an --opset from 18"),
+    "a drop": (["MODEL", "--max-drop", "-1", "--out", "b"], "expected points from 0 to 100"),
+    "nothing to calibrate on": (["MODEL", "--out", "b"], "int8 needs texts to calibrate on"),
+    "empty texts": (["MODEL", "--texts", "blank.txt", "--out", "b"], "texts"),
+    "no labels": (["MODEL", "--data", "unlabelled.csv", "--out", "b"], "label"),
+    "other classes": (["MODEL", "--data", "other.csv", "--out", "b"], "has 2 classes (a, b)"),
+    "other columns": (["MODEL", "--data", "rows.csv", "--text", "body", "--out", "b"], "body"),
+    "no scores": (["EMBEDDER", "--data", "rows.csv", "--texts", "some.txt", "--out", "b"], "expected a score per pair"),
+    "too long": (["MODEL", "--max-length", "99", "--data", "rows.csv", "--out", "b"], "from 1 to 34"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_told_before_work(case, run, rows, tiny_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "some.txt").write_text("red cat\nold dog\n")
+    (tmp_path / "unlabelled.csv").write_text("text\nred\ngreen\n")
+    (tmp_path / "other.csv").write_text("text,label\n" + "".join(f"red {n},{'ab'[n % 2]}\n" for n in range(40)))
+    words, message = BAD[case]
+    names = {"MODEL": tiny_folder("bert"), "EMBEDDER": tiny_folder("embedder") if "EMBEDDER" in words else ""}
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run("export", *(names.get(word, word) for word in words))
+    assert code == 2, err
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_leaves_nothing(run, rows, tiny_folder, tmp_path, monkeypatch):
+    import errno
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("contrastill.export.run.write_bundle", full)
+    code, _, err = run("export", tiny_folder("bert"), "--precision", "fp32", "--data", rows, "--out", "b")
+    assert code == 2
+    assert "no space left on the disk" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv"]
+
+
+def test_a_disk_without_room_is_seen_before(run, rows, tiny_folder, monkeypatch):
+    monkeypatch.setattr("contrastill.export.run.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
+    code, _, err = run("export", tiny_folder("bert"), "--precision", "fp32", "--data", rows, "--out", "b")
+    assert code == 2
+    assert "expected room for" in err
+
+
+# ---- verify
+
+
+def test_a_bundle_verifies_with_its_own_data_and_alone(run, exported, rows):
+    code, out, _ = run("verify", exported, "--json")
+    assert code == 0
+    assert json.loads(out)["probes"]["cosine_min"] > 0.999
+    found = verify(bundle=str(exported), data=str(rows))
+    assert found["rows"] == 60  # a file by itself: all of it
+    assert found["problems"] == []
+    assert found["value"] == pytest.approx(np.mean([*map(right_answer(exported), range(60))]))
+
+
+def right_answer(folder):
+    answers = open_bundle(folder).run(sentences(60)).argmax(axis=1)
+    return lambda n: answers[n] == n % 3
+
+
+def test_a_worse_value_is_a_problem_and_exit_code_1(run, exported, tmp_path):
+    path = exported / "bundle.json"
+    metadata = json.loads(path.read_text())
+    metadata["gate"]["torch"] = 1.0
+    path.write_text(json.dumps(metadata))
+    code, out, _ = run("verify", exported, "--data", tmp_path / "rows.csv", "--max-drop", 1)
+    assert code == 1
+    assert "PROBLEM: accuracy" in out
+    assert run("verify", exported, "--data", tmp_path / "rows.csv", "--max-drop", 100)[0] == 0
+
+
+def test_a_machine_that_computes_otherwise_is_a_problem(run, exported):
+    path = exported / "bundle.json"
+    metadata = json.loads(path.read_text())
+    metadata["probes"]["answers"] = [row[::-1] for row in metadata["probes"]["answers"]]
+    path.write_text(json.dumps(metadata))
+    code, out, _ = run("verify", exported)
+    assert code == 1
+    assert "answered otherwise here" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["BUNDLE", "--max-drop", "1"], "expected --data with it"),
+        (["BUNDLE", "--data", "pairs.csv"], "expected one text a row for this model, got pairs"),
+        (["BUNDLE", "--data", "rows.csv", "--split", "noon"], "expected a split of"),
+        (["BUNDLE", "--data", "missing.csv"], "missing.csv"),
+        (["MODEL"], "expected a bundle"),
+    ],
+)
+def test_verify_refuses_what_does_not_fit(words, message, run, exported, tiny_folder, tmp_path):
+    write_rows(tmp_path / "pairs.csv", pairs=True)
+    names = {"BUNDLE": exported, "MODEL": tiny_folder("bert")}
+    code, _, err = run("verify", *(names.get(word, word) for word in words))
+    assert code == 2, err
+    assert message in err
+
+
+# ---- a smaller vocabulary
+
+
+def test_texts_of_the_corpus_are_read_and_answered_as_before(tiny_folder, tmp_path):
+    source = exportable(str(tiny_folder("bert")))
+    corpus = ["red cat", "green dog sleeps", "old"]
+    smaller, report = trimmed(source, corpus, ["blue cat runs", "red cat"])
+    assert report.after < report.before == 50
+    assert smaller.parameters == source.parameters - report.parameters_saved
+    np.testing.assert_allclose(smaller.run(corpus), source.run(corpus), atol=1e-6)
+    tokens = smaller.tokenizer.convert_ids_to_tokens
+    assert [tokens(row) for row in smaller.encode(corpus)["input_ids"]] == [
+        source.tokenizer.convert_ids_to_tokens(row) for row in source.encode(corpus)["input_ids"]
+    ]
+    assert (report.split_otherwise, report.unknown_before) == (0.5, 0)
+    assert report.longer > 1.5  # "blue" is spelt: b ##l ##u ##e
+    assert report.unknown_after == 0
+    bundle = open_bundle(build(smaller, tmp_path / "b", precision="fp32"), threads=1)
+    np.testing.assert_allclose(bundle.run(corpus), source.run(corpus), atol=1e-5)
+    assert bundle.tokenizer.get_vocab_size() == report.after
+
+
+def test_trim_is_compared_with_the_whole_model(run, rows, tiny_folder, tmp_path):
+    (tmp_path / "few.txt").write_text("red cat\nold dog\n")
+    code, out, err = run(
+        "export", tiny_folder("bert"), "--trim", "--texts", "few.txt", "--data", rows, "--out", "b", "--max-drop", 100,
+        "--precision", "fp32", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    shown = json.loads(out)
+    assert shown["vocabulary"]["split_otherwise"] > 0.5
+    assert shown["gate"]["agreement"]["cosine_min"] < 0.9999  # fp32 alone would agree to the sixth digit
