@@ -7,8 +7,11 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from contrastill.bench import table as bench
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -145,6 +148,32 @@ def embeddings(result: dict[str, Any]) -> str:
     return "\n\n".join(part.strip() for part in text) + f"\n\n{machine(result)}\n"
 
 
+def speed(title: str) -> Callable[[dict[str, Any]], str]:
+    """A section of what `contrastill bench` wrote."""
+
+    def write(result: dict[str, Any]) -> str:
+        rule = result["yardstick"]
+        text = [
+            f"## {title}",
+            f"`contrastill bench` ([what each column is](bench.md)). *x faster* is than {rule['model']} in "
+            f"{rule['runtime']} {rule['precision']}, at the same length and batch; *x, same runtime* than "
+            f"{rule['model']} in the same runtime and precision. In bold each model's most texts a second.",
+        ]
+        for group in bench.groups(result["rows"]):
+            best, lines = bench.fastest(group), []
+            for row in group:
+                cells = bench.cells(row)
+                lines.append([f"**{cell}**" if cell and row in best else cell for cell in cells])
+            text += [f"### {bench.title(group[0])}", table(list(bench.HEAD), lines)]
+        text += [f"- {line}" for line in (*result["warnings"], *result["left_out"])]
+        used, load = result["machine"], result["load_average"][0]
+        runtimes = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+        where = f"{used['cpu']}, {result['threads']} threads, {runtimes}, a load of {load:.2f} before it"
+        return "\n\n".join(part.strip() for part in text) + f"\n\n{where}; `{result['command']}`\n"
+
+    return write
+
+
 PARTS = {
     "step": step,
     "teacher": teacher,
@@ -152,6 +181,8 @@ PARTS = {
     "scale": scale,
     "cache_faults": faults,
     "embeddings": embeddings,
+    "speed_paper": speed("BERT-base beside a 4L-312, 128 tokens"),
+    "speed": speed("A teacher and its student, as served"),
 }
 
 

@@ -1,0 +1,70 @@
+"""The parent's side of a worker: one process for each model, runtime and precision; none outlives the parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+__all__ = ["Failed", "Process"]
+
+
+class Failed(Exception):
+    """A worker could not do what it was asked, or is no more. The message is its row's error."""
+
+
+class Process:
+    """A worker with its threads pinned; close it, or use it in `with`."""
+
+    def __init__(self, threads: int) -> None:
+        pinned = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        self.said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (see __exit__)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "contrastill.bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            env={**os.environ, **pinned, "TOKENIZERS_PARALLELISM": "false"},
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is the parent's: it ends its workers itself
+        )
+
+    def ask(self, do: str, **what: Any) -> dict[str, Any]:
+        """Waits for the answer.
+
+        Raises:
+            Failed: the worker says that it cannot, or it has ended.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            print(json.dumps({"do": do, **what}), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except OSError:
+            line = ""
+        if not line:
+            raise Failed(self.ending())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Failed(answer["error"])
+        return answer
+
+    def ending(self) -> str:
+        code = self.process.wait()
+        if code < 0:
+            return f"its process was ended by signal {-code}" + (": out of memory?" if code == -9 else "")
+        self.said.seek(0)
+        last = (self.said.read().strip().splitlines() or ["it said nothing"])[-1]
+        return f"its process ended with code {code}: {last[:300]}"
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.said.close()

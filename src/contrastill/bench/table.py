@@ -1,0 +1,102 @@
+"""The rows as a reader sees them: a table for each length and batch, the fastest of each model in bold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["HEAD", "cells", "fastest", "groups", "print_table", "title"]
+
+HEAD = (
+    "model",
+    "runtime",
+    "p50 ms",
+    "p95",
+    "p99",
+    "rounds differ",
+    "texts/s",
+    "x faster",
+    "95 %",
+    "x, same runtime",
+    "load s",
+    "memory MB",
+    "file MB",
+    "GFLOP",
+)
+
+
+def groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Rows of one length and batch together."""
+    keys = list(dict.fromkeys((row["length"], row["batch"]) for row in rows))
+    return [[row for row in rows if (row["length"], row["batch"]) == key] for key in keys]
+
+
+def title(row: Mapping[str, Any]) -> str:
+    length = "real texts" if row["length"] == "data" else f"{row['length']} tokens"
+    if row["length"] == "data" and "tokens" in row:
+        length += f" ({row['tokens']:.0f} tokens on average)"
+    return f"{length}, {'one text' if row['batch'] == 1 else 'batches of ' + str(row['batch'])}"
+
+
+def fastest(group: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each model's row that answers most texts a second."""
+    best: dict[str, Mapping[str, Any]] = {}
+    for row in sorted((row for row in group if "error" not in row), key=lambda row: row["throughput_per_s"]):
+        best[row["model"]] = row
+    return list(best.values())
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row under `HEAD`."""
+    runtime = f"{row['runtime']} {row['precision']}" + (f", {row['workers']} streams" if row["workers"] > 1 else "")
+    if "error" in row:
+        return [row["model"], runtime, "failed", *[""] * (len(HEAD) - 3)]
+    interval = row["ratio_interval"]
+    return [
+        row["model"],
+        runtime,
+        *(figure(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms")),
+        f"{row['spread']:.0%}",
+        *(figure(row[name]) for name in ("throughput_per_s", "ratio")),
+        f"{figure(interval[0])} to {figure(interval[1])}" if interval else "–",
+        *(figure(row[name]) for name in ("same_ratio", "load_s", "memory_mb", "file_mb", "gflops")),
+    ]
+
+
+def figure(value: float | None) -> str:
+    """Three digits, two below a tenth."""
+    if value is None:
+        return "–"
+    if abs(value) < 0.0995:
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
+
+
+def print_table(result: Mapping[str, Any]) -> None:
+    """On stdout; what stands below the tables says what the ratios are of."""
+    console = Console(width=None if Console().is_terminal else 200)
+    for group in groups(result["rows"]):
+        table = Table(title=title(next((row for row in group if "error" not in row), group[0])), title_justify="left")
+        for name in HEAD:
+            table.add_column(name, justify="left" if name in ("model", "runtime") else "right")
+        best = fastest(group)
+        for row in group:
+            table.add_row(*map(escape, cells(row)), style="bold" if row in best and len(group) > 1 else None)
+        console.print(table)
+    rule = result["yardstick"]
+    if rule:
+        console.print(
+            f"x faster: than {rule['model']}, {rule['runtime']} {rule['precision']}. {result['threads']} threads. "
+            "Bold: each model's most texts a second.",
+            highlight=False,
+        )
+    for line in (*result["warnings"], *result["left_out"]):
+        console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+    for row in result["rows"]:
+        if "error" in row:
+            what = f"{cells(row)[0]}, {cells(row)[1]}, {title(row)}"
+            console.print(f"failed: {what}: {row['error']}", highlight=False, markup=False, soft_wrap=True)
