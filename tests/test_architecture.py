@@ -32,6 +32,9 @@ EVERYTHING = {
     "data",
     "evaluation",
     "training",
+    "report",
+    "bundle",
+    "export",
     "recipes",
     "cli",
     ROOT,
@@ -49,9 +52,14 @@ ALLOWED = {
     "methods": {"losses", "mapping", "encoder", "errors", "methods"},
     "data": {"errors", "data"},
     "evaluation": {"errors", "machine", "data", "evaluation"},
-    "training": EVERYTHING - {"cli", "recipes"},
+    "report": {"errors", ROOT, "report"},  # ROOT: for the version
+    "bundle": {"errors"},
+    "serve": {"errors", "settings", "bundle", ROOT, "serve"},  # ROOT: for the version
+    "export": EVERYTHING - {"cli", "recipes"},
+    "bench": EVERYTHING - {"cli", "recipes", ROOT} | {"bundle", "export", "bench"},
+    "training": EVERYTHING - {"cli", "recipes", "export"},
     "recipes": EVERYTHING - {"cli"},
-    "cli": EVERYTHING - {"cli"},
+    "cli": EVERYTHING - {"cli"} | {"bench", "serve"},
     "__main__": {"cli"},
     "__init__": EVERYTHING - {"cli", "recipes", "__init__"},
 }

@@ -15,16 +15,20 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from contrastill.errors import UserError
+from contrastill.errors import CheckFailed, UserError
 from contrastill.settings import (
+    Bench,
     CacheBuild,
     Contrast,
     Distillation,
     EmbeddingDistillation,
     Evaluation,
+    Export,
     Finetuning,
     Pretraining,
+    Serving,
     SuiteEvaluation,
+    Verification,
 )
 
 app = typer.Typer(
@@ -47,16 +51,22 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def reporting(as_json: bool = False) -> Iterator[Callable[[Any, Callable[[], None] | None], None]]:
-    """Keeps stdout for the result; turns a user's mistake into a message and exit code 2."""
+def reporting(
+    as_json: bool = False, *, transformers: bool = True
+) -> Iterator[Callable[[Any, Callable[[], None] | None], None]]:
+    """Keeps stdout for the result; turns a user's mistake into a message and exit code 2.
+
+    transformers: whether the command uses it; one that does not starts without it.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)], force=True
     )
     for noisy in ("httpx", "transformers", "datasets", "accelerate", "filelock", "fsspec", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
+    if transformers:
+        from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
     out = sys.stdout
 
     def show(result: Any, pretty: Callable[[], None] | None = None) -> None:
@@ -71,7 +81,7 @@ def reporting(as_json: bool = False) -> Iterator[Callable[[Any, Callable[[], Non
             yield show
     except UserError as error:
         console.print(f"[bold red]error:[/] {escaped(error)}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from None
     except KeyboardInterrupt as stop:
         console.print(f"[bold yellow]stopped.[/] {escaped(stop)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
@@ -243,7 +253,14 @@ def print_run(run: Any) -> None:
         stdout.print(
             "kept of the teacher: " + ", ".join(f"{split} {share:.1%}" for split, share in metrics["kept"].items())
         )
-    stdout.print(f"model: {run.model}", soft_wrap=True)
+    print_places(run)
+
+
+def print_places(run: Any) -> None:
+    """Where the model is, and the run's page."""
+    print(f"model: {run.model}")
+    if (page := run.folder / "report.html").is_file():
+        print(f"report: {page}")
 
 
 def print_contrast(run: Any) -> None:
@@ -260,9 +277,8 @@ def print_contrast(run: Any) -> None:
     stdout = Console()
     if scores:
         stdout.print(table)
-    stdout.print(
-        f"{metrics['parameters']:,} parameters, {metrics['size_mb']:.1f} MB\nmodel: {run.model}", soft_wrap=True
-    )
+    stdout.print(f"{metrics['parameters']:,} parameters, {metrics['size_mb']:.1f} MB")
+    print_places(run)
 
 
 def training_command(name: str, kinds: tuple[type, ...], help: str) -> None:
@@ -440,6 +456,182 @@ def doctor(as_json: bool, **options: Any) -> None:
             raise typer.Exit(1)
 
 
+def argument(name: str, help: str) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, typer.Argument(help=help, show_default=False)]
+    )
+
+
+BUNDLE = argument("bundle", "Folder that `contrastill export` wrote.")
+
+
+@command(
+    Export,
+    """Make one deployable file of a model: encoder, pooling and head in one graph, checked against torch on dev.
+
+    Examples:
+
+    contrastill export runs/student --to openvino --precision int8
+
+    contrastill export runs/disco --to onnx --data glue/stsb --out bundles/embedder
+
+    contrastill export ORG/CLASSIFIER --data intents.csv --max-drop 0.3 --out bundles/intents
+    """,
+    model=argument("model", "Folder of the model, or of the run that made it, or Hub name."),
+    as_json=AS_JSON,
+)
+def export(as_json: bool, **options: Any) -> None:
+    with reporting(as_json) as show:
+        chosen = settings_of(Export, options, None, None)
+        from contrastill.export import export as run
+        from contrastill.export.card import snippet
+
+        result = run(**vars(chosen))
+
+        def pretty() -> None:
+            print_bundle(result.metadata)
+            print(f"bundle: {result.folder}\n\nTo run it:\n")
+            print(snippet(result.metadata, str(result.folder)))
+
+        show({"bundle": str(result.folder), **result.metadata}, pretty)
+
+
+def print_bundle(metadata: dict[str, Any]) -> None:
+    gate = metadata["gate"]
+    size = sum(one["bytes"] for one in metadata["files"].values()) / 1e6
+    recipe = f" ({metadata['recipe']})" if metadata["recipe"] else ""
+    print(f"{metadata['name']}: {metadata['runtime']}, {metadata['precision']}{recipe}, {size:.1f} MB")
+    if gate is None:
+        print("quality: not measured, as no labelled data or texts were given (--data)")
+        return
+    table = Table(title=f"{gate['data']}, {gate['rows']:,} texts", title_justify="left")
+    for column in ("", "torch fp32", "exported"):
+        table.add_column(column, justify="right" if column else "left")
+    pace, alike = gate["latency_ms"], gate["agreement"]
+    table.add_row(f"{gate['metric']} x 100", f"{100 * gate['torch']:.2f}", f"{100 * gate['bundle']:.2f}")
+    table.add_row("one text, ms", f"{pace['torch_p50']:.2f}", f"{pace['bundle_p50']:.2f}")
+    Console().print(table)
+    same = alike["equal_labels"]
+    print(
+        f"lost {gate['drop_points']:.2f} of {gate['max_drop']:g} points allowed; cosine with torch "
+        f"{alike['cosine_mean']:.4f}, least {alike['cosine_min']:.4f}"
+        + (f"; {same:.2%} of the labels equal" if same is not None else "")
+    )
+
+
+@command(
+    Verification,
+    """Check a bundle: its files, its answers to stored texts, and, given data, its quality. Exit code 1 if one fails.
+
+    Examples:
+
+    contrastill verify bundles/intents
+
+    contrastill verify bundles/intents --data intents-new.csv --max-drop 1
+    """,
+    bundle=BUNDLE,
+    as_json=AS_JSON,
+)
+def verify(as_json: bool, **options: Any) -> None:
+    with reporting(as_json) as show:
+        chosen = settings_of(Verification, options, None, None)
+        from contrastill.export import verify as check
+
+        found = check(**vars(chosen))
+
+        def pretty() -> None:
+            print(f"{found['files']} files as they were exported")
+            if "probes" in found:
+                print(f"{found['probes']['rows']} stored texts, least cosine {found['probes']['cosine_min']:.4f}")
+            if "value" in found:
+                print(f"{found['metric']} {100 * found['value']:.2f} on {found['data']}, {found['rows']:,} texts")
+            if "as_exported" in found:
+                print(f"when exported: {100 * found['as_exported']['bundle']:.2f}")
+            for problem in found["problems"]:
+                print(f"PROBLEM: {problem}")
+
+        show(found, pretty)
+        if found["problems"]:
+            raise typer.Exit(1)
+
+
+@command(
+    Serving,
+    """Serve a bundle over HTTP: predictions or vectors as JSON, OpenAI's /v1/embeddings, health, Prometheus metrics.
+
+    It needs neither torch nor transformers. SIGTERM and Ctrl-C end it after what it has taken is answered.
+
+    Examples:
+
+    contrastill serve bundles/intents
+
+    contrastill serve bundles/embedder --port 9000 --threads 4 --workers 4
+    """,
+    bundle=BUNDLE,
+)
+def serve(**options: Any) -> None:
+    with reporting(transformers=False):
+        chosen = settings_of(Serving, options, None, None)
+        try:
+            from contrastill.serve.server import serve as run
+        except ImportError as error:
+            raise UserError(f"{error}; run pip install 'contrastill[serve]'") from None
+        code = run(chosen)
+    raise typer.Exit(code)
+
+
+@app.command(name="compare")
+def compare_(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
+    as_json: Json = False,
+) -> None:
+    """Write one page of several runs, side by side; of a single run, its report again.
+
+    What came after a run is in it: exported bundles below its folder, and bench.json.
+
+    Examples:
+
+    contrastill compare runs/student runs/kd --out comparison.html
+
+    contrastill compare runs/student --out runs/student/report.html
+    """
+    with reporting(as_json, transformers=False) as show:
+        from contrastill.report import compare
+
+        page = compare(runs, out)
+        show({"page": str(page)}, lambda: print(page))
+
+
+@command(
+    Bench,
+    """Time models side by side: latency, throughput, load time, memory, size; in PyTorch, ONNX Runtime and OpenVINO.
+
+    Each model runs in a process of its own; they take turns, so that what disturbs one disturbs all. Models are
+    exported for the occasion, without a check of their answers.
+
+    Examples:
+
+    contrastill bench --model runs/teacher --model runs/student --texts sentences.txt --out bench.json
+
+    contrastill bench --model random:bert-base --model random:4L-312 --length 128 --precision fp32
+
+    contrastill bench --run runs/student
+    """,
+    as_json=AS_JSON,
+)
+def bench(as_json: bool, **options: Any) -> None:
+    with reporting(as_json) as show:
+        chosen = settings_of(Bench, options, None, None)
+        from contrastill.bench import bench as time_models
+        from contrastill.bench.table import print_table
+
+        result = time_models(**vars(chosen))
+        show(result, lambda: print_table(result))
+        if all("error" in row for row in result["rows"]):
+            raise typer.Exit(1)
+
+
 @app.command()
 def methods(as_json: Json = False) -> None:
     """List the distillation methods: their papers, stages and settings."""
@@ -534,7 +726,7 @@ def list_(cache: Root = None, as_json: Json = False) -> None:
 
 
 @caches.command("verify")
-def verify(cache: Root = None, as_json: Json = False) -> None:
+def verify_cache(cache: Root = None, as_json: Json = False) -> None:
     """Read every stored file whole and check it; exit code 1 if one is damaged. Nothing is changed.
 
     A damaged file does no harm: the next run that opens it removes it and computes its texts again.

@@ -1,0 +1,150 @@
+"""One process that serves a bundle: a socket, the application, and an orderly end."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import time
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from contrastill.bundle import open_bundle
+from contrastill.errors import UserError
+from contrastill.serve.app import Service, make_app
+from contrastill.serve.page import curl, limits
+from contrastill.settings import Serving
+
+__all__ = ["serve"]
+
+log = logging.getLogger(__name__)
+GRACE = 1.0  # seconds for each of the first two steps of stopping
+
+
+def serve(settings: Serving) -> int:
+    """Serves until SIGTERM or SIGINT, then answers what it has taken. The exit code: 1 if requests were cut off.
+
+    Raises:
+        UserError: the address cannot be listened on, or the bundle cannot be opened.
+    """
+    with listening_socket(settings.host, settings.port) as listener:
+        bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers)
+        app = make_app(bundle, settings)
+        service: Service = app.state.service
+        service.compute([("warm", "up")] if service.pairs else ["warm up"])
+        start_log()
+        host, port = listener.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("serving url=%s model=%s task=%s runtime=%s precision=%s threads=%s workers=%d", url, bundle.name,
+                 bundle.task, bundle.runtime, bundle.precision, bundle.threads, settings.workers)  # fmt: skip
+        log.info("limits %s", "; ".join(f"{name}: {value}" for name, value in limits(bundle, settings).items()))
+        log.info("example %s", curl(bundle, url))
+        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            log.warning("open address=%s others can reach this server, and it asks nobody who they are: see the "
+                        "chapter on security in docs/serve.md", host)  # fmt: skip
+        Draining(app).run(sockets=[listener])
+        log.info("stopped cut_off=%d", service.cut_off)
+        return 1 if service.cut_off else 0
+
+
+class Draining(uvicorn.Server):
+    """Stops in three steps: says so in every answer; takes no new connection; closes those without a request.
+
+    A client that keeps its connection, or has just made one, may be sending its request at the very moment of the
+    signal. To close that connection would lose the request. So every answer says `Connection: close` from then on, and
+    what is left after a while is idle. Without connections nothing is waited for.
+    """
+
+    def __init__(self, app: Starlette) -> None:
+        self.service: Service = app.state.service
+        self.signalled = 0.0
+        config = uvicorn.Config(
+            app,
+            http="h11",  # bounds the size of a request's headers
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, round(self.service.settings.drain)),
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        super().__init__(config)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.signalled:  # a second signal: leave at once
+            self.force_exit = self.should_exit = True
+            return
+        self.signalled = time.monotonic()
+        self.service.draining = True
+        log.info("draining signal=%s active=%d", signal.Signals(sig).name, self.service.active)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self.signalled and (not self.server_state.connections or time.monotonic() - self.signalled > GRACE):
+            return True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        waiting = [connection for listener in sockets or [] for connection in accepted(listener)]
+        for server in self.servers:
+            server.close()
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self.protocol, connection)
+        closed = time.monotonic()
+        while self.server_state.connections and not self.force_exit and time.monotonic() - closed < GRACE:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def protocol(self) -> asyncio.Protocol:
+        """What answers a connection, as uvicorn makes it for those that it takes itself."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg, return-value]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+
+def accepted(listener: socket.socket) -> list[socket.socket]:
+    """The connections that the system has made already; to close the listener would reset them."""
+    found = []
+    listener.setblocking(False)
+    with contextlib.suppress(OSError):
+        while True:
+            found.append(listener.accept()[0])
+    return found
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, before anything slow is done.
+
+    Raises:
+        UserError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UserError(f"--host {host}: expected a name or address of this machine ({error})") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"cannot listen on {host} port {port}: {error.strerror}. Choose another with --port, or 0 for any free one"
+        ) from None
+    return listener
+
+
+def start_log() -> None:
+    """A line an event on standard error: time, level, event, key=value."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        force=True,
+    )
+    for name in ("uvicorn", "uvicorn.error", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
