@@ -41,11 +41,11 @@ $(VENV)/.torch: $(BIN)/python
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,export]'
 	@touch $@
 
 $(VENV)/.demo-embeddings: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,embeddings]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,embeddings,export]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml

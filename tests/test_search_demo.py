@@ -185,8 +185,12 @@ def done(material, tmp_path_factory) -> tuple[dict[str, Any], Path]:
 def test_the_demo_distils_searches_and_writes_what_it_found(done):
     summary, place = done
     assert json.loads((place / "search.json").read_text("utf-8")) == json.loads(json.dumps(summary))
-    assert [row["name"] for row in summary["rows"]] == ["teacher", "student", "teacher, first 8", "student, first 8"]
-    assert [row["width"] for row in summary["rows"]] == [32, 16, 8, 8]
+    assert [row["name"] for row in summary["rows"]] == [
+        "teacher", "student", "int8 ONNX Runtime", "int8 OpenVINO", "teacher, first 8", "student, first 8",
+    ]  # fmt: skip
+    assert [row["width"] for row in summary["rows"]] == [32, 16, 16, 16, 8, 8]
+    assert all(abs(row["nearest"] - summary["rows"][1]["nearest"]) < 0.2 for row in summary["rows"][2:4])
+    assert (place / "out" / "student" / "report.html").is_file()
     assert summary["rows"][1]["parameters"] < summary["rows"][0]["parameters"]
     assert all(row["latency_ms_p50"] > 0 and row["throughput_per_s"] > 0 for row in summary["rows"])
     assert (summary["index"], summary["queries"], len(summary["examples"])) == (61, 31, 3)

@@ -59,6 +59,16 @@ def test_an_answer_is_not_overwritten_by_the_next(to, bundle_of):
     np.testing.assert_array_equal(first, kept)
 
 
+def test_openvino_sees_few_lengths(bundle_of):
+    lengths = {
+        to: [open_bundle(bundle_of("bert", to=to)).tokenize([text])["input_ids"].shape[1] for text in sentences(40)]
+        for to in RUNTIMES
+    }
+    assert {*lengths["openvino"]} <= {8, 16, 24, 30}  # 30 is the model's own limit
+    assert len({*lengths["onnx"]}) > 5
+    assert all(0 <= a - b < 8 for a, b in zip(lengths["openvino"], lengths["onnx"], strict=True))
+
+
 def test_no_texts_no_answers(bundle_of):
     assert open_bundle(bundle_of("bert")).run([]).shape == (0, 3)
 

@@ -9,7 +9,7 @@ from tiny_models import CLASSES, sentences, write_rows
 from typer.testing import CliRunner
 
 from contrastill import cli
-from contrastill.bundle import open_bundle
+from contrastill.bundle import Bundle, open_bundle
 from contrastill.export import build, export, exportable, verify
 from contrastill.export.quantize import quantized_onnx
 from contrastill.export.vocabulary import trimmed
@@ -275,3 +275,18 @@ def test_trim_is_compared_with_the_whole_model(run, rows, tiny_folder, tmp_path)
     shown = json.loads(out)
     assert shown["vocabulary"]["split_otherwise"] > 0.5
     assert shown["gate"]["agreement"]["cosine_min"] < 0.9999  # fp32 alone would agree to the sixth digit
+
+
+def test_a_runtime_that_is_wrong_at_one_length_is_noticed(run, rows, tiny_folder, tmp_path, monkeypatch):
+    """As OpenVINO's int8 attention is, where a text has as many tokens as a head is wide."""
+    right = Bundle.compute
+
+    def wrong(self, inputs):
+        answers = right(self, inputs)
+        return answers[:, ::-1] if inputs["input_ids"].shape[1] == 13 else answers
+
+    monkeypatch.setattr(Bundle, "compute", wrong)
+    code, _, err = run("export", tiny_folder("bert"), "--precision", "fp32", "--data", rows, "--out", "b")
+    assert code == 1
+    assert "answers change when a text is padded" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv"]

@@ -22,6 +22,7 @@ from contrastill.bench.process import Failed, Process
 from contrastill.bench.variants import Variant, named_models, texts_of, variants
 from contrastill.bundle import available
 from contrastill.errors import UserError
+from contrastill.report import leave_report
 from contrastill.settings import Bench
 
 __all__ = ["bench"]
@@ -85,6 +86,8 @@ def bench(**settings: Any) -> dict[str, Any]:
     }
     if out is not None:
         out.expanduser().write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if asked.run:
+        leave_report(Path(asked.run).expanduser())
     return result
 
 

@@ -19,6 +19,7 @@ from contrastill.data.pairs import load_pairs
 from contrastill.errors import CheckFailed, UserError
 from contrastill.export.card import bundle_card
 from contrastill.export.gate import (
+    STEADY,
     Examples,
     compare,
     examples_of_pairs,
@@ -129,8 +130,16 @@ def attempt(
             gate["max_drop"] = asked.max_drop
             logger.info("%s: %s", name, says(gate))
         tried[name] = folder, gate
-        if gate is None or gate["drop_points"] <= GOOD * asked.max_drop:
+        if gate is not None and gate["padding_cosine_min"] < STEADY:
+            del tried[name]
+            logger.warning("%s: left out, as the runtime answers otherwise when a text is padded", name)
+        elif gate is None or gate["drop_points"] <= GOOD * asked.max_drop:
             break
+    if not tried:
+        raise CheckFailed(
+            f"{asked.to}, {asked.precision}: answers change when a text is padded (cosine below {STEADY}), a fault "
+            "of the runtime on this processor; nothing was written. Try another --precision, --to or runtime version"
+        )
     best, (folder, gate) = min(tried.items(), key=lambda one: one[1][1]["drop_points"] if one[1][1] else 0.0)
     if gate is not None and gate["drop_points"] > asked.max_drop:
         raise CheckFailed(refusal(asked, best, tried))

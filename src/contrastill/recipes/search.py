@@ -31,8 +31,10 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
+from contrastill.bundle import Bundle
 from contrastill.errors import UserError
 from contrastill.recipes.banking77 import base_model, console, quiet, step
+from contrastill.recipes.deployed import Served, exported, graph_mb
 
 STUDENT = "3/192/12/768"
 SETTINGS: dict[str, Any] = {
@@ -76,6 +78,7 @@ def run(
     """
     from contrastill.evaluation import size
     from contrastill.machine import describe_machine
+    from contrastill.report import leave_report
     from contrastill.training.build import load_embedder
 
     for name, value in (("limit", limit), ("width", width)):
@@ -87,14 +90,23 @@ def run(
     step("distilling the student, on texts without labels")
     corpus = write_corpus(out, sentences, index, queries, limit)
     made, resumed = distilled(source, student, corpus, out, overwrite, settings)
+    step("exporting the student in int8")
+    bundles = exported(made.folder, console)
     models = {"teacher": load_embedder(source), "student": load_embedder(str(made.model))}
     step(f"{len(queries.texts):,} queries among {len(index.texts):,} texts, with each")
     vectors = {name: (encode(model, index.texts), encode(model, queries.texts)) for name, model in models.items()}
+    both = dict(vectors)
+    for name, bundle in bundles.items():
+        there, asked = (nn.functional.normalize(torch.from_numpy(bundle.run(t.texts))) for t in (index, queries))
+        vectors[name] = there, asked
     step("timing both, turn by turn")
-    speeds = timed(models, queries.texts[:: math.ceil(len(queries.texts) / 256)], seconds)
+    speeds = timed(models, bundles, queries.texts[:: math.ceil(len(queries.texts) / 256)], seconds)
     rows, found = score_all(vectors, index, queries, width)
+    sizes = {name: size(model) for name, model in models.items()}
+    sizes |= {b: {"parameters": sizes["student"]["parameters"], "size_mb": graph_mb(bundles[b])} for b in bundles}
     for row in rows:
-        row |= size(models[row["of"]]) | speeds[row["of"]]
+        row |= sizes[row["of"]] | speeds[row["of"]]
+    leave_report(made.folder)
     summary = {
         "wall_s": round(time.perf_counter() - began, 1),
         "resumed": resumed,
@@ -110,7 +122,8 @@ def run(
         "metric": "nearest neighbours by cosine; 95 % bootstrap intervals over the queries; one seed",
         "difference": difference(found, index, queries),
         "rows": rows,
-        "examples": examples(vectors, found, index, queries),
+        "gates": {name: bundle.metadata["gate"] for name, bundle in bundles.items()},
+        "examples": examples(both, found, index, queries),
     }
     result.mkdir(parents=True, exist_ok=True)
     (result / "search.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -214,13 +227,16 @@ class Embed(nn.Module):
         return self.model(inputs)["sentence_embedding"]
 
 
-def timed(models: dict[str, Any], texts: Sequence[str], seconds: float) -> dict[str, dict[str, float]]:
+def timed(
+    models: dict[str, Any], bundles: dict[str, Bundle], texts: Sequence[str], seconds: float
+) -> dict[str, dict[str, float]]:
     """Speed of each on the queries as they come: one at a time, and in batches of 32. All read the same tokens."""
     from contrastill.evaluation import measure
 
     read = models["student"].preprocess
     batches = [read(list(texts[n : n + 32])) for n in range(0, len(texts), 32)]
     embeds: dict[str, Any] = {name: Embed(model) for name, model in models.items()}
+    embeds |= {name: Served(bundle) for name, bundle in bundles.items()}
     speeds = measure(embeds, [read([text]) for text in texts], batches, seconds=seconds)
     kept = ("latency_ms_p50", "throughput_per_s", "threads")
     return {name: {key: getattr(speed, key) for key in kept} for name, speed in speeds.items()}
@@ -261,7 +277,7 @@ def score_all(
     found: dict[str, Array] = {}
     for of, (there, asked) in vectors.items():
         full = there.shape[1]
-        for wide in (full, width) if width < full else (full,):
+        for wide in (full, width) if width < full and of in ("teacher", "student") else (full,):
             name = of if wide == full else f"{of}, first {wide}"
             hits = found[name] = nearest(cut(asked, wide), cut(there, wide), TOP)
             first = index.labels[hits[:, 0]]
@@ -395,8 +411,9 @@ def markdown(summary: dict[str, Any]) -> str:
             f"The student learnt, without labels, from {corpus['sentences']:,} sentences of Wikipedia and from "
             f"{corpus['texts']:,} of the texts that",
             f"are searched ({corpus['left_out']} that are also queries left out), in {summary['training']['steps']:,} "
-            "steps. Speed: plain PyTorch, queries as they",
-            "come, tokenisation not counted; throughput in batches of 32.",
+            "steps. `int8`: the student exported. Speed: PyTorch",
+            "in float32 or the named runtime, queries as they come, tokenisation not counted; throughput in batches",
+            "of 32.",
             "",
             "## Three queries",
             "",
@@ -456,6 +473,7 @@ def main() -> None:
     show(summary)
     for folder in (args["out"] / "student" / "checkpoints", args["out"] / "cache"):
         shutil.rmtree(folder, ignore_errors=True)
+    print(f"the student's page, to be opened in a browser: {args['out'] / 'student' / 'report.html'}")
     print(f"written: {args['result'] / 'search.md'}, {args['result'] / 'search.json'}; student below {args['out']}")
 
 

@@ -1,0 +1,52 @@
+"""The last step of a demo: the student as int8 bundles for both runtimes, behind the gate, timed beside the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from contrastill.bundle import Bundle, open_bundle
+
+__all__ = ["Served", "exported", "graph_mb"]
+
+RUNTIMES = {"onnx": "int8 ONNX Runtime", "openvino": "int8 OpenVINO"}
+
+
+class Served(nn.Module):
+    """A bundle, called as a torch model is: so that it can be timed beside one."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.bundle = bundle
+
+    def forward(self, **inputs: Tensor) -> Any:
+        return self.bundle.compute({name: inputs[name].numpy() for name in self.bundle.metadata["inputs"]})
+
+
+def exported(run: Path, console: Console, **options: Any) -> dict[str, Bundle]:
+    """A run's student as int8 bundles below its folder; the gate judges them on the run's own dev data."""
+    from contrastill.export import export
+
+    bundles = {}
+    for to, name in RUNTIMES.items():
+        made = export(model=str(run), to=to, precision="int8", overwrite=True, **options)
+        gate = made.metadata["gate"]
+        console.print(
+            f"{name} ({made.metadata['recipe']}): {gate['metric']} {100 * gate['bundle']:.2f} of "
+            f"{100 * gate['torch']:.2f} on dev",
+            highlight=False,
+        )
+        bundles[name] = open_bundle(made.folder, threads=torch.get_num_threads())
+    return bundles
+
+
+def graph_mb(bundle: Bundle) -> float:
+    """The graph's files, in MB (10^6 bytes)."""
+    files = bundle.metadata["files"]
+    return sum(one["bytes"] for name, one in files.items() if name != "tokenizer.json") / 1e6
