@@ -174,6 +174,70 @@ def speed(title: str) -> Callable[[dict[str, Any]], str]:
     return write
 
 
+def serving(result: dict[str, Any]) -> str:
+    direct, bundle = result["direct"], result["bundle"]
+    alone, together = direct["one_at_a_time"], direct["batches_of_32"]["texts_per_s"]
+    rows = [
+        [
+            str(row["clients"]), f"{row['requests_per_s']:.0f}", f"{row['requests_per_s'] / alone['texts_per_s']:.2f}",
+            f"{row['requests_per_s'] / together:.2f}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}",
+            f"{row['texts_per_batch']:.1f}", f"{row['wrong']} of {row['compared']:,}",
+        ]
+        for row in result["clients"]["rows"]
+    ]  # fmt: skip
+    clients = result["clients"]
+    text = (
+        f"## Serving\n\n`contrastill serve` of {bundle['name']} ({bundle['runtime']}, {bundle['precision']}), "
+        f"{result['threads']} threads, {result['workers']} workers; a text a request, clients on the same cores. "
+        f"Called directly, the bundle does {alone['texts_per_s']:.0f} texts/s one at a time (p50 "
+        f"{alone['p50_ms']:.1f} ms, p99 {alone['p99_ms']:.1f} ms) and {together:.0f} in batches of 32. Ready after "
+        f"{clients['start_s']:.1f} s, {clients['memory_mb']:.0f} MB.\n\n"
+    )
+    head = ["clients", "requests/s", "of one at a time", "of batches", "p50 ms", "p99 ms", "texts a batch", "wrong"]
+    text += table(head, rows)
+    if load := result.get("overload"):
+        counts = ", ".join(f"{n:,} x {status}" for status, n in load["statuses"].items())
+        text += (
+            f"\nAt twice that rate for {load['seconds']:.0f} s ({load['rate_sent']:.0f} requests/s): {counts}; of "
+            f"{load['compared']:,} answers {load['wrong']} wrong, {load['lost']} requests lost; p99 "
+            f"{load['p99_ms']:.0f} ms.\n"
+        )
+    if bad := result.get("malformed"):
+        counts = ", ".join(f"{n} x {status}" for status, n in bad["statuses"].items())
+        text += f"\n{bad['sent']} malformed requests of {len(bad['kinds'])} kinds: {counts}.\n"
+    if stops := result.get("stop"):
+        text += (
+            f"\nSIGTERM under 32 clients, {len(stops)} times: exit codes {sorted({s['exit_code'] for s in stops})}, "
+            f"{sum(s['lost'] for s in stops)} requests lost, {max(s['seconds'] for s in stops):.1f} s at most.\n"
+        )
+    return text + f"\n{machine(result)}\n"
+
+
+def serve_libraries(result: dict[str, Any]) -> str:
+    rows = []
+    for name, found in result["libraries"].items():
+        outside = sum(n for where, n in found["ports"].items() if where in ("0.0.0.0", "::", "outside"))
+        inside = sum(found["ports"].values()) - outside - found["ports"].get("its own", 0)
+        stop = found["stop"]
+        rows.append(
+            [
+                f"{name} {found['version']}", f"{found['installed_mb']:.0f}", f"{found['start_s']:.1f}",
+                f"{found['memory_mb']:.0f}", str(found["processes"]), f"{inside} / {outside}",
+                *(f"{row['requests_per_s']:.0f}" for row in found["clients"]), f"{found['clients'][0]['p50_ms']:.1f}",
+                str(sum(n for row in found["clients"] for s, n in row["statuses"].items() if s.startswith("5"))),
+                f"{stop['lost']} / {stop['exit_code']} / {stop['processes_left']}",
+            ]
+        )  # fmt: skip
+    counts = [f"{row['clients']} clients" for row in next(iter(result["libraries"].values()))["clients"]]
+    head = ["", "MB installed", "start s", "MB", "processes", "ports inside / outside", *counts, "p50 ms, 1", "5xx",
+            "stop: lost / code / left"]  # fmt: skip
+    return (
+        "## Libraries for serving\n\nThe same model (one text directly: "
+        f"{result['direct_one_text_ms']:.1f} ms) and endpoint over each, requests a second; ports are those beside the "
+        "one asked for.\n\n" + table(head, rows) + f"\n{machine(result)}\n"
+    )
+
+
 PARTS = {
     "step": step,
     "teacher": teacher,
@@ -183,6 +247,8 @@ PARTS = {
     "embeddings": embeddings,
     "speed_paper": speed("BERT-base beside a 4L-312, 128 tokens"),
     "speed": speed("A teacher and its student, as served"),
+    "serve": serving,
+    "serve_libraries": serve_libraries,
 }
 
 

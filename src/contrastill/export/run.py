@@ -74,7 +74,11 @@ def export(**settings: Any) -> Exported:
             f"expected room for {need / 1e6:.0f} MB at {out}, while files are made, got {free / 1e6:.0f} MB; free some "
             "space, or choose another --out"
         )
-    held = (examples.texts if examples else texts[-HELD:]) or source.random_texts(64)
+    if examples is not None:
+        held = examples.texts
+    else:  # judged on other texts than it is calibrated on
+        cut = len(texts) - min(HELD, len(texts) // 2)
+        held, texts = texts[cut:] or source.random_texts(64), texts[:cut]
     torch_answers = source.run(held)
     if not np.isfinite(torch_answers).all():
         raise UserError(f"{asked.model}: the model itself answers NaN or infinity; train it again")
@@ -93,7 +97,7 @@ def export(**settings: Any) -> Exported:
                 metadata = write_metadata(best, {"vocabulary": asdict(report)})
             (best / "README.md").write_text(bundle_card(metadata), encoding="utf-8")
             if out.exists():
-                shutil.rmtree(out)
+                out.rename(Path(place) / "former")
             best.rename(out)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -148,11 +152,11 @@ def attempt(
 
 
 def says(gate: dict[str, Any]) -> str:
-    low_high = "({:+.2f} to {:+.2f}) ".format(*gate["drop_interval"]) if "drop_interval" in gate else ""
+    low_high = " ({:+.2f} to {:+.2f})".format(*gate["drop_interval"]) if "drop_interval" in gate else ""
     same = gate["agreement"]["equal_labels"]
     return (
         f"{gate['metric']} {100 * gate['bundle']:.2f} of {100 * gate['torch']:.2f} in torch on {gate['rows']:,} texts, "
-        f"{gate['drop_points']:.2f} points lost {low_high}"
+        f"{gate['drop_points']:.2f} points lost{low_high}"
         + (f"; {same:.2%} of the labels equal" if same is not None else "")
         + f"; {gate['latency_ms']['ratio']:.1f} x the pace of torch"
     )

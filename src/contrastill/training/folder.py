@@ -5,6 +5,9 @@ metrics.json  scores of teacher and student, sizes, wall time of each phase
 student/      the model, in plain Hugging Face layout, with its card (model/ after fine-tuning)
 checkpoints/  for resuming; may be deleted once the run has finished
 log.jsonl     every logged step: each loss term, the stage, dev scores
+evidence.json answers on dev that the page shows
+report.html   the run's page
+exports/      bundles, if the model was exported; bench.json: their speed, if it was measured
 """
 
 import json
