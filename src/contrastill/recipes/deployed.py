@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from contrastill.bundle import Bundle, open_bundle
+from contrastill.machine import describe_machine
+from contrastill.report import leave_report
 
-__all__ = ["Served", "exported", "graph_mb"]
+__all__ = ["Served", "exported", "graph_mb", "leave_figures"]
 
 RUNTIMES = {"onnx": "int8 ONNX Runtime", "openvino": "int8 OpenVINO"}
 
@@ -44,6 +47,26 @@ def exported(run: Path, console: Console, **options: Any) -> dict[str, Bundle]:
         )
         bundles[name] = open_bundle(made.folder, threads=torch.get_num_threads())
     return bundles
+
+
+def leave_figures(run: Path, speeds: dict[str, dict[str, float]], student: str, bundles: dict[str, Bundle]) -> None:
+    """The demo's timings as the run's bench.json (see docs/bench.md), and its page with them."""
+    rows = [
+        {
+            "model": "teacher" if name == "teacher" else "student",
+            "runtime": bundles[name].runtime if name in bundles else "torch",
+            "precision": "int8" if name in bundles else "fp32",
+            "length": "data",
+            "batch": 1,
+            "workers": 1,
+            "p50_ms": speeds[name]["latency_ms_p50"],
+            "ratio": speeds["teacher"]["latency_ms_p50"] / speeds[name]["latency_ms_p50"],
+        }
+        for name in ("teacher", student, *bundles)
+    ]
+    figures = {"machine": describe_machine(), "threads": torch.get_num_threads(), "rows": rows}
+    (run / "bench.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    leave_report(run)
 
 
 def graph_mb(bundle: Bundle) -> float:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from contrastill.bundle import Bundle
 from contrastill.errors import UserError
 from contrastill.recipes.banking77 import base_model, console, quiet, step
-from contrastill.recipes.deployed import Served, exported, graph_mb
+from contrastill.recipes.deployed import Served, exported, graph_mb, leave_figures
 
 STUDENT = "3/192/12/768"
 SETTINGS: dict[str, Any] = {
@@ -78,7 +78,6 @@ def run(
     """
     from contrastill.evaluation import size
     from contrastill.machine import describe_machine
-    from contrastill.report import leave_report
     from contrastill.training.build import load_embedder
 
     for name, value in (("limit", limit), ("width", width)):
@@ -106,7 +105,7 @@ def run(
     sizes |= {b: {"parameters": sizes["student"]["parameters"], "size_mb": graph_mb(bundles[b])} for b in bundles}
     for row in rows:
         row |= sizes[row["of"]] | speeds[row["of"]]
-    leave_report(made.folder)
+    leave_figures(made.folder, speeds, "student", bundles)
     summary = {
         "wall_s": round(time.perf_counter() - began, 1),
         "resumed": resumed,
