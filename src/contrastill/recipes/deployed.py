@@ -64,7 +64,7 @@ def leave_figures(run: Path, speeds: dict[str, dict[str, float]], student: str, 
         }
         for name in ("teacher", student, *bundles)
     ]
-    figures = {"machine": describe_machine(), "threads": torch.get_num_threads(), "rows": rows}
+    figures = {"machine": describe_machine(), "threads": speeds["teacher"]["threads"], "rows": rows}
     (run / "bench.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     leave_report(run)
 
