@@ -293,9 +293,16 @@ def test_the_command_line_prints_json_alone_and_a_table_without(monkeypatch):
 
 def test_ctrl_c_leaves_no_worker(tmp_path):
     args = ["--model", SMALL, "--runtime", "torch", "--precision", "fp32", "--length", "8", "--seconds", "60"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "contrastill", "bench", *args], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background would ignore it
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "contrastill", "bench", *args],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     for line in process.stderr:
         if "timing" in line:

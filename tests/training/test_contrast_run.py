@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -299,18 +300,25 @@ def test_the_card_says_what_was_done(whole: Any, files: dict[str, Path]) -> None
         assert word in card, word
 
 
+def dev_scores(monkeypatch: pytest.MonkeyPatch, given: list[float]) -> None:
+    """The dev scores of a run will be these, whatever the model."""
+    scores = iter(given)
+    monkeypatch.setattr(sys.modules["contrastill.training.contrast"], "spearman", lambda *_: next(scores) / 100)
+
+
 def test_the_best_checkpoint_on_dev_is_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, spearmen = iter([10.0, 40.0, 90.0, 60.0, 50.0, 90.0]), []
+    right, models = sts.sts_similarities, []
 
-    def spearman_of(model: Any, pairs: Any) -> float:
-        spearmen.append((next(given), {name: value.clone() for name, value in model.state_dict().items()}))
-        return spearmen[-1][0]
+    def sts_similarities(model: Any, sets: Any) -> Any:
+        models.append({name: value.clone() for name, value in model.state_dict().items()})
+        return right(model, sets)
 
-    monkeypatch.setattr(sts, "spearman_of", spearman_of)
+    monkeypatch.setattr(sts, "sts_similarities", sts_similarities)
+    dev_scores(monkeypatch, [10.0, 40.0, 90.0, 60.0, 50.0, 90.0])
     run = contrast(**settings(dev="dev"))
     assert run.metrics["dev"] == {"before": 10.0, "after": 90.0}
     assert run.metrics["checkpoint"] == 6
-    best, last = spearmen[2][1], spearmen[4][1]
+    best, last = models[2], models[4]
     kept = model_of(run.model).state_dict()
     assert all(kept[name].equal(best[name]) for name in kept)
     assert not all(kept[name].equal(last[name]) for name in kept)
@@ -319,8 +327,7 @@ def test_the_best_checkpoint_on_dev_is_kept(settings: Settings, monkeypatch: pyt
 def test_a_run_that_makes_the_model_worse_says_so(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = iter([80.0, 40.0, 30.0])
-    monkeypatch.setattr(sts, "spearman_of", lambda *_: next(given))
+    dev_scores(monkeypatch, [80.0, 40.0, 30.0])
     contrast(**settings(dev="dev", epochs=0.5, checks=1))
     assert "fell from 80.00 to 30.00" in caplog.text
 

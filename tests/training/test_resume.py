@@ -279,7 +279,7 @@ def test_the_checkpoint_before_stays_until_the_new_one_is_whole(
         seal(self, args, state, control, **more)
 
     monkeypatch.setattr(Seal, "on_save", on_save)
-    monkeypatch.setattr(Examples, "scores", lambda *_: {"metrics": {"accuracy": next(scores), "f1": 0.0}})
+    monkeypatch.setattr(Examples, "scores", lambda *_, **__: {"metrics": {"accuracy": next(scores), "f1": 0.0}})
     with pytest.raises(PowerCut):
         distill(**settings, force=True)
     assert last_good_checkpoint(tmp_path / "run/checkpoints") == tmp_path / "run/checkpoints/checkpoint-8"
