@@ -173,7 +173,7 @@ def test_half_a_surrogate_pair_is_an_empty_cell(tmp_path):
         ("empty.csv", b"", "empty file"),
         ("header.csv", b"anchor,positive\n", "header only"),
         ("latin.csv", "anchor,positive\nGröße,Maß\nb,c\n".encode("latin-1"), "--encoding latin-1"),
-        ("cut.csv.gz", gzip.compress(b"anchor,positive\na,b\n" * 999)[:-9], "copy or pack it again"),
+        ("cut.csv.gz", gzip.compress(b"anchor,positive\na,b\n" * 999, mtime=0)[:-9], "copy or pack it again"),
         ("texts.txt", b"a\nb\n", r"\.csv, \.tsv"),
         ("ragged.csv", b"anchor,positive\na,b\nc\n", "line 3"),
     ],
