@@ -81,7 +81,9 @@ def explained(x: torch.Tensor, y: torch.Tensor) -> float:
     """Share of y's variance that a linear map of x explains."""
     x = torch.cat([x, torch.ones(len(x), 1)], 1)
     y = y - y.mean(0)
-    return 1 - float((y - x @ torch.linalg.lstsq(x, y).solution).square().sum() / y.square().sum())
+    # not the default driver: gelsy takes its pivots from memory as it finds it (pytorch issue 187411)
+    best = torch.linalg.lstsq(x, y, driver="gelsd").solution
+    return 1 - float((y - x @ best).square().sum() / y.square().sum())
 
 
 # ---- shapes

@@ -162,7 +162,7 @@ def quiet_nncf() -> Any:
     needed("nncf")
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level would set all of its handlers, also others'
     return nncf
 
 
