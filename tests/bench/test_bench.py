@@ -152,6 +152,36 @@ def test_a_worker_ends_with_its_parent_and_one_that_died_says_how():
     assert not psutil.pid_exists(pid)
 
 
+def test_an_answer_that_the_end_of_its_process_cut_off_is_none():
+    with Process(1) as process:
+        process.process.kill()
+        process.process.communicate()
+        half = "import os; print('{\"ms\": [[1.2', end='', flush=True); os.kill(os.getpid(), 9)"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        process.process = subprocess.Popen([sys.executable, "-c", half], **pipes)
+        with pytest.raises(Failed, match="signal 9"):
+            process.ask("turn")
+
+
+def test_a_worker_ends_with_its_parent_in_the_middle_of_a_call():
+    code = "import time; from contrastill.bench.worker import asked\n"
+    code += "for _ in asked(): print('at it', flush=True), time.sleep(99)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        process.stdin.write("{}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "at it\n"
+        process.stdin.close()
+        assert process.wait(10) == 0
+
+
+def test_a_worker_imports_what_its_parent_would_and_nothing_of_the_folder_it_is_called_in(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    with Process(1) as process, pytest.raises(Failed, match="no attribute 'nonsense'"):
+        process.ask("nonsense")
+
+
 # ---- the whole
 
 
@@ -291,7 +321,15 @@ def test_the_command_line_prints_json_alone_and_a_table_without(monkeypatch):
     assert CliRunner().invoke(app, ["bench"]).exit_code == 2
 
 
-def test_ctrl_c_leaves_no_worker(tmp_path):
+def ended(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # where nobody buries it
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_ctrl_c_and_a_kill_leave_no_process_and_no_folder(tmp_path, number, code):
     args = ["--model", SMALL, "--runtime", "torch", "--precision", "fp32", "--length", "8", "--seconds", "60"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background would ignore it
     try:
@@ -300,6 +338,7 @@ def test_ctrl_c_leaves_no_worker(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
         )
     finally:
         signal.signal(signal.SIGINT, before)
@@ -307,11 +346,16 @@ def test_ctrl_c_leaves_no_worker(tmp_path):
     for line in process.stderr:
         if "timing" in line:
             break
-    workers = psutil.Process(process.pid).children()
-    assert len(workers) == 1
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    assert psutil.wait_procs(workers, 5)[1] == []
+    children = psutil.Process(process.pid).children()
+    assert len(children) == 2  # the worker, and what deletes the folder
+    assert len(list(tmp_path.glob("contrastill-bench-*/0/model"))) == 1
+    process.send_signal(number)
+    assert process.wait(20) == code
+    stop = time.monotonic() + 10
+    while not all(ended(child) for child in children):
+        assert time.monotonic() < stop
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_fastest_of_each_model_is_marked():

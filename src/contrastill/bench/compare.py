@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shlex
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -18,7 +17,7 @@ from typing import Any
 import psutil
 
 from contrastill.bench.figures import Turns, figures, ratio
-from contrastill.bench.process import Failed, Process
+from contrastill.bench.process import Failed, Process, temporary_folder
 from contrastill.bench.variants import Variant, named_models, texts_of, variants
 from contrastill.bundle import available
 from contrastill.errors import UserError
@@ -60,16 +59,22 @@ def bench(**settings: Any) -> dict[str, Any]:
     out = None if not asked.out and not asked.run else Path(asked.out or Path(asked.run or "") / "bench.json")
     models = named_models(asked)
     texts = texts_of(asked)
+    for batch in sorted(set(asked.batch)):
+        if texts and batch > len(texts):
+            warnings.append(f"--batch {batch}: there are {len(texts)} texts, so these batches hold no more")
     if out is not None:
-        check_writable(out.expanduser())
+        out = out.expanduser()
+        check_writable(out)
+    for line in warnings:
+        logger.warning("%s", line)
     from contrastill.machine import describe_machine
 
-    with tempfile.TemporaryDirectory(prefix="contrastill-bench-") as home:
-        found, left_out = variants(asked, models, texts, threads, Path(home))
-        for line in (*left_out, *warnings):
+    with temporary_folder() as home:
+        found, left_out = variants(asked, models, texts, threads, home)
+        for line in left_out:
             logger.warning("%s", line)
         rows = timed(found, cases(asked, texts), threads, asked.seconds)
-    add_ratios(rows, models[0][0])
+    rule = add_ratios(rows, models[0][0])
     result = {
         "command": command(asked),
         "machine": describe_machine(),

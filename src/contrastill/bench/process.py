@@ -1,4 +1,4 @@
-"""The parent's side of a worker: one process for each model, runtime and precision; none outlives the parent."""
+"""The parent's side of a worker: one process for each model, runtime and precision. Nothing outlives the parent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,31 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Failed", "Process"]
+__all__ = ["Failed", "Process", "temporary_folder"]
+
+KEEPER = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is deleted however this process ends, by SIGKILL too: a small process waits for its end."""
+    home = tempfile.mkdtemp(prefix="contrastill-bench-")
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", KEEPER, home],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield Path(home)
+    finally:
+        keeper.communicate()
 
 
 class Failed(Exception):
@@ -23,11 +45,11 @@ class Process:
         pinned = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         self.said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (see __exit__)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "contrastill.bench.worker"],
+            [sys.executable, "-P", "-m", "contrastill.bench.worker"],  # -P: a random.py lying here is not Python's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.said,
-            env={**os.environ, **pinned, "TOKENIZERS_PARALLELISM": "false"},
+            env={**os.environ, **pinned, "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.pathsep.join(sys.path)},
             text=True,
             encoding="utf-8",
             start_new_session=True,  # Ctrl-C is the parent's: it ends its workers itself
@@ -46,7 +68,7 @@ class Process:
             line = self.process.stdout.readline()
         except OSError:
             line = ""
-        if not line:
+        if not line.endswith("\n"):  # none, or one that its end cut off
             raise Failed(self.ending())
         answer = json.loads(line)
         if "error" in answer:

@@ -11,10 +11,12 @@ import json
 import os
 import random
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -251,14 +253,28 @@ def rest() -> bool:
     return False
 
 
+def asked() -> Iterator[str]:
+    """The lines of stdin. When it ends the parent has ended, and so does this process, whatever it computes."""
+    lines: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
 def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
     worker = Worker()
-    for line in sys.stdin:
-        asked = json.loads(line)
+    for line in asked():
+        what = json.loads(line)
         try:
-            answer = getattr(worker, asked.pop("do"))(**asked)
+            answer = getattr(worker, what.pop("do"))(**what)
         except Exception as error:  # of any library: the parent makes it the row's error
             text = " ".join(str(error).split())[:300]
             answer = {"error": text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"}
