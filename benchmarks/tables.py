@@ -247,7 +247,7 @@ def precision(result: dict[str, Any]) -> str:
             rows.append([*cells, "refused by the gate", "", "", "", ""])
             continue
         gate, sts = row["gate"], row.get("sts_mean")
-        lost = f"{gate['drop_points']:+.2f}".replace("+-", "-")
+        lost = f"{gate['drop_points']:+.2f}"
         if "drop_interval" in gate:
             lost += " ({:+.2f} to {:+.2f})".format(*gate["drop_interval"])
         same = gate["agreement"]["equal_labels"]

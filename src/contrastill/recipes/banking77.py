@@ -303,6 +303,9 @@ def main() -> None:
     except UserError as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False)
         sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped", highlight=False)
+        sys.exit(130)
     show(summary)
     for folder in (*args.out.glob("*/checkpoints"), args.out / "cache"):
         shutil.rmtree(folder)
