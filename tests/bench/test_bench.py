@@ -206,6 +206,7 @@ def test_every_row_says_what_it_is_and_what_it_is_compared_with(tmp_path):
         low, high = row["ratio_interval"]
         assert low <= row["ratio"] <= high
         assert row["exported"] is (row["runtime"] != "torch")
+        assert row["tokens"] == (8 if row["length"] == 8 else 10)  # no runtime's padding is counted
     teacher = next(row for row in rows if row["role"] == "teacher")
     assert teacher["ratio"] == teacher["same_ratio"] == 1.0
     assert {row["model"] for row in rows if row["role"] == "student"} == {"student"}
@@ -213,7 +214,7 @@ def test_every_row_says_what_it_is_and_what_it_is_compared_with(tmp_path):
     assert found["command"].startswith("contrastill bench --model random:2/32/2/64 --model student=")
 
 
-def test_a_model_that_fails_gets_a_row_with_its_error_and_the_rest_goes_on(monkeypatch):
+def test_a_model_that_fails_gets_a_row_with_its_error_and_the_rest_goes_on(monkeypatch, tmp_path):
     real, killed = Process.ask, []
 
     def ask(self, do, **what):
@@ -224,16 +225,74 @@ def test_a_model_that_fails_gets_a_row_with_its_error_and_the_rest_goes_on(monke
 
     monkeypatch.setattr(Process, "ask", ask)
     monkeypatch.setattr("contrastill.machine.bf16_pays", lambda: True)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("w1 w2\nw3")
     found = bench(
-        model=[SMALL], runtime=["torch"], precision=["fp32", "bf16"], length=[8, 600], batch=[1], seconds=0.01
-    )
+        model=[SMALL], runtime=["torch"], precision=["fp32", "bf16"], length=[600], texts=str(texts), batch=[1],
+        seconds=0.01,
+    )  # fmt: skip
     errors = {(row["precision"], row["length"]): row.get("error") for row in found["rows"]}
-    assert errors["fp32", 8] is None
     assert errors["fp32", 600] == "reads at most 512 tokens, not 600"
-    assert "signal 9" in errors["bf16", 8]
+    assert errors["fp32", "data"] is None
     assert "signal 9" in errors["bf16", 600]
+    assert "signal 9" in errors["bf16", "data"]
     assert len(killed) == 1
     assert {len(cells(row)) for row in found["rows"]} == {len(HEAD)}
+
+
+def test_where_the_yardstick_failed_there_is_no_ratio_to_another():
+    same = {"model": "a", "precision": "fp32", "batch": 1, "workers": 1}
+    good = [
+        {**same, "runtime": runtime, "length": length, "rounds_ms": [ms] * 5}
+        for runtime, length, ms in (("torch", 8, 4.0), ("onnxruntime", 8, 2.0), ("onnxruntime", 600, 50.0))
+    ]
+    rows = [*good, {**same, "runtime": "torch", "length": 600, "error": "killed"}]
+    rule = compare.add_ratios(rows, "a")
+    assert rule == {"model": "a", "runtime": "torch", "precision": "fp32", "workers": 1}
+    assert [row["ratio"] for row in good] == [1.0, 2.0, None]
+    assert good[2]["same_ratio"] == 1.0
+    assert "ratio" not in rows[3]
+
+
+def test_batches_that_the_texts_do_not_fill_are_said_and_a_result_that_cannot_be_written_is_not_lost(
+    tmp_path, monkeypatch
+):
+    texts, place = tmp_path / "texts.txt", tmp_path / "place"
+    texts.write_text("w1\nw2\nw3")
+    place.mkdir()
+    monkeypatch.setattr(compare, "timed", lambda *_: place.rmdir() or [])
+    with pytest.raises(UserError) as caught:
+        bench(model=[SMALL], runtime=["torch"], precision=["fp32"], texts=str(texts), out=str(place / "x.json"))
+    said, _, written = str(caught.value).partition("it is\n")
+    assert "x.json: the result could not be written (No such file" in said
+    found = json.loads(written)
+    assert found["texts"] == 3
+    assert any(line == "--batch 32: there are 3 texts, so these batches hold no more" for line in found["warnings"])
+
+
+def test_an_exporter_that_fails_leaves_out_its_file_alone(monkeypatch, tmp_path):
+    def bundle(self, runtime, precision):
+        raise RuntimeError("unsupported\nnode")
+
+    monkeypatch.setattr(variants.Exports, "bundle", bundle)
+    asked = Bench(model=[SMALL], runtime=["torch", "openvino"], precision=["fp32"])
+    found, left_out = variants.variants(asked, [("a", SMALL)], [], 1, tmp_path)
+    assert [one.runtime for one in found] == ["torch"]
+    assert left_out == ["a, openvino fp32: RuntimeError: unsupported node"]
+
+
+def test_of_two_bundles_of_one_name_and_kind_the_second_is_left_out_and_named(tmp_path):
+    facts = {"format": 1, "name": "a", "task": "classification", "labels": ["x"], "texts": 1, "max_length": 8}
+    facts |= {"runtime": "onnxruntime", "precision": "int8", "file": "model.onnx", "inputs": [], "output": "p"}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bundle.json").write_text(json.dumps(facts | {"files": {"model.onnx": {"bytes": 1e6}}}))
+    given = [str(tmp_path / name) for name in ("one", "one", "two")]
+    models = variants.named_models(Bench(model=given))
+    assert models == [("a", given[0]), ("a", given[2])]
+    found, left_out = variants.variants(Bench(model=given), models, [], 1, tmp_path)
+    assert [(one.source, one.file_mb) for one in found] == [(given[0], 1.0)]
+    assert left_out == ["a, onnxruntime int8: there twice, so two is not timed; --model NAME=FOLDER names it"]
 
 
 def test_what_does_not_exist_is_left_out_with_the_reason():
@@ -299,8 +358,11 @@ def test_the_command_can_be_run_again():
         ({"model": ["/no/such/model"]}, "found nothing at"),
         ({"model": ["random:13L"]}, "13"),
         ({"model": [f"a={SMALL}", f"a={SMALLER}"]}, "a name of its own"),
+        ({"model": ["a="]}, "NAME=FOLDER or random:SHAPE, got 'a='"),
+        ({"model": ["random:"]}, "NAME=FOLDER or random:SHAPE, got 'random:'"),
         ({"model": [SMALL], "texts": "no-such-file.txt"}, "no-such-file.txt"),
         ({"model": [SMALL], "out": "/no/such/folder/x.json"}, "choose another --out"),
+        ({"model": [SMALL], "out": "/"}, "choose another --out"),
         ({"run": "/no/such/run"}, "expected the folder of a run"),
     ],
 )

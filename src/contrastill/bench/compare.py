@@ -86,11 +86,16 @@ def bench(**settings: Any) -> dict[str, Any]:
         "settings": {name: given for name, given in asdict(asked).items() if name not in ("out", "run", "texts")},
         "texts": len(texts),
         "int8_calibrated_on": "the texts" if texts else "random tokens",
-        "yardstick": yardstick(rows, models[0][0]),
+        "yardstick": rule,
         "rows": rows,
     }
     if out is not None:
-        out.expanduser().write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:  # a disk that is full by now: what took minutes is not lost with it
+            why = error.strerror or error
+            raise UserError(f"{out}: the result could not be written ({why}); it is\n{text}") from None
     if asked.run:
         leave_report(Path(asked.run).expanduser())
     return result
@@ -108,9 +113,14 @@ def cases(asked: Bench, texts: Sequence[Any]) -> list[Case]:
 
 
 def check_writable(out: Path) -> None:
-    place = out if out.exists() else out.parent
-    if out.is_dir() or not place.exists() or not os.access(place, os.W_OK):
-        raise UserError(f"expected a file that can be written, got {out}; choose another --out")
+    there = out.exists()
+    try:
+        out.open("a").close()
+        if not there:
+            out.unlink()
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"expected a file that can be written, got {out} ({why}); choose another --out") from None
 
 
 def command(asked: Bench) -> str:
@@ -247,14 +257,14 @@ def facts(variant: Variant, loaded: Mapping[str, Any], prepared: Mapping[str, An
 # ---- ratios
 
 
-def add_ratios(rows: Rows, first: str) -> None:
-    """ratio: times as fast as the yardstick at the same length and batch. same_ratio: as the first model in the same
-    runtime, precision and streams."""
+def add_ratios(rows: Rows, first: str) -> dict[str, Any] | None:
+    """ratio: times as fast as the yardstick at the same length and batch; None where the yardstick failed.
+    same_ratio: as the first model in the same runtime, precision and streams. Returns the yardstick."""
+    rule = yardstick(rows, first)
     for row in rows:
         here = [o for o in rows if (o["length"], o["batch"]) == (row["length"], row["batch"]) and "error" not in o]
         if "error" in row:
             continue
-        rule = yardstick(here, first)
         own = {"model": first} | {name: row[name] for name in ("runtime", "precision", "workers")}
         alike = [o for o in here if all(o[name] == own[name] for name in own)]
         base = [o for o in here if rule and all(o[name] == rule[name] for name in rule)]
@@ -262,6 +272,7 @@ def add_ratios(rows: Rows, first: str) -> None:
             row[name], row[f"{name}_interval"] = (
                 ratio(others[0]["rounds_ms"], row["rounds_ms"]) if others else (None, None)
             )
+    return rule
 
 
 def yardstick(rows: Rows, first: str) -> dict[str, Any] | None:

@@ -69,12 +69,16 @@ def named_models(asked: Bench) -> list[tuple[str, str]]:
     found = of_run(Path(asked.run).expanduser()) if asked.run else []
     for given in asked.model or []:
         name, equals, source = given.partition("=")
-        found.append((name, source) if equals and not Path(given).exists() else (name_of(given), given))
+        if not equals or Path(given).exists():
+            name, source = name_of(given), given
+        if not name or not source:
+            raise UserError(f"--model: expected FOLDER, NAME=FOLDER or random:SHAPE, got {given!r}")
+        found.append((name, source))
     if not found:
         raise UserError("expected models to time, got none; give each with --model, or a run with --run")
-    for name, source in found:
+    for name, _ in found:
         same = {other for called, other in found if called == name and not is_bundle(other)}
-        if len(same) > 1 or not name or not source:
+        if len(same) > 1:
             raise UserError(
                 f"expected each model to have a name of its own, got {name!r} for {' and '.join(sorted(same))}; "
                 "write --model NAME=FOLDER"
@@ -168,7 +172,8 @@ def variants(
         for workers in streams:
             one = Variant(model, role, runtime, precision, workers, source, file_mb, exported)
             if one.key in found:
-                left_out.append(f"{one}: there twice; the first is timed")
+                other = Path(source).name
+                left_out.append(f"{one}: there twice, so {other} is not timed; --model NAME=FOLDER names it")
             found.setdefault(one.key, one)
 
     for name, source in models:
@@ -196,8 +201,9 @@ def variants(
                 elif (name, RUNTIMES[runtime], precision, 1) not in found:
                     try:
                         bundle = exports.bundle(runtime, precision)
-                    except UserError as error:
-                        left_out.append(f"{name}, {what}: {error}")
+                    except Exception as error:  # of the exporters too: what others can do is timed all the same
+                        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                        left_out.append(f"{name}, {what}: {' '.join(text.split())[:300]}")
                     else:
                         graph = sum(file.stat().st_size for file in bundle.glob("model.*"))
                         add(name, RUNTIMES[runtime], precision, str(bundle), graph / 1e6, True)
