@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from contrastill.bench import bench, compare, variants
 from contrastill.bench.figures import figures, ratio, value
 from contrastill.bench.process import Failed, Process
-from contrastill.bench.table import HEAD, cells, fastest, groups
+from contrastill.bench.table import HEAD, cells, fastest, groups, print_table
 from contrastill.bench.worker import BLOCK, Worker, rest
 from contrastill.bundle import available
 from contrastill.cli import app
@@ -429,6 +430,28 @@ def test_the_fastest_of_each_model_is_marked():
     first, second = groups(rows)
     assert [r["throughput_per_s"] for r in sorted(fastest(first), key=lambda r: r["model"])] == [3, 2]
     assert len(second) == 1
+
+
+def test_a_narrow_screen_shows_fewer_columns_and_cuts_no_cell(monkeypatch, capsys):
+    result = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "speed_paper.json").read_text())
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_table(result)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, shown.splitlines()[:20])) <= 80
+    assert "onnxruntime" in shown
+    assert "2,407" in shown
+    assert re.search(r"60\.6 +58\.3 to", shown)
+    assert "…" not in shown
+    assert "On a wider screen" in shown
+    monkeypatch.setenv("COLUMNS", "150")
+    print_table(result)
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "4L-312" in shown
+    assert "715" in shown
+    assert "On a wider screen" not in shown
 
 
 def test_the_page_of_benchmarks_shows_every_row_and_the_command():

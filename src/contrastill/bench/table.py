@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -27,6 +28,10 @@ HEAD = (
     "file MB",
     "GFLOP",
 )
+WIDE = 150
+"""Columns of a screen that has room for the whole table."""
+LESS = ("rounds differ", "x, same runtime", "load s", "memory MB", "file MB", "GFLOP")
+"""What a narrower screen is not shown."""
 
 
 def groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
@@ -79,14 +84,29 @@ def figure(value: float | None) -> str:
 def print_table(result: Mapping[str, Any]) -> None:
     """On stdout; what stands below the tables says what the ratios are of."""
     console = Console(width=None if Console().is_terminal else 200)
+    shown = [n for n, name in enumerate(HEAD) if console.width >= WIDE or name not in LESS]
     for group in groups(result["rows"]):
-        table = Table(title=title(next((row for row in group if "error" not in row), group[0])), title_justify="left")
-        for name in HEAD:
-            table.add_column(name, justify="left" if name in ("model", "runtime") else "right")
+        table = Table(
+            title=title(next((row for row in group if "error" not in row), group[0])),
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        lines = [cells(row) for row in group]
+        for n in shown:
+            words = " ".join([HEAD[n], *(line[n] for line in lines)]).split()
+            table.add_column(
+                HEAD[n],
+                justify="left" if HEAD[n] in ("model", "runtime") else "right",
+                min_width=max(map(len, words)),  # a cell may take several lines, a word may not
+            )
         best = fastest(group)
-        for row in group:
-            table.add_row(*map(escape, cells(row)), style="bold" if row in best and len(group) > 1 else None)
+        for row, about in zip(group, lines, strict=True):
+            table.add_row(*(escape(about[n]) for n in shown), style="bold" if row in best and len(group) > 1 else None)
         console.print(table)
+    if len(shown) < len(HEAD):
+        console.print(f"On a wider screen, and by --json: {'; '.join(LESS)}.", highlight=False)
     rule = result["yardstick"]
     if rule:
         console.print(
