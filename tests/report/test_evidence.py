@@ -92,6 +92,15 @@ def test_the_least_alike_vectors_come_first() -> None:
     assert found["histogram"]["median"] == pytest.approx(np.median(cosine), abs=1e-5)
 
 
+def test_what_is_not_finite_is_left_out() -> None:
+    broken = OURS.copy()
+    broken[0] = np.nan
+    found = of_classes(LABELS, broken, THEIRS, NAMES, texts)
+    json.dumps(found, allow_nan=False)
+    assert sum(found["histogram"]["counts"]) == ROWS - 1
+    assert found["histogram"]["mean"] is None
+
+
 def test_one_row_is_enough() -> None:
     for found in (
         of_classes(LABELS[:1], OURS[:1], THEIRS[:1], NAMES, texts),

@@ -56,13 +56,17 @@ def leave_report(folder: Path, evidence: Callable[[], dict[str, Any] | None] = l
 
     The run is whole by then: whatever goes wrong here is logged as a warning.
     """
-    try:
+
+    def keep_evidence() -> None:
         if found := evidence():
             put(folder / "evidence.json", dumps(found, ensure_ascii=False) + "\n")
-        write_report(folder)
-    except Exception as error:
-        logger.warning("the run is whole, but its report could not be written: %s", error)
-        logger.debug("while the report was written", exc_info=True)
+
+    for what, write in (("answers", keep_evidence), ("report", lambda: write_report(folder))):
+        try:
+            write()
+        except Exception as error:
+            logger.warning("the run is whole, but its %s could not be written: %s", what, error)
+            logger.debug("while the %s was written", what, exc_info=True)
 
 
 def put(path: Path, text: str) -> Path:

@@ -216,9 +216,10 @@ def cut(texts: Sequence[str]) -> list[str]:
     return [text if len(text) <= LONGEST else text[:LONGEST] + " …" for text in texts]
 
 
-def share(mask: Array) -> float:
+def share(mask: Array) -> float | None:
     return rounded(mask.mean())
 
 
-def rounded(value: Any) -> float:
-    return round(float(value), 5)
+def rounded(value: Any) -> float | None:
+    """None: not finite, which JSON cannot say."""
+    return round(float(value), 5) if np.isfinite(value) else None

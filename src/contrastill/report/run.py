@@ -76,17 +76,18 @@ def read_run(folder: str | Path) -> RunFiles:
     )
 
 
-def read_object(path: Path, problems: list[str]) -> dict[str, Any]:
-    """A JSON object; empty where there is none."""
+def read_object(path: Path, problems: list[str], name: str | None = None) -> dict[str, Any]:
+    """A JSON object; empty where there is none. name: what the file is called in a problem, if not by its last part."""
+    name = name or path.name
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{path.name} cannot be read ({first_line(error)}).")
+        problems.append(f"{name} cannot be read ({first_line(error)}).")
         return {}
     if not isinstance(found, dict):
-        problems.append(f"{path.name} holds no object.")
+        problems.append(f"{name} holds no object.")
         return {}
     return found
 
@@ -121,8 +122,9 @@ def read_bundles(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
     found = []
     for depth in range(1, DEEPEST + 1):
         for path in sorted(folder.glob("*/" * depth + "bundle.json")):
-            if bundle := read_object(path, problems):
-                found.append({**bundle, "path": path.parent.relative_to(folder).as_posix()})
+            place = path.relative_to(folder)
+            if bundle := read_object(path, problems, place.as_posix()):
+                found.append({**bundle, "path": place.parent.as_posix()})
     return found
 
 
@@ -136,8 +138,12 @@ def dig(value: Any, *keys: str) -> Any:
 def number(value: Any, *keys: str) -> float | None:
     """A finite number found by `dig`, or None."""
     found = dig(value, *keys)
-    good = isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
-    return float(found) if good else None
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    try:
+        return float(found) if math.isfinite(found) else None
+    except OverflowError:  # an integer that no float holds
+        return None
 
 
 def mapping(value: Any) -> dict[str, Any]:
