@@ -151,10 +151,11 @@ class Page(HTMLParser):
     def text(self) -> str:
         return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
 
-    def row(self, *begins: str) -> list[str]:
-        """The first table row whose first cells are these."""
+    def row(self, *begins: str, below: str | None = None) -> list[str]:
+        """The first table row whose first cells are these; the first below the row that holds one name alone."""
         tidy = [[" ".join(cell.replace("\u00a0", " ").split()) for cell in row] for row in self.rows]
-        return next(row for row in tidy if row[: len(begins)] == list(begins))
+        start = 0 if below is None else tidy.index([below])
+        return next(row for row in tidy[start:] if row[: len(begins)] == list(begins))
 
 
 def chromium() -> str | None:

@@ -63,7 +63,7 @@ def test_the_page_does_not_scroll_sideways(page: Path, width: int) -> None:
 
 
 def test_nor_does_a_comparison_on_a_phone(page: Path, write_run, tmp_path: Path) -> None:
-    both = compare([page.parent, write_run("another-run-with-a-rather-long-name")], tmp_path / "both.html")
+    both = compare([page.parent, write_run("another-run-with-a-rather-long-name-" * 4)], tmp_path / "both.html")
     assert overflowing(both, 360) == [360]
 
 
@@ -95,6 +95,14 @@ def test_on_paper_closed_parts_are_open(page: Path) -> None:
     assert len(shown) >= 4
     assert all(shown)
     assert not any(json.loads(measured(page, script))), "folded on the screen"
+
+
+def test_letters_in_charts_are_large_enough_on_paper(page: Path) -> None:
+    paper = page.with_name("paper.html")
+    paper.write_text(page.read_text(encoding="utf-8").replace("@media print", "@media all"), encoding="utf-8")
+    script = """return Math.min(...[...document.querySelectorAll('svg.chart text')].map(
+        t => parseFloat(getComputedStyle(t).fontSize) * t.ownerSVGElement.getScreenCTM().a))"""
+    assert float(measured(paper, script, 688)) * 0.75 >= 6.5  # points; A4 less the margins
 
 
 def test_it_prints(page: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_run_without_a_teacher_shows_its_own_classes_and_errors(write_run) -> 
     assert "Accuracy 85.26 % on test (36 rows)." in page.text
     assert "the classes with the lowest F1" in page.text
     assert "Where the model is furthest from the truth" in page.text
+    assert "How far the answers are from the truth" in page.text
     assert "Probability given to the true class" in page.text
 
 
@@ -140,6 +141,17 @@ def test_an_sts_run_shows_each_set(write_run) -> None:
     assert page.row("STS12") == ["STS12", "72.63", "74.88", "+2.25"]
     assert page.row("student")[1] == "78.44" or page.row("student")[1] == "78.45"
     assert "on the STS sets" in page.text
+
+
+def test_a_model_without_scores_has_no_column_of_them(write_run) -> None:
+    sizes = {"parameters": 10**7, "size_mb": 40.0}
+    metrics = {"task": "sentence embeddings", "metric": "agreement", "steps": 40, "teacher": sizes}
+    metrics["student"] = {"agreement": 0.425, "cosine": 0.5791, **sizes}
+    page = Page(write_report(write_run(metrics=metrics)))
+    assert page.row("score") == ["score", "student"]
+    assert page.row("dev cosine") == ["dev cosine", "0.5791"]
+    assert "Agreement on neighbours: of the texts that the teacher finds nearest" in page.text
+    assert "Intervals are" not in page.text, "there are none"
 
 
 def test_a_contrast_run_compares_before_with_after(write_run) -> None:
@@ -293,6 +305,35 @@ def test_evidence_of_another_shape_leaves_a_page(write_run, key: str, value) -> 
     assert "Results" in Page(write_report(folder)).text
 
 
+@pytest.mark.parametrize("counts", [[], [5], ["5", 5], [10**400] * 2, {"5": 5}])
+def test_a_histogram_of_other_counts_leaves_a_page(write_run, tmp_path: Path, counts) -> None:
+    damaged = write_run(evidence=changed(class_evidence(), ["histogram", "counts"], counts), log=[])
+    other = write_run("other", evidence=class_evidence(), log=[])
+    assert "Where student and teacher differ most" in Page(write_report(damaged)).text
+    assert "Comparison of student, other" in compare([damaged, other], tmp_path / "page.html").read_text()
+
+
+def test_numbers_beyond_all_bounds_leave_a_page(write_run) -> None:
+    huge = 10**400
+    metrics = changed(METRICS, ["student", "dev", "metrics", "f1"], huge)
+    page = Page(write_report(write_run(metrics=metrics, log=[*log_rows(), {"loss": 1.0, "step": huge}])))
+    assert page.row("dev F1") == ["dev F1", "92.87 %", "–", ""]
+    assert "1 of 26 lines of log.jsonl are broken" in page.text
+
+
+def test_answers_that_are_no_list_leave_a_page(write_run) -> None:
+    for side in (5, "abc", {"a": 1}, [5]):
+        evidence = changed(class_evidence(), ["examples", 0, "ours"], side)
+        assert "Where student and teacher differ most" in Page(write_report(write_run(evidence=evidence))).text
+
+
+def test_a_bundle_that_cannot_be_read_is_named_by_its_place(write_run) -> None:
+    folder = write_run()
+    (folder / "exports" / "int8").mkdir(parents=True)
+    (folder / "exports" / "int8" / "bundle.json").write_text("{")
+    assert "exports/int8/bundle.json cannot be read" in Page(write_report(folder)).text
+
+
 @pytest.mark.parametrize("content", [None, "", "{", "[]"])
 def test_a_folder_without_a_run_is_the_users_mistake(tmp_path: Path, content: str | None) -> None:
     folder = tmp_path / "run"
@@ -329,7 +370,8 @@ def test_a_finished_run_survives_whatever_goes_wrong_with_its_report(write_run, 
     monkeypatch.undo()
     caplog.clear()
     leave_report(folder, lambda: {}["missing"])
-    assert "could not be written" in caplog.text
+    assert "its answers could not be written" in caplog.text
+    assert "has no evidence.json" in Page(folder / "report.html").text
 
 
 # ---- several runs
@@ -342,8 +384,8 @@ def test_two_runs_side_by_side(write_run, tmp_path: Path) -> None:
     second = write_run("kd", record=record, metrics=metrics, evidence=class_evidence(rows=60))
     page = Page(compare([first, second], tmp_path / "both.html"))
     assert page.row("test accuracy") == ["test accuracy", "85.26 %", "89.11 %"]
-    assert page.row("lrc", "student")[2].startswith("85.26 %")
-    assert page.row("kd", "student")[2].startswith("89.11 %")
+    assert page.row("student", below="lrc")[1].startswith("85.26 %")
+    assert page.row("student", below="kd")[1].startswith("89.11 %")
     assert page.row("method") == ["method", "lrc_bert", "kd"]
     assert page.row("seed") == ["seed", "0", "1"]
     assert not any(row and row[0] == "epochs" for row in page.rows)
@@ -358,6 +400,67 @@ def test_runs_that_do_not_compare_are_said_not_to(write_run, tmp_path: Path) -> 
     page = Page(compare([write_run(), other], tmp_path / "page.html"))
     assert "different data" in page.text
     assert "different metrics" in page.text
+
+
+def keys(page: Page) -> list[dict[str, str]]:
+    """Below each chart: the names of its marks, and the style of each."""
+    lists = re.findall(r'<ul class="key">(.*?)</ul>', page.source, re.DOTALL)
+    return [{name: style for style, name in re.findall(r'style="(.*?)".*?<span>(.*?)</span>', one)} for one in lists]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_runs_may_be_long_or_look_like_formulas(write_run, tmp_path: Path) -> None:
+    names = ["seed-0-of-" + 12 * "a-long-name-", r"$\frac{$", "_hidden", "$a^b$"]
+    runs = [write_run(name, evidence=class_evidence()) for name in names]
+    write_bundle(runs[1] / r"$\b{$", "int8", 0.87, 2.0, 14_500_000)
+    page = Page(compare(runs, tmp_path / "page.html"))
+    together = keys(page)[:6]  # the dev score, the loss and its three terms, the histogram
+    assert all(set(one) == set(names) for one in together)
+    assert r">$\frac{$: onnxruntime int8</text>" in page.source, "short, so beside its point"
+    assert_stands_alone(page)
+
+
+def test_a_run_has_its_colour_in_every_chart(write_run, tmp_path: Path) -> None:
+    log = [without(row, "soft") for row in log_rows()]
+    runs = [
+        write_run("a", evidence=class_evidence()),
+        write_run("b", log=log),
+        write_run("c", evidence=class_evidence()),
+    ]
+    found = keys(Page(compare(runs, tmp_path / "page.html")))
+    assert any(set(one) == {"a", "c"} for one in found)
+    assert len({one["c"] for one in found if "c" in one}) == 1
+
+
+def test_a_chart_of_many_models_numbers_them(write_run, tmp_path: Path) -> None:
+    def smaller(n: int):
+        return changed(METRICS, ["student", "size_mb"], 50.0 - n)
+
+    runs = [write_run(f"run-{n}", metrics=smaller(n)) for n in range(9)]
+    page = Page(compare(runs, tmp_path / "page.html"))
+    assert list(keys(page)[0]) == ["teacher", *(f"run-{n}" for n in range(9))]
+    chart = page.source[page.source.index("<svg") : page.source.index("</svg>")]
+    assert {str(n) for n in range(1, 11)} <= set(re.findall(r">\s*(\d+)\s*</text>", chart))
+
+
+def test_only_what_was_not_timed_is_said_not_to_be(write_run, tmp_path: Path) -> None:
+    runs = [write_run("timed"), write_run("untimed")]
+    write_bundle(runs[0] / "int8", "int8", 0.87, 2.0, 14_500_000)
+    page = Page(compare(runs, tmp_path / "page.html"))
+    assert "Not timed, so not drawn: teacher, untimed." in page.text
+    assert "Speed: the exports' gates, 2 threads, a text at a time." in page.text
+
+
+def test_speeds_that_do_not_compare_are_said_not_to(write_run, tmp_path: Path) -> None:
+    row = {"model": "student", "runtime": "torch", "precision": "fp32", "length": "data", "batch": 1, "p50_ms": 5.0}
+    benched = write_run("benched", bench={"threads": 2, "rows": [row]})
+    gated, elsewhere = write_run("gated"), write_run("elsewhere", {**RECORD, "machine": {"cpu": "another"}})
+    for run in (gated, elsewhere):
+        write_bundle(run / "int8", "int8", 0.87, 2.0, 14_500_000)
+    warning = "Speed was not measured in one way or on one machine"
+    assert warning in Page(compare([gated, benched], tmp_path / "page.html")).text
+    assert warning in Page(compare([gated, elsewhere], tmp_path / "page.html")).text
+    assert warning not in Page(compare([gated, write_run("untimed")], tmp_path / "page.html")).text
 
 
 def test_runs_of_one_name_and_an_unfinished_one(write_run, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def evidence(run: RunFiles) -> dict[str, Any] | None:
         "kind": found["kind"],
         "split": str(found.get("split", "dev")),
         "rows": number(found, "rows") or 0,
-        "both": any(each.get("theirs") is not None for each in examples),
+        "both": found["kind"] != "vectors" and beside(found),
         "equal_answers": number(found, "equal_answers"),
         "classes": classes(found),
         "bands": [band(each) for each in objects(found.get("bands"))],
@@ -49,8 +49,9 @@ def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, 
     for side in ("theirs", "ours"):
         if kind in ("regression", "pairs") and one.get(side) is not None:
             lines.append((names[side], figure(one, side), None, ""))
-        answers = [each for each in one.get(side) or [] if isinstance(each, list)] if kind == "classification" else []
-        shares = [(str(each[0]), number(each[1]) or 0) for each in answers if len(each) == 2]
+        answers = one.get(side) if kind == "classification" else None
+        pairs = [each for each in answers if isinstance(each, list)] if isinstance(answers, list) else []
+        shares = [(str(each[0]), number(each[1]) or 0) for each in pairs if len(each) == 2]
         said = [f"{name} {100 * share:.0f}\u00a0%" for name, share in shares if share >= 0.01]
         if said:
             lines.append((names[side], said[0], bool(dig(one, "right", side)), ", ".join(said[1:])))
@@ -107,25 +108,38 @@ def classes(found: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def beside(found: dict[str, Any]) -> bool:
+    """Whether the answers stand beside others': the teacher's, or those before."""
+    return found.get("kind") == "vectors" or any(
+        each.get("theirs") is not None for each in objects(found.get("examples"))
+    )
+
+
 def histogram(runs: Sequence[tuple[str | None, RunFiles]]) -> Chart | None:
     """How the rows of one run, or of several that show the same, are spread."""
-    drawn: list[tuple[str, list[int]]] = []
+    drawn: list[tuple[str, int, list[float]]] = []
+    said: list[str] = []
     first: dict[str, Any] = {}
-    for name, run in runs:
+    for group, (name, run) in enumerate(runs):
         found = mapping(run.evidence.get("histogram"))
-        counts = dig(found, "counts")
-        bounds = number(found, "low"), number(found, "high")
-        if not isinstance(counts, list) or not all(isinstance(n, int) for n in counts) or None in bounds:
+        kept = dig(found, "counts")
+        known = [n for n in map(number, kept) if n is not None] if isinstance(kept, list) else []
+        if not known or len(known) < len(kept) or None in (number(found, "low"), number(found, "high")):
             continue
-        first = first or dict(found)
-        if (found.get("what"), *bounds) == (first.get("what"), number(first, "low"), number(first, "high")):
-            drawn.append((name or "", counts))
-    low, high = number(first, "low"), number(first, "high")
+        first = first or found
+        same = all(found.get(key) == first.get(key) for key in ("what", "low", "high"))
+        if same and len(known) == len(first["counts"]):
+            drawn.append((name or "", group, known))
+            middle, mean = number(found, "median"), number(found, "mean")
+            if middle is not None and mean is not None:
+                said.append((f"{name}: " if name else "") + f"median {middle:.3f}, mean {mean:.3f}")
+    low, high, what = number(first, "low"), number(first, "high"), str(first.get("what", ""))
     if low is None or high is None or low >= high or (len(runs) > 1 and len(drawn) < 2):
         return None
-    middle = number(first, "median")
-    what = str(first.get("what", ""))
-    said = f"median {middle:.3f}, mean {number(first, 'mean') or 0:.3f}" if middle is not None else ""
-    picture = charts.histogram(low, high, drawn, str(first.get("axis", "")), said or what, middle)
-    note = f"{what[:1].upper()}{what[1:]}" + (f": {said} (dashed: the median)." if len(drawn) == 1 and said else ".")
-    return Chart("How far apart the answers are", picture, note)
+    counts = [(group, known) for _, group, known in drawn]
+    alt = "; ".join(said) or what
+    picture = charts.histogram(low, high, counts, str(first.get("axis", "")), alt, number(first, "median"))
+    note = f"{what[:1].upper()}{what[1:]}" + (f": {alt} (dashed: the median)." if len(drawn) == 1 and said else ".")
+    apart = any(beside(run.evidence) for _, run in runs)
+    title = "How far apart the answers are" if apart else "How far the answers are from the truth"
+    return Chart(title, picture, note, key=charts.key([(name, group) for name, group, _ in drawn]))

@@ -7,7 +7,7 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -17,17 +17,18 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-__all__ = ["Chart", "Line", "Point", "histogram", "lines", "restart", "tradeoff"]
+__all__ = ["Chart", "Line", "Mark", "Point", "histogram", "key", "lines", "restart", "tradeoff"]
 
 WIDTH, HEIGHT = 4.5, 2.9  # inches of 72 units: as wide as a phone's screen, so that letters need no shrinking
 INK, MUTED, GRID, BACK = "#000001", "#000002", "#000003", "#000004"
 SERIES = tuple(f"#0000a{n}" for n in range(8))
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", BACK: "card"} | {c: f"c{n}" for n, c in enumerate(SERIES)}
-DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))  # beside colour, for who cannot tell them apart
+DASHES = {"solid": "-", "dashed": (0, (5, 2)), "dotted": (0, (1.5, 1.5))}  # CSS's names; of those of one colour
 MARKERS = {"teacher": "D", "before": "D", "trained": "o", "bundle": "s"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "contrastill",
+    "text.parse_math": False,  # a name may hold dollars
     "font.size": 11,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
@@ -51,6 +52,7 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 Offset = tuple[int, int, str]  # of a name from its point: to the right, up, and which end of it is there
 LEAST_SPAN = 0.02  # of the axis of quality, as a share of what it ends at
 NEAR = 13  # nearer names need no line
+MOST_NAMES, LONGEST_NAME = 8, 26  # of points and letters: beyond, points have numbers and the names stand below
 OFFSETS: tuple[Offset, ...] = (
     (9, 0, "left"),
     (-9, 0, "right"),
@@ -63,24 +65,36 @@ numbers = itertools.count()  # of a page's charts: an id may stand once in it
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What stands for a name in a picture: a colour (the page's variable), and a dash (CSS's word) or a number."""
+
+    name: str
+    color: str
+    dash: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A picture, its heading, and what a reader must know to read it."""
+    """A picture, its heading, what a reader must know to read it, and what its marks stand for."""
 
     title: str
     picture: Any
     note: str = ""
     small: bool = False
+    key: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: points with their steps, and the steps between which it is drawn faint."""
+    """One curve: points with their steps, the steps between which it is drawn faint, and its group (its colour)."""
 
     name: str
     steps: Sequence[float]
     values: Sequence[float]
     faint: tuple[tuple[float, float], ...] = ()
     dots: bool = False
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,19 @@ def restart() -> None:
     numbers = itertools.count()
 
 
+def look(group: int) -> tuple[str, str]:
+    """A group's colour and dash: one of eight, then the same ones dashed, then dotted."""
+    return SERIES[group % len(SERIES)], list(DASHES)[group // len(SERIES) % len(DASHES)]
+
+
+def key(named: Sequence[tuple[str, int]]) -> list[Mark]:
+    """The names of several groups, for below their picture; of a single one there is nothing to say."""
+    if len(named) < 2:
+        return []
+    return [Mark(name, VARIABLES[color], dash) for name, (color, dash) in ((name, look(n)) for name, n in named)]
+
+
+@matplotlib.rc_context(STYLE)
 def lines(
     curves: Sequence[Line],
     title: str,
@@ -112,13 +139,12 @@ def lines(
 ) -> Markup:
     """Curves over steps; `stages` (name, first step, last step) are parted by a line if there are several."""
     figure, axes = blank(height)
-    for n, curve in enumerate(curves):
-        color, dash = SERIES[n % len(SERIES)], DASHES[n // len(SERIES) % len(DASHES)]
+    for curve in curves:
+        color, dash = look(curve.group)
         marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if curve.dots or len(curve.steps) < 2 else {}
         for steps, values, faint in pieces(curve):
-            look: dict[str, Any] = {"linestyle": ":", "alpha": 0.75} if faint else {"linestyle": dash}
-            axes.plot(steps, values, color=color, **look, **marker)
-        axes.plot([], [], color=color, linestyle=dash, label=curve.name, **marker)
+            line: dict[str, Any] = {"linestyle": ":", "alpha": 0.75} if faint else {"linestyle": DASHES[dash]}
+            axes.plot(steps, values, color=color, **line, **marker)
     axes.margins(y=0.1)
     top = axes.get_xaxis_transform()
     for n, (name, first, _) in enumerate(stages if len(stages) > 1 else ()):
@@ -130,8 +156,6 @@ def lines(
     axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(MaxNLocator(5 if height == HEIGHT else 3))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    if len(curves) > 1:
-        legend(axes, 1 if len(curves) < 5 else 2)
     return svg(figure, title, alt)
 
 
@@ -148,11 +172,15 @@ def pieces(curve: Line) -> list[tuple[list[float], list[float], bool]]:
     return found
 
 
-def tradeoff(points: Sequence[Point], x_label: str, y_label: str, alt: str) -> Markup:
-    """Quality against cost, which is on a logarithmic axis; every point has its name."""
+@matplotlib.rc_context(STYLE)
+def tradeoff(points: Sequence[Point], x_label: str, y_label: str, alt: str) -> tuple[Markup, list[Mark]]:
+    """Quality against cost, which is on a logarithmic axis. Every point has its name; or, if they are many or long, a
+    number, and the names are returned."""
     figure, axes = blank(HEIGHT * 1.15)
+    numbered = len(points) > MOST_NAMES or max(len(point.name) for point in points) > LONGEST_NAME
+    marks = [Mark(p.name, VARIABLES[color_of(p)], number=n) for n, p in enumerate(points, 1)] if numbered else []
     for point in points:
-        color = INK if point.kind in ("teacher", "before") else SERIES[point.group % len(SERIES)]
+        color = color_of(point)
         if point.low is not None and point.high is not None:
             axes.vlines(point.x, point.low, point.high, color=color, linewidth=1.2, alpha=0.6)
         axes.plot(point.x, point.y, MARKERS.get(point.kind, "o"), color=color, markersize=7, markeredgecolor=BACK)
@@ -172,8 +200,12 @@ def tradeoff(points: Sequence[Point], x_label: str, y_label: str, alt: str) -> M
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    name_points(axes, points, figure)
-    return svg(figure, f"{y_label} against {x_label}", alt)
+    name_points(axes, [replace(p, name=str(n)) for n, p in enumerate(points, 1)] if numbered else points, figure)
+    return svg(figure, f"{y_label} against {x_label}", alt), marks
+
+
+def color_of(point: Point) -> str:
+    return INK if point.kind in ("teacher", "before") else SERIES[point.group % len(SERIES)]
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -227,67 +259,60 @@ def overlap(a: Box, b: Box) -> float:
     return max(0.0, width) * max(0.0, height)
 
 
+@matplotlib.rc_context(STYLE)
 def histogram(
     low: float,
     high: float,
-    named: Sequence[tuple[str, Sequence[int]]],
+    grouped: Sequence[tuple[int, Sequence[float]]],
     label: str,
     alt: str,
     median: float | None = None,
 ) -> Markup:
-    """Shares of rows over equal bins from low to high: bars of one, outlines of several.
+    """Shares of rows over equal bins from low to high, by group: bars of one, outlines of several.
 
     Bins at an end that hold less than 0.2 % of all rows are one bin, so that the others have room.
     """
     figure, axes = blank(HEIGHT)
-    together = [sum(each) for each in zip(*(counts for _, counts in named), strict=True)]
+    together = [sum(each) for each in zip(*(counts for _, counts in grouped), strict=True)]
     first, last = filled(together), len(together) - filled(together[::-1])
-    for n, (name, counts) in enumerate(named):
+    for group, counts in grouped:
         width, total = (high - low) / len(counts), max(1, sum(counts))
         inner = [sum(counts[: first + 1]), *counts[first + 1 : last - 1], sum(counts[last - 1 :])]
         shares = [100 * count / total for count in inner]
         edges = [low + width * k for k in range(first, last + 1)]
-        if len(named) == 1:
+        if len(grouped) == 1:
             axes.bar(edges[:-1], shares, width * 0.9, align="edge", color=SERIES[0])
         else:
-            color, dash = SERIES[n % len(SERIES)], DASHES[n // len(SERIES) % len(DASHES)]
-            axes.stairs(shares, edges, color=color, linestyle=dash, label=name)
-    if median is not None and len(named) == 1:
+            color, dash = look(group)
+            axes.stairs(shares, edges, color=color, linestyle=DASHES[dash])
+    if median is not None and len(grouped) == 1:
         axes.axvline(median, color=INK, linewidth=1, linestyle=(0, (3, 2)))
     axes.set_xlabel(label)
     axes.set_ylabel("% of rows")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(axis="x", visible=False)
-    if len(named) > 1:
-        legend(axes)
     return svg(figure, label, alt)
 
 
-def filled(counts: Sequence[int]) -> int:
+def filled(counts: Sequence[float]) -> int:
     """The first bin, up to which (with it) there are 0.2 % of all rows; not so late that nothing is left."""
     sums = list(itertools.accumulate(counts))
     found = next((n for n, count in enumerate(sums) if count > 0.002 * sums[-1]), 0)
     return max(0, min(found, len(counts) // 2 - 4))
 
 
-def legend(axes: Axes, columns: int = 1) -> None:
-    axes.legend(loc="best", ncols=columns, frameon=False, fontsize=10, labelcolor=INK)
-
-
 def blank(height: float) -> tuple[Figure, Axes]:
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = figure.subplots()
-        axes.set_axisbelow(True)
-        return figure, axes
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axisbelow(True)
+    return figure, axes
 
 
 def svg(figure: Figure, title: str, alt: str) -> Markup:
     """The figure as an element of the page: no fonts, sizes, ids or colours of its own."""
     file = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        FigureCanvasSVG(figure).print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    FigureCanvasSVG(figure).print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = file.getvalue()
     width, height = (72 * size for size in figure.get_size_inches())
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]

@@ -32,10 +32,17 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     ]
     timed = [each for each in comparable if each[2].latency_ms]
     use_time = len(timed) >= 2
+    teachers = {(m.latency_ms, m.size_mb, score.value) for _, _, m, score in comparable if m.kind == "teacher"}
+
+    def name_of(group: str | None, model: Model) -> str:
+        if group is None or (model.kind == "teacher" and len(teachers) == 1):
+            return model.name
+        return group if model.kind == "trained" else f"{group}: {model.name}"
+
     points, seen = [], set()
     for n, group, model, score in timed if use_time else comparable:
         x = model.latency_ms if use_time else model.size_mb
-        name = model.name if group is None or model.kind == "teacher" else f"{group}: {model.name}"
+        name = name_of(group, model)
         key = (model.kind, x, score.value)
         if not x or model.kind == "before" or (model.kind == "teacher" and key in seen):
             continue
@@ -48,14 +55,17 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     x_label = "milliseconds for one text (log scale)" if use_time else "megabytes (log scale)"
     alt = "; ".join(f"{p.name}: {p.y:.2f} at {p.x:.3g}" for p in points)
     note = "Up is better, left is cheaper."
-    if use_time and (untimed := [group or model.name for _, group, model, _ in comparable if not model.latency_ms]):
+    if use_time and (untimed := [name_of(group, m) for _, group, m, _ in comparable if not m.latency_ms]):
         note += f" Not timed, so not drawn: {', '.join(dict.fromkeys(untimed))}."
     if any(point.low is not None for point in points):
         note += " Bars are 95\u00a0% intervals."
     if not use_time:
         note += " No latencies were measured: size stands in for them."
+    if groups[0][0] is not None:
+        note += " Diamonds are teachers, squares exported bundles, circles the models in PyTorch."
     title = "Quality against latency" if use_time else "Quality against size"
-    return Chart(title, charts.tradeoff(points, x_label, f"{first.words}, {first.where}{unit}", alt), note)
+    picture, key = charts.tradeoff(points, x_label, f"{first.words}, {first.where}{unit}", alt)
+    return Chart(title, picture, note, key=key)
 
 
 def scores(run: RunFiles) -> dict[str, Any] | None:
@@ -83,6 +93,9 @@ def scores(run: RunFiles) -> dict[str, Any] | None:
         rows += [(each, [number(metrics, "sts", name, each) for name in columns], "", True) for each in sets]
     if not rows:
         return None
+    known = [n for n, _ in enumerate(columns) if any(values[n] is not None for _, values, _, _ in rows)]
+    columns = [columns[n] for n in known]
+    rows = [(where, [values[n] for n in known], metric, hundred) for where, values, metric, hundred in rows]
     table = []
     for where, values, metric, hundred in rows:
         factor = 100 if metric in results.PERCENT else 1

@@ -9,7 +9,7 @@ from contrastill.report import charts, results
 from contrastill.report.answers import MOST_CLASSES, histogram
 from contrastill.report.charts import Chart, Line
 from contrastill.report.overview import measure, tradeoff
-from contrastill.report.run import RunFiles, number, objects
+from contrastill.report.run import RunFiles, mapping, number, objects
 from contrastill.report.training import dev_chart, points, terms
 
 __all__ = ["side_by_side"]
@@ -17,9 +17,13 @@ __all__ = ["side_by_side"]
 
 def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[dict[str, Any]]) -> dict[str, Any]:
     named = list(zip(names, runs, strict=True))
+    every = [model for one in each for model in one["models"]]
+    timed = list(dict.fromkeys(model.timed for model in every if model.timed))
     return {
-        "warnings": unlike(runs),
-        "measure": measure([model for one in each for model in one["models"]]),
+        "warnings": unlike(runs, timed),
+        "timed": timed,
+        "models": every,
+        "measure": measure(every),
         "tradeoff": tradeoff([(name, one["models"]) for name, one in zip(names, each, strict=True)]),
         "charts": overlays(named),
         "scores": joined_scores(names, each),
@@ -31,7 +35,7 @@ def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[
     }
 
 
-def unlike(runs: Sequence[RunFiles]) -> list[str]:
+def unlike(runs: Sequence[RunFiles], timed: Sequence[str]) -> list[str]:
     """Why figures of these runs may not compare."""
     found = []
     for key, what in (("data_fingerprint", "data"), ("teacher_fingerprint", "teachers")):
@@ -39,6 +43,9 @@ def unlike(runs: Sequence[RunFiles]) -> list[str]:
             found.append(f"The runs have different {what}: compare their figures with care.")
     if len({str(run.metrics.get("metric")) for run in runs if run.metrics}) > 1:
         found.append("The runs are measured by different metrics: the chart shows only those with the first run's.")
+    processors = {str(run.record["machine"].get("cpu")) for run in runs if mapping(run.record.get("machine"))}
+    if len(timed) > 1 or (timed and len(processors) > 1):
+        found.append("Speed was not measured in one way or on one machine: compare latencies with care.")
     return found
 
 
@@ -47,11 +54,14 @@ def overlays(named: Sequence[tuple[str, RunFiles]]) -> list[Chart]:
     found = [dev] if (dev := dev_chart(named)) else []
     methods = {(run.command, str(run.settings.get("method"))) for _, run in named}
     for term in dict.fromkeys(term for _, run in named for term in terms(run)):
-        drawn = [Line(name, *points(run, term)) for name, run in named if term != "loss" or len(methods) == 1]
+        if term == "loss" and len(methods) > 1:
+            continue
+        drawn = [Line(name, *points(run, term), group=n) for n, (name, run) in enumerate(named)]
         drawn = [line for line in drawn if line.steps]
         if len(drawn) > 1:
             alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in drawn)
-            found.append(Chart(term, charts.lines(drawn, term, alt)))
+            key = charts.key([(line.name, line.group) for line in drawn])
+            found.append(Chart(term, charts.lines(drawn, term, alt), key=key))
     return found
 
 

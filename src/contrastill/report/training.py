@@ -94,13 +94,14 @@ def dev_chart(
 ) -> Chart | None:
     """The dev scores over steps: of one run all that fit on one axis, of several the one that selects."""
     drawn: list[tuple[str, Line]] = []  # with the metric's name
-    for name, run in runs:
+    for n, (name, run) in enumerate(runs):
         keys = list(dict.fromkeys(key for row in run.log for key in row if key.startswith("eval_")))
         chosen = f"eval_{run.metrics.get('metric')}"
         keys.sort(key=lambda key: key != chosen)
         for key in keys[:1] if name is not None or "eval_loss" in keys else keys:
             metric, (steps, values) = key.removeprefix("eval_"), points(run, key)
-            line = Line(name or results.WORDS.get(metric, metric), steps, values, dots=True)
+            group = len(drawn) if name is None else n
+            line = Line(name or results.WORDS.get(metric, metric), steps, values, dots=True, group=group)
             if steps and (not drawn or (near(line, drawn[0][1]) and (name is None or metric == drawn[0][0]))):
                 drawn.append((metric, line))
     if not drawn:
@@ -109,7 +110,11 @@ def dev_chart(
     lines = [line for _, line in drawn]
     alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in lines)
     title = "dev " + " and ".join(names)
-    return Chart(title, charts.lines(lines, title, alt, stages=marks), "It selects the checkpoint that is kept.")
+    note = f"{next(iter(names)) if len(names) > 1 else 'it'} selects the checkpoint that is kept."
+    picture = charts.lines(lines, title, alt, stages=marks)
+    return Chart(
+        title, picture, note[0].upper() + note[1:], key=charts.key([(line.name, line.group) for line in lines])
+    )
 
 
 def near(line: Line, other: Line) -> bool:
