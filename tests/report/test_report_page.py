@@ -204,6 +204,38 @@ def test_bench_json_is_preferred_to_the_gate(write_run) -> None:
     assert page.row("teacher", "torch", "fp32", "128")[5] == "60"
 
 
+def test_what_the_bench_doubts_is_said_beside_its_figures(write_run, tmp_path: Path) -> None:
+    teacher = {
+        "model": "teacher",
+        "runtime": "torch",
+        "precision": "fp32",
+        "length": "data",
+        "batch": 1,
+        "p50_ms": 20.0,
+    }
+    student = {**teacher, "model": "student", "p50_ms": 5.0, "ratio": 3.5, "ratio_interval": [0.512, 14.96]}
+    failed = {"model": "student", "runtime": "openvino", "precision": "int8", "error": "ended by signal 9"}
+    streams = {**student, "runtime": "openvino", "batch": 32, "workers": 2}
+    warning = "the machine is busy: time again"
+    folder = write_run(bench={"threads": 2, "warnings": [warning], "rows": [teacher, student, failed, streams]})
+    page = Page(write_report(folder))
+    assert page.row("student")[4] == "3.5 × 0.5 to 15.0 than the teacher"
+    assert "not the quotient of the medians" in page.text
+    assert f"bench.json: {warning}." in page.text
+    assert "bench.json: student, openvino int8: ended by signal 9." in page.text
+    assert page.row("student", "openvino, 2 streams")[4] == "32"
+    both = Page(compare([folder, write_run("other")], tmp_path / "page.html"))
+    assert f"student: bench.json: {warning}." in both.text
+
+
+def test_a_table_on_other_rows_than_the_headline_says_so(write_run) -> None:
+    folder = write_run()
+    sentence = "These scores are on dev, as the bundles' are; the headline's is on test."
+    assert sentence not in Page(write_report(folder)).text
+    write_bundle(folder / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    assert sentence in Page(write_report(folder)).text
+
+
 # ---- texts that are not tame
 
 
@@ -225,6 +257,12 @@ def test_long_and_right_to_left_texts(write_run) -> None:
     assert 'dir="auto">שלום עולם' in page.source
     assert "x" * 600 + " …" in page.text
     assert "x" * 601 not in page.source
+
+
+def test_texts_of_nothing_are_said_to_be_empty(write_run) -> None:
+    page = Page(write_report(write_run(evidence=class_evidence([["\n a text\n"], ["", " \n"], ["b"]] * 10))))
+    assert '<blockquote dir="auto">a text</blockquote>' in page.source
+    assert '<blockquote dir="auto">(empty)</blockquote><blockquote dir="auto">(empty)</blockquote>' in page.source
 
 
 def test_lone_surrogates_do_not_stop_it(write_run) -> None:

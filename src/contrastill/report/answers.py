@@ -58,7 +58,8 @@ def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, 
     place = number(one, "difference")
     if kind == "pairs" and place is not None:
         lines.append(("place", results.signed(place), None, "of the way from least to most alike"))
-    return {"texts": [str(text) for text in texts] if isinstance(texts, list) else [], "lines": lines}
+    shown = [str(text).strip() or "(empty)" for text in texts] if isinstance(texts, list) else []
+    return {"texts": shown, "lines": lines}
 
 
 def band(one: dict[str, Any]) -> dict[str, str]:

@@ -32,7 +32,7 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     ]
     timed = [each for each in comparable if each[2].latency_ms]
     use_time = len(timed) >= 2
-    teachers = {(m.latency_ms, m.size_mb, score.value) for _, _, m, score in comparable if m.kind == "teacher"}
+    teachers = {(m.size_mb, score.value) for _, _, m, score in comparable if m.kind == "teacher"}
 
     def name_of(group: str | None, model: Model) -> str:
         if group is None or (model.kind == "teacher" and len(teachers) == 1):
@@ -55,8 +55,11 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     x_label = "milliseconds for one text (log scale)" if use_time else "megabytes (log scale)"
     alt = "; ".join(f"{p.name}: {p.y:.2f} at {p.x:.3g}" for p in points)
     note = "Up is better, left is cheaper."
-    if use_time and (untimed := [name_of(group, m) for _, group, m, _ in comparable if not m.latency_ms]):
-        note += f" Not timed, so not drawn: {', '.join(dict.fromkeys(untimed))}."
+    untimed = dict.fromkeys(name_of(group, model) for _, group, model, _ in comparable if not model.latency_ms)
+    for point in points:
+        untimed.pop(point.name, None)  # the same teacher, timed beside another run
+    if use_time and untimed:
+        note += f" Not timed, so not drawn: {', '.join(untimed)}."
     if any(point.low is not None for point in points):
         note += " Bars are 95\u00a0% intervals."
     if not use_time:
@@ -64,8 +67,8 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     if groups[0][0] is not None:
         note += " Diamonds are teachers, squares exported bundles, circles the models in PyTorch."
     title = "Quality against latency" if use_time else "Quality against size"
-    picture, key = charts.tradeoff(points, x_label, f"{first.words}, {first.where}{unit}", alt)
-    return Chart(title, picture, note, key=key)
+    picture, marks = charts.tradeoff(points, x_label, f"{first.words}, {first.where}{unit}", alt)
+    return Chart(title, picture, note, key=marks)
 
 
 def scores(run: RunFiles) -> dict[str, Any] | None:

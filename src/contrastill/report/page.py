@@ -65,7 +65,7 @@ def distinct_names(runs: Sequence[RunFiles]) -> list[str]:
 def sections(run: RunFiles, name: str | None = None, gate: results.Score | None = None) -> dict[str, Any]:
     """Everything on one run's page; what there is nothing to say of is empty or None."""
     found, bad = results.models(run, gate), not_finite(run)
-    problems = [*run.problems, *([bad] if bad else [])]
+    problems = [*run.problems, *([bad] if bad else []), *record.doubts(run)]
     return {
         "name": name or run.name,
         "command": run.command,
@@ -76,6 +76,7 @@ def sections(run: RunFiles, name: str | None = None, gate: results.Score | None 
         "tiles": results.tiles(run, found),
         "models": found,
         "measure": measure(found),
+        "elsewhere": results.elsewhere(run, found),
         "timed": next((model.timed for model in found if model.timed), None),
         "tradeoff": tradeoff([(None, found)]),
         "scores": scores(run),

@@ -6,7 +6,7 @@ from typing import Any
 
 from contrastill.report.run import RunFiles, dig, mapping, number, objects
 
-__all__ = ["check", "data", "exports", "machine", "phases", "plain", "settings", "speed"]
+__all__ = ["check", "data", "doubts", "exports", "machine", "phases", "plain", "settings", "speed"]
 
 LONGEST_SETTING = 300  # characters
 EXPORTS = {
@@ -37,12 +37,29 @@ def exports(run: RunFiles) -> dict[str, Any] | None:
 
 def speed(run: RunFiles) -> list[list[str]]:
     """Every row of bench.json."""
-    words, figures = ("model", "runtime", "precision", "length", "batch"), ("p50_ms", "p95_ms", "throughput_per_s")
+    words, figures = ("precision", "length", "batch"), ("p50_ms", "p95_ms", "throughput_per_s")
+
+    def runtime(row: dict[str, Any]) -> str:
+        streams = number(row, "workers") or 1
+        return plain(row.get("runtime")) + (f", {streams:.0f} streams" if streams > 1 else "")
+
     return [
-        [plain(row.get(key)) for key in words]
+        [plain(row.get("model")), runtime(row), *(plain(row.get(key)) for key in words)]
         + ["–" if (n := number(row, key)) is None else f"{n:.4g}" for key in (*figures, "load_s", "memory_mb", "ratio")]
         for row in objects(run.bench.get("rows"))
     ]
+
+
+def doubts(run: RunFiles) -> list[str]:
+    """What `contrastill bench` said against its own figures, and why a model has none."""
+    said = run.bench.get("warnings")
+    failed = [
+        f"{plain(row.get('model'))}, {plain(row.get('runtime'))} {plain(row.get('precision'))}: {plain(row['error'])}"
+        for row in objects(run.bench.get("rows"))
+        if row.get("error")
+    ]
+    each = dict.fromkeys([*(plain(one) for one in (said if isinstance(said, list) else [])), *failed])
+    return [f"bench.json: {one}." for one in each]
 
 
 def data(run: RunFiles) -> dict[str, Any]:

@@ -14,6 +14,7 @@ __all__ = [
     "Score",
     "alike",
     "duration",
+    "elsewhere",
     "gate_of",
     "headline",
     "megabytes",
@@ -85,6 +86,7 @@ class Model:
     latency_ms: float | None = None
     timed: str | None = None  # where the latency comes from
     ratio: float | None = None  # x faster than `than`
+    ratio_interval: str | None = None
     than: str | None = None
     note: str = ""
 
@@ -254,7 +256,12 @@ def by_bench(run: RunFiles, rows: list[dict[str, Any]], found: list[Model]) -> l
         ms = number(row, "p50_ms")
         ratio = number(row, "ratio") or (number(rows[0], "p50_ms") or 0) / ms if ms else None
         timed = f"bench.json, {about}" if ms else None
-        result.append(replace(model, latency_ms=ms, timed=timed, ratio=ratio, than=str(rows[0].get("model"))))
+        low, high = bounds(dig(row, "ratio_interval"))
+        between = None if low is None or high is None else f"{low:.1f} to {high:.1f}"
+        than = str(rows[0].get("model"))
+        result.append(
+            replace(model, latency_ms=ms, timed=timed, ratio=ratio, ratio_interval=between if ms else None, than=than)
+        )
     return result
 
 
@@ -330,6 +337,15 @@ def verdict(run: RunFiles) -> tuple[Score | None, Score | None]:
     score = next(iter(known[-1]), None) if known else None
     reference = next((s for s in known[0] if score and alike(s, score)), None) if len(known) > 1 else None
     return score, reference
+
+
+def elsewhere(run: RunFiles, found: list[Model]) -> str:
+    """Said where the table's scores are not of the rows that the headline is of."""
+    score, _ = verdict(run)
+    ours = next((model.score for model in found if model.kind == "trained"), None)
+    if score is None or ours is None or alike(score, ours):
+        return ""
+    return f"These scores are on {ours.where}, as the bundles' are; the headline's is on {score.where}."
 
 
 def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:

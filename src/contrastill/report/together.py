@@ -9,6 +9,7 @@ from contrastill.report import charts, results
 from contrastill.report.answers import MOST_CLASSES, histogram
 from contrastill.report.charts import Chart, Line
 from contrastill.report.overview import measure, tradeoff
+from contrastill.report.record import doubts
 from contrastill.report.run import RunFiles, mapping, number, objects
 from contrastill.report.training import dev_chart, points, terms
 
@@ -20,7 +21,7 @@ def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[
     every = [model for one in each for model in one["models"]]
     timed = list(dict.fromkeys(model.timed for model in every if model.timed))
     return {
-        "warnings": unlike(runs, timed),
+        "warnings": [*unlike(runs, timed), *(f"{name}: {doubt}" for name, run in named for doubt in doubts(run))],
         "timed": timed,
         "models": every,
         "measure": measure(every),
