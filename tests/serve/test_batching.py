@@ -80,6 +80,25 @@ def test_a_wait_gathers_texts_while_the_model_is_idle_and_ends():
     asyncio.run(run())
 
 
+def test_a_text_waits_no_longer_than_asked_whatever_the_other_lengths_do():
+    async def run():
+        gate = Gate()
+        gate.open.set()
+        batcher, long, start, ends = Batcher(gate, max_batch=2, max_wait=0.6), "long " * 200, time.monotonic(), []
+
+        async def ask(after, text):
+            await asyncio.sleep(after)
+            await batcher.run([text])
+            ends.append((text, time.monotonic() - start - after))
+
+        # the first two long ones fill a batch; the third is younger than the short one, in an older queue
+        await asyncio.gather(ask(0, long), ask(0.05, "short"), ask(0.5, long), ask(0.5, long))
+        waited = dict(ends)
+        assert 0.59 < waited["short"] < 0.9
+
+    asyncio.run(run())
+
+
 def test_short_and_long_texts_are_in_batches_of_their_own_and_the_oldest_comes_first():
     async def run():
         gate = Gate()
@@ -173,6 +192,25 @@ def test_a_request_that_is_given_up_leaves_the_queue_and_the_others_their_answer
             asyncio.CancelledError, list, asyncio.CancelledError, list, list, list,
         ]  # fmt: skip
         assert gate.seen == [["t0"], ["t1", "t3", "t4", "new"]]
+
+    asyncio.run(run())
+
+
+def test_clients_that_ask_and_hang_up_leave_nothing_behind_a_slow_batch():
+    async def run():
+        gate = Gate()
+        batcher = Batcher(gate, max_batch=1)
+        first, kept = (asyncio.create_task(batcher.run([text])) for text in ("first", "kept"))
+        await settle()
+        for _ in range(50):
+            gone = asyncio.create_task(batcher.run(["gone"] * 5 + ["gone " * 50]))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.wait([gone])
+        assert batcher.waiting == 1
+        assert [entry.text for queue in batcher._queues.values() for entry in queue] == ["kept"]
+        gate.open.set()
+        assert await asyncio.gather(first, kept) == [["FIRST"], ["KEPT"]]
 
     asyncio.run(run())
 

@@ -84,17 +84,24 @@ class Batcher:
         for place, text in enumerate(texts):
             self._queues.setdefault(length_class(text), deque()).append(Entry(job, place, text, now))
         self.waiting += len(texts)
-        self._start_batches()
         try:
+            self._start_batches()
             return await job.done
         finally:
             job.done.cancel()
-            self.waiting -= job.waiting
-            job.waiting = 0
+            if job.waiting:
+                self._take_back(job)
 
     def close(self) -> None:
         """Waits for the batches that run."""
         self._pool.shutdown()
+
+    def _take_back(self, job: Job) -> None:
+        """Out of the queues at once: clients that ask and hang up must not fill the memory behind a slow batch."""
+        self.waiting -= job.waiting
+        job.waiting = 0
+        for length, queue in self._queues.items():
+            self._queues[length] = deque(entry for entry in queue if entry.job is not job)
 
     def _start_batches(self) -> None:
         while self._idle and (batch := self._next_batch()):
@@ -110,14 +117,12 @@ class Batcher:
                 queue.popleft()
             if not queue:
                 del self._queues[length]
-        ripe, now = [], time.monotonic()
-        for queue in self._queues.values():
-            left = queue[0].since + self.max_wait - now
-            if left <= 0 or len(queue) >= self.max_batch:
-                ripe.append(queue)
-            elif self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(left, self._wake)
+        due = time.monotonic() - self.max_wait
+        ripe = [queue for queue in self._queues.values() if queue[0].since <= due or len(queue) >= self.max_batch]
         if not ripe:
+            if self._queues and self._timer is None:
+                oldest = min(queue[0].since for queue in self._queues.values())
+                self._timer = asyncio.get_running_loop().call_later(oldest - due, self._wake)
             return []
         queue = min(ripe, key=lambda each: each[0].since)
         batch: list[Entry] = []
