@@ -132,11 +132,15 @@ def test_texts_that_were_cut_are_counted_and_those_that_just_fit_are_not(fake, m
         (b"[" * 100_000, "Expected `object`"),
         (b'{"texts": ' + b"[" * 100_000, "got `array`"),
         (b'{"a": ' * 100_000, "unknown field"),
+        ({"texts": ["w1"], "encoding_format": "x" * 1_000_000}, "Invalid enum value"),
+        ({"x" * 1_000_000: 1}, "unknown field `xxx"),
     ],
 )
 def test_a_malformed_body_is_refused_with_the_reason(fake, make, body, says):
     bundle = fake()
-    assert says in reason(ask(make(bundle), "/embed", body), 400)
+    answer = ask(make(bundle), "/embed", body)
+    assert says in reason(answer, 400)
+    assert len(answer.body) < 600, "what the client sends is not sent back whole"
     assert bundle.batches == []
 
 
@@ -252,6 +256,9 @@ def test_too_many_requests_in_hand_are_a_503_before_anything_of_them_is_read(fak
         await asyncio.wait(asked, timeout=0.3)
         assert [each.done() for each in asked] == [False, False, True]
         assert reason(asked[2].result(), 503)
+        assert asked[2].result().headers["retry-after"] == "1"
+        for path in ("/health", "/ready", "/metrics"):
+            assert (await call(app, path, method="GET")).status == 200, "a busy server is no dead one"
         bundle.gate.set()
         await asyncio.gather(*asked)
 
@@ -371,6 +378,11 @@ def test_the_description_names_every_endpoint_and_needs_nothing_from_elsewhere(f
     for path in described["paths"]:
         if "get" in described["paths"][path]:
             assert ask(app, path, method="GET").status == 200
+
+
+def test_the_page_s_example_has_the_address_that_was_asked(fake, make):
+    page = ask(make(fake(), port=0), "/", method="GET").body.decode()
+    assert "curl http://127.0.0.1:80/embed" in page
 
 
 def test_models_are_listed_as_openai_lists_them(fake, make):

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contrastill.bundle import Bundle
 from contrastill.serve.batching import Batcher, Failed, Full, Text
 from contrastill.serve.metrics import Metrics
-from contrastill.serve.page import openapi, page
+from contrastill.serve.page import openapi, page, url
 from contrastill.serve.requests import (
     Embed,
     EmbedPairs,
@@ -42,6 +42,8 @@ __all__ = ["Service", "make_app"]
 log = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLOSED_BY_CLIENT = 499  # nobody reads it but the metrics
+TOO_MANY = Refusal(503, "too many requests are in hand; send again later", code="too_many_requests", retry=True)
+CUT_OFF = Refusal(503, "the server ended before the answer was there; send again", code="draining", retry=True)
 
 
 class Row(NamedTuple):
@@ -208,7 +210,8 @@ class Service:
         return answer(openapi(self.bundle, self.settings))
 
     async def show_page(self, request: Request) -> Response:
-        return HTMLResponse(page(self.bundle, self.settings))
+        host, port = request.scope.get("server") or (self.settings.host, self.settings.port)
+        return HTMLResponse(page(self.bundle, self.settings, url(host, port)))
 
     def routes(self) -> list[Route]:
         embeds = self.bundle.task == "embedding"
@@ -291,13 +294,16 @@ class Observed:
         self.service.active += 1
         metrics.active.inc()
         try:
-            if self.service.active <= self.service.settings.max_requests:
+            # what only reads is answered always: a liveness probe must not end a server that is merely busy
+            if self.service.active <= self.service.settings.max_requests or scope["method"] != "POST":
                 await self.app(scope, receive, send_more)
             else:
-                await too_many(scope, receive, send_more)
+                await refusal(TOO_MANY)(scope, receive, send_more)
         except asyncio.CancelledError:
             self.service.cut_off += 1
-            raise
+            if not self.service.draining or status != CLOSED_BY_CLIENT:
+                raise
+            await refusal(CUT_OFF)(scope, receive, send_more)  # the time for the end is up
         finally:
             self.service.active -= 1
             metrics.active.dec()
@@ -318,26 +324,25 @@ def usage(rows: list[Row]) -> dict[str, int]:
     return {"tokens": sum(row.tokens for row in rows), "truncated": sum(row.truncated for row in rows)}
 
 
+def refusal(error: Refusal) -> Response:
+    return answer(error.as_dict(), error.status, {"Retry-After": "1"} if error.retry else None)
+
+
 async def refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return answer(error.as_dict(), error.status, {"Retry-After": "1"} if error.retry else None)
+    return refusal(error)
 
 
 async def not_routed(request: Request, error: Exception) -> Response:
     """No such path, or another method."""
     assert isinstance(error, HTTPException)
-    path = request.url.path[:200]
+    path = request.scope["path"][:200]
     if error.status_code == 405:
         allowed = ", ".join(sorted((error.headers or {}).get("Allow", "other methods").split(", ")))
-        refusal = Refusal(405, f"{path} takes {allowed}, not {request.method[:20]}")
+        found = Refusal(405, f"{path} takes {allowed}, not {request.method[:20]}")
     else:
-        refusal = Refusal(error.status_code, f"there is no {path} here; GET / lists what there is")
-    return answer(refusal.as_dict(), refusal.status, dict(error.headers or {}))
-
-
-async def too_many(scope: Scope, receive: Receive, send: Send) -> None:
-    refusal = Refusal(503, "too many requests are in hand; send again later", code="too_many_requests", retry=True)
-    await answer(refusal.as_dict(), refusal.status, {"Retry-After": "1"})(scope, receive, send)
+        found = Refusal(error.status_code, f"there is no {path} here; GET / lists what there is")
+    return answer(found.as_dict(), found.status, dict(error.headers or {}))
 
 
 async def client_gone(request: Request, error: Exception) -> Response:

@@ -24,7 +24,7 @@ class Metrics:
         self.requests = Counter("contrastill_requests", "Requests answered", ["endpoint", "status"], registry=registry)
         self.seconds = Histogram(
             "contrastill_request_seconds",
-            "From a request's first byte to the end of its answer",
+            "From the end of a request's headers to the end of its answer",
             ["endpoint"],
             buckets=SECONDS,
             registry=registry,

@@ -11,7 +11,7 @@ from contrastill.bundle import Bundle
 from contrastill.serve.requests import Embed, EmbedPairs, OpenAIEmbeddings, Predict, PredictPairs
 from contrastill.settings import Serving
 
-__all__ = ["curl", "endpoints", "limits", "openapi", "page"]
+__all__ = ["curl", "endpoints", "limits", "openapi", "page", "url"]
 
 READ = {
     "/health": "whether the process lives",
@@ -39,6 +39,10 @@ def limits(bundle: Bundle, settings: Serving) -> dict[str, str]:
         "texts that wait": f"{settings.queue}",
         "seconds for an answer": f"{settings.timeout:g}",
     }
+
+
+def url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def curl(bundle: Bundle, url: str) -> str:
@@ -72,14 +76,13 @@ def openapi(bundle: Bundle, settings: Serving) -> dict[str, Any]:
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": components}}
 
 
-def page(bundle: Bundle, settings: Serving) -> str:
+def page(bundle: Bundle, settings: Serving, url: str) -> str:
     posts = "".join(
         f"<li><code>POST {path}</code> {html.escape((kind.__doc__ or '').strip())}</li>"
         for path, kind in endpoints(bundle).items()
     )
     gets = "".join(f'<li><a href="{path}"><code>GET {path}</code></a> {what}</li>' for path, what in READ.items())
     bounds = "".join(f"<li>{name}: {value}</li>" for name, value in limits(bundle, settings).items())
-    url = f"http://{settings.host}:{settings.port}"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(bundle.name)}</title>"
         f"<h1>{html.escape(bundle.name)}</h1><p>{bundle.task}, {bundle.runtime}, {bundle.precision}</p>"

@@ -1,6 +1,8 @@
 """What a request may say, and every way in which it may be refused."""
 
+import asyncio
 import base64
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -92,6 +94,8 @@ DECODERS: dict[type, msgspec.json.Decoder] = {
     kind: msgspec.json.Decoder(kind) for kind in (Predict, PredictPairs, Embed, EmbedPairs, OpenAIEmbeddings)
 }
 encode = msgspec.json.Encoder().encode
+PLACE = re.compile(r" - at `\$\.(\w{1,20})[^`]*`$")
+"""Where a message of msgspec names the field."""
 
 
 # ---- reading
@@ -104,8 +108,6 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
         Refusal: it is not JSON by its own word, or longer than the limit, or slow in coming.
         ClientDisconnect: the client left.
     """
-    import asyncio
-
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refusal(415, f"expected the header 'Content-Type: application/json', got {kind[:80] or 'none'!r}")
@@ -139,8 +141,10 @@ def decode(body: bytes, kind: type, *, expected: str) -> Any:
         raise Refusal(400, f"the body is not UTF-8 ({error.reason})") from None
     except msgspec.ValidationError as error:
         message = str(error)
-        place = message.rpartition("`$.")[2].rstrip("`").partition("[")[0] if "`$." in message else None
-        raise Refusal(400, f"{message}. Expected {expected}", param=place) from None
+        place = PLACE.search(message)
+        if len(message) > 300:  # it quotes unknown names and values whole
+            message = f"{message[:200]} ... {message[-60:]}"
+        raise Refusal(400, f"{message}. Expected {expected}", param=place and place[1]) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refusal(400, f"the body is not valid JSON ({error}). Expected {expected}") from None
 
