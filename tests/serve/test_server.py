@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import random
@@ -79,6 +80,19 @@ def test_what_comes_over_the_wire_is_answered_or_refused_and_the_server_goes_on(
     assert answer.status == status
     assert not any(name.lower().startswith("access-control") for name in answer.headers)
     works(server, bundle_folder)
+
+
+def test_nonsense_after_an_answer_ends_the_connection_and_no_more(server, bundle_folder):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as wire:
+        wire.sendall(chunked(*[b"x" * 60_000] * 40, end=b""))
+        assert wire.recv(1000).startswith(b"HTTP/1.1 413 ")
+        wire.sendall(b"zz\r\n")
+        while wire.recv(1000):
+            pass
+    server.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    works(server, bundle_folder)
+    log = server.log.read_text()
+    assert not any(word in log for word in ("Traceback", "ERROR", "WARNING")), log
 
 
 def test_headers_without_end_are_cut_off(server, bundle_folder):
@@ -176,19 +190,51 @@ def test_without_connections_it_ends_at_once(bundle_folder, tmp_path):
     assert time.monotonic() - start < 1
 
 
+def test_a_second_signal_ends_it_at_once(bundle_folder, tmp_path):
+    server = Server(bundle_folder, tmp_path / "log", "--max-wait-ms", "1000").wait_until_ready()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as wire:
+        wire.sendall(request(b'{"texts": ["w1"]}'))
+        until(lambda: "active 2.0" in server.ask("/metrics", method="GET").body.decode())  # it, and the asking
+        server.process.terminate()
+        until(lambda: "draining" in server.log.read_text())
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 1
+        assert time.monotonic() - start < 0.5
+        assert wire.recv(100) == b""
+    assert "stopped cut_off=1" in server.log.read_text()
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux")
+def test_a_client_that_takes_nothing_of_its_answers_is_cut_off(bundle_folder, tmp_path):
+    server = Server(bundle_folder, tmp_path / "log", "--timeout", "1").wait_until_ready()
+    many = request(json.dumps({"texts": ["w1"] * 250}).encode())
+    with socket.socket() as wire:
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.connect(("127.0.0.1", server.port))
+        wire.settimeout(0.5)
+        with contextlib.suppress(OSError):  # until nothing goes on, neither its requests nor their answers
+            while True:
+                wire.sendall(many)
+        until(lambda: "active 1.0" in server.ask("/metrics", method="GET").body.decode())
+    server.process.terminate()
+    assert server.process.wait(20) == 0
+
+
 def test_what_the_end_cuts_off_is_counted(fake, make):
     from contrastill.serve.server import Draining, listening_socket
 
     bundle = fake()
     app = make(bundle, drain=1)
     server, answers = Draining(app), []
-    listener = listening_socket("127.0.0.1", 0)
+    listener = listening_socket("127.0.0.1", 0, 30)
     port = listener.getsockname()[1]
 
     def client():
         with socket.create_connection(("127.0.0.1", port), timeout=20) as wire:
             wire.sendall(request(b'{"texts": ["w1"]}'))
-            answers.append(wire.recv(100))
+            answers.append(wire.recv(1000))
 
     bundle.gate.clear()
     threads = [threading.Thread(target=server.run, kwargs={"sockets": [listener]}), threading.Thread(target=client)]
@@ -201,7 +247,8 @@ def test_what_the_end_cuts_off_is_counted(fake, make):
     for each in threads:
         each.join(20)
     assert app.state.service.cut_off == 1
-    assert b"200" not in answers[0]
+    assert answers[0].startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in answers[0]
 
 
 # ---- the start
@@ -222,6 +269,14 @@ def test_a_port_in_use_is_told_before_the_model_is_loaded(bundle_folder):
     for each in (done, missing):
         assert f"cannot listen on 127.0.0.1 port {port}" in each.stderr
         assert "Traceback" not in each.stderr
+
+
+def test_two_servers_that_start_at_once_do_not_share_a_port():
+    from contrastill.errors import UserError
+    from contrastill.serve.server import listening_socket
+
+    with listening_socket("127.0.0.1", 0, 30) as first, pytest.raises(UserError, match="cannot listen on"):
+        listening_socket("127.0.0.1", first.getsockname()[1], 30)
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import time
 from types import FrameType
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from contrastill.bundle import open_bundle
 from contrastill.errors import UserError
 from contrastill.serve.app import Service, make_app
-from contrastill.serve.page import curl, limits
+from contrastill.serve.page import curl, limits, url
 from contrastill.settings import Serving
 
 __all__ = ["serve"]
@@ -30,24 +33,34 @@ def serve(settings: Serving) -> int:
     Raises:
         UserError: the address cannot be listened on, or the bundle cannot be opened.
     """
-    with listening_socket(settings.host, settings.port) as listener:
+    with listening_socket(settings.host, settings.port, settings.timeout) as listener:
         bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers)
         app = make_app(bundle, settings)
         service: Service = app.state.service
-        service.compute([("warm", "up")] if service.pairs else ["warm up"])
+        bundle.run([("warm", "up")] if service.pairs else ["warm up"])
         start_log()
         host, port = listener.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        log.info("serving url=%s model=%s task=%s runtime=%s precision=%s threads=%s workers=%d", url, bundle.name,
+        here = url(host, port)
+        log.info("serving url=%s model=%s task=%s runtime=%s precision=%s threads=%s workers=%d", here, bundle.name,
                  bundle.task, bundle.runtime, bundle.precision, bundle.threads, settings.workers)  # fmt: skip
         log.info("limits %s", "; ".join(f"{name}: {value}" for name, value in limits(bundle, settings).items()))
-        log.info("example %s", curl(bundle, url))
+        log.info("example %s", curl(bundle, here))
         if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
             log.warning("open address=%s others can reach this server, and it asks nobody who they are: see the "
                         "chapter on security in docs/serve.md", host)  # fmt: skip
         Draining(app).run(sockets=[listener])
         log.info("stopped cut_off=%d", service.cut_off)
         return 1 if service.cut_off else 0
+
+
+class Protocol(H11Protocol):
+    """HTTP by h11, which bounds the size of a request's headers."""
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # it has its answer already, and sends nonsense after that
+            self.transport.close()
 
 
 class Draining(uvicorn.Server):
@@ -63,7 +76,7 @@ class Draining(uvicorn.Server):
         self.signalled = 0.0
         config = uvicorn.Config(
             app,
-            http="h11",  # bounds the size of a request's headers
+            http=Protocol,
             ws="none",
             log_config=None,
             access_log=False,
@@ -76,9 +89,9 @@ class Draining(uvicorn.Server):
         super().__init__(config)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.signalled:  # a second signal: leave at once
-            self.force_exit = self.should_exit = True
-            return
+        if self.signalled:  # a second signal: leave at once, in the middle of a batch too
+            log.info("stopped cut_off=%d", self.service.active)
+            os._exit(1 if self.service.active else 0)
         self.signalled = time.monotonic()
         self.service.draining = True
         log.info("draining signal=%s active=%d", signal.Signals(sig).name, self.service.active)
@@ -95,7 +108,7 @@ class Draining(uvicorn.Server):
         for connection in waiting:
             await asyncio.get_running_loop().connect_accepted_socket(self.protocol, connection)
         closed = time.monotonic()
-        while self.server_state.connections and not self.force_exit and time.monotonic() - closed < GRACE:
+        while self.server_state.connections and time.monotonic() - closed < GRACE:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
 
@@ -116,8 +129,10 @@ def accepted(listener: socket.socket) -> list[socket.socket]:
     return found
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, before anything slow is done.
+def listening_socket(host: str, port: int, patience: float) -> socket.socket:
+    """A socket that listens on the address, before anything slow is done.
+
+    patience: after how many seconds a client that takes nothing of its answer is cut off (on Linux).
 
     Raises:
         UserError: the port is taken, or the address is not this machine's.
@@ -129,7 +144,10 @@ def listening_socket(host: str, port: int) -> socket.socket:
         raise UserError(f"--host {host}: expected a name or address of this machine ({error})") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(patience * 1000))
         listener.bind(address)
+        listener.listen()  # until then another server may bind the same address, and uvloop would not notice
     except OSError as error:
         listener.close()
         raise UserError(
@@ -146,5 +164,5 @@ def start_log() -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
         force=True,
     )
-    for name in ("uvicorn", "uvicorn.error", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are of what clients send: a line for each
