@@ -31,7 +31,9 @@ Array = np.ndarray[Any, Any]
 Compute = Callable[[dict[str, Array]], Array]
 
 
-def open_bundle(folder: str | Path, *, threads: int | None = None, workers: int = 1, check: bool = True) -> Bundle:
+def open_bundle(
+    folder: str | Path, *, threads: int | None = None, workers: int = 1, check: bool = True, spin: bool = True
+) -> Bundle:
     """Loads what `contrastill export` wrote.
 
     Args:
@@ -39,6 +41,8 @@ def open_bundle(folder: str | Path, *, threads: int | None = None, workers: int 
         workers: how many batches are computed at a time; they share the threads. One answers a single text soonest;
             as many as threads answers most texts a second.
         check: whether the files must have the sha256 that the metadata tells.
+        spin: whether ONNX Runtime's threads wait awake for each other, as they do by themselves. Sooner where the
+            cores are theirs alone; where others need them too it takes a core's time for nothing.
 
     Raises:
         UserError: no bundle, a newer format, a damaged or foreign file, or a runtime that is not installed.
@@ -55,7 +59,7 @@ def open_bundle(folder: str | Path, *, threads: int | None = None, workers: int 
             raise UserError(
                 f"{folder / name}: not the file that was exported (its sha256 differs); copy or export it again"
             )
-    return Bundle(folder, metadata, threads, workers)
+    return Bundle(folder, metadata, threads, workers, spin)
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 class Bundle:
     """A model that answers texts. Safe to call from several threads, `workers` of them at a time."""
 
-    def __init__(self, folder: Path, metadata: Mapping[str, Any], threads: int, workers: int) -> None:
+    def __init__(self, folder: Path, metadata: Mapping[str, Any], threads: int, workers: int, spin: bool) -> None:
         self.folder, self.metadata, self.threads, self.workers = folder, metadata, threads, workers
         self.name: str = metadata.get("name") or folder.name
         self.task: str = metadata["task"]
@@ -101,7 +105,7 @@ class Bundle:
         self.runtime: str = metadata["runtime"]
         self.precision: str = metadata["precision"]
         self.tokenizer = load_tokenizer(folder, self.max_length)
-        self._compute = RUNTIMES[self.runtime](folder / metadata["file"], metadata, threads, workers)
+        self._compute = RUNTIMES[self.runtime](folder / metadata["file"], metadata, threads, workers, spin)
 
     def tokenize(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> dict[str, Array]:
         """Texts, or pairs, as the graph reads them: int64 (B, L), cut at `max_length`, padded to the longest, in
@@ -176,12 +180,13 @@ def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
 # ---- runtimes
 
 
-def onnx_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers: int) -> Compute:
+def onnx_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers: int, spin: bool) -> Compute:
     runtime = imported("onnxruntime", "onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads // workers
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -195,7 +200,7 @@ def onnx_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers:
     return compute
 
 
-def openvino_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers: int) -> Compute:
+def openvino_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers: int, spin: bool) -> Compute:
     openvino = imported("openvino", "openvino")
     core = openvino.Core()
     settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": workers}

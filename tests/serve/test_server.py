@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -304,6 +305,26 @@ def test_an_address_that_others_reach_is_warned_about(bundle_folder, tmp_path):
     server.process.terminate()
     assert server.process.wait(20) == 0
     assert "WARNING open address=0.0.0.0" in server.log.read_text()
+
+
+def test_a_server_s_model_does_not_keep_the_cores_busy_while_it_waits(bundle_folder, monkeypatch):
+    import onnxruntime
+
+    from contrastill.serve import server
+    from contrastill.settings import Serving
+
+    seen, session = [], onnxruntime.InferenceSession
+
+    def spy(path, options, **others):
+        seen.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
+        return session(path, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    monkeypatch.setattr(server, "Draining", lambda app: SimpleNamespace(run=lambda sockets: None))
+    monkeypatch.setattr(server, "start_log", lambda: None)
+    assert server.serve(Serving(bundle=str(bundle_folder), port=0)) == 0
+    open_bundle(bundle_folder)
+    assert seen == ["0", "1"]
 
 
 def test_a_server_needs_neither_torch_nor_transformers(bundle_folder):

@@ -30,7 +30,7 @@ def app(arguments: dict[str, Any]) -> Application:
     settings = settings_of(arguments)
 
     def build() -> Starlette:
-        bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers)
+        bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers, spin=False)
         return make_app(bundle, settings, echo_ids=False)
 
     @serve.deployment(

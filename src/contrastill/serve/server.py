@@ -34,7 +34,8 @@ def serve(settings: Serving) -> int:
         UserError: the address cannot be listened on, or the bundle cannot be opened.
     """
     with listening_socket(settings.host, settings.port, settings.timeout) as listener:
-        bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers)
+        # the clients' requests are read and answered on the same cores
+        bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers, spin=False)
         app = make_app(bundle, settings)
         service: Service = app.state.service
         bundle.run([("warm", "up")] if service.pairs else ["warm up"])
