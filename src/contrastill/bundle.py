@@ -23,6 +23,8 @@ METADATA = "bundle.json"
 OUTPUTS = {"classification": "probabilities", "regression": "scores", "embedding": "sentence_embedding"}
 """Task -> the name of the graph's output."""
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
 MULTIPLES = {"onnxruntime": 1, "openvino": 8}
 """Lengths are padded to a multiple of this. OpenVINO keeps code and packed weights for each shape that it has seen:
 over texts of all lengths this takes a third of the memory, and no more time."""
@@ -71,7 +73,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder}: expected a bundle (a folder with {METADATA}), found none; make one with `contrastill export`"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / METADATA}: expected JSON, got a damaged file ({error}); export it again") from None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
         raise UserError(f"{folder / METADATA}: expected a bundle's metadata, got something else; export it again")
@@ -82,12 +84,47 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     needed = {"task", "labels", "texts", "max_length", "runtime", "precision", "file", "inputs", "output", "files"}
     if missing := sorted(needed - set(metadata)):
         raise UserError(f"{folder / METADATA}: expected {', '.join(missing)} too, found none; export it again")
-    if metadata["task"] not in OUTPUTS or metadata["runtime"] not in RUNTIMES:
+    if metadata["task"] not in [*OUTPUTS] or metadata["runtime"] not in [*RUNTIMES]:
         raise UserError(
             f"{folder / METADATA}: expected a task of {', '.join(OUTPUTS)} and a runtime of {', '.join(RUNTIMES)}, "
             f"got {metadata['task']!r} and {metadata['runtime']!r}"
         )
+    if wrong := unfit(metadata):
+        got = repr(metadata[wrong])
+        raise UserError(
+            f"{folder / METADATA}: expected another kind of {wrong}, got {got[:80]}; undo the change, or export again"
+        )
     return metadata
+
+
+def unfit(metadata: Mapping[str, Any]) -> str | None:
+    """The first entry that no export writes."""
+    labels, files, inputs = metadata["labels"], metadata["files"], metadata["inputs"]
+    classes = isinstance(labels, list) and len(labels) > 1 and all(isinstance(label, str) for label in labels)
+    fits = {
+        "labels": classes if metadata["task"] == "classification" else labels is None,
+        "dimensions": whole(metadata.get("dimensions")) or metadata["task"] != "embedding",
+        "texts": metadata["texts"] in (1, 2),
+        "max_length": whole(metadata["max_length"]),
+        "precision": isinstance(metadata["precision"], str),
+        "inputs": isinstance(inputs, list) and "input_ids" in inputs and all(name in INPUTS for name in inputs),
+        "output": isinstance(metadata["output"], str),
+        "files": isinstance(files, dict)
+        and all(Path(name).name == name and isinstance(dig(one, "sha256"), str) for name, one in files.items()),
+        "name": isinstance(metadata.get("name", ""), str),
+        "prompt": isinstance(metadata.get("prompt", ""), str),
+        "pad_id": metadata.get("pad_id", 0) == 0 or whole(metadata["pad_id"]),
+    }
+    fits["file"] = fits["files"] and metadata["file"] in [*files] and "tokenizer.json" in files
+    return next((name for name, good in fits.items() if not good), None)
+
+
+def whole(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def dig(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 class Bundle:
@@ -99,6 +136,7 @@ class Bundle:
         self.task: str = metadata["task"]
         self.labels = None if metadata["labels"] is None else tuple(metadata["labels"])
         self.dimensions: int | None = metadata.get("dimensions")
+        self.width = width_of(metadata)
         self.texts: int = metadata["texts"]
         """Texts that one answer takes: 1, or 2 for pairs."""
         self.max_length: int = metadata["max_length"]
@@ -127,7 +165,7 @@ class Bundle:
         """
         if batch_size < 1:
             raise UserError(f"expected a batch size of at least 1, got {batch_size}")
-        result = np.zeros((len(texts), self.dimensions or len(self.labels or "1")), dtype=np.float32)
+        result = np.zeros((len(texts), self.width), dtype=np.float32)
         encoded = self._encoded(texts)
         order = np.argsort([-len(one) for one in encoded], kind="stable")
         size = max(1, min(batch_size, -(-len(texts) // self.workers)))
@@ -191,7 +229,8 @@ def onnx_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise unreadable(path, error) from None
-    check_names(path, metadata, [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()])
+    widths = {one.name: one.shape[-1] if one.shape else None for one in session.get_outputs()}
+    check_graph(path, metadata, [one.name for one in session.get_inputs()], widths)
     outputs = [metadata["output"]]
 
     def compute(inputs: dict[str, Array]) -> Array:
@@ -211,8 +250,9 @@ def openvino_runtime(path: Path, metadata: Mapping[str, Any], threads: int, work
         compiled = core.compile_model(model, "CPU", settings)
     except Exception as error:
         raise unreadable(path, error) from None
-    inputs_, outputs_ = ([name for port in ports for name in port.names] for ports in (model.inputs, model.outputs))
-    check_names(path, metadata, inputs_, outputs_)
+    names = [name for port in model.inputs for name in port.names]
+    widths = {name: last_width(port.get_partial_shape()) for port in model.outputs for name in port.names}
+    check_graph(path, metadata, names, widths)
     output = compiled.output(metadata["output"])
     requests: SimpleQueue[Any] = SimpleQueue()
     for _ in range(workers):
@@ -239,19 +279,37 @@ def imported(name: str, package: str) -> Any:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).replace(str(path), path.name).split())
     why = f"{path}: the runtime could not load it ({text[-300:]})"  # what it means is said last
-    if "opset" in text.lower():
+    if any(sign in text.lower().replace("_", " ") for sign in ("opset", "ir version")):
         return UserError(why + "; it was made for a newer runtime: update the runtime, or export with a lower --opset")
     return UserError(why + "; the file is damaged or no exported model: copy it again, or export again")
 
 
-def check_names(path: Path, metadata: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def check_graph(path: Path, metadata: Mapping[str, Any], inputs: Sequence[str], outputs: Mapping[str, Any]) -> None:
+    """outputs: name -> width, something else than a number where it is free."""
     if set(inputs) != set(metadata["inputs"]) or metadata["output"] not in outputs:
         raise UserError(
             f"{path}: expected a graph with the inputs {', '.join(metadata['inputs'])} and the output "
             f"{metadata['output']}, got {', '.join(inputs)} and {', '.join(outputs)}: another model"
         )
+    wanted, got = width_of(metadata), outputs[metadata["output"]]
+    if isinstance(got, int) and got != wanted:
+        raise UserError(
+            f"{path}: expected answers of {wanted} numbers, as {METADATA} says (labels, dimensions), the graph gives "
+            f"{got}: another model, or changed labels"
+        )
+
+
+def width_of(metadata: Mapping[str, Any]) -> int:
+    """Numbers in an answer."""
+    return metadata["dimensions"] if metadata["task"] == "embedding" else len(metadata["labels"] or ["score"])
+
+
+def last_width(shape: Any) -> int | None:
+    """The last dimension of an OpenVINO shape, if it is fixed."""
+    known = shape.rank.is_static and len(shape) and shape[len(shape) - 1].is_static
+    return shape[len(shape) - 1].get_length() if known else None
 
 
 def available() -> int:

@@ -111,6 +111,23 @@ def test_what_is_no_bundle(tmp_path, tiny_folder, bundle_of):
         ({"runtime": "tensorrt"}, "got 'classification' and 'tensorrt'"),
         ({"task": "tagging"}, "got 'tagging'"),
         ({"output": "logits"}, "the output logits, got .*probabilities"),
+        ({"task": ["classification"]}, "expected a task of"),
+        ({"labels": "cold"}, "expected another kind of labels, got 'cold'"),
+        ({"labels": ["cold", "hot"]}, "expected answers of 2 numbers.*the graph gives 3.*changed labels"),
+        ({"labels": ["cold", 3, "hot"]}, "expected another kind of labels"),
+        ({"labels": None}, "expected another kind of labels"),
+        ({"task": "embedding", "labels": None}, "expected another kind of dimensions, got None"),
+        ({"texts": 3}, "expected another kind of texts, got 3"),
+        ({"max_length": "30"}, "expected another kind of max_length, got '30'"),
+        ({"max_length": 0}, "expected another kind of max_length"),
+        ({"inputs": "input_ids"}, "expected another kind of inputs"),
+        ({"inputs": ["input_ids", "pixels"]}, "expected another kind of inputs"),
+        ({"files": ["model.onnx"]}, "expected another kind of files"),
+        ({"files": {"../model.onnx": {"sha256": ""}}}, "expected another kind of files"),
+        ({"files": {"model.onnx": 5}}, "expected another kind of files"),
+        ({"file": "other.onnx"}, "expected another kind of file, got 'other.onnx'"),
+        ({"prompt": None}, "expected another kind of prompt"),
+        ({"pad_id": "[PAD]"}, "expected another kind of pad_id"),
     ],
 )
 def test_metadata_that_does_not_fit(entries, message, copy):
@@ -120,7 +137,7 @@ def test_metadata_that_does_not_fit(entries, message, copy):
         open_bundle(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[1, 2]", '"x"', "\x00\xff"])
+@pytest.mark.parametrize("text", ["{", "[1, 2]", '"x"', "\x00\xff", "[" * 200_000], ids=range(5))
 def test_metadata_that_is_damaged(text, copy):
     folder = copy()
     (folder / "bundle.json").write_text(text, encoding="latin-1")
@@ -148,6 +165,28 @@ def test_one_changed_byte_is_noticed(copy):
         open_bundle(folder)
 
 
+def test_a_damaged_file_is_not_called_new_for_the_name_of_its_folder(bundle_of, tmp_path):
+    folder = shutil.copytree(bundle_of("bert"), tmp_path / "opset-18")
+    (folder / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="the file is damaged"):
+        open_bundle(folder, check=False)
+
+
+def test_a_tokenizer_that_is_cut_off_is_named(copy):
+    folder = copy()
+    content = (folder / "tokenizer.json").read_bytes()
+    (folder / "tokenizer.json").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"tokenizer.json: no tokenizer could be read"):
+        open_bundle(folder, check=False)
+
+
+def test_a_bundle_answers_from_wherever_it_was_moved_to(bundle_of, tmp_path):
+    folder = shutil.copytree(bundle_of("bert", to="openvino"), tmp_path / "ein Ordner, verschoben")
+    np.testing.assert_array_equal(
+        open_bundle(folder).run(["red"]), open_bundle(bundle_of("bert", to="openvino")).run(["red"])
+    )
+
+
 def test_a_missing_file_is_named(copy):
     folder = copy("openvino")
     (folder / "model.bin").unlink()
@@ -155,13 +194,14 @@ def test_a_missing_file_is_named(copy):
         open_bundle(folder)
 
 
-def foreign(folder, opset):
+def foreign(folder, opset, ir_version=10):
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", value[:1], value[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
     file = folder / "model.onnx"
     file.write_bytes(model.SerializeToString())
-    change(folder, files={"model.onnx": {"sha256": sha256(file), "bytes": file.stat().st_size}})
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    change(folder, files=files | {"model.onnx": {"sha256": sha256(file), "bytes": file.stat().st_size}})
 
 
 def test_another_models_graph_is_noticed(copy):
@@ -171,9 +211,10 @@ def test_another_models_graph_is_noticed(copy):
         open_bundle(folder)
 
 
-def test_an_opset_newer_than_the_runtime_is_explained(copy):
+@pytest.mark.parametrize(("opset", "ir_version"), [(onnx.defs.onnx_opset_version() + 20, 10), (18, 99)])
+def test_a_format_newer_than_the_runtime_is_explained(opset, ir_version, copy):
     folder = copy()
-    foreign(folder, onnx.defs.onnx_opset_version() + 20)
+    foreign(folder, opset, ir_version)
     with pytest.raises(UserError, match=r"newer runtime.*--opset"):
         open_bundle(folder)
 
