@@ -168,7 +168,9 @@ def test_a_contrast_run_compares_before_with_after(write_run) -> None:
 def test_bundles_stand_beside_teacher_and_student_on_the_rows_of_their_gate(write_run) -> None:
     folder = write_run()
     write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    write_bundle(folder / "exports" / ".export-1", "fp32", 0.8731, 2.0, 14_500_000)
     page = Page(write_report(folder))
+    assert "onnxruntime fp32" not in page.text, "one that is being made is no bundle yet"
     assert page.row("model")[1] == "accuracy, dev"
     assert page.row("student")[1].startswith("87.31 %")
     assert "keeps 92.9 % of its teacher's accuracy on test" in page.text

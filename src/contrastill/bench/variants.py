@@ -97,7 +97,8 @@ def of_run(folder: Path) -> list[tuple[str, str]]:
     if len(teachers) > 1:
         logger.warning("the run has %d teachers: left out, a text needs all of them", len(teachers))
     found = [("teacher", teachers[0])] if len(teachers) == 1 else []
-    bundles = sorted(path.parent for path in folder.rglob(METADATA) if path.parent != folder)
+    places = [path.parent.relative_to(folder) for path in folder.rglob(METADATA) if path.parent != folder]
+    bundles = sorted(folder / place for place in places if not any(part.startswith(".") for part in place.parts))
     return [*found, (trained, str(folder / trained)), *((trained, str(bundle)) for bundle in bundles)]
 
 
