@@ -513,8 +513,13 @@ def print_bundle(metadata: dict[str, Any]) -> None:
     Console().print(table)
     same = alike["equal_labels"]
     print(
-        f"lost {gate['drop_points']:.2f} of {gate['max_drop']:g} points allowed; cosine with torch "
-        f"{alike['cosine_mean']:.4f}, least {alike['cosine_min']:.4f}"
+        f"lost {gate['drop_points']:.2f} of {gate['max_drop']:g} points allowed; answers differ from torch's by "
+        f"{alike['max_abs_difference']:.4f} at most"
+        + (
+            f", cosine {alike['cosine_mean']:.4f}, least {alike['cosine_min']:.4f}"
+            if alike["cosine_mean"] is not None
+            else ""
+        )
         + (f"; {same:.2%} of the labels equal" if same is not None else "")
     )
 
@@ -542,7 +547,7 @@ def verify(as_json: bool, **options: Any) -> None:
         def pretty() -> None:
             print(f"{found['files']} files as they were exported")
             if "probes" in found:
-                print(f"{found['probes']['rows']} stored texts, least cosine {found['probes']['cosine_min']:.4f}")
+                print(f"{found['probes']['rows']} stored texts, least likeness {found['probes']['likeness_min']:.4f}")
             if "value" in found:
                 print(f"{found['metric']} {100 * found['value']:.2f} on {found['data']}, {found['rows']:,} texts")
             if "as_exported" in found:

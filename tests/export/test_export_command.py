@@ -1,7 +1,13 @@
 """`contrastill export` and `verify` as they are called: what is written, what is refused, what is left behind."""
 
+import fcntl
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,7 +148,14 @@ BAD = {
     "other classes": (["MODEL", "--data", "other.csv", "--out", "b"], "has 2 classes (a, b)"),
     "other columns": (["MODEL", "--data", "rows.csv", "--text", "body", "--out", "b"], "body"),
     "no scores": (["EMBEDDER", "--data", "rows.csv", "--texts", "some.txt", "--out", "b"], "expected a score per pair"),
-    "too long": (["MODEL", "--max-length", "99", "--data", "rows.csv", "--out", "b"], "from 1 to 34"),
+    "too long": (["MODEL", "--max-length", "99", "--data", "rows.csv", "--out", "b"], "from 4 to 34"),
+    "a dev file alone": (["MODEL", "--precision", "fp32", "--dev", "rows.csv", "--out", "b"], "--dev: expected --data"),
+    "a label of vectors": (
+        ["EMBEDDER", "--label", "x", "--texts", "some.txt", "--out", "b"],
+        "--label: expected a class",
+    ),
+    "below a file": (["MODEL", "--data", "rows.csv", "--out", "rows.csv/b"], "cannot write to rows.csv/b"),
+    "the folder one is in": (["MODEL", "--data", "rows.csv", "--out", ".", "--overwrite"], "that can be replaced"),
 }
 
 
@@ -186,13 +199,107 @@ def test_a_disk_without_room_is_seen_before(run, rows, tiny_folder, monkeypatch)
     assert "expected room for" in err
 
 
+def test_a_failed_export_leaves_the_former_bundle(run, exported, rows, tiny_folder, monkeypatch):
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    words = ["export", tiny_folder("bert"), "--precision", "fp32", "--data", rows, "--out", exported, "--overwrite"]
+    with monkeypatch.context() as patch:  # the gate refuses
+        patch.setattr("contrastill.export.gate.score", lambda a, *_: {"accuracy": float(a.sum() == 0)})
+        patch.setattr(
+            "contrastill.export.gate.Examples.points_lost", lambda *_: {"drop_points": 50, "torch": 1, "bundle": 0.5}
+        )
+        assert run(*words)[0] == 1
+    rename = Path.rename
+
+    def refusing(self, goal):
+        if self.name == "fp32":
+            raise PermissionError(13, "Permission denied", str(goal))
+        return rename(self, goal)
+
+    with monkeypatch.context() as patch:  # the last step fails, when the former has been moved away
+        patch.setattr(Path, "rename", refusing)
+        code, _, err = run(*words)
+        assert code == 2
+        assert "could not be written ([Errno 13] Permission denied" in err
+    assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
+    assert not list(exported.parent.glob(".export-*"))
+
+
+def test_a_killed_export_leaves_nothing_under_the_name_and_the_next_one_tidies_up(run, rows, tiny_folder, tmp_path):
+    code = (
+        "import os, signal\nfrom contrastill.export import run\n"
+        "run.compare = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"run.export(model={str(tiny_folder('bert'))!r}, data={str(rows)!r}, precision='fp32', out='b')"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (left,) = tmp_path.glob(".export-*")
+    assert (left / "fp32" / "model.onnx").is_file()
+    assert not (tmp_path / "b").exists()
+    os.utime(left, (0, 0))
+    alive = tmp_path / ".export-alive"
+    alive.mkdir()
+    with (alive / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.utime(alive, (0, 0))
+        assert run("export", tiny_folder("bert"), "--precision", "fp32", "--data", rows, "--out", "b")[0] == 0
+    assert [*tmp_path.glob(".export-*")] == [alive]
+
+
+def test_a_model_that_uses_all_its_positions(run, rows, tiny_folder):
+    code, _, err = run(
+        "export", tiny_folder("bert"), "--precision", "fp32", "--max-length", 34, "--data", rows, "--out", "b"
+    )
+    assert code == 0, err
+
+
+def test_two_texts_are_too_few_to_be_judged_on(run, tiny_folder, tmp_path):
+    (tmp_path / "two.txt").write_text("red cat\nold dog\n")
+    code, out, err = run(
+        "export", tiny_folder("embedder"), "--precision", "fp32", "--texts", "two.txt", "--out", "b", "--json"
+    )
+    assert code == 0, err
+    assert (json.loads(out)["gate"]["data"], json.loads(out)["gate"]["rows"]) == ("made-up texts", 64)
+
+
 # ---- verify
+
+
+def test_a_regressors_scores_are_compared_by_their_size(run, tiny_folder, tmp_path):
+    folder = build(exportable(str(tiny_folder("bert", classes=1))), tmp_path / "b", precision="fp32")
+    code, out, _ = run("verify", folder, "--json")
+    assert code == 0
+    assert json.loads(out)["probes"]["likeness_min"] > 0.999
+    path = folder / "bundle.json"
+    metadata = json.loads(path.read_text())
+    metadata["probes"]["answers"] = [[2 * score] for (score,) in metadata["probes"]["answers"]]  # the same sign
+    path.write_text(json.dumps(metadata))
+    code, out, _ = run("verify", folder)
+    assert code == 1
+    assert "answered otherwise here (likeness 0.5" in out
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("probes", {"texts": ["red"]}, "the stored answers (probes) are damaged"),
+        ("probes", ["red"], "the stored answers (probes) are damaged"),
+        ("probes", {"texts": ["red", "cat"], "answers": [[0.5, 0.5, 0]]}, "the stored answers (probes) are damaged"),
+        ("gate", {"metric": "accuracy"}, "what was measured (gate) is damaged"),
+        ("gate", [1], "what was measured (gate) is damaged"),
+    ],
+)
+def test_a_record_that_is_damaged(entry, value, message, run, exported, rows):
+    path = exported / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {entry: value}))
+    code, _, err = run("verify", exported, "--data", rows)
+    assert code == 2
+    assert message in err
 
 
 def test_a_bundle_verifies_with_its_own_data_and_alone(run, exported, rows):
     code, out, _ = run("verify", exported, "--json")
     assert code == 0
-    assert json.loads(out)["probes"]["cosine_min"] > 0.999
+    assert json.loads(out)["probes"]["likeness_min"] > 0.999
     found = verify(bundle=str(exported), data=str(rows))
     assert found["rows"] == 60  # a file by itself: all of it
     assert found["problems"] == []
@@ -277,13 +384,14 @@ def test_trim_is_compared_with_the_whole_model(run, rows, tiny_folder, tmp_path)
     assert shown["gate"]["agreement"]["cosine_min"] < 0.9999  # fp32 alone would agree to the sixth digit
 
 
-def test_a_runtime_that_is_wrong_at_one_length_is_noticed(run, rows, tiny_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("fault", [lambda answers: answers[:, ::-1], lambda answers: answers * np.nan])
+def test_a_runtime_that_is_wrong_at_one_length_is_noticed(fault, run, rows, tiny_folder, tmp_path, monkeypatch):
     """As OpenVINO's int8 attention is, where a text has as many tokens as a head is wide."""
     right = Bundle.compute
 
     def wrong(self, inputs):
         answers = right(self, inputs)
-        return answers[:, ::-1] if inputs["input_ids"].shape[1] == 13 else answers
+        return fault(answers) if inputs["input_ids"].shape[1] == 13 else answers
 
     monkeypatch.setattr(Bundle, "compute", wrong)
     code, _, err = run("export", tiny_folder("bert"), "--precision", "fp32", "--data", rows, "--out", "b")

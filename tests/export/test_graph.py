@@ -1,5 +1,6 @@
 """One graph answers what torch answers: every architecture, task, batch and length; int8 is int8."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -109,17 +110,24 @@ def test_word_vectors_are_int8_with_a_scale_for_each_row(tiny_folder, tmp_path, 
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
-@pytest.mark.parametrize(("family", "pairs"), [("bert", False), ("bert", True), ("embedder", False)])
-def test_the_snippet_runs_without_us(to, family, pairs, bundle_of):
-    folder = bundle_of(family, to=to, pairs=True) if pairs else bundle_of(family, to=to)
-    bundle = open_bundle(folder, threads=1)
-    code = snippet(bundle.metadata, str(folder)) + "\nimport sys\nprint('torch' in sys.modules, answers.tolist())"
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("bert", {}), ("bert", {"pairs": True}), ("bert", {"classes": 1}), ("embedder", {})],
+    ids=["classes", "pairs", "scores", "vectors"],
+)
+def test_the_snippet_runs_without_us(to, family, options, bundle_of):
+    folder = bundle_of(family, to=to, **options)
+    bundle, pairs = open_bundle(folder, threads=1), "pairs" in options
+    code = f"""{snippet(bundle.metadata, str(folder))}
+import sys
+print([name for name in ("torch", "transformers", "contrastill") if name in sys.modules])
+print(answers.tolist())"""
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported, numbers = ran.stdout.splitlines()[-1].split(" ", 1)
+    imported, numbers = ran.stdout.splitlines()[-2:]
     texts = [("a text", "its pair"), ("another", "its pair")] if pairs else ["a text", "another text"]
-    assert imported == "False"
-    np.testing.assert_allclose(np.array(eval(numbers)), bundle.run(texts), atol=1e-4)
-    if family == "bert":
+    assert imported == "[]"
+    np.testing.assert_allclose(np.array(json.loads(numbers)), bundle.run(texts), atol=1e-4)
+    if bundle.labels:
         assert any(name in ran.stdout for name in CLASSES)
 
 
@@ -134,6 +142,44 @@ def test_metadata_is_in_the_onnx_file_too(bundle_of):
 def test_an_opset_that_does_not_run_here_is_refused(opset, tiny_folder, tmp_path):
     with pytest.raises(UserError, match=f"expected an --opset from 18 to .*got {opset}"):
         build(exportable(str(tiny_folder("bert"))), tmp_path / "b", precision="fp32", opset=opset)
+
+
+def test_an_opset_that_the_exporter_does_not_reach_is_told(tiny_folder, tmp_path, monkeypatch):
+    """It leaves the graph in another opset, with operators that this one has not, and only prints a note."""
+    real = torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: real(*a, **{**k, "opset_version": 18}))
+    with pytest.raises(UserError, match=r"got 19 \(it wrote 18\); use a lower one"):
+        build(exportable(str(tiny_folder("bert"))), tmp_path / "b", precision="fp32", opset=19)
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_several_answers_to_a_text_are_refused(problem, tiny_model, tmp_path):
+    model = tiny_model("bert", classes=3)
+    model.config.problem_type = problem
+    model.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    with pytest.raises(UserError, match=f"one class or one score, got a {problem} with 3 outputs"):
+        exportable(str(tmp_path))
+
+
+def test_an_embedding_model_in_half_precision_is_exported_in_float32(tiny_folder, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    sentence_transformers.SentenceTransformer(str(tiny_folder("embedder")), device="cpu").half().save(
+        str(tmp_path / "m")
+    )
+    model = onnx.load(build(exportable(str(tmp_path / "m")), tmp_path / "b", precision="fp32") / "model.onnx")
+    assert onnx.TensorProto.FLOAT16 not in {tensor.data_type for tensor in model.graph.initializer}
+
+
+def test_an_embedding_model_without_an_encoder_is_refused(tiny_folder, tmp_path):
+    transformer = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    from sentence_transformers import SentenceTransformer
+
+    tokenizer = exportable(str(tiny_folder("bert"))).tokenizer._tokenizer
+    table = transformer.StaticEmbedding(tokenizer, embedding_dim=8)
+    SentenceTransformer(modules=[table], device="cpu").save(str(tmp_path))
+    with pytest.raises(UserError, match="over a transformers encoder, got StaticEmbedding"):
+        exportable(str(tmp_path))
 
 
 def test_a_bare_encoder_answers_nothing(tiny_model, tmp_path):
@@ -162,8 +208,9 @@ def test_a_folder_that_is_no_model(content, tmp_path, bundle_of):
 
 
 def test_a_length_beyond_the_models_positions_is_refused(tiny_folder):
-    with pytest.raises(UserError, match="max-length from 1 to 34"):
-        exportable(str(tiny_folder("bert")), max_length=35)
+    for length in (3, 35):  # a pair has three marks, so 3 leave no room for a word
+        with pytest.raises(UserError, match=f"max-length from 4 to 34.*got {length}"):
+            exportable(str(tiny_folder("bert")), max_length=length)
 
 
 def test_long_texts_are_cut_in_the_bundle_as_in_torch(tiny_folder, tmp_path):
@@ -183,6 +230,24 @@ def test_the_model_is_left_as_it_was(tiny_folder, tmp_path):
     assert sorted(path.name for path in Path(tmp_path / "b").iterdir()) == [
         "bundle.json", "config.json", "model.onnx", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
+
+
+def test_trimming_keeps_the_words_of_the_prompt_and_added_tokens(tiny_folder, tmp_path):
+    from dataclasses import replace
+
+    from contrastill.export.vocabulary import trimmed
+
+    source = exportable(str(tiny_folder("bert")))
+    source.tokenizer.add_tokens(["<url>"])
+    source.encoder.resize_token_embeddings(51)
+    source = replace(source, prompt="green very: ")
+    texts = ["red cat", "red <url>"]
+    smaller, _ = trimmed(source, ["red cat"], [])
+    assert smaller.tokenizer.get_vocab().keys() < source.tokenizer.get_vocab().keys()
+    tokens = [one.tokenizer.convert_ids_to_tokens(one.encode(texts)["input_ids"][1]) for one in (source, smaller)]
+    assert tokens[0] == tokens[1]
+    assert {"green", "<url>"} < {*tokens[0]}
+    np.testing.assert_allclose(smaller.run(texts), source.run(texts), atol=1e-6)
 
 
 def test_trimming_another_kind_of_tokenizer_is_refused(tiny_folder, tmp_path):

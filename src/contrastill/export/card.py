@@ -95,8 +95,12 @@ def quality(gate: dict[str, Any] | None) -> str:
             "",
             *lines,
             "",
-            f"Answers differ by {alike['max_abs_difference']:.4f} at most; cosine {alike['cosine_mean']:.4f} in the "
-            f"mean, {alike['cosine_min']:.4f} at least"
+            f"Answers differ by {alike['max_abs_difference']:.4f} at most"
+            + (
+                f"; cosine {alike['cosine_mean']:.4f} in the mean, {alike['cosine_min']:.4f} at least"
+                if alike["cosine_mean"] is not None
+                else ""
+            )
             + (f"; {same:.2%} of the labels are equal." if same is not None else "."),
         ]
     )

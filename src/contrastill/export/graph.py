@@ -19,7 +19,7 @@ from contrastill.export.source import Exportable
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSET", "needed", "to_onnx"]
+__all__ = ["OPSET", "check_opset", "needed", "to_onnx"]
 
 OPSET = 18
 SAMPLE = ("a short text", "another, which is somewhat longer, so that one of them is padded")
@@ -46,9 +46,7 @@ def to_onnx(source: Exportable, path: Path, opset: int = OPSET) -> None:
     needed("onnx", "onnxscript", "onnxruntime")
     import onnx
 
-    newest = min(onnx.defs.onnx_opset_version(), newest_opset())
-    if not OPSET <= opset <= newest:
-        raise UserError(f"expected an --opset from {OPSET} to {newest}, the newest that runs here, got {opset}")
+    check_opset(opset)
     sample = [text if source.texts == 1 else (text, text) for text in SAMPLE]
     inputs = source.encode(sample)  # type: ignore[arg-type]
     batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=1, max=source.max_length)
@@ -73,6 +71,12 @@ def to_onnx(source: Exportable, path: Path, opset: int = OPSET) -> None:
         ) from error
     assert program is not None
     model = program.model_proto
+    written = next(one.version for one in model.opset_import if one.domain == "")
+    if written != opset:  # it leaves what it cannot convert as it was, and only tells
+        raise UserError(
+            f"expected an --opset that torch's exporter can write, got {opset} (it wrote {written}); use a lower one, "
+            f"or leave it out ({OPSET})"
+        )
     del model.graph.value_info[:]  # of a transposed weight the exporter leaves the former shape
     describe(model, source)
     onnx.save(model, path)
@@ -93,6 +97,13 @@ def describe(model: onnx.ModelProto, source: Exportable) -> None:
             "producer": "contrastill",
         },
     )
+
+
+def check_opset(opset: int) -> None:
+    """Raises a UserError if it is none that runs here."""
+    newest = newest_opset()
+    if not OPSET <= opset <= newest:
+        raise UserError(f"expected an --opset from {OPSET} to {newest}, the newest that runs here, got {opset}")
 
 
 def newest_opset() -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -27,7 +31,7 @@ from contrastill.export.gate import (
     examples_of_texts,
     texts_of,
 )
-from contrastill.export.graph import needed, to_onnx
+from contrastill.export.graph import check_opset, needed, to_onnx
 from contrastill.export.quantize import Recipe, calibration
 from contrastill.export.source import Exportable, Texts, exportable, model_folder, run_record
 from contrastill.export.vocabulary import trimmed
@@ -36,14 +40,22 @@ from contrastill.report import leave_report
 from contrastill.settings import DataSource, Evaluation, Export
 from contrastill.training.prepare import load
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["Exported", "export"]
 
 logger = logging.getLogger(__name__)
 
 GOOD = 0.25
 """The share of the allowed drop within which a recipe is taken without trying a more careful one."""
-READ, HELD = 50_000, 500
-"""Texts that are looked at for calibration; texts held out of them where nothing else can be compared on."""
+READ, HELD, FEWEST = 50_000, 500, 8
+"""Texts that are looked at for calibration; texts held out of them where nothing else can be compared on, at most and
+at least."""
+UNFINISHED, FORMER = ".export-", "former"
+"""How the name of a folder begins in which a bundle is being made; in it, what the bundle replaces."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ def export(**settings: Any) -> Exported:
     needed("onnx", "onnxscript", "onnxruntime", *(["openvino"] if asked.to == "openvino" else []))
     if asked.precision == "int8":
         needed("nncf")
+    check_opset(asked.opset)
     recipes: list[Recipe | None] = [*recipes_for(asked.to, asked.recipe)] if asked.precision == "int8" else [None]
     out = free_folder(asked)
     source, examples, texts = prepare(asked)
@@ -74,39 +87,88 @@ def export(**settings: Any) -> Exported:
             f"expected room for {need / 1e6:.0f} MB at {out}, while files are made, got {free / 1e6:.0f} MB; free some "
             "space, or choose another --out"
         )
+    cut, about = len(texts) - min(HELD, len(texts) // 2), "texts without scores"
     if examples is not None:
         held = examples.texts
-    else:  # judged on other texts than it is calibrated on
-        cut = len(texts) - min(HELD, len(texts) // 2)
-        held, texts = texts[cut:] or source.random_texts(64), texts[:cut]
+    elif len(texts) - cut >= FEWEST:  # judged on other texts than it is calibrated on
+        held, texts = texts[cut:], texts[:cut]
+    else:
+        held, about = source.random_texts(64), "made-up texts"
     torch_answers = source.run(held)
     if not np.isfinite(torch_answers).all():
         raise UserError(f"{asked.model}: the model itself answers NaN or infinity; train it again")
     if examples is None and source.task == "embedding":
-        examples = examples_of_texts(list(held), torch_answers, "texts without scores")  # type: ignore[arg-type]
+        examples = examples_of_texts(list(held), torch_answers, about)  # type: ignore[arg-type]
     report = None
     if asked.trim:
         source, report = trimmed(source, texts, held)
         logger.info("%s", report)
     samples = calibration(source, texts, asked.calibration, asked.seed) if asked.precision == "int8" else []
+    goal = out.resolve()  # a link stays one
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out.parent, prefix=".export-") as place:
-            best, metadata = attempt(asked, source, examples, torch_answers, samples, recipes, Path(place))
+        with workplace(goal.parent) as place:
+            best, metadata = attempt(asked, source, examples, torch_answers, samples, recipes, place)
             if report is not None:
                 metadata = write_metadata(best, {"vocabulary": asdict(report)})
             (best / "README.md").write_text(bundle_card(metadata), encoding="utf-8")
-            if out.exists():
-                out.rename(Path(place) / "former")
-            best.rename(out)
+            free_folder(asked)  # still?
+            exchange(best, goal, place / FORMER)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(f"{out}: no space left on the disk; nothing was kept. Free some and export again") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{out}: no space left on the disk; nothing was kept. Free some and export again") from None
+        raise UserError(f"{out} could not be written ({error}); choose another --out") from error
     run = Path(model_folder(asked.model)).parent
     if (run / "run.json").is_file() and out.resolve().is_relative_to(run.resolve()):
         leave_report(run)
     return Exported(out, metadata)
+
+
+@contextmanager
+def workplace(parent: Path) -> Iterator[Path]:
+    """A folder to make a bundle in, beside its place; gone at the end, and with it what killed exports left."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{UNFINISHED}*"):
+        if not abandoned(left):
+            continue
+        if (left / FORMER).exists():  # killed between the two steps of `exchange`
+            logger.warning("%s holds a bundle that a killed export was about to replace; move or delete it", left)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=parent, prefix=UNFINISHED) as place, (Path(place) / "lock").open("w") as lock:
+        locked(lock)
+        yield Path(place)
+
+
+def abandoned(folder: Path) -> bool:
+    """Whether the export that made it is gone: the system lets go of a lock when its process ends, however it ends."""
+    try:
+        with (folder / "lock").open("r+") as lock:
+            return time.time() - folder.stat().st_mtime > 60 and locked(lock)
+    except OSError:
+        return False
+
+
+def locked(file: IO[str]) -> bool:
+    """Whether this process could lock the file; it keeps the lock until the file is closed."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+
+
+def exchange(new: Path, goal: Path, former: Path) -> None:
+    """Puts a bundle in its place; what was there goes to `former`, and comes back if that fails."""
+    try:
+        if goal.exists():
+            goal.rename(former)
+        new.rename(goal)
+    except BaseException:
+        if former.exists() and not goal.exists():
+            former.rename(goal)
+        raise
 
 
 def attempt(
@@ -134,7 +196,7 @@ def attempt(
             gate["max_drop"] = asked.max_drop
             logger.info("%s: %s", name, says(gate))
         tried[name] = folder, gate
-        if gate is not None and gate["padding_cosine_min"] < STEADY:
+        if gate is not None and not gate["padding_cosine_min"] >= STEADY:
             del tried[name]
             logger.warning("%s: left out, as the runtime answers otherwise when a text is padded", name)
         elif gate is None or gate["drop_points"] <= GOOD * asked.max_drop:
@@ -145,7 +207,7 @@ def attempt(
             "of the runtime on this processor; nothing was written. Try another --precision, --to or runtime version"
         )
     best, (folder, gate) = min(tried.items(), key=lambda one: one[1][1]["drop_points"] if one[1][1] else 0.0)
-    if gate is not None and gate["drop_points"] > asked.max_drop:
+    if gate is not None and not gate["drop_points"] <= asked.max_drop:
         raise CheckFailed(refusal(asked, best, tried))
     others = {name: {"drop_points": g["drop_points"], **g["agreement"]} for name, (_, g) in tried.items() if g}
     return folder, write_metadata(folder, {"gate": gate, "tried": others})
@@ -192,6 +254,11 @@ def free_folder(asked: Export) -> Path:
         out = model.parent / "exports" / f"{asked.to}-{asked.precision}"
     if out.is_file():
         raise UserError(f"--out: expected a folder, got the file {out}")
+    if out.resolve() == Path.cwd() or os.path.ismount(out):
+        raise UserError(f"--out: expected a folder that can be replaced, got {out}; name one inside it")
+    place = existing_parent(out)
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UserError(f"cannot write to {out}: {place} is no folder, or read-only; choose another --out")
     if out.exists() and any(out.iterdir()):
         if not asked.overwrite:
             raise UserError(f"{out} holds something already; pass --overwrite to replace it, or another --out")
@@ -211,6 +278,7 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
     record = run_record(asked.model)
     source = exportable(asked.model, max_length=asked.max_length)
     if source.task == "embedding":
+        refuse(asked, ("text_pair", "label", "metric"), "expected a classifier with it, got a sentence-embedding model")
         scored = asked.data or asked.dev or record.get("dev")
         return source, examples_of_pairs(scored) if scored else None, corpus(asked, record)
     task = task_source(asked, record)
@@ -239,7 +307,16 @@ def task_source(asked: Export, record: dict[str, Any]) -> Evaluation | None:
     known = {f.name for f in fields(DataSource)} - {"test"}
     if "data" not in given:
         given = {name: value for name, value in record.items() if name in known and value is not None} | given
+    if "data" not in given:
+        refuse(asked, ("text_pair", "label", "metric", "dev"), "expected --data with it, got none")
     return Evaluation(model=asked.model, **given) if "data" in given else None
+
+
+def refuse(asked: Export, names: Sequence[str], why: str) -> None:
+    """Raises a UserError if an option was given that would say nothing."""
+    for name in names:
+        if getattr(asked, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')}: {why}")
 
 
 def corpus(asked: Export, record: dict[str, Any]) -> list[str]:

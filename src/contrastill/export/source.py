@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.bundle import OUTPUTS
@@ -152,7 +153,7 @@ def run_record(name: str) -> dict[str, Any]:
     """The settings of the run that made a model; empty where none is known."""
     path = Path(model_folder(name)).resolve().parent / "run.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+        return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -170,21 +171,25 @@ def is_embedder(name: str) -> bool:
 
 
 def embedder(name: str, max_length: int | None) -> Exportable:
-    model = load_embedder(name).eval()
-    encoder = model[0].model
-    if hasattr(encoder, "set_attn_implementation"):
-        encoder.set_attn_implementation("eager")  # the plain products are what the runtimes fuse best
+    model = load_embedder(name).float().eval()
+    encoder = getattr(model[0], "model", None)
+    if not isinstance(encoder, PreTrainedModel):
+        raise UserError(
+            f"{name}: expected a sentence-embedding model over a transformers encoder, got {type(model[0]).__name__}; "
+            "only the former becomes a graph of tokens"
+        )
+    encoder.set_attn_implementation("eager")  # the plain products are what the runtimes fuse best
     tokenizer = model.tokenizer
     longest = max_length or model.max_seq_length or longest_input(tokenizer, encoder.config)
     return Exportable(
         name=own_name(name),
-        module=Answer(model, inputs_of(tokenizer, model[0].model), "embedding"),
+        module=Answer(model, inputs_of(tokenizer, encoder), "embedding"),
         tokenizer=tokenizer,
         task="embedding",
         labels=None,
         dimensions=model.get_embedding_dimension(),
         texts=1,
-        max_length=fitting(longest, encoder.config),
+        max_length=fitting(longest, encoder.config, tokenizer.num_special_tokens_to_add()),
         prompt=model.prompts.get(model.default_prompt_name or "", ""),
         teacher=teacher_of(name),
     )
@@ -194,6 +199,12 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
     model, tokenizer = load_classifier(name), load_tokenizer(name)
     model.set_attn_implementation("eager")
     names = class_names(model)
+    problem = model.config.problem_type
+    if problem == "multi_label_classification" or (problem == "regression" and len(names) > 1):
+        raise UserError(
+            f"{name}: expected a model that gives one class or one score, got a {problem} with {len(names)} outputs, "
+            "whose answers are no probabilities of one class; it cannot be exported"
+        )
     task = "classification" if len(names) > 1 else "regression"
     longest = max_length or run_record(name).get("max_length") or longest_input(tokenizer, model.config)
     return Exportable(
@@ -204,7 +215,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
         labels=tuple(names) if len(names) > 1 else None,
         dimensions=None,
         texts=2 if pairs else 1,
-        max_length=fitting(longest, model.config),
+        max_length=fitting(longest, model.config, tokenizer.num_special_tokens_to_add(pair=True)),
         teacher=teacher_of(name),
     )
 
@@ -219,10 +230,11 @@ def longest_input(tokenizer: Tokenizer, config: Any) -> int:
     return min(tokenizer.model_max_length, positions(config) or 512)
 
 
-def fitting(length: int, config: Any) -> int:
-    room = positions(config)
-    if length < 1 or (room is not None and length > room):
-        raise UserError(f"expected a --max-length from 1 to {room}, the positions that the model has, got {length}")
+def fitting(length: int, config: Any, special: int) -> int:
+    room, least = positions(config), special + 1
+    if length < least or (room is not None and length > room):
+        upper = f"from {least} to {room}, the positions that the model has" if room else f"of {least} or more"
+        raise UserError(f"expected a --max-length {upper}, got {length}; {special} tokens are the model's own marks")
     return int(length)
 
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from contrastill.bundle import Bundle, open_bundle
+from contrastill.bundle import METADATA, Bundle, open_bundle
 from contrastill.data import unnamed
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval
-from contrastill.export.gate import Examples, cosines, examples_of_pairs, examples_of_task, measure
+from contrastill.export.gate import Array, Examples, cosines, examples_of_pairs, examples_of_task, measure
 from contrastill.settings import DataSource, Evaluation, Verification
 from contrastill.training.prepare import load
 
 __all__ = ["verify"]
 
 ALIKE = 0.95
-"""The least cosine between the answers of two machines: other instructions round otherwise, above all in int8."""
+"""The least likeness of the answers of two machines: other instructions round otherwise, above all in int8."""
 
 
 def verify(**settings: Any) -> dict[str, Any]:
@@ -34,13 +34,13 @@ def verify(**settings: Any) -> dict[str, Any]:
     bundle = open_bundle(asked.bundle, threads=asked.threads)
     problems: list[str] = []
     found: dict[str, Any] = {"bundle": str(bundle.folder), "files": len(bundle.metadata["files"]), "problems": problems}
-    if probes := bundle.metadata.get("probes"):
-        texts = [text if bundle.texts == 1 else tuple(text) for text in probes["texts"]]
-        between = cosines(np.array(probes["answers"]), bundle.run(texts, batch_size=1))
-        found["probes"] = {"rows": len(texts), "cosine_min": float(between.min())}
-        if not between.min() >= ALIKE:
+    if bundle.metadata.get("probes"):
+        texts, stored = probes_of(bundle)
+        least = likeness(stored, bundle.run(texts, batch_size=1), bundle.task)
+        found["probes"] = {"rows": len(texts), "likeness_min": least}
+        if not least >= ALIKE:
             problems.append(
-                f"the stored texts are answered otherwise here (cosine {between.min():.4f}, expected {ALIKE}): "
+                f"the stored texts are answered otherwise here (likeness {least:.4f}, expected {ALIKE}): "
                 "another runtime version or processor; export on this kind of machine"
             )
     if asked.data is not None:
@@ -54,6 +54,26 @@ def verify(**settings: Any) -> dict[str, Any]:
     elif asked.max_drop is not None:
         raise UserError("--max-drop: expected --data with it, got none; give the data to measure on")
     return found
+
+
+def probes_of(bundle: Bundle) -> tuple[list[Any], Array]:
+    """The stored texts and the answers that they had: (N, width)."""
+    try:
+        probes = bundle.metadata["probes"]
+        texts = [text if bundle.texts == 1 else tuple(text) for text in probes["texts"]]
+        answers = np.array(probes["answers"], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        texts, answers = [], np.zeros(0)
+    if not texts or answers.shape != (len(texts), bundle.width):
+        raise UserError(f"{bundle.folder / METADATA}: the stored answers (probes) are damaged; export it again")
+    return texts, answers
+
+
+def likeness(stored: Array, here: Array, task: str) -> float:
+    """The least cosine; of scores, which have no direction, 1 - the largest difference / the largest stored score."""
+    if task != "regression":
+        return float(cosines(stored, here).min())
+    return 1 - float(np.abs(stored - here).max() / max(np.abs(stored).max(), 1e-12))
 
 
 def examples_for(bundle: Bundle, asked: Verification) -> Examples:
@@ -71,14 +91,19 @@ def examples_for(bundle: Bundle, asked: Verification) -> Examples:
 
 def compare_with_gate(bundle: Bundle, asked: Verification, found: dict[str, Any], problems: list[str]) -> None:
     gate = bundle.metadata.get("gate")
-    if gate is None or gate["metric"] != found["metric"]:
+    if gate is None:
         return
-    found["as_exported"] = {key: gate[key] for key in ("data", "torch", "bundle", "drop_points", "max_drop")}
+    numbers = ("torch", "bundle", "drop_points", "max_drop", "rows")
+    if not isinstance(gate, dict) or not all(isinstance(gate.get(key), (int, float)) for key in numbers):
+        raise UserError(f"{bundle.folder / METADATA}: what was measured (gate) is damaged; export it again")
+    if gate.get("metric") != found["metric"]:
+        return
+    found["as_exported"] = {key: gate.get(key) for key in ("data", "torch", "bundle", "drop_points", "max_drop")}
     found["drop_points"] = 100 * (gate["torch"] - found["value"])
     allowed = gate["max_drop"] if asked.max_drop is None else asked.max_drop
-    if (gate["data"], gate["rows"]) != (found["data"], found["rows"]) and asked.max_drop is None:
+    if (gate.get("data"), gate["rows"]) != (found["data"], found["rows"]) and asked.max_drop is None:
         return  # other examples: another value is no sign of a fault
-    if found["drop_points"] > allowed:
+    if not found["drop_points"] <= allowed:
         problems.append(
             f"{found['metric']} {100 * found['value']:.2f} on {found['data']}: {found['drop_points']:.2f} points below "
             f"the model's {100 * gate['torch']:.2f}, allowed are {allowed:g}"

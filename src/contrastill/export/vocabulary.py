@@ -58,7 +58,8 @@ def trimmed(source: Exportable, corpus: Texts, others: Texts) -> tuple[Exportabl
             f"--trim: expected a WordPiece tokenizer (BERT's, MPNet's), got {state['model']['type']}: removing pieces "
             "of it would change how every text is read; leave --trim out"
         )
-    kept, vocabulary = kept_pieces(old, state, corpus), state["model"]["vocab"]
+    vocabulary = state["model"]["vocab"] | {one["content"]: one["id"] for one in state["added_tokens"]}
+    kept = kept_pieces(old, state, corpus, source.prompt)
     place = {piece: new for new, piece in enumerate(sorted(kept, key=vocabulary.__getitem__))}
     pad = source.tokenizer.pad_token
     if place[pad] != vocabulary[pad]:
@@ -88,19 +89,20 @@ def backend(source: Exportable) -> Tokenizer:
     return tokenizer
 
 
-def kept_pieces(tokenizer: Tokenizer, state: dict[str, Any], corpus: Texts) -> set[str]:
+def kept_pieces(tokenizer: Tokenizer, state: dict[str, Any], corpus: Texts, prompt: str) -> set[str]:
     vocabulary, prefix = state["model"]["vocab"], state["model"]["continuing_subword_prefix"]
     kept = {one["content"] for one in state["added_tokens"]} | {state["model"]["unk_token"]}
     kept |= {piece for piece in vocabulary if len(piece.removeprefix(prefix)) == 1}
     for first in range(0, len(corpus), 1024):
-        for one in tokenizer.encode_batch(list(corpus[first : first + 1024])):
+        some = [prompt + text if isinstance(text, str) else text for text in corpus[first : first + 1024]]
+        for one in tokenizer.encode_batch(some):
             kept.update(one.tokens)
-    return kept & set(vocabulary)
+    return kept
 
 
 def renumber(state: dict[str, Any], place: dict[str, int]) -> None:
     """New ids wherever a tokenizer.json holds one."""
-    state["model"]["vocab"] = place
+    state["model"]["vocab"] = {piece: place[piece] for piece in state["model"]["vocab"] if piece in place}
     state["added_tokens"] = [one | {"id": place[one["content"]]} for one in state["added_tokens"]]
     after = state["post_processor"] or {}
     for part in ("sep", "cls"):  # BertProcessing, RobertaProcessing
