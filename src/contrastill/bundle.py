@@ -193,7 +193,8 @@ class Bundle:
         return self.tokenizer.encode_batch(read)
 
     def _padded(self, encoded: Sequence[Encoding]) -> dict[str, Array]:
-        longest, whole = max((len(one) for one in encoded), default=0), MULTIPLES[self.runtime]
+        # at least one: a tokenizer without marks of its own makes nothing of an empty text
+        longest, whole = max([1, *(len(one) for one in encoded)]), MULTIPLES[self.runtime]
         length = min(-(-longest // whole) * whole, self.max_length)
         fill = {"input_ids": self.metadata.get("pad_id", 0), "attention_mask": 0, "token_type_ids": 0}
         inputs = {name: np.full((len(encoded), length), fill[name], np.int64) for name in self.metadata["inputs"]}

@@ -73,6 +73,17 @@ def test_no_texts_no_answers(bundle_of):
     assert open_bundle(bundle_of("bert")).run([]).shape == (0, 3)
 
 
+@pytest.mark.parametrize("to", RUNTIMES)
+def test_an_empty_text_has_an_answer_though_the_tokenizer_adds_no_marks(to, copy):
+    folder = copy(to)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text()) | {"post_processor": None}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    bundle = open_bundle(folder, check=False)
+    alone, beside = bundle.run([""]), bundle.run(["", "red"])
+    assert np.isfinite(alone).all()
+    assert beside.shape == (2, 3)
+
+
 def test_neither_torch_nor_transformers_is_needed(bundle_of):
     code = (
         "import sys; from contrastill.bundle import open_bundle\n"
