@@ -276,6 +276,7 @@ PARTS = {
     "cache_faults": faults,
     "embeddings": embeddings,
     "speed_paper": speed("BERT-base beside a 4L-312, 128 tokens"),
+    "speed_without_amx": speed("The same on a processor without matrix instructions (AMX)"),
     "speed": speed("A teacher and its student, as served"),
     "precision": precision,
     "serve": serving,

@@ -212,7 +212,7 @@ def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     except Exception as error:  # whatever the library raises, a bare Exception among it
         raise UserError(f"{folder}/tokenizer.json: no tokenizer could be read ({error}); export again") from None
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
+    tokenizer.enable_truncation(max_length, direction=(tokenizer.truncation or {}).get("direction", "right"))
     return tokenizer
 
 

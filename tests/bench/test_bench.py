@@ -340,6 +340,9 @@ def test_a_run_is_timed_on_its_own_dev_texts_beside_its_bundles(tmp_path, model)
         ("student", "onnxruntime", "data", False),
     ]
     assert json.loads((run / "bench.json").read_text())["texts"] == 12
+    data.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="the run's own data: expected .* or give --texts"):
+        bench(run=str(run))
 
 
 # ---- what is asked for

@@ -127,6 +127,11 @@ def test_a_run_lends_its_data_and_keeps_its_bundles(run, rows, tiny_folder, tmp_
     assert code == 2
     assert "holds something already; pass --overwrite" in err
     assert run("export", "runs/s", "--precision", "fp32", "--overwrite")[0] == 0
+    rows.rename(tmp_path / "elsewhere.csv")
+    code, _, err = run("export", "runs/s", "--overwrite")
+    assert code == 2
+    assert "the run's own data: expected" in err
+    assert "or give --data" in err
 
 
 BAD = {

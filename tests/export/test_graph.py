@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from tiny_models import CLASSES, sentences, write_tokenizer
-from tokenizers import models
+from tokenizers import Tokenizer, models
 
 from contrastill.bundle import open_bundle
 from contrastill.errors import UserError
@@ -129,6 +129,24 @@ print(answers.tolist())"""
     np.testing.assert_allclose(np.array(json.loads(numbers)), bundle.run(texts), atol=1e-4)
     if bundle.labels:
         assert any(name in ran.stdout for name in CLASSES)
+
+
+def test_the_tokenizer_file_cuts_and_pads_by_itself(bundle_of):
+    folder = bundle_of("bert")
+    texts, bundle = ["red cat", "small dog " * 40], open_bundle(folder)
+    read = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(texts)
+    inputs = bundle.tokenize(texts)
+    assert inputs["input_ids"].shape == (2, bundle.max_length)
+    np.testing.assert_array_equal([one.ids for one in read], inputs["input_ids"])
+    np.testing.assert_array_equal([one.attention_mask for one in read], inputs["attention_mask"])
+
+
+def test_a_model_that_reads_the_end_of_long_texts_does_so_in_its_bundle(tiny_folder, tmp_path):
+    source, texts = exportable(str(tiny_folder("bert"))), ["red " * 40 + "old dog " * 10, "old dog " * 10 + "red " * 40]
+    source.tokenizer.truncation_side = "left"
+    answers = source.run(texts)
+    assert np.abs(answers[0] - answers[1]).max() > 1e-3
+    np.testing.assert_allclose(open_bundle(build(source, tmp_path, precision="fp32")).run(texts), answers, atol=1e-5)
 
 
 def test_metadata_is_in_the_onnx_file_too(bundle_of):

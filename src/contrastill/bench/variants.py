@@ -128,6 +128,7 @@ def texts_of(asked: Bench) -> list[Text]:
     if asked.texts is None and asked.run is None:
         return []
     from contrastill.data import load_task, several_texts
+    from contrastill.export.source import told_by_run
 
     settings = {} if asked.run is None else run_settings(Path(asked.run).expanduser())
     if asked.texts is not None or settings.get("texts"):
@@ -136,10 +137,12 @@ def texts_of(asked: Bench) -> list[Text]:
         else:
             sources, column, encoding = settings["texts"], settings.get("text"), settings["encoding"]
         found: list[Text] = []
-        for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
-            found += some
+        with told_by_run(asked.texts is None, "--texts"):
+            for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
+                found += some
     elif settings.get("data"):
-        splits = load_task(settings["data"], **{name: settings[name] for name in SPLIT if name in settings}).splits
+        with told_by_run(True, "--texts"):
+            splits = load_task(settings["data"], **{name: settings[name] for name in SPLIT if name in settings}).splits
         rows = splits.get("dev") or splits.get("test") or splits["train"]
         pairs = "text_pair" in rows.column_names
         found = list(zip(rows["text"], rows["text_pair"], strict=True)) if pairs else list(rows["text"])

@@ -1,4 +1,4 @@
-"""The bundle's README.md: what it is, what the gate measured, and ten lines that run it."""
+"""The bundle's README.md: what it is, what the gate measured, and the lines that run it."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
     texts = '"a text", "another text"' if metadata["texts"] == 1 else '("a text", "its pair"), ("another", "its pair")'
     if metadata["prompt"]:
         texts = ", ".join(repr(metadata["prompt"] + text) for text in ("a text", "another text"))
-    arrays = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-    inputs = [f'    "{name}": np.array([t.{arrays[name]} for t in batch]),' for name in metadata["inputs"]]
+    parts = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    read = ", ".join(f'"{name}": "{parts[name]}"' for name in metadata["inputs"])
     if runtime == "onnxruntime":
         load = f'model = onnxruntime.InferenceSession(f"{{folder}}/{file}")'
         run = f'answers = model.run(["{output}"], inputs)[0]'
@@ -26,21 +26,18 @@ def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
     if metadata["labels"]:
         labels = 'json.load(open(f"{folder}/bundle.json", encoding="utf-8"))["labels"]'
         show = f"labels = {labels}\nprint([(labels[row.argmax()], row.max()) for row in answers])"
-    imports = (["import json"] if metadata["labels"] else []) + [f"import numpy as np\nimport {runtime}"]
     return "\n".join(
         [
-            *imports,
+            *(["import json"] if metadata["labels"] else []),
+            f"import numpy as np\nimport {runtime}",
             "from tokenizers import Tokenizer",
             "",
             f"folder = {folder!r}",
             'tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")',
-            f"tokenizer.enable_truncation({metadata['max_length']})",
-            f"tokenizer.enable_padding(pad_id={metadata['pad_id']})",
             load,
-            f"batch = tokenizer.encode_batch([{texts}])",
-            "inputs = {",
-            *inputs,
-            "}",
+            f"texts = tokenizer.encode_batch([{texts}])",
+            f"read = {{{read}}}",
+            "inputs = {name: np.array([getattr(text, part) for text in texts]) for name, part in read.items()}",
             run,
             show,
         ]

@@ -33,7 +33,7 @@ from contrastill.export.gate import (
 )
 from contrastill.export.graph import check_opset, needed, to_onnx
 from contrastill.export.quantize import Recipe, calibration
-from contrastill.export.source import Exportable, Texts, exportable, model_folder, run_record
+from contrastill.export.source import Exportable, Texts, exportable, model_folder, run_record, told_by_run
 from contrastill.export.vocabulary import trimmed
 from contrastill.export.write import recipes_for, write_bundle, write_metadata
 from contrastill.report import leave_report
@@ -280,11 +280,14 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
     if source.task == "embedding":
         refuse(asked, ("text_pair", "label", "metric"), "expected a classifier with it, got a sentence-embedding model")
         scored = asked.data or asked.dev or record.get("dev")
-        return source, examples_of_pairs(scored) if scored else None, corpus(asked, record)
+        with told_by_run(not asked.data and not asked.dev, "--data"):
+            examples = examples_of_pairs(scored) if scored else None
+        return source, examples, corpus(asked, record)
     task = task_source(asked, record)
     if task is None:
         return source, None, corpus(asked, {})
-    data = load(task)
+    with told_by_run(asked.data is None, "--data"):
+        data = load(task)
     pairs = data.task.text_pair is not None
     source = replace(source, texts=2 if pairs else 1)
     examples = examples_of_task(data, source, task.split)
@@ -326,13 +329,15 @@ def corpus(asked: Export, record: dict[str, Any]) -> list[str]:
     found: dict[str, None] = {}
     if sources:
         column = asked.text if asked.texts else record.get("text")
-        for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
-            found.update(dict.fromkeys(some))
+        with told_by_run(not asked.texts, "--texts"):
+            for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
+                found.update(dict.fromkeys(some))
     elif record.get("pairs"):
-        rows, _ = load_pairs(
-            record["pairs"], columns=record.get("columns"), limit=READ, encoding=encoding,
-            unsupervised=bool(record.get("unsupervised")),
-        )  # fmt: skip
+        with told_by_run(True, "--texts"):
+            rows, _ = load_pairs(
+                record["pairs"], columns=record.get("columns"), limit=READ, encoding=encoding,
+                unsupervised=bool(record.get("unsupervised")),
+            )  # fmt: skip
         found.update(dict.fromkeys(text for column in rows.column_names for text in rows[column][:]))
     elif asked.precision == "int8":
         raise UserError("int8 needs texts to calibrate on, and the model's run tells none; give --texts")

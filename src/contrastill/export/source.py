@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from contrastill.training.models import existing, load_classifier, load_tokenize
 from contrastill.training.preflight import positions
 from contrastill.training.prepare import class_names
 
-__all__ = ["Exportable", "Texts", "exportable", "model_folder", "run_record"]
+__all__ = ["Exportable", "Texts", "exportable", "model_folder", "run_record", "told_by_run"]
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 Array = np.ndarray[Any, Any]
@@ -156,6 +157,20 @@ def run_record(name: str) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+@contextmanager
+def told_by_run(told: bool, instead: str) -> Iterator[None]:
+    """Around reading data that a run tells, if it does: an error then says so, and what to give instead."""
+    try:
+        yield
+    except UserError as error:
+        if not told:
+            raise
+        raise UserError(
+            f"the run's own data: {error}. Its paths count from where the run was started: call from there, or give "
+            f"{instead}"
+        ) from None
 
 
 def is_embedder(name: str) -> bool:

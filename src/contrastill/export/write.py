@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 import contrastill
 from contrastill.bundle import FORMAT, METADATA, open_bundle, sha256
@@ -84,7 +85,7 @@ def write_bundle(
             shutil.copyfile(graph, file)
         else:
             quantized_onnx(graph, file, recipe, samples)
-    source.tokenizer.save_pretrained(folder)
+    write_tokenizer(source, folder)
     source.encoder.config.save_pretrained(folder)  # type: ignore[operator, union-attr]
     write_metadata(
         folder,
@@ -116,6 +117,16 @@ def write_bundle(
         },
     )
     write_probes(folder, source)
+
+
+def write_tokenizer(source: Exportable, folder: Path) -> None:
+    """As transformers writes it; tokenizer.json cuts at the longest input and pads by itself."""
+    source.tokenizer.save_pretrained(folder)
+    file = str(folder / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(file)
+    tokenizer.enable_truncation(source.max_length, direction=source.tokenizer.truncation_side)
+    tokenizer.enable_padding(pad_id=source.tokenizer.pad_token_id or 0, pad_token=source.tokenizer.pad_token or "[PAD]")
+    tokenizer.save(file)
 
 
 def write_probes(folder: Path, source: Exportable) -> None:
