@@ -341,7 +341,7 @@ def test_a_run_is_timed_on_its_own_dev_texts_beside_its_bundles(tmp_path, model)
     ]
     assert json.loads((run / "bench.json").read_text())["texts"] == 12
     data.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="the run's own data: expected .* or give --texts"):
+    with pytest.raises(UserError, match=r"the run's own data: expected .* or give --texts"):
         bench(run=str(run))
 
 
