@@ -284,11 +284,15 @@ def test_an_exporter_that_fails_leaves_out_its_file_alone(monkeypatch, tmp_path)
 
 
 def test_of_two_bundles_of_one_name_and_kind_the_second_is_left_out_and_named(tmp_path):
-    facts = {"format": 1, "name": "a", "task": "classification", "labels": ["x"], "texts": 1, "max_length": 8}
-    facts |= {"runtime": "onnxruntime", "precision": "int8", "file": "model.onnx", "inputs": [], "output": "p"}
+    facts = {"format": 1, "name": "a", "task": "classification", "labels": ["x", "y"], "texts": 1, "max_length": 8}
+    facts |= {"runtime": "onnxruntime", "precision": "int8", "file": "model.onnx", "output": "p"}
+    facts |= {
+        "inputs": ["input_ids"],
+        "files": {n: {"bytes": 1e6, "sha256": ""} for n in ("model.onnx", "tokenizer.json")},
+    }
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "bundle.json").write_text(json.dumps(facts | {"files": {"model.onnx": {"bytes": 1e6}}}))
+        (tmp_path / name / "bundle.json").write_text(json.dumps(facts))
     given = [str(tmp_path / name) for name in ("one", "one", "two")]
     models = variants.named_models(Bench(model=given))
     assert models == [("a", given[0]), ("a", given[2])]
