@@ -110,7 +110,8 @@ def unfit(metadata: Mapping[str, Any]) -> str | None:
         "inputs": isinstance(inputs, list) and "input_ids" in inputs and all(name in INPUTS for name in inputs),
         "output": isinstance(metadata["output"], str),
         "files": isinstance(files, dict)
-        and all(Path(name).name == name and isinstance(dig(one, "sha256"), str) for name, one in files.items()),
+        and all(isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in files.values())
+        and all(Path(name).name == name for name in files),
         "name": isinstance(metadata.get("name", ""), str),
         "prompt": isinstance(metadata.get("prompt", ""), str),
         "pad_id": metadata.get("pad_id", 0) == 0 or whole(metadata["pad_id"]),
@@ -121,10 +122,6 @@ def unfit(metadata: Mapping[str, Any]) -> str | None:
 
 def whole(value: Any) -> bool:
     return isinstance(value, int) and value > 0
-
-
-def dig(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
 
 
 class Bundle:
