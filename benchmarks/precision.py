@@ -16,8 +16,8 @@ from typing import Any
 from contrastill.errors import CheckFailed
 from contrastill.evaluation.sts import load_sts, sts_scores
 from contrastill.export import export, exportable
+from contrastill.loading import load_embedder
 from contrastill.machine import describe_machine
-from contrastill.training.build import load_embedder
 from contrastill.training.suite import Embedding
 
 WAYS = (("openvino", "bf16"), ("onnx", "int8"), ("openvino", "int8"))

@@ -16,8 +16,8 @@ import torch
 
 from contrastill.cache import cache_root
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
+from contrastill.loading import load_embedder
 from contrastill.machine import bf16_pays, describe_machine
-from contrastill.training.build import load_embedder
 from contrastill.training.vectors import StoredTeacher
 
 RESULT = Path(__file__).parent / "results" / "sts.json"

@@ -25,8 +25,9 @@ from step import matrix_rate
 from contrastill.cache import CachedTeacher, FrozenEmbedder, keys_of
 from contrastill.data import Collate, stream_texts
 from contrastill.encoder import Wanted
+from contrastill.loading import load_embedder
 from contrastill.machine import describe_machine
-from contrastill.training.build import load_embedder, rows_of
+from contrastill.training.build import rows_of
 
 
 def ours(model: Any, texts: list[str], folder: Path) -> tuple[float, np.ndarray]:

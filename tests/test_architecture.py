@@ -25,6 +25,7 @@ EVERYTHING = {
     "settings",
     "forward",
     "encoder",
+    "loading",
     "losses",
     "methods",
     "cache",
@@ -51,6 +52,7 @@ ALLOWED = {
     "student": {"errors", "mapping", "encoder"},
     "methods": {"losses", "mapping", "encoder", "errors", "methods"},
     "data": {"errors", "data"},
+    "loading": {"errors"},
     "evaluation": {"errors", "machine", "data", "evaluation"},
     "report": {"errors", ROOT, "report"},  # ROOT: for the version
     "bundle": {"errors"},

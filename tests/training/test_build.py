@@ -91,7 +91,8 @@ def test_a_sentence_embedding_model_gives_its_own_vectors(asked: dict[str, Any],
 
     from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
     from contrastill.encoder import Wanted
-    from contrastill.training.build import load_embedder, rows_of
+    from contrastill.loading import load_embedder
+    from contrastill.training.build import rows_of
 
     folder = Path(asked["cache"]).parent / "embedder"
     st.SentenceTransformer(str(workshop.plain_encoder()), device="cpu").save(str(folder))

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from conftest import Workshop, pair_rows, sha256, single_rows
 from contrastill import METHODS, Interrupted, Pretraining, UserError, distill, make_student, pretrain
-from contrastill.training.models import load_classifier, load_tokenizer
+from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.training.pretrain import prepare_pretraining
 from contrastill.training.trainer import StopRequest
 

@@ -164,7 +164,7 @@ def variants(
 
     A bundle is timed as it is; a model in every runtime and precision that was asked for and exists.
     """
-    from contrastill.export.source import model_folder
+    from contrastill.loading import model_folder
     from contrastill.machine import bf16_pays
 
     found: dict[tuple[str, str, str, int], Variant] = {}

@@ -33,9 +33,10 @@ from contrastill.export.gate import (
 )
 from contrastill.export.graph import check_opset, needed, to_onnx
 from contrastill.export.quantize import Recipe, calibration
-from contrastill.export.source import Exportable, Texts, exportable, model_folder, run_record, told_by_run
+from contrastill.export.source import Exportable, Texts, exportable, run_record, told_by_run
 from contrastill.export.vocabulary import trimmed
 from contrastill.export.write import recipes_for, write_bundle, write_metadata
+from contrastill.loading import model_folder
 from contrastill.report import leave_report
 from contrastill.settings import DataSource, Evaluation, Export
 from contrastill.training.prepare import load

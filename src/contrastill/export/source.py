@@ -18,12 +18,10 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from contrastill.bundle import OUTPUTS
 from contrastill.errors import UserError
 from contrastill.evaluation.inference import inference
-from contrastill.training.build import load_embedder
-from contrastill.training.models import existing, load_classifier, load_tokenizer
-from contrastill.training.preflight import positions
+from contrastill.loading import load_classifier, load_embedder, load_tokenizer, model_folder, positions
 from contrastill.training.prepare import class_names
 
-__all__ = ["Exportable", "Texts", "exportable", "model_folder", "run_record", "told_by_run"]
+__all__ = ["Exportable", "Texts", "exportable", "run_record", "told_by_run"]
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 Array = np.ndarray[Any, Any]
@@ -127,27 +125,6 @@ def exportable(name: str, *, pairs: bool = False, max_length: int | None = None)
         )
     source.module.eval().requires_grad_(False)
     return source
-
-
-def model_folder(name: str) -> str:
-    """The model in a run's folder; any other name as it is.
-
-    Raises:
-        UserError: nothing is there, or it is a bundle, or a folder without a model.
-    """
-    path = Path(existing(name))
-    if not path.is_dir():
-        return name
-    for inner in ("student", "model"):
-        if (path / "run.json").is_file() and (path / inner).is_dir():
-            return str(path / inner)
-    if (path / "bundle.json").is_file():
-        raise UserError(f"{name}: expected a model, got a bundle, which is exported already; see `contrastill verify`")
-    if (path / "run.json").is_file():
-        raise UserError(f"{name}: expected a finished run with a student/ or model/, found neither; finish it first")
-    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
-        raise UserError(f"{name}: expected a model's folder (with config.json or modules.json), found neither")
-    return str(path)
 
 
 def run_record(name: str) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def timed(models: dict[str, Path], bundles: dict[str, Bundle], data: Path) -> di
 
     from contrastill.data import Collate, load_task, tokenise
     from contrastill.evaluation import measure
-    from contrastill.training.models import load_tokenizer
+    from contrastill.loading import load_tokenizer
 
     tokenizer = load_tokenizer(str(models["teacher"]))
     rows = load_task(data / "train.csv.gz", test=data / "test.csv.gz").splits["test"]

@@ -77,8 +77,8 @@ def run(
     many. seconds: how long each model is timed, one by one and in batches. Other settings are the distillation's.
     """
     from contrastill.evaluation import size
+    from contrastill.loading import load_embedder
     from contrastill.machine import describe_machine
-    from contrastill.training.build import load_embedder
 
     for name, value in (("limit", limit), ("width", width)):
         if value is not None and value < 1:

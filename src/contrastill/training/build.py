@@ -7,17 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModel, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
 from contrastill.data import Collate, content_key, read_for_teacher, several_texts
 from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
 from contrastill.errors import UserError
+from contrastill.loading import check_length, existing, load_classifier, load_embedder, load_encoder, load_tokenizer
 from contrastill.settings import CacheBuild
 from contrastill.training.folder import processes
-from contrastill.training.models import existing, first_line, load_classifier, load_tokenizer
 
 __all__ = ["build_cache"]
 
@@ -120,12 +118,6 @@ def rows_of(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, prompt:
     ]
 
 
-def check_length(max_length: int, tokenizer: Tokenizer) -> None:
-    least = tokenizer.num_special_tokens_to_add() + 1
-    if not least <= max_length <= tokenizer.model_max_length:
-        raise UserError(f"expected a max_length from {least} to {tokenizer.model_max_length}, got {max_length}")
-
-
 def parse_fields(names: Sequence[str], frozen: FrozenEncoder | FrozenEmbedder) -> Wanted:
     """The fields' names -> what is wanted."""
     layers, granularities = set(), set()
@@ -163,23 +155,3 @@ def load_any(name: str, fields: Sequence[str] | None) -> tuple[FrozenEncoder | F
     if any("Classification" in kind for kind in config.get("architectures") or []) or "logits" in (fields or []):
         return FrozenEncoder(load_classifier(name)), load_tokenizer(name)
     return FrozenEncoder(load_encoder(name)), load_tokenizer(name)
-
-
-def load_embedder(name: str) -> Any:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError(
-            f"{name!r} is a sentence-embedding model: pip install 'contrastill[embeddings]' to read it"
-        ) from None
-    try:
-        return SentenceTransformer(existing(name), device="cpu", model_kwargs={"use_safetensors": True})
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no sentence-embedding model could be loaded from {name!r}: {first_line(error)}") from None
-
-
-def load_encoder(name: str) -> PreTrainedModel:
-    try:
-        return AutoModel.from_pretrained(existing(name), use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no encoder could be loaded from {name!r}: {first_line(error)}") from None

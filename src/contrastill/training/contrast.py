@@ -26,15 +26,15 @@ from contrastill.cache import cache_root
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import UserError
 from contrastill.evaluation import size, spearman
+from contrastill.loading import load_embedder, positions
 from contrastill.losses import contrast as info_nce
 from contrastill.losses import similarity_targets
 from contrastill.report import leave_report
 from contrastill.report.evidence import of_pairs
 from contrastill.settings import Contrast
-from contrastill.training.build import load_embedder
 from contrastill.training.distill import Clock, Run, check_reporters, finished, saving
 from contrastill.training.folder import RunFolder, processes
-from contrastill.training.preflight import Check, Report, positions, room_for_checkpoints
+from contrastill.training.preflight import Check, Report, room_for_checkpoints
 from contrastill.training.prepared import autocast_dtype
 from contrastill.training.trainer import (
     Epochs,

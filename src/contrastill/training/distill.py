@@ -20,12 +20,12 @@ from transformers.integrations import get_reporting_integration_callbacks
 from contrastill.data import align_labels, unnamed
 from contrastill.errors import UserError
 from contrastill.evaluation import size
+from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.methods import METHODS, Method
 from contrastill.report import leave_report
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning
 from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder, processes
-from contrastill.training.models import load_classifier, load_tokenizer
 from contrastill.training.preflight import Report, check_data, check_models
 from contrastill.training.prepare import Examples, class_names, load, prepare_distillation, prepare_finetuning
 from contrastill.training.prepared import Prepared

@@ -24,15 +24,14 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
+from contrastill.loading import check_length, load_encoder, load_tokenizer
 from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_settings
 from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.student import STARTS
-from contrastill.training.build import check_length, load_encoder
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
-from contrastill.training.models import load_tokenizer
 from contrastill.training.prepared import PreparedCorpus, autocast_dtype
 from contrastill.training.start import start_student
 from contrastill.training.vectors import StoredTeacher

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from contrastill.errors import UserError
 from contrastill.evaluation import majority
+from contrastill.loading import positions
 from contrastill.training.prepare import Examples, PreparedTask
 from contrastill.training.prepared import Prepared
 
-__all__ = ["Check", "Report", "check_data", "check_models", "check_run", "positions", "room_for_checkpoints"]
+__all__ = ["Check", "Report", "check_data", "check_models", "check_run", "room_for_checkpoints"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,14 +128,6 @@ def lengths(run: Prepared) -> Check:
     cut, mean = run.cut_share, np.mean(run.lengths)
     seen = f"{cut:.1%} of the training texts are cut at {longest} tokens (mean {mean:.0f})"
     return Check("texts fit", cut < 0.1, seen if cut < 0.1 else f"{seen}; raise --max-length?", fatal=False)
-
-
-def positions(config: Any) -> int | None:
-    """The tokens a model has positions for; None: any number."""
-    room = getattr(config, "max_position_embeddings", None)
-    if room is not None and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        room -= 2  # their positions begin behind the padding index
-    return room
 
 
 def splits_apart(run: PreparedTask) -> Check:

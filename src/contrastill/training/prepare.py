@@ -20,12 +20,12 @@ from contrastill.data import Collate, TaskData, align_labels, load_task, tokenis
 from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
+from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.methods import METHODS, Finetune, Method, read_settings
 from contrastill.report.evidence import of_classes, of_scores
 from contrastill.settings import DataSource, Distillation, Finetuning
 from contrastill.training.card import model_card
 from contrastill.training.folder import RunFolder, processes
-from contrastill.training.models import load_classifier, load_tokenizer
 from contrastill.training.perturbation import Perturbed
 from contrastill.training.prepared import Prepared, autocast_dtype
 from contrastill.training.start import start_student

@@ -16,9 +16,10 @@ from contrastill.data import Corpus
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
+from contrastill.loading import check_length
 from contrastill.methods import METHODS, Method, read_settings
 from contrastill.settings import Pretraining
-from contrastill.training.build import check_length, load_any
+from contrastill.training.build import load_any
 from contrastill.training.card import encoder_card
 from contrastill.training.distill import Run, finished, train
 from contrastill.training.embedding import (

@@ -7,8 +7,8 @@ from contrastill.bundle import METADATA, open_bundle
 from contrastill.errors import UserError
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
 from contrastill.evaluation.suite import mteb_scores
+from contrastill.loading import load_embedder
 from contrastill.settings import SuiteEvaluation
-from contrastill.training.build import load_embedder
 
 __all__ = ["evaluate_suite"]
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from contrastill.cache import CachedTeacher, FrozenEmbedder
 from contrastill.data import Collate
 from contrastill.encoder import Wanted
-from contrastill.training.build import check_length, load_embedder, rows_of
+from contrastill.loading import check_length, load_embedder
+from contrastill.training.build import rows_of
 from contrastill.training.folder import processes
 
 __all__ = ["StoredTeacher"]

@@ -1,16 +1,26 @@
-"""Loading what Hugging Face models need, with errors a user can act on."""
+"""The one door for models and tokenizers: each command opens what it needs here, and refuses it in the same words."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.errors import UserError
 
-__all__ = ["load_classifier", "load_tokenizer"]
+__all__ = [
+    "check_length",
+    "existing",
+    "first_line",
+    "load_classifier",
+    "load_embedder",
+    "load_encoder",
+    "load_tokenizer",
+    "model_folder",
+    "positions",
+]
 
 
 def load_tokenizer(name: str) -> Tokenizer:
@@ -76,3 +86,58 @@ def existing(name: str) -> str:
 
 def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def load_embedder(name: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise UserError(
+            f"{name!r} is a sentence-embedding model: pip install 'contrastill[embeddings]' to read it"
+        ) from None
+    try:
+        return SentenceTransformer(existing(name), device="cpu", model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"no sentence-embedding model could be loaded from {name!r}: {first_line(error)}") from None
+
+
+def load_encoder(name: str) -> PreTrainedModel:
+    try:
+        return AutoModel.from_pretrained(existing(name), use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"no encoder could be loaded from {name!r}: {first_line(error)}") from None
+
+
+def check_length(max_length: int, tokenizer: Tokenizer) -> None:
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if not least <= max_length <= tokenizer.model_max_length:
+        raise UserError(f"expected a max_length from {least} to {tokenizer.model_max_length}, got {max_length}")
+
+
+def positions(config: Any) -> int | None:
+    """The tokens a model has positions for; None: any number."""
+    room = getattr(config, "max_position_embeddings", None)
+    if room is not None and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        room -= 2  # their positions begin behind the padding index
+    return room
+
+
+def model_folder(name: str) -> str:
+    """The model in a run's folder; any other name as it is.
+
+    Raises:
+        UserError: nothing is there, or it is a bundle, or a folder without a model.
+    """
+    path = Path(existing(name))
+    if not path.is_dir():
+        return name
+    for inner in ("student", "model"):
+        if (path / "run.json").is_file() and (path / inner).is_dir():
+            return str(path / inner)
+    if (path / "bundle.json").is_file():
+        raise UserError(f"{name}: expected a model, got a bundle, which is exported already; see `contrastill verify`")
+    if (path / "run.json").is_file():
+        raise UserError(f"{name}: expected a finished run with a student/ or model/, found neither; finish it first")
+    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+        raise UserError(f"{name}: expected a model's folder (with config.json or modules.json), found neither")
+    return str(path)

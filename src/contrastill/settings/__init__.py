@@ -1,0 +1,30 @@
+"""The settings of each command, a dataclass each. Python keywords, command-line options and `run.json` come from it."""
+
+from contrastill.settings.data import Corpus, DataSource
+from contrastill.settings.deploy import Bench, CacheBuild, Evaluation, Export, Serving, SuiteEvaluation, Verification
+from contrastill.settings.training import (
+    Contrast,
+    Distillation,
+    EmbeddingDistillation,
+    Finetuning,
+    Pretraining,
+    Settings,
+)
+
+__all__ = [
+    "Bench",
+    "CacheBuild",
+    "Contrast",
+    "Corpus",
+    "DataSource",
+    "Distillation",
+    "EmbeddingDistillation",
+    "Evaluation",
+    "Export",
+    "Finetuning",
+    "Pretraining",
+    "Serving",
+    "Settings",
+    "SuiteEvaluation",
+    "Verification",
+]
