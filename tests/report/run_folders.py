@@ -112,6 +112,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.ids: list[str] = []
         self.refers: list[str] = []
+        self.metas: dict[str | None, str | None] = {}
         self.svgs: list[dict[str, str | None]] = []
         self.rows: list[list[str]] = []
         self.open: list[str] = []
@@ -124,6 +125,8 @@ class Page(HTMLParser):
         self.ids += [known["id"] or ""] if "id" in known else []
         self.refers += [str(known[key]) for key in ("src", "href", "xlink:href", "srcset", "data") if key in known]
         self.refers += [known["style"] or ""] if "style" in known else []
+        if tag == "meta" and "http-equiv" in known:
+            self.metas[known["http-equiv"]] = known.get("content")
         if tag == "svg":
             self.svgs.append(known)
         if tag == "tr":

@@ -3,7 +3,10 @@
 import json
 import re
 import subprocess
+import threading
+from collections.abc import Iterator
 from html import escape, unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,12 +24,19 @@ def browse(*options: str, home: Path) -> str:
 
 
 def measured(page: Path, script: str, width: int = 1280, scheme: int = LIGHT) -> str:
-    """What the script returns in a copy of the page, in a frame of this width: no window is as narrow as a phone."""
-    tail = f"<script>parent.document.title = 'found: ' + JSON.stringify((() => {{ {script} }})())</script></body>"
-    inside = escape(page.read_text(encoding="utf-8").replace("</body>", tail))
-    frame = page.with_name("frame.html")
+    """What the script returns of the page in a frame of this width (no window is as narrow as a phone). It runs beside
+    the frame, with the frame's names: the page itself lets no script in."""
+    names = "document, innerWidth, getComputedStyle, performance"
+    look = f"""frame.onload = () => {{
+        const inner = frame.contentWindow, styles = e => inner.getComputedStyle(e);
+        const found = ((NAMES) => {{ {script} }})(inner.document, inner.innerWidth, styles, inner.performance);
+        document.title = 'found: ' + JSON.stringify(found) }}""".replace("NAMES", names)
     style = f"width:{width}px;height:900px;border:0"
-    frame.write_text(f'<!doctype html><title></title><iframe srcdoc="{inside}" style="{style}"></iframe>', "utf-8")
+    frame = page.with_name("frame.html")
+    content = escape(page.read_text(encoding="utf-8"))
+    head = "<!doctype html><title></title><iframe id=frame></iframe>"
+    start = f"frame.style = {json.dumps(style)}; frame.srcdoc = page.content.textContent"
+    frame.write_text(f"{head}<template id=page>{content}</template><script>{look}; {start}</script>", "utf-8")
     scheme_option = f"--blink-settings=preferredColorScheme={scheme}"
     dom = browse("--dump-dom", scheme_option, frame.as_uri(), home=page.parent / "browser")
     title = re.search(r"<title>found: (.*?)</title>", dom, re.DOTALL)
@@ -117,3 +127,48 @@ def test_the_browser_asks_for_nothing_else(page: Path) -> None:
     script = "return performance.getEntriesByType('resource').map(e => e.name)"
     assert measured(page, script) == "[]"
     assert Page(page).tags.count("script") == 0
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[str]]]:
+    """A server's address, and the paths that it is asked for."""
+    paths: list[str] = []
+
+    class Listen(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listen) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", paths
+        server.shutdown()
+
+
+def intruded(page: Path, address: str, *, policy: bool) -> str:
+    """What ran of the scripts that got into a page, which also points at this address in every way."""
+    intruders = f"""<script>document.body.dataset.ran = 'script'</script>
+        <img src="{address}/pixel" onerror="document.body.dataset.ran = 'handler'">
+        <iframe src="{address}/frame"></iframe><object data="{address}/object"></object>
+        <link rel="stylesheet" href="{address}/style">
+        <script src="{address}/script"></script></body>"""
+    text = page.read_text("utf-8").replace("</body>", intruders)
+    copy = page.with_name("intruded.html")
+    copy.write_text(text if policy else re.sub(r"<meta http-equiv[^>]*>", "", text), "utf-8")
+    return str(json.loads(measured(copy, "return document.body.dataset.ran ?? 'nothing'")))
+
+
+def test_what_gets_into_a_page_neither_runs_nor_loads(page: Path, write_run, tmp_path: Path, asked) -> None:
+    address, paths = asked
+    assert intruded(page, address, policy=False) in ("script", "handler")
+    assert set(paths) >= {"/pixel", "/frame", "/object", "/style", "/script"}, (
+        "without the policy all of it is asked for"
+    )
+    paths.clear()
+    assert intruded(page, address, policy=True) == "nothing"
+    both = compare([page.parent, write_run("another")], tmp_path / "both.html")
+    assert intruded(both, address, policy=True) == "nothing"
+    assert paths == []

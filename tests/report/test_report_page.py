@@ -36,6 +36,12 @@ def assert_stands_alone(page: Page) -> None:
     assert "url(" not in css
 
 
+def assert_lets_nothing_in(page: Page) -> None:
+    policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    assert page.metas.get("Content-Security-Policy") == policy
+    assert page.source.index("Content-Security-Policy") < page.source.index("<style>")  # it binds what comes after it
+
+
 # ---- its figures
 
 
@@ -253,6 +259,26 @@ def test_texts_and_names_are_escaped(write_run) -> None:
     assert "&lt;script&gt;" in page.source
 
 
+def test_decisions_and_doubts_have_a_section_of_their_own(write_run) -> None:
+    decided = {"kind": "classification: 3 classes, in the order of train", "columns used": "text, label", "cut at": 128}
+    doubts = ["dev has 30 rows: its interval is ±14 points", "the <b>teacher</b> has seen 12 of the 30 rows of dev"]
+    record = {**RECORD, "data": {**RECORD["data"], "decisions": decided}, "warnings": doubts[:1]}
+    page = Page(write_report(write_run(record=record, metrics={**METRICS, "warnings": doubts[1:]})))
+    assert "decided" in page.ids
+    assert page.refers.count("#decided") == 1
+    assert "2 doubts about this run" in page.text.split("Results")[0]
+    section = page.text.split("What was decided, and what to doubt")[-1].split("Training loss")[0]
+    for words in (*decided, *map(str, decided.values()), *doubts):
+        assert words in section
+    assert page.text.count("in the order of train") == 1  # not among the record's figures again
+
+
+def test_a_run_that_decided_and_doubts_nothing_has_no_such_section(write_run) -> None:
+    page = Page(write_report(write_run()))
+    assert "What was decided" not in page.text
+    assert "#decided" not in page.refers
+
+
 def test_long_and_right_to_left_texts(write_run) -> None:
     texts = [["שלום עולם"], ["x" * 5000], ["مرحبا", "بالعالم"]] * 10
     page = Page(write_report(write_run(evidence=class_evidence(texts))))
@@ -331,7 +357,7 @@ def test_metrics_of_another_shape_leave_a_page(write_run, path: list[str], value
     assert "Record" in Page(write_report(folder)).text
 
 
-@pytest.mark.parametrize("key", ["settings", "data", "preflight", "stages", "machine"])
+@pytest.mark.parametrize("key", ["settings", "data", "preflight", "stages", "machine", "warnings"])
 @pytest.mark.parametrize("value", [None, 3, "x", [3], {"a": 1}, [{"a": 1}]])
 def test_a_record_of_another_shape_leaves_a_page(write_run, key: str, value) -> None:
     folder = write_run(record={**RECORD, key: value}, log=[{"loss": 1.0, "step": 2}])
@@ -516,6 +542,12 @@ def test_one_run_compared_is_its_own_report(write_run, tmp_path: Path) -> None:
     assert compare([folder], tmp_path / "page.html").read_text() == alone
     with pytest.raises(UserError, match="at least one run"):
         compare([], tmp_path / "page.html")
+
+
+def test_pages_let_nothing_in(write_run, tmp_path: Path) -> None:
+    runs = [write_run(), write_run("another")]
+    assert_lets_nothing_in(Page(write_report(runs[0])))
+    assert_lets_nothing_in(Page(compare(runs, tmp_path / "both.html")))
 
 
 def test_the_same_folder_gives_the_same_page(write_run) -> None:

@@ -65,7 +65,11 @@ def distinct_names(runs: Sequence[RunFiles]) -> list[str]:
 def sections(run: RunFiles, name: str | None = None, gate: results.Score | None = None) -> dict[str, Any]:
     """Everything on one run's page; what there is nothing to say of is empty or None."""
     found, bad = results.models(run, gate), not_finite(run)
-    problems = [*run.problems, *([bad] if bad else []), *record.doubts(run)]
+    doubted = record.warnings(run)
+    pointer = (
+        f"{len(doubted)} doubt{'s' * (len(doubted) > 1)} about this run: see “What was decided, and what to doubt”."
+    )
+    problems = [*run.problems, *([bad] if bad else []), *record.doubts(run), *([pointer] if doubted else [])]
     return {
         "name": name or run.name,
         "command": run.command,
@@ -80,6 +84,8 @@ def sections(run: RunFiles, name: str | None = None, gate: results.Score | None 
         "timed": next((model.timed for model in found if model.timed), None),
         "tradeoff": tradeoff([(None, found)]),
         "scores": scores(run),
+        "decisions": record.decisions(run),
+        "warnings": doubted,
         "curves": curves(run),
         "evidence": evidence(run),
         "speed": record.speed(run),

@@ -6,9 +6,22 @@ from typing import Any
 
 from contrastill.report.run import RunFiles, dig, mapping, number, objects
 
-__all__ = ["check", "data", "doubts", "exports", "machine", "phases", "plain", "settings", "speed"]
+__all__ = [
+    "check",
+    "data",
+    "decisions",
+    "doubts",
+    "exports",
+    "machine",
+    "phases",
+    "plain",
+    "settings",
+    "speed",
+    "warnings",
+]
 
 LONGEST_SETTING = 300  # characters
+LONGEST_SENTENCE = 1_000
 EXPORTS = {
     "path": ("path",),
     "runtime": ("runtime",),
@@ -62,12 +75,27 @@ def doubts(run: RunFiles) -> list[str]:
     return [f"bench.json: {one}." for one in each]
 
 
+def decisions(run: RunFiles) -> dict[str, str]:
+    """Name -> sentence or value of each choice that the run made by itself, in the order of the choices."""
+    return {str(name): sentence(value) for name, value in mapping(dig(run.record, "data", "decisions")).items()}
+
+
+def warnings(run: RunFiles) -> list[str]:
+    """What the run itself says against its figures: before training in run.json, after it in metrics.json."""
+    said = [found for known in (run.record, run.metrics) if isinstance(found := known.get("warnings"), list)]
+    return list(dict.fromkeys(sentence(one) for each in said for one in each))
+
+
 def data(run: RunFiles) -> dict[str, Any]:
     """What run.json says of the data: figures by split, other figures, and notes."""
     known = mapping(run.record.get("data"))
     splits = {name: facts for name, facts in mapping(known.get("splits")).items() if isinstance(facts, dict)}
     columns = list(dict.fromkeys(key for facts in splits.values() for key in facts))
-    other = {key: value for key, value in known.items() if key not in ("splits", "notes") and value not in (None, [])}
+    other = {
+        key: value
+        for key, value in known.items()
+        if key not in ("splits", "notes", "decisions") and value not in (None, [])
+    }
     trained_on = number(run.metrics, "train_rows")
     if trained_on is not None:
         other["rows trained on"] = int(trained_on)
@@ -107,6 +135,10 @@ def phases(run: RunFiles) -> list[tuple[str, float, float]]:
     found = [(str(name), number(known, name)) for name in known]
     longest = max((seconds for _, seconds in found if seconds), default=1)
     return [(name, seconds, seconds / longest) for name, seconds in found if seconds is not None]
+
+
+def sentence(value: Any) -> str:
+    return shorter(value, LONGEST_SENTENCE) if isinstance(value, str) else plain(value)
 
 
 def plain(value: Any) -> str:
