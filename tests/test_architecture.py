@@ -45,7 +45,7 @@ ALLOWED = {
     "mapping": set(),
     "losses": {"losses"},
     "machine": {ROOT},  # for the version
-    "settings": {"errors"},
+    "settings": {"errors", "settings"},
     "forward": set(),
     "encoder": {"errors", "forward"},
     "cache": {"errors", "machine", "encoder", "cache"},
