@@ -11,17 +11,77 @@ import pandas as pd
 
 __all__ = ["mutations", "sound"]
 
-WORDS = "card lost größe 北京 naïve €5 a,b x;y p|q it's 12 3.5 null NA -1 \u2028 \x0b \x85 \x0c émile 🙂 \xa0".split(
-    " "
-)
+WORDS = [
+    "card",
+    "lost",
+    "größe",
+    "北京",
+    "naïve",
+    "€5",
+    "a,b",
+    "x;y",
+    "p|q",
+    "it's",
+    "12",
+    "3.5",
+    "null",
+    "NA",
+    "-1",
+    "\u2028",
+    "\x0b",
+    "\x85",
+    "\x0c",
+    "émile",
+    "🙂",
+    "\xa0",
+]
 ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1", "gbk", "cp1251")
 ODD = (
-    *(b"\x00", b"\xff", b"\xfe\xff", b"\x81", b"\x93", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\r", b"\n", b"\r\n", b"\r\r\n"),
-    *(b'"', b'""', b'"\n', b",", b";", b"\t", b"|", b"\\", b"\x1a", b"\xc2\x85", b"\xe2\x80\xa8", b"\x0c", b"{", b"[", b"]"),
-    *(b"}", b":", b"NaN", b"-Infinity", b"\\ud83d", b"\\u0000", b"1e999", b"sep=;\n", b"<!DOCTYPE html>", b"PK\x03\x04"),
+    *(
+        b"\x00",
+        b"\xff",
+        b"\xfe\xff",
+        b"\x81",
+        b"\x93",
+        b"\xef\xbb\xbf",
+        b"\xed\xa0\x80",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\r\r\n",
+    ),
+    *(
+        b'"',
+        b'""',
+        b'"\n',
+        b",",
+        b";",
+        b"\t",
+        b"|",
+        b"\\",
+        b"\x1a",
+        b"\xc2\x85",
+        b"\xe2\x80\xa8",
+        b"\x0c",
+        b"{",
+        b"[",
+        b"]",
+    ),
+    *(
+        b"}",
+        b":",
+        b"NaN",
+        b"-Infinity",
+        b"\\ud83d",
+        b"\\u0000",
+        b"1e999",
+        b"sep=;\n",
+        b"<!DOCTYPE html>",
+        b"PK\x03\x04",
+    ),
     b"PAR1",
     b"version https://git-lfs.github.com/spec/v1\n",
-)  # fmt: skip
+)
 KINDS = ("csv", "tsv", "json", "jsonl", "parquet", "txt")
 
 
@@ -146,8 +206,21 @@ def other(data: bytes, random: random.Random) -> bytes:
 
 
 CHANGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
-    flip, cut, insert, leave_out, double, line_ends, encode, delimit, more_columns, long_cell, nest, numbers, keys, other,
-)  # fmt: skip
+    flip,
+    cut,
+    insert,
+    leave_out,
+    double,
+    line_ends,
+    encode,
+    delimit,
+    more_columns,
+    long_cell,
+    nest,
+    numbers,
+    keys,
+    other,
+)
 
 
 def mutations(seed: int, count: int) -> Iterator[tuple[str, bytes, str]]:
