@@ -95,6 +95,17 @@ def test_openai_s_endpoint_refuses_with_the_field_to_blame(fake, make, change, s
     assert answer.json["error"]["type"] == "invalid_request_error"
 
 
+def test_token_ids_are_refused_with_the_setting_that_makes_langchain_send_texts(fake, make):
+    answer = ask(make(fake()), "/v1/embeddings", {"input": [[1, 2]], "model": "fake-embedding"})
+    assert "check_embedding_ctx_length=False" in reason(answer, 400)
+
+
+def test_a_field_s_name_within_a_text_is_not_the_field(fake, make):
+    text = 'say "texts" and "texts": \u0041'
+    body = json.dumps({"texts": [text]}).replace("A", "\\u0041").encode()
+    assert ask(make(fake()), "/embed", body).json["embeddings"] == [expected(text)]
+
+
 def test_texts_that_were_cut_are_counted_and_those_that_just_fit_are_not(fake, make):
     fits, cut = " ".join(["w1"] * (MAX_LENGTH - 2)), " ".join(["w1"] * (MAX_LENGTH - 1))
     usage = ask(make(fake()), "/embed", {"texts": ["w1", fits, cut]}).json["usage"]
@@ -127,7 +138,11 @@ def test_texts_that_were_cut_are_counted_and_those_that_just_fit_are_not(fake, m
         (b'{"texts": ["w1"]} {}', "not valid JSON"),
         (b'{"texts": [NaN]}', "not valid JSON"),
         (b'{"texts": ["\xff\xfe"]}', "not UTF-8"),
-        (b'{"texts": ["\\ud83d"]}', "not valid JSON"),
+        (b'{"texts": ["\\ud83d"]}', "\\ud83d at byte 12 is half a character, a lone surrogate"),
+        (b'{"texts": ["\\\\ud83d \\ude00"]}', "\\ude00 at byte 20 is half a character, a lone surrogate"),
+        (b'{"texts": ["\\ud83d\\ude00"', "truncated"),
+        (b'{"texts": ["a"], "texts": ["b"]}', "'texts' is there twice"),
+        (b'{"texts": ["a"], "te\\u0078ts": ["b"]}', "'texts' is there twice"),
         ('{"texts": ["w1"]}'.encode("utf-16"), "not valid JSON"),
         (b"[" * 100_000, "Expected `object`"),
         (b'{"texts": ' + b"[" * 100_000, "got `array`"),
@@ -198,6 +213,14 @@ def test_content_type_method_path_model_and_task_each_have_their_status(fake, ma
         ask(app, "/embed", {"texts": ["a"]}, headers=(("content-type", "Application/JSON; charset=utf-8"),)).status
         == 200
     )
+    for header, says in (
+        (("content-type", "application/json; charset=latin-1"), "expected the body in utf-8, got charset 'latin-1'"),
+        (("content-type", 'application/json; charset="UTF-16"'), "got charset 'utf-16'"),
+        (("content-encoding", "gzip"), "'Content-Encoding: gzip'; send it uncompressed"),
+    ):
+        assert says in reason(ask(app, "/embed", {"texts": ["a"]}, headers=(header, JSON)), 415)
+    for header in (("content-type", 'application/json; charset="utf-8"'), ("content-encoding", "identity")):
+        assert ask(app, "/embed", {"texts": ["a \N{GRINNING FACE}"]}, headers=(header, JSON)).status == 200
     for method in ("GET", "PUT", "DELETE", "PATCH"):
         answer = ask(app, "/embed", {"texts": ["a"]}, method=method)
         assert "takes POST" in reason(answer, 405)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -96,6 +97,10 @@ DECODERS: dict[type, msgspec.json.Decoder] = {
 encode = msgspec.json.Encoder().encode
 PLACE = re.compile(r" - at `\$\.(\w{1,20})[^`]*`$")
 """Where a message of msgspec names the field."""
+ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(u[dD][89a-fA-F]\w\w)|.)", re.DOTALL)
+"""An escape in JSON; the group is half of a surrogate pair without the other half."""
+ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+"""How a body may write a field's name so that its bytes do not have it."""
 
 
 # ---- reading
@@ -108,9 +113,7 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
         Refusal: it is not JSON by its own word, or longer than the limit, or slow in coming.
         ClientDisconnect: the client left.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Refusal(415, f"expected the header 'Content-Type: application/json', got {kind[:80] or 'none'!r}")
+    check_kind(request)
     too_long = Refusal(
         413, f"the body is longer than the {limit:,} bytes that this server takes", code="body_too_large"
     )
@@ -129,14 +132,32 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     return bytes(body)
 
 
-def decode(body: bytes, kind: type, *, expected: str) -> Any:
+def check_kind(request: Request) -> None:
+    """Holds the body to JSON in UTF-8, as it is, by what its headers say.
+
+    Raises:
+        Refusal: another type, charset or coding.
+    """
+    kind, *parameters = (part.strip().lower() for part in request.headers.get("content-type", "").split(";"))
+    if kind != "application/json":
+        raise Refusal(415, f"expected the header 'Content-Type: application/json', got {kind[:80] or 'none'!r}")
+    for name, _, value in (parameter.partition("=") for parameter in parameters):
+        charset = value.strip('"')
+        if name == "charset" and charset not in ("utf-8", "utf8", "us-ascii"):
+            raise Refusal(415, f"expected the body in utf-8, got charset {charset[:80]!r}; encode it as utf-8")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise Refusal(415, f"expected the body as it is, got 'Content-Encoding: {coding[:80]}'; send it uncompressed")
+
+
+def decode(body: bytes, kind: type[Struct], *, expected: str) -> Any:
     """The body as what it should be. Types are exact: no number becomes a text.
 
     Raises:
         Refusal: it is not JSON, or other JSON than expected.
     """
     try:
-        return DECODERS[kind].decode(body)
+        asked = DECODERS[kind].decode(body)
     except UnicodeDecodeError as error:
         raise Refusal(400, f"the body is not UTF-8 ({error.reason})") from None
     except msgspec.ValidationError as error:
@@ -146,7 +167,19 @@ def decode(body: bytes, kind: type, *, expected: str) -> Any:
             message = f"{message[:200]} ... {message[-60:]}"
         raise Refusal(400, f"{message}. Expected {expected}", param=place and place[1]) from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Refusal(400, f"the body is not valid JSON ({error}). Expected {expected}") from None
+        half = next((escape for escape in ESCAPE.finditer(body) if escape[1]), None)
+        why = f"\\{half[1].decode()} at byte {half.start()} is half a character, a lone surrogate" if half else error
+        raise Refusal(400, f"the body is not valid JSON ({why}). Expected {expected}") from None
+    if ESCAPED_LETTER.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in kind.__struct_fields__):
+        json.loads(body, object_pairs_hook=distinct)
+    return asked
+
+
+def distinct(pairs: list[tuple[str, Any]]) -> None:
+    """Refuses an object that names a field twice, where one reader takes the first and another the last."""
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise Refusal(400, f"the field {twice!r} is there twice; send it once", param=twice)
 
 
 def check_texts(texts: Sequence[Text], settings: Serving, *, field: str = "texts") -> Sequence[Text]:
@@ -188,7 +221,10 @@ def openai_texts(asked: OpenAIEmbeddings) -> list[str]:
     texts = [each for each in found if isinstance(each, str)]
     if len(texts) < len(found):
         raise Refusal(
-            400, "'input' holds token ids, which are another tokenizer's; send the texts themselves", param="input"
+            400,
+            "'input' holds token ids, which are another tokenizer's; send the texts themselves (in LangChain: "
+            "OpenAIEmbeddings(check_embedding_ctx_length=False, ...))",
+            param="input",
         )
     return texts
 
