@@ -20,6 +20,7 @@ ROOT = "contrastill"
 # Part of the package (a module or folder of its top level) -> the parts it may import. Arrows point down only.
 EVERYTHING = {
     "errors",
+    "ranges",
     "mapping",
     "machine",
     "settings",
@@ -42,15 +43,16 @@ EVERYTHING = {
 }
 ALLOWED = {
     "errors": set(),
+    "ranges": {"errors"},
     "mapping": set(),
     "losses": {"losses"},
     "machine": {ROOT},  # for the version
-    "settings": {"errors", "settings"},
+    "settings": {"errors", "ranges", "settings"},
     "forward": set(),
     "encoder": {"errors", "forward"},
     "cache": {"errors", "machine", "encoder", "cache"},
     "student": {"errors", "mapping", "encoder"},
-    "methods": {"losses", "mapping", "encoder", "errors", "methods"},
+    "methods": {"losses", "mapping", "encoder", "errors", "ranges", "methods"},
     "data": {"errors", "data"},
     "loading": {"errors"},
     "evaluation": {"errors", "machine", "data", "evaluation"},

@@ -362,9 +362,9 @@ def test_the_command_can_be_run_again():
     ("asked", "said"),
     [
         ({}, "expected models to time"),
-        ({"model": [SMALL], "batch": [0]}, "--batch: expected 1 or more"),
+        ({"model": [SMALL], "batch": [0]}, "--batch: expected a whole number from 1 to"),
         ({"model": [SMALL], "runtime": ["tensorrt"]}, "--runtime: expected one of"),
-        ({"model": [SMALL], "seconds": 0}, "--seconds: expected more than 0"),
+        ({"model": [SMALL], "seconds": 0}, "--seconds: expected a number above 0"),
         ({"model": ["/no/such/model"]}, "found nothing at"),
         ({"model": ["random:13L"]}, "13"),
         ({"model": [f"a={SMALL}", f"a={SMALLER}"]}, "a name of its own"),

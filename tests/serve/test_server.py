@@ -287,8 +287,8 @@ def test_two_servers_that_start_at_once_do_not_share_a_port():
         (["BUNDLE", "--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
         (["BUNDLE", "--host", "no such host"], "expected a name or address"),
         (["BUNDLE", "--port", "70000"], "expected 0 to 65535"),
-        (["BUNDLE", "--max-batch", "0"], "--max-batch: expected 1 or more"),
-        (["BUNDLE", "--timeout", "nan"], "--timeout: expected more than 0"),
+        (["BUNDLE", "--max-batch", "0"], "--max-batch: expected a whole number from 1 to"),
+        (["BUNDLE", "--timeout", "nan"], "--timeout: expected a number above 0"),
         (["BUNDLE", "--max-wait-ms", "-1"], "--max-wait-ms: expected 0 to 1000"),
     ],
 )

@@ -539,14 +539,14 @@ def test_a_damaged_checkpoint_is_passed_over(settings: Settings, whole: Any) -> 
     ("changes", "words"),
     [
         ({"accumulate": 2}, "--chunk"),
-        ({"batch_size": 1}, "at least 2"),
+        ({"batch_size": 1}, "--batch-size: expected a whole number from 2"),
         ({"schedule": "stages"}, "linear, constant"),
-        ({"chunk": 0}, "chunk"),
+        ({"chunk": 0}, "--chunk: expected a whole number from 1"),
         ({"chunk": 4, "anchor": "model"}, "--chunk or --anchor"),
-        ({"scale": 0.0}, "scale above 0"),
-        ({"anchor_weight": 0.0}, "anchor weight"),
-        ({"epochs": 0}, "epochs > 0"),
-        ({"checks": 0}, "checks >= 1"),
+        ({"scale": 0.0}, "--scale: expected a number above 0"),
+        ({"anchor_weight": 0.0}, "--anchor-weight: expected a number above 0"),
+        ({"epochs": 0}, "--epochs: expected a number above 0"),
+        ({"checks": 0}, "--checks: expected a whole number from 1"),
         ({"precision": "fp8"}, "precision"),
         ({"report_to": "carrier pigeon"}, "report"),
         ({"max_length": 41}, "max_length 41"),
@@ -557,13 +557,13 @@ def test_a_damaged_checkpoint_is_passed_over(settings: Settings, whole: Any) -> 
         ({"model": "./none"}, "found nothing"),
         ({"anchor": "./none"}, "found nothing"),
         ({"columns": ["anchor", "centre"]}, "'centre'"),
-        ({"unknown_setting": 1}, "unknown_setting"),
+        ({"anchor_wieght": 1}, "got 'anchor_wieght'; did you mean 'anchor_weight'"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(
     settings: Settings, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises((UserError, TypeError), match=words):
+    with pytest.raises(UserError, match=words):
         contrast(**settings(**changes))
     assert not (tmp_path / "run").exists()
 

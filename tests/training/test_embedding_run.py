@@ -633,12 +633,12 @@ def test_dropout_is_as_set_in_training_and_as_it_was_in_the_config(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pooling": "max"}, "expected a pooling of mean, cls, got 'max'"),
-        ({"projection": "turn"}, "expected a projection of compact, keep, drop, got 'turn'"),
-        ({"cache_dtype": "float8"}, "expected a cache_dtype of .*got 'float8'"),
-        ({"dropout": 1.0}, "expected a dropout from 0 to below 1, got 1.0"),
-        ({"dropout": -0.1}, "expected a dropout from 0 to below 1, got -0.1"),
-        ({"teacher": []}, "expected a teacher, got none"),
+        ({"pooling": "max"}, "--pooling: expected one of mean, cls, got 'max'"),
+        ({"projection": "turn"}, "--projection: expected one of compact, keep, drop, got 'turn'"),
+        ({"cache_dtype": "float8"}, "--cache-dtype: expected one of .*got 'float8'"),
+        ({"dropout": 1.0}, "--dropout: expected a number from 0 to below 1, got 1.0"),
+        ({"dropout": -0.1}, "--dropout: expected a number from 0 to below 1, got -0.1"),
+        ({"teacher": []}, "--teacher: expected a text, or several; got none"),
         ({"set": {"queue": 4}}, "'leaf' has no setting 'queue'"),
         ({"method": "disco", "set": {"tempratur": 4}}, "'disco' has no setting 'tempratur'"),
         ({"method": "disco", "set": {"queue": -4}}, "expected a queue of at least 0, got -4"),
@@ -654,7 +654,7 @@ def test_dropout_is_as_set_in_training_and_as_it_was_in_the_config(
         ({"dev": "none.csv"}, r"none\.csv"),
         ({"method": "disco", "accumulate": 2}, "--accumulate at 1"),
         ({"method": "disco", "batch_size": 1}, "compares the texts of a batch"),
-        ({"schedule": "cosine"}, "expected a schedule"),
+        ({"schedule": "cosine"}, "--schedule: expected one of stages, linear, constant, got 'cosine'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_anything_is_made(

@@ -237,7 +237,7 @@ def test_a_sentence_embedding_model_and_a_bare_encoder_are_encoders_too(
         ({"teacher": "./none"}, r"\./none"),
         ({"texts": ["none.txt"]}, r"none\.txt"),
         ({"max_length": 2}, "expected a max_length from 3"),
-        ({"dropout": 1.0}, "expected a dropout from 0 to below 1, got 1.0"),
+        ({"dropout": 1.0}, "--dropout: expected a number from 0 to below 1, got 1.0"),
         ({"accumulate": 2}, "--accumulate at 1"),
     ],
 )

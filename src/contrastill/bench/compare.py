@@ -44,7 +44,7 @@ def bench(**settings: Any) -> dict[str, Any]:
     Raises:
         UserError: a model or text that is not there, a folder that cannot be written to.
     """
-    asked = Bench(**settings)
+    asked = Bench.given(settings)
     load = list(psutil.getloadavg())
     cores = available()
     threads = asked.threads or cores

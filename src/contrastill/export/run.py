@@ -74,7 +74,7 @@ def export(**settings: Any) -> Exported:
         UserError: bad settings, model or data; no room on the disk.
         CheckFailed: more of the metric was lost than `max_drop` allows. Nothing is left behind.
     """
-    asked = Export(**settings)
+    asked = Export.given(settings)
     needed("onnx", "onnxscript", "onnxruntime", *(["openvino"] if asked.to == "openvino" else []))
     if asked.precision == "int8":
         needed("nncf")

@@ -30,7 +30,7 @@ def verify(**settings: Any) -> dict[str, Any]:
     Raises:
         UserError: no bundle, a damaged one, or data that does not fit it.
     """
-    asked = Verification(**settings)
+    asked = Verification.given(settings)
     bundle = open_bundle(asked.bundle, threads=asked.threads)
     problems: list[str] = []
     found: dict[str, Any] = {"bundle": str(bundle.folder), "files": len(bundle.metadata["files"]), "problems": problems}

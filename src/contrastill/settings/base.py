@@ -1,10 +1,111 @@
-"""What a settings dataclass is made of."""
+"""The parts of a settings dataclass: fields with help, panel and range, and the check of them all."""
 
-from dataclasses import field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, field, fields
+from typing import Any, Self
 
-__all__ = ["option"]
+from contrastill.errors import UserError
+from contrastill.ranges import Range, checked, quoted, suggestion, typed
+
+__all__ = [
+    "BATCH",
+    "LENGTH",
+    "POINTS",
+    "ROWS",
+    "SECONDS",
+    "SEED",
+    "THREADS",
+    "Checked",
+    "describe",
+    "flag",
+    "option",
+]
+
+# Ranges of several commands' options. Upper bounds stop slips of a key, not uses: beyond them libraries overflow.
+LENGTH: dict[str, Any] = {"at_least": 2, "at_most": 1_048_576, "unit": "tokens"}
+ROWS: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000_000}
+BATCH: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000}
+SEED: dict[str, Any] = {"at_least": 0, "at_most": 2**32 - 1}
+SECONDS: dict[str, Any] = {"above": 0, "at_most": 86_400, "unit": "seconds"}
+THREADS: dict[str, Any] = {"at_least": 1, "at_most": 4096}
+POINTS: dict[str, Any] = {"at_least": 0, "at_most": 100, "unit": "points"}
 
 
-def option(default: Any, help: str, panel: str = "Training") -> Any:
-    return field(default=default, metadata={"help": help, "panel": panel})
+def option(
+    default: Any,
+    help: str,
+    panel: str = "Training",
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    unit: str | None = None,
+    path: bool = False,
+) -> Any:
+    """A field of a settings dataclass: default, help, panel of the help, and range; see `Range`.
+
+    default: a list or dict is copied for each object.
+    """
+    range_ = Range(at_least, above, at_most, below, choices, unit, path)
+    metadata = {"help": help, "panel": panel, "range": range_}
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class Checked:
+    """Settings whose every field is checked against its annotation and range when they are made."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]
+            value = checked(getattr(self, f.name), f.type, f.metadata["range"], name=flag(f.name))
+            object.__setattr__(self, f.name, value)
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Raises a UserError where settings, each of them possible, do not go with each other."""
+
+    @classmethod
+    def given(cls, settings: Mapping[str, Any]) -> Self:
+        """The settings of these names.
+
+        Raises:
+            UserError: an unknown name, a required one that is missing, a value that cannot be.
+        """
+        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        if unknown := [name for name in settings if name not in known]:
+            names = ", ".join(quoted(name) for name in unknown[:5])
+            raise UserError(f"expected the settings of {cls.__name__}, got {names}{suggestion(unknown[0], known)}")
+        missing = [
+            flag(f.name)
+            for f in fields(cls)  # type: ignore[arg-type]
+            if f.default is MISSING and f.default_factory is MISSING and f.name not in settings
+        ]
+        if missing:
+            raise UserError(f"missing {', '.join(sorted(missing))} (see --help)")
+        return cls(**settings)
+
+
+def flag(name: str) -> str:
+    """A setting's name on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def describe(settings: type) -> dict[str, dict[str, Any]]:
+    """The table of a settings dataclass, for programs: of each field the type, help, panel, default and range."""
+    table = {}
+    for f in fields(settings):
+        kind, _, optional = typed(f.type)
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        table[f.name] = {
+            "type": getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__origin__") else str(kind),
+            "optional": optional,
+            "required": default is MISSING,
+            **({} if default is MISSING else {"default": default}),
+            "help": f.metadata["help"],
+            "panel": f.metadata["panel"],
+            **f.metadata["range"].as_dict(),
+        }
+    return table

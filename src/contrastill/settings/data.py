@@ -2,36 +2,44 @@
 
 from dataclasses import MISSING, dataclass
 
-from contrastill.settings.base import option
+from contrastill.settings.base import LENGTH, ROWS, Checked, option
 
 __all__ = ["Corpus", "DataSource", "GateData"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSource:
+class DataSource(Checked):
     """Where the examples come from."""
 
     data: str = option(
         MISSING,
         "glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet)",
         "Data",
+        path=True,
     )
     text: str | None = option(None, "column of the (first) text", "Data")
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")
     label: str | None = option(None, "column of the label or score", "Data")
-    kind: str | None = option(None, "'classification' or 'regression', if it cannot be told from the labels", "Data")
+    kind: str | None = option(
+        None,
+        "'classification' or 'regression', if it cannot be told from the labels",
+        "Data",
+        choices=("classification", "regression"),
+    )
     labels: list[str] | None = option(None, "class names in the order of their ids; once for each class", "Data")
     metric: str | None = option(None, "the metric that selects checkpoints, if not the task's first", "Data")
-    dev: str | None = option(None, "file of development examples; without one, a share of train is held out", "Data")
-    test: str | None = option(None, "file of test examples; evaluated once, at the end", "Data")
-    dev_share: float = option(0.1, "share of train held out when there is no dev file", "Data")
-    limit: int | None = option(None, "use at most this many training examples", "Data")
+    dev: str | None = option(
+        None, "file of development examples; without one, a share of train is held out", "Data", path=True
+    )
+    test: str | None = option(None, "file of test examples; evaluated once, at the end", "Data", path=True)
+    dev_share: float = option(0.1, "share of train held out when there is no dev file", "Data", at_least=0, at_most=0.5)
+    limit: int | None = option(None, "use at most this many training examples", "Data", **ROWS)
     encoding: str = option("utf-8", "encoding of the text files", "Data")
-    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data")
+    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corpus:
+class Corpus(Checked):
     """Where unlabelled texts come from."""
 
     texts: list[str] = option(
@@ -39,20 +47,21 @@ class Corpus:
         "file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set; once for "
         "each source",
         "Data",
+        path=True,
     )
     text: str | None = option(None, "column of the texts, if the file has columns", "Data")
-    limit: int | None = option(None, "read at most this many texts", "Data")
+    limit: int | None = option(None, "read at most this many texts", "Data", **ROWS)
     encoding: str = option("utf-8", "encoding of the text files", "Data")
-    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data")
+    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateData:
+class GateData(Checked):
     """Where the examples come from that say whether an exported file still answers right."""
 
     data: str | None = option(
         None, "labelled data (glue/TASK, folder, file), or scored pairs for an embedding model [default: the run's]",
-        "Data",
+        "Data", path=True,
     )  # fmt: skip
     text: str | None = option(None, "column of the (first) text", "Data")
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")

@@ -2,49 +2,51 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from contrastill.errors import UserError
-from contrastill.settings.base import option
+from contrastill.ranges import quoted
+from contrastill.settings.base import BATCH, LENGTH, ROWS, SEED, Checked, option
 from contrastill.settings.data import Corpus, DataSource
 
 __all__ = ["Contrast", "Distillation", "EmbeddingDistillation", "Finetuning", "Pretraining", "Settings"]
 
+EPOCHS: dict[str, Any] = {"above": 0, "at_most": 100_000}
+RATE: dict[str, Any] = {"above": 0, "at_most": 1}  # AdamW's step is of the rate's size
+WEIGHT: dict[str, Any] = {"above": 0, "at_most": 1_000_000}
+DROPOUT: dict[str, Any] = {"at_least": 0, "below": 1}
+SCHEDULE: dict[str, Any] = {"choices": ("stages", "linear", "constant")}
+STORED: dict[str, Any] = {"choices": ("float16", "bfloat16", "int8", "float32")}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Checked):
     """What every training run has."""
 
     out: str = option(
-        MISSING, "folder for the run: student/, report.html, metrics.json, run.json, checkpoints/, log.jsonl", "Output"
+        MISSING,
+        "folder for the run: student/, report.html, metrics.json, run.json, checkpoints/, log.jsonl",
+        "Output",
+        path=True,
     )
-    epochs: float = option(4.0, "passes over the training texts")
-    batch_size: int = option(32, "examples a step, over all processes")
-    accumulate: int = option(1, "split each batch into this many parts, to save memory")
-    learning_rate: float = option(5e-5, "highest learning rate")
-    schedule: str = option("stages", "'stages' (hold, decay in the last stage), 'linear' or 'constant'")
-    warmup: float = option(0.05, "share of the steps over which the learning rate rises")
-    weight_decay: float = option(0.01, "AdamW's weight decay")
-    max_grad_norm: float = option(1.0, "gradient clipping; 0: none")
-    checks: int = option(10, "how often a run is evaluated on dev and saved")
-    seed: int = option(0, "seed of the start, the order and dropout")
-    precision: str = option("auto", "'bf16', 'fp32', or 'auto' (bf16 where the machine gains by it)")
+    epochs: float = option(4.0, "passes over the training texts", **EPOCHS)
+    batch_size: int = option(32, "examples a step, over all processes", **BATCH)
+    accumulate: int = option(1, "split each batch into this many parts, to save memory", **BATCH)
+    learning_rate: float = option(5e-5, "highest learning rate", **RATE)
+    schedule: str = option("stages", "'stages' (hold, decay in the last stage), 'linear' or 'constant'", **SCHEDULE)
+    warmup: float = option(0.05, "share of the steps over which the learning rate rises", at_least=0, below=1)
+    weight_decay: float = option(0.01, "AdamW's weight decay", at_least=0, at_most=1000)
+    max_grad_norm: float = option(1.0, "gradient clipping; 0: none", at_least=0, at_most=1_000_000)
+    checks: int = option(10, "how often a run is evaluated on dev and saved", at_least=1, at_most=100_000)
+    seed: int = option(0, "seed of the start, the order and dropout", **SEED)
+    precision: str = option(
+        "auto", "'bf16', 'fp32', or 'auto' (bf16 where the machine gains by it)", choices=("auto", "bf16", "fp32")
+    )
     report_to: str = option("none", "tensorboard, wandb, mlflow, trackio… (as transformers' report_to)", "Output")
     overwrite: bool = option(False, "replace what the output folder holds", "Output")
     force: bool = option(False, "go on although a check before training failed", "Output")
-
-    def __post_init__(self) -> None:
-        for name, ok, wanted in (
-            ("learning_rate", self.learning_rate > 0, "above 0"),
-            ("warmup", 0 <= self.warmup < 1, "from 0 to below 1"),
-            ("weight_decay", self.weight_decay >= 0, "of at least 0"),
-            ("max_grad_norm", self.max_grad_norm >= 0, "of at least 0"),
-            ("seed", 0 <= self.seed < 2**32, "from 0 to 2^32 - 1"),
-        ):
-            if not ok:
-                raise UserError(f"expected a {name} {wanted}, got {getattr(self, name)}")
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,57 +55,60 @@ class Settings:
     def of(cls, path: str | Path, **changes: Any) -> Self:
         """The settings in a `run.json`, some of them changed."""
         try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))["settings"]
-            given: Mapping[str, Any] = {**stored, **changes}
-            unknown = set(given) - {f.name for f in fields(cls)}
-            required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: expected the run.json of a finished or interrupted run ({error!r})") from None
-        if unknown:
-            raise UserError(f"{path}: settings that {cls.__name__.lower()} does not have: {sorted(unknown)}")
-        if missing := required - set(given):
-            raise UserError(f"{path}: expected the settings {sorted(missing)} too, found none")
-        return cls(**given)
+            stored: Mapping[str, Any] = {**json.loads(Path(path).read_text(encoding="utf-8"))["settings"]}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(
+                f"{path}: expected the run.json of a finished or interrupted run ({quoted(error)})"
+            ) from None
+        try:
+            return cls.given({**stored, **changes})
+        except UserError as error:
+            raise UserError(f"{path} and the options given: {error}" if changes else f"{path}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuning(DataSource, Settings):
     """Train a model on labels: a teacher, or any classifier or regressor."""
 
-    model: str = option(MISSING, "Hub name or folder of the model to fine-tune", "Models")
+    model: str = option(MISSING, "Hub name or folder of the model to fine-tune", "Models", path=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(DataSource, Settings):
     """Make a small student of a fine-tuned teacher."""
 
-    teacher: str = option(MISSING, "Hub name or folder of the fine-tuned teacher", "Models")
+    teacher: str = option(MISSING, "Hub name or folder of the fine-tuned teacher", "Models", path=True)
     method: str = option("lrc_bert", "distillation method (see `contrastill methods`)", "Models")
     student: str = option(
         "4L-312", "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn", "Models"
     )
-    start: str = option("inherit", "random, copy, inherit, or the folder of a distilled student", "Models")
-    set: dict[str, Any] = field(
-        default_factory=dict, metadata={"help": "a setting of the method, as name=value", "panel": "Method"}
-    )
-    stages: dict[str, float] = field(
-        default_factory=dict, metadata={"help": "a stage's share of the run, as name=share", "panel": "Method"}
-    )
+    start: str = option("inherit", "random, copy, inherit, or the folder of a distilled student", "Models", path=True)
+    set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
+    stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
     perturb: str | None = option(
-        None, "perturb the embeddings along the gradient: 'none' (as it is) or 'l2-per-token'", "Method"
+        None,
+        "perturb the embeddings along the gradient: 'none' (as it is) or 'l2-per-token'",
+        "Method",
+        choices=("none", "l2-per-token"),
     )
-    epsilon: float = option(1.0, "size of the perturbation", "Method")
+    epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
     unlabelled: str | None = option(
-        None, "file of further texts without labels; they take part in every term but the hard one", "Data"
+        None,
+        "file of further texts without labels; they take part in every term but the hard one",
+        "Data",
+        path=True,
     )
     cache: str | None = option(
         None,
         "folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill); "
         "'none': run the teacher in every step",
         "Cache",
+        path=True,
     )
-    cache_dtype: str = option("float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache")
-    learning_rate: float = option(3e-4, "highest learning rate")
+    cache_dtype: str = option(
+        "float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache", **STORED
+    )
+    learning_rate: float = option(3e-4, "highest learning rate", **RATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +119,7 @@ class EmbeddingDistillation(Corpus, Settings):
         MISSING,
         "Hub name or folder of a sentence-embedding model; of several, the vectors are laid side by side",
         "Models",
+        path=True,
     )
     method: str = option("disco", "distillation method (see `contrastill methods`)", "Models")
     student: str = option(
@@ -126,69 +132,84 @@ class EmbeddingDistillation(Corpus, Settings):
         "inherit",
         "random, copy, inherit, the folder of a pre-trained student, or with --student as-is any encoder",
         "Models",
+        path=True,
     )
-    pooling: str = option("mean", "a text's vector: 'mean' of its tokens, or 'cls'", "Models")
+    pooling: str = option("mean", "a text's vector: 'mean' of its tokens, or 'cls'", "Models", choices=("mean", "cls"))
     projection: str = option(
         "compact",
         "what becomes of the projection to the teacher's space: 'compact' (the student's width, the angles of the "
         "teacher's space), 'keep' (the teacher's space: search the teacher's index), 'drop' (DisCo's code)",
         "Models",
+        choices=("compact", "keep", "drop"),
     )
-    set: dict[str, Any] = field(
-        default_factory=dict, metadata={"help": "a setting of the method, as name=value", "panel": "Method"}
-    )
-    dropout: float = option(0.0, "the student's dropout while it learns", "Method")
+    set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
+    dropout: float = option(0.0, "the student's dropout while it learns", "Method", **DROPOUT)
     dev: str | None = option(
         None,
         "scored pairs that select the checkpoint (glue/stsb, a folder or a file: two texts and a score); without them "
         "texts held out, and how many of the teacher's nearest neighbours among them are the student's too",
         "Data",
+        path=True,
     )
     sts: str | None = option(
-        None, "'hub', or a folder with the seven STS sets: the table beside the student at the end", "Data"
+        None,
+        "'hub', or a folder with the seven STS sets: the table beside the student at the end",
+        "Data",
+        path=True,
     )
     cache: str | None = option(
-        None, "folder of the teacher's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
+        None,
+        "folder of the teacher's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]",
+        "Cache",
+        path=True,
     )
-    cache_dtype: str = option("float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache")
-    epochs: float = option(1.0, "passes over the training texts")
-    batch_size: int = option(128, "examples a step, over all processes")
-    learning_rate: float = option(1e-3, "highest learning rate")
-    schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'")
+    cache_dtype: str = option(
+        "float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache", **STORED
+    )
+    epochs: float = option(1.0, "passes over the training texts", **EPOCHS)
+    batch_size: int = option(128, "examples a step, over all processes", **BATCH)
+    learning_rate: float = option(1e-3, "highest learning rate", **RATE)
+    schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'", **SCHEDULE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining(Corpus, Settings):
     """Make a general student: an encoder distilled, layer by layer, on texts without labels."""
 
-    teacher: str = option(MISSING, "Hub name or folder of an encoder (a sentence-embedding model is one too)", "Models")
+    teacher: str = option(
+        MISSING, "Hub name or folder of an encoder (a sentence-embedding model is one too)", "Models", path=True
+    )
     method: str = option("lrc_bert", "lrc_bert or tinybert: their terms that need no labels", "Models")
     student: str = option("4L-312", "shape: 4L-312, 6L-768, 3L, or layers/hidden/heads/ffn", "Models")
-    start: str = option("inherit", "random, copy, inherit, or the folder of a student to go on with", "Models")
-    set: dict[str, Any] = field(
-        default_factory=dict, metadata={"help": "a setting of the method, as name=value", "panel": "Method"}
+    start: str = option(
+        "inherit", "random, copy, inherit, or the folder of a student to go on with", "Models", path=True
     )
-    dropout: float = option(0.0, "the student's dropout while it learns", "Method")
+    set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
+    dropout: float = option(0.0, "the student's dropout while it learns", "Method", **DROPOUT)
     cache: str | None = option(
-        None, "folder of the student's start [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
+        None,
+        "folder of the student's start [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]",
+        "Cache",
+        path=True,
     )
     half: bool = option(False, "save the weights as float16 (half the size; loads as float32)", "Output")
-    epochs: float = option(1.0, "passes over the training texts")
-    batch_size: int = option(128, "examples a step, over all processes")
-    learning_rate: float = option(5e-4, "highest learning rate")
-    schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'")
+    epochs: float = option(1.0, "passes over the training texts", **EPOCHS)
+    batch_size: int = option(128, "examples a step, over all processes", **BATCH)
+    learning_rate: float = option(5e-4, "highest learning rate", **RATE)
+    schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'", **SCHEDULE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast(Settings):
     """Train a sentence-embedding model contrastively on pairs or triples, or without labels."""
 
-    model: str = option(MISSING, "Hub name or folder of the sentence-embedding model", "Models")
+    model: str = option(MISSING, "Hub name or folder of the sentence-embedding model", "Models", path=True)
     pairs: str = option(
         MISSING,
         "file (.csv .tsv .jsonl .parquet; .gz .xz) or Hub data set of texts that belong together: anchor, positive "
         "and, if there is one, hard negative; with --unsupervised a corpus of texts",
         "Data",
+        path=True,
     )
     columns: list[str] | None = option(
         None,
@@ -196,24 +217,38 @@ class Contrast(Settings):
         "Data",
     )
     unsupervised: bool = option(False, "SimCSE: a text's positive is the text itself, under other dropout", "Method")
-    scale: float = option(20.0, "what cosines are multiplied by (1 / temperature)", "Method")
+    scale: float = option(20.0, "what cosines are multiplied by (1 / temperature)", "Method", above=0, at_most=10_000)
     chunk: int | None = option(
-        None, "texts in memory at once: large batches through a gradient cache, same gradient", "Method"
+        None,
+        "texts in memory at once: large batches through a gradient cache, same gradient",
+        "Method",
+        **BATCH,
     )
     anchor: str | None = option(
-        None, "keep to this teacher while learning (Hub name or folder; the start itself will do)", "Method"
+        None,
+        "keep to this teacher while learning (Hub name or folder; the start itself will do)",
+        "Method",
+        path=True,
     )
-    anchor_weight: float = option(1.0, "weight of the anchor's term", "Method")
+    anchor_weight: float = option(1.0, "weight of the anchor's term", "Method", **WEIGHT)
     cache: str | None = option(
-        None, "folder of the anchor's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache"
+        None,
+        "folder of the anchor's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]",
+        "Cache",
+        path=True,
     )
-    dev: str | None = option(None, "scored pairs that select the checkpoint; without them the last one is kept", "Data")
+    dev: str | None = option(
+        None, "scored pairs that select the checkpoint; without them the last one is kept", "Data", path=True
+    )
     sts: str | None = option(
-        None, "'hub', or a folder with the seven STS sets: the table beside the model at the end", "Data"
+        None,
+        "'hub', or a folder with the seven STS sets: the table beside the model at the end",
+        "Data",
+        path=True,
     )
-    limit: int | None = option(None, "use at most this many rows", "Data")
+    limit: int | None = option(None, "use at most this many rows", "Data", **(ROWS | {"at_least": 2}))
     encoding: str = option("utf-8", "encoding of the text files", "Data")
-    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data")
-    epochs: float = option(1.0, "passes over the pairs")
-    batch_size: int = option(128, "pairs a step, over all processes")
-    schedule: str = option("linear", "'linear' or 'constant'")
+    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
+    epochs: float = option(1.0, "passes over the pairs", **EPOCHS)
+    batch_size: int = option(128, "pairs a step, over all processes", **(BATCH | {"at_least": 2}))
+    schedule: str = option("linear", "'linear' or 'constant'", choices=("linear", "constant"))

@@ -30,7 +30,7 @@ def build_cache(**settings: Any) -> dict[str, Any]:
 
     Returns counts, bytes and folders.
     """
-    asked = CacheBuild(**settings)
+    asked = CacheBuild.given(settings)
     frozen, tokenizer = load_any(asked.teacher, asked.fields)
     wanted = parse_fields(asked.fields or ["vector" if isinstance(frozen, FrozenEmbedder) else "logits"], frozen)
     teacher = CachedTeacher(frozen, wanted, cache_root(asked.cache), stored=asked.cache_dtype, name=asked.teacher)

@@ -74,32 +74,25 @@ def contrast(*, resume: bool = False, **settings: Any) -> Run:
         UserError: bad settings, pairs or model; before training where it can be known.
         Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
     """
-    asked = Contrast(**settings)
+    asked = Contrast.given(settings)
     check_settings(asked)
     folder = RunFolder("contrast", asked, resume)
     return finished(folder, "model") if folder.finished else train(folder, asked, resume)
 
 
 def check_settings(asked: Contrast) -> None:
-    autocast_dtype(asked)  # which refuses what it does not know
     world = processes().num_processes
     for ok, wrong in (
-        (asked.schedule in SCHEDULERS, f"a schedule of {', '.join(SCHEDULERS)}, got {asked.schedule!r}"),
-        (asked.batch_size >= 2, f"a batch size of at least 2, got {asked.batch_size}: a row needs others as negatives"),
         (asked.batch_size % world == 0, f"a batch size that {world} processes divide, got {asked.batch_size}"),
         (
             asked.accumulate == 1,
             f"--accumulate 1, got {asked.accumulate}: parts of a batch would lack each other's negatives; --chunk "
             "saves the memory and keeps the loss",
         ),
-        (asked.chunk is None or asked.chunk >= 1, f"a chunk of at least one text, got {asked.chunk}"),
         (
             asked.chunk is None or asked.anchor is None,
             "--chunk or --anchor, got both; leave one out and choose a smaller --batch-size",
         ),
-        (asked.scale > 0, f"a scale above 0, got {asked.scale}"),
-        (asked.anchor_weight > 0, f"an anchor weight above 0, got {asked.anchor_weight}; leave out --anchor"),
-        (asked.epochs > 0 and asked.checks >= 1, f"epochs > 0 and checks >= 1, got {asked.epochs} and {asked.checks}"),
     ):
         if not ok:
             raise UserError(f"expected {wrong}")

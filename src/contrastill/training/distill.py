@@ -29,7 +29,6 @@ from contrastill.training.folder import RunFolder, processes
 from contrastill.training.preflight import Report, check_data, check_models
 from contrastill.training.prepare import Examples, class_names, load, prepare_distillation, prepare_finetuning
 from contrastill.training.prepared import Prepared
-from contrastill.training.schedule import SCHEDULES
 from contrastill.training.trainer import DistillationTrainer, Interrupted, last_good_checkpoint
 from contrastill.training.vocabulary import only_occurring_words
 
@@ -54,7 +53,7 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
         UserError: bad settings, data or model; before training where it can be known.
         Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
     """
-    asked = Finetuning(**settings)
+    asked = Finetuning.given(settings)
     folder = RunFolder("finetune", asked, resume)
     return finished(folder, "model") if folder.finished else train(folder, partial(prepare_finetuning, asked), resume)
 
@@ -64,7 +63,7 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
 
     Settings: see `Distillation` and `EmbeddingDistillation`. Raises as `finetune` does.
     """
-    asked = distillation(settings.get("method"))(**settings)
+    asked = distillation(settings.get("method")).given(settings)
     folder = RunFolder("distill", asked, resume)
     prepare: Any = prepare_embedding if isinstance(asked, EmbeddingDistillation) else prepare_distillation
     return finished(folder, "student") if folder.finished else train(folder, partial(prepare, asked), resume)
@@ -77,7 +76,7 @@ def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDisti
 
 def evaluate(**settings: Any) -> dict[str, Any]:
     """Scores a model on one split. Settings: see `Evaluation`. Returns metrics, interval and counts."""
-    asked = Evaluation(**settings)
+    asked = Evaluation.given(settings)
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
     names = class_names(model)
     alone = Path(asked.data).expanduser().is_file() and not (asked.split or asked.dev or asked.test)
@@ -140,11 +139,9 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
 def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArguments, int]:
     """transformers' arguments, and the number of steps."""
     settings, method, rows, has_dev = run.settings, run.method, len(run.examples), run.check is not None
-    if settings.schedule not in SCHEDULES:
-        raise UserError(f"expected a schedule of {SCHEDULES}, got {settings.schedule!r}")
     world = processes().num_processes
     parts = world * settings.accumulate
-    if settings.batch_size < 1 or settings.accumulate < 1 or settings.batch_size % parts:
+    if settings.batch_size % parts:
         raise UserError(
             f"expected a batch size that {world} process(es) x {settings.accumulate} part(s) divide, "
             f"got {settings.batch_size}"
@@ -165,8 +162,6 @@ def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArgume
         )
     whole = rows >= settings.batch_size
     steps = math.ceil(settings.epochs * max(1, rows // settings.batch_size))
-    if steps < 1 or settings.checks < 1:
-        raise UserError(f"expected epochs > 0 and checks >= 1, got {settings.epochs} and {settings.checks}")
     every = math.ceil(steps / settings.checks)
     args = TrainingArguments(
         output_dir=str(folder.checkpoints),

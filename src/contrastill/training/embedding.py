@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import DTYPES, FrozenEmbedder, cache_root
+from contrastill.cache import FrozenEmbedder, cache_root
 from contrastill.cache.folder import mark
 from contrastill.data import Corpus, read_corpus, several_texts
 from contrastill.encoder import Encoding
@@ -44,7 +44,6 @@ HELD_OUT = 512  # texts kept from training where there are no scored pairs to se
 FITTED_TEXTS = 4096  # texts among which a start reads some
 NEAREST = 10  # neighbours of a text held out, on which student and teacher should agree
 SAMPLE = 2048  # texts on which the compact projection orders its directions
-POOLINGS, PROJECTIONS = ("mean", "cls"), ("compact", "keep", "drop")
 
 
 class Teachers:
@@ -309,12 +308,6 @@ def check_choices(settings: EmbeddingDistillation) -> None:
     if not METHODS[settings.method].embeds:
         known = ", ".join(name for name, cls in METHODS.items() if cls.embeds)
         raise UserError(f"expected a method for sentence embeddings ({known}), got {settings.method!r}")
-    for name, among in (("pooling", POOLINGS), ("projection", PROJECTIONS), ("cache_dtype", tuple(DTYPES))):
-        if getattr(settings, name) not in among:
-            raise UserError(f"expected a {name} of {', '.join(among)}, got {getattr(settings, name)!r}")
-    check_dropout(settings.dropout)
-    if not settings.teacher:
-        raise UserError("expected a teacher, got none")
     if settings.student == "as-is" and settings.start in STARTS:
         raise UserError("--student as-is takes an encoder as it is: name its folder or Hub name with --start")
 
@@ -373,11 +366,6 @@ def transformer_of(embedder: FrozenEmbedder) -> PreTrainedModel:
             "encoder with --student as-is --start MODEL"
         )
     return found
-
-
-def check_dropout(share: float) -> None:
-    if not 0 <= share < 1:
-        raise UserError(f"expected a dropout from 0 to below 1, got {share}")
 
 
 def set_dropout(model: nn.Module, share: float) -> None:

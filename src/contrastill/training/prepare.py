@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import DTYPES, CachedTeacher, cache_root, fingerprint
+from contrastill.cache import CachedTeacher, cache_root, fingerprint
 from contrastill.cache.folder import mark
 from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise, truncated_share
 from contrastill.encoder import FrozenEncoder
@@ -272,8 +272,6 @@ def prepare_finetuning(settings: Finetuning) -> PreparedTask:
 
 def prepare_distillation(settings: Distillation) -> PreparedTask:
     given = read_settings(settings.method, settings.set)
-    if settings.cache_dtype not in DTYPES:
-        raise UserError(f"expected a cache dtype of {', '.join(DTYPES)}, got {settings.cache_dtype!r}")
     if settings.cache not in (None, "none"):
         mark(cache_root(settings.cache))  # a folder that was asked for and can't be had is an error, before all work
     if METHODS[settings.method].embeds:
@@ -287,7 +285,7 @@ def prepare_distillation(settings: Distillation) -> PreparedTask:
     )
     method = METHODS[settings.method](model, teacher, **given)
     if settings.stages:
-        method.with_shares(numbers(settings.stages))
+        method.with_shares(settings.stages)
     return PreparedTask.of(settings, "student", data, tokenizer, method, teacher)
 
 
@@ -364,11 +362,3 @@ def load(source: DataSource, unlabelled: str | None = None) -> TaskData:
 def class_names(model: PreTrainedModel) -> list[str]:
     config: Any = model.config
     return [str(config.id2label[n]) for n in range(config.num_labels)]
-
-
-def numbers(shares: dict[str, Any]) -> dict[str, float]:
-    """Shares given as text or numbers."""
-    try:
-        return {name: float(share) for name, share in shares.items()}
-    except ValueError:
-        raise UserError(f"expected --stages NAME=SHARE with a number for each share, got {shares}") from None

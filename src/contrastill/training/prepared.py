@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.data import Corpus
-from contrastill.errors import UserError
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
 from contrastill.settings import Settings
@@ -144,6 +143,4 @@ def only(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 def autocast_dtype(settings: Settings) -> torch.dtype | None:
     """The type to compute in: bfloat16, or None for float32."""
     precision = settings.precision
-    if precision not in ("auto", "bf16", "fp32"):
-        raise UserError(f"expected precision 'auto', 'bf16' or 'fp32', got {precision!r}")
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_pays()) else None

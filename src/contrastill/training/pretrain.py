@@ -23,7 +23,6 @@ from contrastill.training.build import load_any
 from contrastill.training.card import encoder_card
 from contrastill.training.distill import Run, finished, train
 from contrastill.training.embedding import (
-    check_dropout,
     corpus_fingerprint,
     load_corpus,
     set_dropout,
@@ -40,7 +39,7 @@ HELD_OUT = 256  # texts kept from training, whose loss is logged
 
 def pretrain(*, resume: bool = False, **settings: Any) -> Run:
     """Makes a general student of an encoder. Settings: see `Pretraining`. Raises as `distill` does."""
-    asked = Pretraining(**settings)
+    asked = Pretraining.given(settings)
     folder = RunFolder("pretrain", asked, resume)
     return (
         finished(folder, "student") if folder.finished else train(folder, partial(prepare_pretraining, asked), resume)
@@ -109,7 +108,6 @@ def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
     if not METHODS[settings.method].general:
         known = ", ".join(name for name, cls in METHODS.items() if cls.general)
         raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
-    check_dropout(settings.dropout)
     frozen, tokenizer = load_any(settings.teacher, None)
     teacher: Any = transformer_of(frozen) if isinstance(frozen, FrozenEmbedder) else frozen.model.base_model
     check_length(settings.max_length, tokenizer)
