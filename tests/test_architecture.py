@@ -23,6 +23,7 @@ EVERYTHING = {
     "ranges",
     "mapping",
     "machine",
+    "results",
     "settings",
     "forward",
     "encoder",
@@ -47,7 +48,8 @@ ALLOWED = {
     "mapping": set(),
     "losses": {"losses"},
     "machine": {ROOT},  # for the version
-    "settings": {"errors", "ranges", "settings"},
+    "results": {"errors"},
+    "settings": {"errors", "ranges", "results", "settings"},
     "forward": set(),
     "encoder": {"errors", "forward"},
     "cache": {"errors", "machine", "encoder", "cache"},
@@ -56,7 +58,7 @@ ALLOWED = {
     "data": {"errors", "data"},
     "loading": {"errors"},
     "evaluation": {"errors", "machine", "data", "evaluation"},
-    "report": {"errors", ROOT, "report"},  # ROOT: for the version
+    "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version
     "bundle": {"errors"},
     "serve": {"errors", "settings", "bundle", ROOT, "serve"},  # ROOT: for the version
     "export": EVERYTHING - {"cli", "recipes"},

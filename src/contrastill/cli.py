@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from contrastill.errors import CheckFailed, UserError
+from contrastill.results import RunRecord
 from contrastill.settings import (
     Bench,
     CacheBuild,
@@ -300,8 +301,7 @@ def distillation_of(options: dict[str, Any], from_: Path | None, resume: Path | 
     """The settings of the distillation that is asked for: its method, given or in the run it repeats, decides."""
     method, record = options["method"], resume / "run.json" if resume else from_
     if method is None and record is not None:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `settings_of` says what is wrong with it
-            method = json.loads(record.read_text(encoding="utf-8"))["settings"]["method"]
+        method = RunRecord.read(record).setting("method", str)
     if method is None:
         return Distillation
     from contrastill.training import distillation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from contrastill.bundle import METADATA, read_metadata
 from contrastill.errors import UserError
+from contrastill.results import RunRecord
 from contrastill.settings import Bench
 
 __all__ = ["Variant", "named_models", "texts_of", "variants"]
@@ -88,11 +88,11 @@ def named_models(asked: Bench) -> list[tuple[str, str]]:
 
 def of_run(folder: Path) -> list[tuple[str, str]]:
     """A run's teacher and what it trained, and the bundles that lie in its folder."""
-    settings = run_settings(folder)
+    record = RunRecord.read(folder)
     trained = next((name for name in ("student", "model") if (folder / name).is_dir()), None)
     if trained is None:
         raise UserError(f"{folder}: expected a finished run with a student/ or model/, found neither; finish it first")
-    teachers = settings.get("teacher") or []
+    teachers = record.setting("teacher", str, list) or []
     teachers = [teachers] if isinstance(teachers, str) else teachers
     if len(teachers) > 1:
         logger.warning("the run has %d teachers: left out, a text needs all of them", len(teachers))
@@ -100,13 +100,6 @@ def of_run(folder: Path) -> list[tuple[str, str]]:
     places = [path.parent.relative_to(folder) for path in folder.rglob(METADATA) if path.parent != folder]
     bundles = sorted(folder / place for place in places if not any(part.startswith(".") for part in place.parts))
     return [*found, (trained, str(folder / trained)), *((trained, str(bundle)) for bundle in bundles)]
-
-
-def run_settings(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--run: expected the folder of a run, with its run.json, got {folder} ({error!r})") from None
 
 
 def name_of(source: str) -> str:
@@ -130,17 +123,22 @@ def texts_of(asked: Bench) -> list[Text]:
     from contrastill.data import load_task, several_texts
     from contrastill.export.source import told_by_run
 
-    settings = {} if asked.run is None else run_settings(Path(asked.run).expanduser())
-    if asked.texts is not None or settings.get("texts"):
+    record = RunRecord("", {}) if asked.run is None else RunRecord.read(asked.run)
+    settings = record.settings
+    if asked.texts is not None or record.setting("texts", list):
         if asked.texts is not None:
             sources, column, encoding = [asked.texts], asked.text, asked.encoding
         else:
-            sources, column, encoding = settings["texts"], settings.get("text"), settings["encoding"]
+            sources, column, encoding = (
+                record.setting("texts", list),
+                record.setting("text", str),
+                record.setting("encoding", str) or "utf-8",
+            )
         found: list[Text] = []
         with told_by_run(asked.texts is None, "--texts"):
             for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
                 found += some
-    elif settings.get("data"):
+    elif record.setting("data", str):
         with told_by_run(True, "--texts"):
             splits = load_task(settings["data"], **{name: settings[name] for name in SPLIT if name in settings}).splits
         rows = splits.get("dev") or splits.get("test") or splits["train"]

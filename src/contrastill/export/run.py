@@ -38,6 +38,7 @@ from contrastill.export.vocabulary import trimmed
 from contrastill.export.write import recipes_for, write_bundle, write_metadata
 from contrastill.loading import model_folder
 from contrastill.report import leave_report
+from contrastill.results import RunRecord
 from contrastill.settings import DataSource, Evaluation, Export
 from contrastill.training.prepare import load
 
@@ -55,6 +56,7 @@ GOOD = 0.25
 READ, HELD, FEWEST = 50_000, 500, 8
 """Texts that are looked at for calibration; texts held out of them where nothing else can be compared on, at most and
 at least."""
+NO_RECORD = RunRecord("", {})
 UNFINISHED, FORMER = ".export-", "former"
 """How the name of a folder begins in which a bundle is being made; in it, what the bundle replaces."""
 
@@ -280,20 +282,20 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
     source = exportable(asked.model, max_length=asked.max_length)
     if source.task == "embedding":
         refuse(asked, ("text_pair", "label", "metric"), "expected a classifier with it, got a sentence-embedding model")
-        scored = asked.data or asked.dev or record.get("dev")
+        scored = asked.data or asked.dev or record.setting("dev", str)
         with told_by_run(not asked.data and not asked.dev, "--data"):
             examples = examples_of_pairs(scored) if scored else None
         return source, examples, corpus(asked, record)
     task = task_source(asked, record)
     if task is None:
-        return source, None, corpus(asked, {})
+        return source, None, corpus(asked)
     with told_by_run(asked.data is None, "--data"):
         data = load(task)
     pairs = data.task.text_pair is not None
     source = replace(source, texts=2 if pairs else 1)
     examples = examples_of_task(data, source, task.split)
     if asked.texts:
-        return source, examples, corpus(asked, {})
+        return source, examples, corpus(asked)
     if data.train is None:
         if asked.precision == "int8":
             raise UserError(f"{task.data}: int8 is calibrated on training texts, found none; give --texts")
@@ -301,7 +303,7 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
     return source, examples, texts_of(data.train, pairs)
 
 
-def task_source(asked: Export, record: dict[str, Any]) -> Evaluation | None:
+def task_source(asked: Export, record: RunRecord) -> Evaluation | None:
     """The run's data, with what was asked for in its place; None where no data is known."""
     given = {
         name: getattr(asked, name)
@@ -310,7 +312,7 @@ def task_source(asked: Export, record: dict[str, Any]) -> Evaluation | None:
     }
     known = {f.name for f in fields(DataSource)} - {"test"}
     if "data" not in given:
-        given = {name: value for name, value in record.items() if name in known and value is not None} | given
+        given = {name: value for name, value in record.settings.items() if name in known and value is not None} | given
     if "data" not in given:
         refuse(asked, ("text_pair", "label", "metric", "dev"), "expected --data with it, got none")
     return Evaluation(model=asked.model, **given) if "data" in given else None
@@ -323,21 +325,21 @@ def refuse(asked: Export, names: Sequence[str], why: str) -> None:
             raise UserError(f"--{name.replace('_', '-')}: {why}")
 
 
-def corpus(asked: Export, record: dict[str, Any]) -> list[str]:
+def corpus(asked: Export, record: RunRecord = NO_RECORD) -> list[str]:
     """Texts of --texts, else of the run that made the model; the first `READ` different ones, shuffled."""
-    sources = asked.texts or record.get("texts") or []
-    encoding = asked.encoding or record.get("encoding") or "utf-8"
+    sources = asked.texts or record.setting("texts", list) or []
+    encoding = asked.encoding or record.setting("encoding", str) or "utf-8"
     found: dict[str, None] = {}
     if sources:
-        column = asked.text if asked.texts else record.get("text")
+        column = asked.text if asked.texts else record.setting("text", str)
         with told_by_run(not asked.texts, "--texts"):
             for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
                 found.update(dict.fromkeys(some))
-    elif record.get("pairs"):
+    elif pairs := record.setting("pairs", str):
         with told_by_run(True, "--texts"):
             rows, _ = load_pairs(
-                record["pairs"], columns=record.get("columns"), limit=READ, encoding=encoding,
-                unsupervised=bool(record.get("unsupervised")),
+                pairs, columns=record.setting("columns", list), limit=READ, encoding=encoding,
+                unsupervised=bool(record.setting("unsupervised", bool)),
             )  # fmt: skip
         found.update(dict.fromkeys(text for column in rows.column_names for text in rows[column][:]))
     elif asked.precision == "int8":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from contrastill.bundle import OUTPUTS
 from contrastill.errors import UserError
 from contrastill.evaluation.inference import inference
 from contrastill.loading import load_classifier, load_embedder, load_tokenizer, model_folder, positions
+from contrastill.results import RunRecord
 from contrastill.training.prepare import class_names
 
 __all__ = ["Exportable", "Texts", "exportable", "run_record", "told_by_run"]
@@ -127,13 +127,9 @@ def exportable(name: str, *, pairs: bool = False, max_length: int | None = None)
     return source
 
 
-def run_record(name: str) -> dict[str, Any]:
-    """The settings of the run that made a model; empty where none is known."""
-    path = Path(model_folder(name)).resolve().parent / "run.json"
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def run_record(name: str) -> RunRecord:
+    """The record of the run that made a model; an empty one where none is known."""
+    return RunRecord.of_model(model_folder(name)) or RunRecord("", {})
 
 
 @contextmanager
@@ -144,10 +140,7 @@ def told_by_run(told: bool, instead: str) -> Iterator[None]:
     except UserError as error:
         if not told:
             raise
-        raise UserError(
-            f"the run's own data: {error}. Its paths count from where the run was started: call from there, or give "
-            f"{instead}"
-        ) from None
+        raise UserError(f"the run's own data: {error}; put it back, or give {instead}") from None
 
 
 def is_embedder(name: str) -> bool:
@@ -198,7 +191,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
             "whose answers are no probabilities of one class; it cannot be exported"
         )
     task = "classification" if len(names) > 1 else "regression"
-    longest = max_length or run_record(name).get("max_length") or longest_input(tokenizer, model.config)
+    longest = max_length or run_record(name).setting("max_length", int) or longest_input(tokenizer, model.config)
     return Exportable(
         name=own_name(name),
         module=Answer(model, inputs_of(tokenizer, model), task),
@@ -237,6 +230,6 @@ def own_name(name: str) -> str:
 
 
 def teacher_of(name: str) -> str | None:
-    teacher = run_record(name).get("teacher")
+    teacher = run_record(name).setting("teacher", str, list)
     names = [teacher] if isinstance(teacher, str) else teacher or []
     return " and ".join(own_name(one) for one in names) or None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contrastill import results
 from contrastill.errors import UserError
 
 __all__ = ["RunFiles", "dig", "mapping", "number", "objects", "read_run"]
@@ -79,17 +80,13 @@ def read_run(folder: str | Path) -> RunFiles:
 def read_object(path: Path, problems: list[str], name: str | None = None) -> dict[str, Any]:
     """A JSON object; empty where there is none. name: what the file is called in a problem, if not by its last part."""
     name = name or path.name
+    if not path.exists():
+        return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return results.read_object(path)
+    except UserError as error:
+        problems.append(f"{name} cannot be read ({str(error).removeprefix(f'{path}: ')}).")
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{name} cannot be read ({first_line(error)}).")
-        return {}
-    if not isinstance(found, dict):
-        problems.append(f"{name} holds no object.")
-        return {}
-    return found
 
 
 def read_log(path: Path, problems: list[str]) -> list[dict[str, Any]]:

@@ -1,13 +1,11 @@
 """The settings of training runs, a dataclass a command."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from contrastill.errors import UserError
-from contrastill.ranges import quoted
+from contrastill.results import RunRecord
 from contrastill.settings.base import BATCH, LENGTH, ROWS, SEED, Checked, option
 from contrastill.settings.data import Corpus, DataSource
 
@@ -54,12 +52,7 @@ class Settings(Checked):
     @classmethod
     def of(cls, path: str | Path, **changes: Any) -> Self:
         """The settings in a `run.json`, some of them changed."""
-        try:
-            stored: Mapping[str, Any] = {**json.loads(Path(path).read_text(encoding="utf-8"))["settings"]}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(
-                f"{path}: expected the run.json of a finished or interrupted run ({quoted(error)})"
-            ) from None
+        stored = RunRecord.read(path).settings
         try:
             return cls.given({**stored, **changes})
         except UserError as error:

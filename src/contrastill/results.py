@@ -1,0 +1,204 @@
+"""What a run wrote of itself: run.json and metrics.json, read and written here alone."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from contrastill.errors import UserError
+
+__all__ = ["PLACES", "RunRecord", "located", "read_metrics", "read_object", "write_text"]
+
+PLACES = (
+    "data",
+    "dev",
+    "test",
+    "unlabelled",
+    "texts",
+    "pairs",
+    "teacher",
+    "model",
+    "start",
+    "anchor",
+    "sts",
+)
+"""Settings that may name a file or folder that the run reads."""
+WORDS = {"random", "copy", "inherit", "hub", "none"}  # their values that never do
+KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+STATUSES = ("running", "saved", "finished")
+
+
+@dataclass
+class RunRecord:
+    """run.json: what was asked for, from which folder, how far the run is, and what it found out.
+
+    status: "running"; "saved" once the trained model is in its place; "finished" once its scores are too.
+    cwd: the folder that the run was started in; None in records that do not tell it.
+    facts: the other entries (machine, data, fingerprints, preflight, …), by name.
+    file: where the record was read; messages name it.
+    """
+
+    command: str
+    settings: dict[str, Any]
+    status: str = "running"
+    cwd: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    file: Path = Path("run.json")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """The record in a run's folder, or in the file itself.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        path = Path(folder).expanduser()
+        path = path if path.name == "run.json" or path.is_file() else path / "run.json"
+        return cls.from_json(read_object(path), path)
+
+    @classmethod
+    def of_model(cls, folder: str | Path) -> Self | None:
+        """The record of the run that made the model in `folder`; None: it was made by none.
+
+        Raises:
+            UserError: the record is damaged.
+        """
+        path = Path(folder).resolve().parent / "run.json"
+        if not Path(folder).is_dir() or not path.is_file():
+            return None
+        return cls.read(path)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any], file: Path = Path("run.json")) -> Self:
+        """The record in a JSON object, its relative paths counted from the folder where the run was started.
+
+        Raises:
+            UserError: an entry is missing or of another kind.
+        """
+        entries = dict(found)
+        command, settings, status, cwd = (entries.pop(name, None) for name in ("command", "settings", "status", "cwd"))
+        record = cls(
+            command=checked("run" if command is None else command, "command", file, str),
+            settings=checked(settings, "settings", file, dict),
+            status=checked("running" if status is None else status, "status", file, str),
+            cwd=None if cwd is None else checked(cwd, "cwd", file, str),
+            facts=entries,
+            file=file,
+        )
+        if record.status not in STATUSES:
+            raise UserError(f"{file}: expected status to be {' or '.join(STATUSES)}, got {shown(record.status)}")
+        if record.cwd is not None:
+            record.settings = located(record.settings, record.cwd)
+        return record
+
+    def to_json(self) -> dict[str, Any]:
+        own = {"command": self.command, "settings": self.settings, "status": self.status, "cwd": self.cwd}
+        return {**own, **self.facts}
+
+    def setting(self, name: str, *kinds: type) -> Any:
+        """A setting of one of these kinds; None where it was not given.
+
+        Raises:
+            UserError: it is of another kind.
+        """
+        value = self.settings.get(name)
+        return None if value is None else checked(value, f"settings.{name}", self.file, *kinds)
+
+    def fact(self, name: str, *kinds: type) -> Any:
+        """An entry of one of these kinds; None where there is none.
+
+        Raises:
+            UserError: it is of another kind.
+        """
+        value = self.facts.get(name)
+        return None if value is None else checked(value, name, self.file, *kinds)
+
+
+def read_metrics(folder: str | Path) -> dict[str, Any]:
+    """The metrics.json of a run's folder.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    return read_object(Path(folder).expanduser() / "metrics.json")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: there is no such file, it is not to be read, or holds no object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected {about(path)}, found no such file; check the path") from None
+    except (OSError, ValueError, RecursionError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise UserError(f"{path}: expected {about(path)}, got a file that cannot be read ({why})") from None
+    return checked(found, "its content", path, dict)
+
+
+def about(path: Path) -> str:
+    return {"run.json": "the run.json of a finished or interrupted run", "metrics.json": "the scores of a run"}.get(
+        path.name, "a JSON object"
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole, or leaves what was there."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8", errors="surrogateescape")
+    os.replace(part, path)
+
+
+def checked(value: Any, name: str, file: Path, *kinds: type) -> Any:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join(KINDS[kind] for kind in kinds)
+        raise UserError(f"{file}: expected {name} to be {wanted}, got {shown(value)}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """Any JSON value, short enough for a message."""
+    if value is None:
+        return "nothing"
+    return repr(value)[:80] if isinstance(value, (str, int, float)) else KINDS[type(value)]
+
+
+def located(settings: Mapping[str, Any], cwd: str | Path) -> dict[str, Any]:
+    """The settings with absolute paths: whatever names a file or folder that exists, seen from `cwd`, and `cache`.
+
+    Hub names stay names, and so does what exists nowhere.
+    """
+    found = dict(settings)
+    for name in PLACES:
+        value = found.get(name)
+        if isinstance(value, list):
+            found[name] = [place(one, cwd) for one in value]
+        elif isinstance(value, str):
+            found[name] = place(value, cwd)
+    cache = found.get("cache")
+    if isinstance(cache, str) and cache not in WORDS:
+        found["cache"] = os.path.join(cwd, os.path.expanduser(cache))
+    return found
+
+
+def place(value: Any, cwd: str | Path) -> Any:
+    if not isinstance(value, str) or not value or value in WORDS:
+        return value
+    before, colon, after = value.rpartition(":")  # glue/TASK:FOLDER
+    for prefix, rest in (("", value), (before + colon, after)):
+        path = os.path.normpath(os.path.join(cwd, os.path.expanduser(rest)))
+        if rest and len(path) < 4096 and "\0" not in path and os.path.exists(path):
+            return prefix + path
+    return value
