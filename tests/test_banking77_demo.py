@@ -35,6 +35,17 @@ def test_the_page_and_the_readme_show_what_the_run_found():
     assert "\n".join(table) in (ROOT / "README.md").read_text("utf-8")
 
 
+def test_demos_write_where_git_looks_away():
+    recipes = [line.strip() for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if ".recipes." in line]
+    assert len(recipes) == 2
+    for recipe in recipes:
+        words = recipe.split()
+        places = [words[n + 1] for n, word in enumerate(words) if word in ("--out", "--result")]
+        assert len(places) == 1
+        assert f"{places[0]}/".startswith("demo/runs/")
+    assert "demo/runs/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+
+
 # ---- the model that it starts from
 
 
@@ -104,8 +115,8 @@ def test_the_demo_distils_exports_scores_and_writes_what_it_found(tmp_path, monk
     monkeypatch.setattr(contrastill.evaluation, "measure", lambda *a, seconds: timed(*a, seconds=0))
     # so small a student may lose more than the gate allows: what the demo does after it is looked at here
     monkeypatch.setattr(banking77, "exported", lambda *a: exported(*a, max_drop=100.0))
-    summary = banking77.run(tmp_path, tmp_path / "runs", tmp_path / "result")
-    assert json.loads((tmp_path / "result" / "result.json").read_text()) == json.loads(json.dumps(summary))
+    summary = banking77.run(tmp_path, tmp_path / "runs")
+    assert json.loads((tmp_path / "runs" / "result.json").read_text()) == json.loads(json.dumps(summary))
     assert [(row["name"], row["texts"]) for row in summary["rows"]] == [
         ("teacher", 270),
         ("lrc_bert", 270),
@@ -135,4 +146,4 @@ def test_the_demo_distils_exports_scores_and_writes_what_it_found(tmp_path, monk
     ]
     assert figures["rows"][0]["ratio"] == 1
     assert (tmp_path / "runs" / "lrc_bert-all" / "report.html").is_file()
-    assert (tmp_path / "result" / "result.md").read_text() == banking77.markdown(summary)
+    assert (tmp_path / "runs" / "result.md").read_text() == banking77.markdown(summary)

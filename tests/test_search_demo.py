@@ -56,6 +56,11 @@ def test_its_page_says_how_many_it_holds_where_from_and_under_which_licence():
     assert packed.stat().st_size < 2_000_000
 
 
+def test_the_page_shows_what_the_run_found():
+    summary = json.loads((DEMO / "search.json").read_text("utf-8"))
+    assert (DEMO / "search.md").read_text("utf-8") == search.markdown(summary)
+
+
 # ---- search and scores
 
 
@@ -178,31 +183,31 @@ def material(tmp_path_factory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def done(material, tmp_path_factory) -> tuple[dict[str, Any], Path]:
-    place = tmp_path_factory.mktemp("done")
-    return search.run(out=place / "out", result=place, **material), place
+    out = tmp_path_factory.mktemp("done")
+    return search.run(out=out, **material), out
 
 
 def test_the_demo_distils_searches_and_writes_what_it_found(done):
-    summary, place = done
-    assert json.loads((place / "search.json").read_text("utf-8")) == json.loads(json.dumps(summary))
+    summary, out = done
+    assert json.loads((out / "search.json").read_text("utf-8")) == json.loads(json.dumps(summary))
     assert [row["name"] for row in summary["rows"]] == [
         "teacher", "student", "int8 ONNX Runtime", "int8 OpenVINO", "teacher, first 8", "student, first 8",
     ]  # fmt: skip
     assert [row["width"] for row in summary["rows"]] == [32, 16, 16, 16, 8, 8]
     assert all(abs(row["nearest"] - summary["rows"][1]["nearest"]) < 0.2 for row in summary["rows"][2:4])
-    assert (place / "out" / "student" / "report.html").is_file()
+    assert (out / "student" / "report.html").is_file()
     assert summary["rows"][1]["parameters"] < summary["rows"][0]["parameters"]
     assert all(row["latency_ms_p50"] > 0 and row["throughput_per_s"] > 0 for row in summary["rows"])
     assert (summary["index"], summary["queries"], len(summary["examples"])) == (61, 31, 3)
-    page = (place / "search.md").read_text("utf-8")
+    page = (out / "search.md").read_text("utf-8")
     assert page.count("| teacher | student |") == 3
     assert "| student, first 8 | 8 |" in page
     assert "no result" not in page
 
 
 def test_no_query_is_learnt_from(done, material):
-    summary, place = done
-    (written,) = (place / "out").glob("texts-*.txt")
+    summary, out = done
+    (written,) = out.glob("texts-*.txt")
     learnt = {line.lower() for line in written.read_text("utf-8").splitlines()}
     with gzip.open(material["data"] / "test.csv.gz", "rt", newline="", encoding="utf-8") as file:
         asked = [" ".join(row["text"].lower().split()) for row in csv.DictReader(file)]
@@ -212,10 +217,10 @@ def test_no_query_is_learnt_from(done, material):
 
 
 def test_the_cut_vectors_are_those_of_a_truncated_model(done):
-    _, place = done
+    _, out = done
     texts = ["word1 card", "word2 word3 cash", "euro"]
     whole, cut = (
-        st.SentenceTransformer(str(place / "out" / "student" / "student"), device="cpu", truncate_dim=width)
+        st.SentenceTransformer(str(out / "student" / "student"), device="cpu", truncate_dim=width)
         for width in (None, 8)
     )
     wanted = cut.encode(texts, convert_to_tensor=True, normalize_embeddings=True)
@@ -223,17 +228,17 @@ def test_the_cut_vectors_are_those_of_a_truncated_model(done):
 
 
 def test_a_finished_student_is_taken_up_and_other_settings_are_not(done, material, tmp_path):
-    first, place = done
-    again = search.run(out=place / "out", result=tmp_path, **material)
+    first, out = done
+    again = search.run(out=out, **material)
     assert again["resumed"]
     assert not first["resumed"]
-    assert "without what an earlier call had done" in (tmp_path / "search.md").read_text("utf-8")
+    assert "without what an earlier call had done" in (out / "search.md").read_text("utf-8")
     scores = ("nearest", "top10", "overlap")
     assert [[row[key] for key in scores] for row in again["rows"]] == [
         [row[key] for key in scores] for row in first["rows"]
     ]
     with pytest.raises(UserError, match="--overwrite"):
-        search.run(out=place / "out", result=tmp_path, **material | {"limit": 40})
+        search.run(out=out, **material | {"limit": 40})
 
 
 def test_the_command_makes_a_trial_of_a_few_texts(material, tmp_path, monkeypatch, capsys):
@@ -254,4 +259,4 @@ def test_the_command_makes_a_trial_of_a_few_texts(material, tmp_path, monkeypatc
 @pytest.mark.parametrize("wrong", [{"limit": 0}, {"width": 0}])
 def test_a_number_that_makes_no_sense_is_refused(material, tmp_path, wrong):
     with pytest.raises(UserError, match=f"expected a {next(iter(wrong))} of at least 1, got 0"):
-        search.run(out=tmp_path, result=tmp_path, **material | wrong)
+        search.run(out=tmp_path, **material | wrong)

@@ -1,6 +1,6 @@
 """The demo: an intent classifier distilled, on all of BANKING77 and on 1 000 of its texts.
 
-    make demo        (python -m contrastill.recipes.banking77 --data demo/banking77 --out demo/runs --result demo)
+    make demo        (python -m contrastill.recipes.banking77 --data demo/banking77 --out demo/runs)
 
 all-MiniLM-L6-v2 (6 x 384) is fine-tuned on all training texts, then distilled to `4L-312` by LRC-BERT, beside the two
 yardsticks with the same student, start, texts and steps: soft labels (kd) and the labels alone (finetune). A tenth of
@@ -54,8 +54,8 @@ METHODS: dict[str, dict[str, Any]] = {
 console = Console(stderr=True)
 
 
-def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
-    """Makes the runs below `out` and `result`/result.{json,md}; returns what result.json holds."""
+def run(data: Path, out: Path) -> dict[str, Any]:
+    """Makes the runs and result.{json,md} below `out`; returns what result.json holds."""
     from contrastill.export import verify
     from contrastill.machine import describe_machine
     from contrastill.settings import Distillation
@@ -130,9 +130,8 @@ def run(data: Path, out: Path, result: Path) -> dict[str, Any]:
         "metric": "accuracy on the official test split, with a 95 % bootstrap interval over its texts; one seed",
         "rows": rows,
     }
-    result.mkdir(parents=True, exist_ok=True)
-    (result / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (result / "result.md").write_text(markdown(summary))
+    (out / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (out / "result.md").write_text(markdown(summary))
     return summary
 
 
@@ -294,12 +293,11 @@ def step(what: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("demo/banking77"), help="folder of train.csv.gz, test.csv.gz")
-    parser.add_argument("--out", type=Path, default=Path("demo/runs"), help="folder for the runs")
-    parser.add_argument("--result", type=Path, default=Path("demo"), help="folder for result.md and result.json")
+    parser.add_argument("--out", type=Path, default=Path("demo/runs"), help="folder for the runs and their result")
     args = parser.parse_args()
     quiet()
     try:
-        summary = run(args.data, args.out, args.result)
+        summary = run(args.data, args.out)
     except UserError as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False)
         sys.exit(2)
@@ -310,7 +308,7 @@ def main() -> None:
     for folder in (*args.out.glob("*/checkpoints"), args.out / "cache"):
         shutil.rmtree(folder)
     print(f"the student's page, to be opened in a browser: {args.out / 'lrc_bert-all' / 'report.html'}")
-    print(f"written: {args.result / 'result.md'}, {args.result / 'result.json'}; models below {args.out}")
+    print(f"written: {args.out / 'result.md'}, {args.out / 'result.json'}; models below {args.out}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     make demo-embeddings
     (python -m contrastill.recipes.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz
-     --out demo/runs/search --result demo)
+     --out demo/runs/search)
 
 The student learns all-MiniLM-L6-v2's (6 x 384) vectors of Wikipedia sentences and of the texts that will be searched:
 what a user has too. Then each finds, for every test query of BANKING77, the nearest of the training texts. Labels score
@@ -61,7 +61,6 @@ def run(
     data: Path,
     sentences: Path,
     out: Path,
-    result: Path,
     *,
     teacher: str | None = None,
     student: str = STUDENT,
@@ -71,7 +70,7 @@ def run(
     seconds: float = 2.0,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Makes the student below `out` and `result`/search.{json,md}; returns what search.json holds.
+    """Makes the student and search.{json,md} below `out`; returns what search.json holds.
 
     width: the first so many numbers of each vector are scored too. limit: of sentences, index and queries, at most so
     many. seconds: how long each model is timed, one by one and in batches. Other settings are the distillation's.
@@ -124,9 +123,8 @@ def run(
         "gates": {name: bundle.metadata["gate"] for name, bundle in bundles.items()},
         "examples": examples(both, found, index, queries),
     }
-    result.mkdir(parents=True, exist_ok=True)
-    (result / "search.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (result / "search.md").write_text(markdown(summary), encoding="utf-8")
+    (out / "search.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / "search.md").write_text(markdown(summary), encoding="utf-8")
     return summary
 
 
@@ -453,13 +451,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="score the first so many numbers of each vector too")
     parser.add_argument("--limit", type=int, help="at most so many sentences, texts searched and queries: a trial")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each model is timed, in both ways")
-    parser.add_argument("--out", type=Path, help="folder for the student [demo/runs/search; of a trial, …/search-N]")
-    parser.add_argument("--result", type=Path, help="folder for search.md and search.json [demo; of a trial, --out]")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the student and what is found [demo/runs/search; of a trial, …/search-N]"
+    )
     parser.add_argument("--overwrite", action="store_true", help="make the student anew although --out holds one")
     args = vars(parser.parse_args())
     trial = args["limit"] is not None
     args["out"] = args["out"] or Path("demo/runs") / (f"search-{args['limit']}" if trial else "search")
-    args["result"] = args["result"] or (args["out"] if trial else Path("demo"))
     quiet()
     try:
         summary = run(**args)
@@ -473,7 +471,7 @@ def main() -> None:
     for folder in (args["out"] / "student" / "checkpoints", args["out"] / "cache"):
         shutil.rmtree(folder, ignore_errors=True)
     print(f"the student's page, to be opened in a browser: {args['out'] / 'student' / 'report.html'}")
-    print(f"written: {args['result'] / 'search.md'}, {args['result'] / 'search.json'}; student below {args['out']}")
+    print(f"written: {args['out'] / 'search.md'}, {args['out'] / 'search.json'}; student below {args['out']}")
 
 
 if __name__ == "__main__":
