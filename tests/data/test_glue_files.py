@@ -34,7 +34,7 @@ def test_glue_files_load_whole(name):
     data = load_task(DATA / "glue" / name)
     assert data.task == glue_task(name)
     assert tuple(data.splits[s].num_rows if s in data.splits else None for s in ("train", "dev", "test")) == ROWS[name]
-    assert not any("broken" in note for note in data.notes)
+    assert "rows left out" not in data.decisions or "broken" not in data.decisions["rows left out"]
     for split in data.splits.values():
         values = set(split["label"])
         assert values == set(range(len(data.task.labels))) if data.task.labels else 0 <= min(values) < max(values) <= 5

@@ -102,7 +102,7 @@ CASES = {
     ),
     "unlabelled_lines_for_a_pair": (
         {"a.csv": "sentence1,sentence2,label\na,b,x\nc,d,y\n", "u.txt": "e\n"},
-        {"unlabelled": "u.txt"},
+        {"unlabelled": "u.txt", "dev_share": 0},
         ["u.txt", "two texts", "'sentence2'"],
     ),
     "unlabelled_rows_without_the_text": (

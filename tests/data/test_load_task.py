@@ -107,7 +107,7 @@ def test_one_file_gives_a_task_of_its_name_with_a_dev_split_by_class(tmp_path):
     assert set(data.train["example_id"]).isdisjoint(data.dev["example_id"])
     assert len(data.train) + len(data.dev) == 60
     assert data.test is None
-    assert data.notes == ("dev is 6 rows held out of train",)
+    assert data.decisions["dev"] == "6 of 60 rows of train, held out by class"
 
 
 def test_the_dev_share_follows_the_seed_alone(tmp_path):
@@ -255,7 +255,7 @@ def test_unlabelled_lines_stand_at_the_end_of_train(tmp_path, pack):
     data = load_task(write(tmp_path / "a.csv", ROWS), unlabelled=extra, limit=12)
     assert len(data.train) == 12 + 3
     assert data.train[-1] == {"example_id": "unlabelled-2", "text": "three", "label": -100}
-    assert any("2 blank lines" in note for note in data.notes)
+    assert "2 blank lines" in data.decisions["rows left out"]
     train = data.describe()["splits"]["train"]
     assert (train["rows"], train["labelled"], train["unlabelled"]) == (15, 12, 3)
 
@@ -282,7 +282,7 @@ def test_a_folder_with_the_name_of_a_glue_task_is_that_task(tmp_path):
     assert data.task == GLUE["mrpc"]
     assert data.train[0] == {"example_id": "train-0", "text": "He said", "text_pair": '"The unclosed', "label": 1}
     assert data.test is None
-    assert "no labels" in data.notes[0]
+    assert "no labels" in data.decisions["rows left out"]
 
 
 def test_a_labelled_test_file_is_preferred(tmp_path):
@@ -313,7 +313,7 @@ def test_broken_rows_of_a_benchmark_are_left_out_and_said(tmp_path):
     write(tmp_path / "QQP/train.tsv", rows)
     data = load_task(tmp_path / "QQP", dev_share=0)
     assert data.train["text"][:] == ["a", "c"]
-    assert "3 broken rows" in data.notes[0]
+    assert "3 broken rows" in data.decisions["rows left out"]
 
 
 def test_own_columns_in_a_folder_with_a_glue_name_are_own_data(tmp_path):

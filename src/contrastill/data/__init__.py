@@ -2,7 +2,7 @@
 
 from contrastill.data.collate import Collate, content_key, tokenise, truncated_share
 from contrastill.data.corpus import Corpus, read_corpus, read_for_teacher, several_texts
-from contrastill.data.labels import align_labels, unnamed
+from contrastill.data.labels import align_labels
 from contrastill.data.load import UNLABELLED, TaskData, load_task, text_key
 from contrastill.data.stream import stream_texts
 from contrastill.data.tasks import GLUE, Task
@@ -24,5 +24,4 @@ __all__ = [
     "text_key",
     "tokenise",
     "truncated_share",
-    "unnamed",
 ]

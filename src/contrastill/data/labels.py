@@ -1,22 +1,26 @@
 """Data and model must mean the same by class 0."""
 
 import dataclasses
-import re
+import logging
 from collections.abc import Sequence
 
 from datasets import Dataset
 
+from contrastill.data.cells import some
+from contrastill.data.classes import matching, unnamed
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
 
-__all__ = ["align_labels", "unnamed"]
+logger = logging.getLogger(__name__)
+
+__all__ = ["align_labels"]
 
 
 def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
     """The data with its class ids in the order of `names`, the classes of a model in id order.
 
-    Names are compared without regard to case, space, hyphen and underscore. A model whose classes have no names
-    (LABEL_0, LABEL_1, …) is taken to use the data's order: then only its score can tell whether that is so.
+    Names are matched as `matching` does. A model whose classes have no names (LABEL_0, LABEL_1, …) has ids only: labels
+    0, 1, … are taken for these ids, any others to stand in the model's order, which is logged as a warning.
 
     Raises:
         UserError: other classes, or another number of them.
@@ -25,29 +29,50 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
         if len(names) != 1:
             raise UserError(
                 f"{data.task.name} has scores to regress on (1 output), the model has {len(names)} classes: "
-                f"{shown(names)}; use a regression model, or say kind='classification' if the labels are classes"
+                f"{some(names)}; use a regression model, or say kind='classification' if the labels are classes"
             )
         return data
     ours = data.task.labels
+    if unnamed(names):
+        ids = {str(n): n for n in range(len(names))}
+        if set(ours) <= set(ids) and list(ours) == sorted(ours, key=int):
+            how = f"labels are the ids of its {len(names)} unnamed classes"
+            return in_order(data, tuple(ids), [ids[name] for name in ours], how)
     if len(names) != len(ours):
         raise UserError(
-            f"{data.task.name} has {len(ours)} classes ({shown(ours)}), the model has {len(names)} ({shown(names)}); "
+            f"{data.task.name} has {len(ours)} classes ({some(ours)}), the model has {len(names)} ({some(names)}); "
             "use a model fine-tuned on this task"
         )
-    if unnamed(names) or list(names) == list(ours):
-        return data
-    theirs = {plain(name): n for n, name in enumerate(names)}
-    missing = [name for name in ours if plain(name) not in theirs]
-    if missing or len(theirs) != len(names):
-        raise UserError(
-            f"{data.task.name} and the model disagree on class names: {shown(missing)} not among the model's "
-            f"({shown(names)}); rename the classes in one of them"
+    if unnamed(names):
+        how = f"assumed to be the data's ({some(ours)}), as its classes have no names ({names[0]}, …)"
+        logger.warning(
+            "%s: the order of the model's classes is %s: scores are wrong if it is another; name them in its "
+            "config.json (id2label) to be sure",
+            data.task.name,
+            how,
         )
-    new = [theirs[plain(name)] for name in ours]
+        return in_order(data, ours, list(range(len(ours))), how)
+    place = matching(ours, names)
+    if len(set(place.values())) < len(names):
+        lacking = [name for name in ours if name not in place]
+        spare = [name for n, name in enumerate(names) if n not in place.values()]
+        raise UserError(
+            f"{data.task.name} and the model disagree on class names: {some(lacking)} of the data, {some(spare)} of "
+            "the model are not in the other; rename the classes in one of them"
+        )
+    how = "the data's"
+    if list(names) != list(ours):
+        how = f"{some(names)}, matched by name"
+        logger.info("%s: the order of the model's classes is %s", data.task.name, how)
+    return in_order(data, tuple(names), [place[name] for name in ours], how)
+
+
+def in_order(data: TaskData, names: tuple[str, ...], new: Sequence[int], how: str) -> TaskData:
+    """The data with id n become new[n], of the classes `names`; `how` goes to its decisions."""
 
     def moved(split: Dataset | None) -> Dataset | None:
-        if split is None:
-            return None
+        if split is None or list(new) == list(range(len(new))):
+            return split
         return split.map(
             lambda rows: {"label": [x if x < 0 else new[x] for x in rows]},
             input_columns="label",
@@ -55,18 +80,11 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
             keep_in_memory=True,
         )
 
-    task = dataclasses.replace(data.task, labels=tuple(names))
-    return dataclasses.replace(data, task=task, train=moved(data.train), dev=moved(data.dev), test=moved(data.test))
-
-
-def unnamed(names: Sequence[str]) -> bool:
-    """Whether these are the names that transformers makes up."""
-    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
-
-
-def plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", str(name)).lower()
-
-
-def shown(names: Sequence[str]) -> str:
-    return ", ".join(map(str, names[:8])) + (", …" if len(names) > 8 else "")
+    return dataclasses.replace(
+        data,
+        task=dataclasses.replace(data.task, labels=names),
+        train=moved(data.train),
+        dev=moved(data.dev),
+        test=moved(data.test),
+        decisions={**data.decisions, "order of the model's classes": how},
+    )

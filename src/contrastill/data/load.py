@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from contrastill.data.cells import some
+from contrastill.data.classes import Names, encode_labels, judge_labels, unnamed
 from contrastill.data.read import Table, read_lines, split_name
-from contrastill.data.rows import checked_rows, columns_of, encode_labels, hides_labels, judge_labels
+from contrastill.data.rows import checked_rows, columns_of, hides_labels
 from contrastill.data.sources import find_tables, read_split
 from contrastill.data.tasks import METRICS, Task
 from contrastill.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["UNLABELLED", "TaskData", "load_task", "text_key"]
 
@@ -36,7 +41,9 @@ class TaskData:
     train: Dataset | None
     dev: Dataset | None
     test: Dataset | None
-    notes: tuple[str, ...] = ()  # what loading left out or decided, a sentence each
+    decisions: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what was decided or left out -> how, and on what evidence
 
     @property
     def splits(self) -> dict[str, Dataset]:
@@ -49,6 +56,12 @@ class TaskData:
         for name, split in self.splits.items():
             digest.update(json.dumps([name, split.to_dict()]).encode())
         return digest.hexdigest()
+
+    def report(self) -> str:
+        """What was decided, a line each."""
+        width = max(map(len, self.decisions), default=0)
+        lines = (f"  {name:<{width}}  {how}" for name, how in self.decisions.items())
+        return "\n".join([f"data: {self.task.name}", *lines])
 
     def describe(self) -> dict[str, Any]:
         """Rows per split and what to know about them; `duplicates` are texts seen earlier in the same split."""
@@ -74,7 +87,7 @@ class TaskData:
         if self.task.labels:
             per_class = [counts[i] for i in range(len(self.task.labels))]
             about |= {"classes": len(per_class), "class_count_min": min(per_class), "class_count_max": max(per_class)}
-        return about | {"notes": list(self.notes)}
+        return about | {"decisions": dict(self.decisions)}
 
 
 def text_key(text: str, text_pair: str | None = None) -> int:
@@ -100,23 +113,27 @@ def load_task(
     seed: int = 0,
     encoding: str = "utf-8",
     metric: str | None = None,
+    of_model: Sequence[str] | None = None,
 ) -> TaskData:
-    """Load a task and check every row of it.
+    """Load a task and check every row of it. What was decided about it is logged, and is in `TaskData.decisions`.
 
     Args:
         source: `glue/mrpc` (the Hub, or `glue/mrpc:FOLDER` for GLUE's own files), `org/name` or `org/name:config` (any
             other Hub dataset), a folder (GLUE's own files, known by the folder's name, or train / dev / test files), or
             one file of training rows.
         text, text_pair, label: columns of your own data; guessed only where the names leave no doubt.
-        kind: "classification" or "regression"; without it, numbers that are not all whole mean regression.
+        kind: "classification" or "regression"; without it, numbers that are not all whole mean regression, and cells
+            that speak for both are refused.
         labels: class names in the order of their ids. Without it: the order the source gives, else numbers by value,
-            else names by alphabet. Cells may hold names, or ids if no name is a number.
+            else names by alphabet. A split may hold ids in place of names if no name has a digit.
         dev, test: further files, in place of those the source has.
         dev_share: the share of train that becomes dev if there is none, class by class; 0 for no dev.
         unlabelled: rows without labels for train: .txt (one text a line), or a file with the text columns.
         limit: keep so many of the labelled train rows: one of every class, then in proportion.
         seed: picks the rows of the dev share and of `limit`.
         metric: the metric that selects checkpoints.
+        of_model: the class names of the model that is to read the data, in the order of its ids, or any one name if it
+            gives scores: for data that do not name their classes themselves.
     """
     if not 0 <= dev_share <= 0.5:
         raise UserError(f"expected a dev share from 0 to 0.5, got {dev_share}; try 0.1")
@@ -127,32 +144,50 @@ def load_task(
     found = find_tables(
         source, own=any(o is not None for o in (text, text_pair, label, kind, labels)), encoding=encoding
     )
-    tables = dict(found.tables)
+    decided: dict[str, str] = {}
+    tables, files, left = dict(found.tables), dict(found.files), [found.left] if found.left else []
     for split, file in (("dev", dev), ("test", test)):
         if file is not None:
-            tables[split] = read_split(Path(file), found.glue, encoding)
+            if split in files:
+                left.append(f"{files[split]} (--{split} is in its place)")
+            tables[split], files[split] = read_split(Path(file), found.glue, encoding), str(file)
+    decided["files"] = _in_words(files)
+    if left:
+        decided["files left aside"] = "; ".join(left)
     first = next(iter(tables.values()))  # train, where there is one
-    task = found.glue or columns_of(found.name, first, text, text_pair, label)
+    benchmark = found.glue is not None
+    if found.glue is None:
+        task = columns_of(found.name, first, text, text_pair, label, decided)
+    else:
+        task = found.glue
+        decided["kind"] = f"{task.kind}: GLUE's {task.name}"
 
     notes: list[str] = []
     if "test" in tables and found.public and test is None and hides_labels(tables["test"], task.label):
         notes.append(f"{tables.pop('test').name} has no labels and was left out")
-    benchmark = found.glue is not None
+        del files["test"]
+        decided["files"] = _in_words(files)
     frames = {
         split: checked_rows(table, task, split, benchmark=benchmark, notes=notes) for split, table in tables.items()
     }
+    known = _known(task, first, labels, of_model)
     if not benchmark:
-        if "train" not in frames and labels is None and kind != "regression":
+        if kind is None and labels is None and of_model is not None and len(of_model) == 1:
+            kind = "regression"
+        if "train" not in frames and known is None and kind != "regression":
             raise UserError(
                 f"{source}: expected training rows, got {', '.join(frames)} only; add them, or pass --labels"
             )
-        task = judge_labels(task, first, frames[next(iter(frames))]["label"], kind, labels)
+        task = judge_labels(task, first, frames[next(iter(frames))]["label"], kind, known, decided)
     if metric is not None:
         if metric not in METRICS[task.kind]:
             raise UserError(f"expected a metric for {task.kind} ({', '.join(METRICS[task.kind])}), got {metric!r}")
         task = replace(task, metrics=(metric, *(m for m in task.metrics if m != metric)))
+    read_as = {}
     for split, frame in frames.items():
-        frame["label"] = encode_labels(frame["label"], task, tables[split], given=labels is not None)
+        frame["label"], read_as[split] = encode_labels(frame["label"], task, tables[split], known)
+    if task.labels:
+        decided["label cells"] = _in_words(read_as)
 
     if "train" in frames:
         train, classes = frames["train"], frames["train"]["label"].nunique()
@@ -161,24 +196,85 @@ def load_task(
             raise UserError(
                 f"{first.name}: expected at least two classes, got {only!r} in every row; add rows of another"
             )
+        if not task.labels and len(train) > 1 and train["label"].nunique() == 1:
+            raise UserError(
+                f"{first.name}: expected scores that differ in column {task.label!r}, got one for all rows: every "
+                f"score is {train['label'].iloc[0]:g}; is it the right column (--label)?"
+            )
         if "dev" not in frames and dev_share:
-            held = _spread(train, task, seed, start=0.5)[: max(1, round(len(train) * dev_share))]
-            if len(held) == len(train):
-                raise UserError(
-                    f"{first.name}: expected rows enough to hold some out, got {len(train)}; pass --dev FILE"
-                )
+            held = _held_out(train, task, seed, dev_share, first.name)
+            decided["dev"] = f"{len(held)} of {len(train)} rows of train, held out" + (
+                " by class" if task.labels else ""
+            )
             frames["dev"], train = train.iloc[np.sort(held)], train.drop(train.index[held])
-            notes.append(f"dev is {len(held)} rows held out of train")
         if limit is not None:
             if task.labels and limit < classes:
                 raise UserError(f"expected a limit of at least one row a class ({classes}), got {limit}; raise --limit")
             train = train.iloc[np.sort(_spread(train, task, seed, start=0.0)[:limit])]
         frames["train"] = train
+        if task.labels:
+            decided |= _of_classes(frames, task)
     if unlabelled is not None:
         rest = _unlabelled(Path(unlabelled), task, found.glue, encoding, notes)
         frames["train"] = pd.concat([frames["train"], rest]) if "train" in frames else rest
+        decided["files"] = _in_words({**files, "unlabelled": str(unlabelled)})
+    if notes:
+        decided["rows left out"] = "; ".join(notes)
     built = {split: _dataset(frame, task) for split, frame in frames.items()}
-    return TaskData(task, built.get("train"), built.get("dev"), built.get("test"), tuple(notes))
+    data = TaskData(task, built.get("train"), built.get("dev"), built.get("test"), decided)
+    logger.info("%s", data.report())
+    return data
+
+
+def _in_words(of_splits: Mapping[str, str]) -> str:
+    return ", ".join(f"{split}: {each}" for split, each in of_splits.items())
+
+
+def _known(task: Task, table: Table, labels: Sequence[str] | None, of_model: Sequence[str] | None) -> Names | None:
+    """The class names that are given before the cells are read: first come, first served."""
+    if task.labels:
+        return Names(task.labels, f"GLUE's {task.name}")
+    if labels is not None:
+        return Names(tuple(map(str, labels)), "--labels")
+    if task.label in table.classes:
+        return Names(tuple(table.classes[task.label]), "the source")
+    if of_model is not None and len(of_model) > 1 and not unnamed(of_model):
+        return Names(tuple(of_model), "the model")
+    return None
+
+
+def _of_classes(frames: Mapping[str, pd.DataFrame], task: Task) -> dict[str, str]:
+    """What is to be known of classes with hardly any rows."""
+    counts = {split: Counter(frame["label"]) for split, frame in frames.items()}
+    train, dev = counts["train"], counts.get("dev")
+    groups = {
+        "classes of one training row": [n for n, rows in train.items() if rows == 1],
+        "classes without training rows": [n for n in range(len(task.labels)) if not train[n]],
+        "classes in dev alone": [] if dev is None else [n for n in dev if not train[n]],
+        "classes without dev rows": [] if dev is None else [n for n in range(len(task.labels)) if not dev[n]],
+    }
+    return {
+        what: f"{len(classes)} ({some([task.labels[n] for n in sorted(classes)])})"
+        for what, classes in groups.items()
+        if classes
+    }
+
+
+def _held_out(train: pd.DataFrame, task: Task, seed: int, share: float, name: str) -> np.ndarray:
+    """The positions of the rows that become dev: class by class, and never the last row of one."""
+    order = _spread(train, task, seed, start=0.5)
+    if task.labels:
+        labels = pd.Series(train["label"].to_numpy()[order])
+        by_class = labels.groupby(labels)
+        order = order[(by_class.cumcount() < by_class.transform("size") - 1).to_numpy()]
+    else:
+        order = order[: len(train) - 1]
+    if not len(order):
+        few = " with no class twice" if task.labels else ""
+        raise UserError(
+            f"{name}: expected rows enough to hold some out, got {len(train)}{few}; pass --dev FILE, or --dev-share 0"
+        )
+    return order[: max(1, round(len(train) * share))]
 
 
 def _unlabelled(path: Path, task: Task, glue: Task | None, encoding: str, notes: list[str]) -> pd.DataFrame:

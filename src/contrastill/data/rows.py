@@ -1,18 +1,16 @@
 """Which columns hold what, and whether every row of them is fit to train on."""
 
-import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
+from contrastill.data.cells import at, class_name, is_missing, some
 from contrastill.data.read import Table
-from contrastill.data.tasks import METRICS, Task
+from contrastill.data.tasks import Task
 from contrastill.errors import UserError
 
-__all__ = ["checked_rows", "columns_of", "encode_labels", "hides_labels", "judge_labels"]
+__all__ = ["checked_rows", "columns_of", "hides_labels"]
 
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
@@ -22,32 +20,60 @@ PAIR_NAMES = (
     ("text", "text_pair"),
     ("text1", "text2"),
     ("text_a", "text_b"),
+    ("sentence_a", "sentence_b"),
 )
+CUSTOMARY = (  # pairs as well, but for a second column that reads like a label
+    ("query", "document"),
+    ("query", "passage"),
+    ("query", "positive"),
+    ("question", "answer"),
+    ("question", "passage"),
+    ("question", "context"),
+    ("anchor", "positive"),
+    ("claim", "evidence"),
+)
+IDEOGRAPH = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
+)  # no spaces between words
+LOOKED_AT = 1000  # rows by which a column is judged to hold texts
 TEXT_NAMES = ("text", "sentence", "utterance", "question", "query", "review", "tweet", "content")
 LABEL_NAMES = ("label", "labels", "category", "intent", "class", "score", "target")
 
 
-def columns_of(name: str, table: Table, text: str | None, text_pair: str | None, label: Any) -> Task:
-    """A task with the text, text pair and label columns asked for, or those whose names leave no doubt; no kind yet."""
+def columns_of(
+    name: str, table: Table, text: str | None, text_pair: str | None, label: Any, decided: dict[str, str]
+) -> Task:
+    """A task with the text, text pair and label columns asked for, or those whose names leave no doubt; no kind yet.
+
+    What was chosen and what was left aside goes to `decided`.
+    """
     there = [str(column) for column in table.frame.columns]
-    lower = {column.lower(): column for column in there}
-    listing = f"{table.name} has the columns {', '.join(map(repr, there))} (its first row must name them)"
+    lower = known_names(table)
+    listing = f"{table.name} has the columns {columns_in_words(there)} (its first row must name them)"
     parts = label.split(",") if isinstance(label, str) and label not in there else label
     if isinstance(parts, (list, tuple)) and len(parts) > 1:
-        raise UserError(_multi_label(f"the label columns {', '.join(parts)}"))
+        raise UserError(_multi_label(f"the label columns {some(parts)}"))
     for flag, column in (("--text", text), ("--text-pair", text_pair), ("--label", label)):
         if column is not None and column not in there:
             raise UserError(f"expected a column {column!r} ({flag}), but {listing}; pass {flag} with one of these")
+    guessed = [what for what, column in (("text", text), ("label", label)) if column is None]
+    single = False
     if text is None:
-        pairs = [pair for pair in PAIR_NAMES if set(pair) <= set(lower)]
-        single = [name for name in TEXT_NAMES if name in lower and not any(name in pair for pair in pairs)]
-        if len(pairs) + len(single) != 1 or text_pair is not None:
+        pairs = [pair for pair in (*PAIR_NAMES, *CUSTOMARY) if set(pair) <= set(lower)]
+        alone = [name for name in TEXT_NAMES if name in lower and not any(name in pair for pair in pairs)]
+        if len(pairs) + len(alone) != 1 or text_pair is not None:
             raise UserError(
                 f"expected to be told which column holds the text: {listing}; pass --text COLUMN, and --text-pair "
                 "COLUMN if there are two texts a row"
             )
-        text = lower[pairs[0][0] if pairs else single[0]]
+        single = not pairs
+        text = lower[pairs[0][0] if pairs else alone[0]]
         text_pair = lower[pairs[0][1]] if pairs else None
+        if pairs and pairs[0] in CUSTOMARY and repeats(table, str(text_pair)):
+            raise UserError(
+                f"expected to be told which column holds the text: {listing}, of which {text_pair!r} may be a second "
+                f"text or a label; pass --text {text}, and --text-pair {text_pair} if each row has two texts"
+            )
     if label is None:
         guesses = [lower[name] for name in LABEL_NAMES if name in lower and lower[name] not in (text, text_pair)]
         if len(guesses) != 1:
@@ -55,11 +81,85 @@ def columns_of(name: str, table: Table, text: str | None, text_pair: str | None,
         label = guesses[0]
     if len({text, text_pair, label}) < 3:
         raise UserError(f"expected different columns, got text {text!r}, text pair {text_pair!r}, label {label!r}")
+    left = [column for column in there if column not in (text, text_pair, label)]
+    if single and (more := [column for column in left if reads_like_text(table, column)]):
+        raise UserError(
+            f"expected to be told whether a row has one text or two: {table.name} has texts in {text!r} and in "
+            f"{columns_in_words(more)}; pass --text {text} to leave {'it' if len(more) == 1 else 'them'} aside, or "
+            f"--text {text} --text-pair {more[0]} to read both"
+        )
+    used = {"text": text, "text pair": text_pair, "label": label}
+    decided["columns"] = ", ".join(f"{what} {column!r}" for what, column in used.items() if column is not None) + (
+        f" ({' and '.join(guessed)} by name)" if guessed else ""
+    )
+    if left:
+        decided["columns left aside"] = columns_in_words(left)
+        if named := [column for column in left if names_the_ids(table, str(label), column)]:
+            decided["columns left aside"] += (
+                f"; {named[0]!r} names the ids of {label!r}: --label {named[0]} takes the names"
+            )
     return Task(name, "", text, text_pair, label, (), ())
 
 
+def known_names(table: Table) -> dict[str, str]:
+    """Columns by their lower-case names.
+
+    Raises:
+        UserError: two known names differ in case only.
+    """
+    lower: dict[str, str] = {}
+    known = {*TEXT_NAMES, *LABEL_NAMES, *(name for pair in (*PAIR_NAMES, *CUSTOMARY) for name in pair)}
+    for column in map(str, table.frame.columns):
+        if (key := column.lower()) in lower and key in known:
+            raise UserError(
+                f"{table.name}: expected column names that differ in more than case, got {lower[key]!r} and "
+                f"{column!r}; rename one"
+            )
+        lower[key] = column
+    return lower
+
+
+def columns_in_words(columns: list[str]) -> str:
+    return some([repr(column) for column in columns], 20)
+
+
+def strings(table: Table, column: str) -> list[str]:
+    """The first texts of a column."""
+    return [cell for cell in table.frame[column].head(LOOKED_AT) if isinstance(cell, str) and cell.strip()]
+
+
+def words(cells: list[str]) -> float:
+    """The mean number of words in a cell; a sign of a script without spaces counts as one."""
+    counts = [
+        len(IDEOGRAPH.findall(cell)) + sum(any(map(str.isalpha, part)) for part in cell.split()) for cell in cells
+    ]
+    return sum(counts) / max(1, len(counts))
+
+
+def reads_like_text(table: Table, column: str) -> bool:
+    """Whether most rows of a column have a text, few of them the same."""
+    cells, rows = strings(table, column), min(len(table.frame), LOOKED_AT)
+    return len(cells) > rows / 2 and len(set(cells)) > len(cells) / 2 and words(cells) >= 3
+
+
+def repeats(table: Table, column: str) -> bool:
+    """Whether a column has few different cells, and short ones, as a label has."""
+    cells = strings(table, column)
+    return len(set(cells)) <= len(cells) / 2 and words(cells) < 3
+
+
+def names_the_ids(table: Table, label: str, column: str) -> bool:
+    """Whether `label` holds whole numbers and `column` one name for each of them."""
+    if not column.lower().startswith("label"):
+        return False
+    ids = [class_name(cell) for cell in table.frame[label] if not is_missing(cell)]
+    pairs = set(zip(map(class_name, table.frame[label]), map(class_name, table.frame[column]), strict=True))
+    one_to_one = len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+    return one_to_one and all(re.fullmatch(r"-?\d+", one) for one in ids)
+
+
 def hides_labels(table: Table, label: str) -> bool:
-    return label not in table.frame or bool(table.frame[label].map(_is_missing).all())
+    return label not in table.frame or bool(table.frame[label].map(is_missing).all())
 
 
 def checked_rows(table: Table, task: Task, split: str, *, benchmark: bool, notes: list[str]) -> pd.DataFrame:
@@ -75,7 +175,7 @@ def checked_rows(table: Table, task: Task, split: str, *, benchmark: bool, notes
             repair = "; name it so, or pass --text, --text-pair and --label"
             if ours == "label":
                 repair += "; or, if the rows have no labels, pass the file by --unlabelled"
-            there = ", ".join(map(repr, table.frame.columns))
+            there = columns_in_words([str(each) for each in table.frame.columns])
             raise UserError(f"{table.name}: expected a column {column!r}, got {there}{repair}")
     rows = pd.DataFrame({ours: table.frame[theirs] for ours, theirs in wanted.items()}, dtype=object)
     rows.insert(0, "example_id", [f"{split}-{i}" for i in range(len(rows))])
@@ -84,8 +184,8 @@ def checked_rows(table: Table, task: Task, split: str, *, benchmark: bool, notes
     for ours, mask in good.items():
         if not mask.all() and not benchmark:
             raise UserError(
-                f"{table.name}: expected text in column {wanted[ours]!r}, got {_at(rows.index[~mask], table)} without "
-                "(empty, white space, not a string or not valid Unicode); fill them in or remove them"
+                f"{table.name}: expected text in column {wanted[ours]!r}, got {at(rows.index[~mask], table.unit)} "
+                "without (empty, white space, not a string or not valid Unicode); fill them in or remove them"
             )
     whole = pd.DataFrame(good).all(axis=1)
     if dropped := table.dropped + int((~whole).sum()):
@@ -93,64 +193,21 @@ def checked_rows(table: Table, task: Task, split: str, *, benchmark: bool, notes
     rows = rows[whole]
 
     if "label" in wanted:
-        missing = rows["label"].map(_is_missing).astype(bool)
+        missing = rows["label"].map(is_missing).astype(bool)
         if missing.any():
             raise UserError(
-                f"{table.name}: expected a label in column {task.label!r}, got {_at(rows.index[missing], table)}"
+                f"{table.name}: expected a label in column {task.label!r}, got {at(rows.index[missing], table.unit)}"
                 " without; label or remove them, or put them in a file of their own and pass it by --unlabelled"
             )
         if rows["label"].map(lambda cell: isinstance(cell, (list, tuple, dict))).any():
             raise UserError(_multi_label(f"lists in column {task.label!r} of {table.name}"))
-    return rows
-
-
-def judge_labels(task: Task, table: Table, cells: pd.Series, kind: str | None, labels: Sequence[Any] | None) -> Task:
-    """The task with its kind, classes and metrics, judged by the training labels."""
-    names = tuple(str(name).strip() for name in labels) if labels is not None else table.classes.get(task.label, ())
-    if kind is None:
-        numbers = [_number(cell) for cell in cells]
-        fractions = any(number is not None and not number.is_integer() for number in numbers)
-        kind = "regression" if fractions and None not in numbers and not names else "classification"
-    if kind == "regression":
-        if labels is not None:
-            raise UserError(f"expected no class names for regression, got {list(labels)}; leave --labels out")
-        return replace(task, kind=kind, metrics=METRICS[kind])
-    if not names:
-        found = {_class_name(cell) for cell in cells}
-        whole = all(re.fullmatch(r"[+-]?\d+", name) for name in found)
-        names = tuple(sorted(found, key=(lambda name: (int(name), name)) if whole else None))
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise UserError(
-            f"{table.name}: expected at least two different classes in column {task.label!r}, got {', '.join(names)}; "
-            "add rows of another class" + (", or correct --labels" if labels is not None else "")
-        )
-    return replace(task, kind=kind, labels=names, metrics=("accuracy", "f1"))
-
-
-def encode_labels(cells: pd.Series, task: Task, table: Table, *, given: bool) -> list[int] | list[float]:
-    """Cells as found -> class ids or finite numbers."""
-    if task.kind == "regression":
-        values = [_number(cell) for cell in cells]
-        wrong = [line for line, v in zip(cells.index, values, strict=True) if v is None or not math.isfinite(v)]
-        if wrong:
+        odd = rows["label"].map(lambda cell: isinstance(cell, bytes)).astype(bool)
+        if odd.any():
             raise UserError(
-                f"{table.name}: expected finite numbers in column {task.label!r}, got {_at(wrong, table)} without, the "
-                f"first {cells[wrong[0]]!r}; mend them, or pass --kind classification if these are class names"
+                f"{table.name}: expected names or numbers in column {task.label!r}, got bytes in "
+                f"{at(rows.index[odd], table.unit)}; write the column as strings"
             )
-        return [float(value) for value in values if value is not None]
-    ids = {name: i for i, name in enumerate(task.labels)}
-    if not any(name.isdecimal() for name in ids):
-        ids |= {str(i): i for i in range(len(ids))}  # cells may hold the ids themselves
-    names = [_class_name(cell) for cell in cells]
-    unknown = [line for line, name in zip(cells.index, names, strict=True) if name not in ids]
-    if unknown:
-        source = "given by --labels" if given else "of the task"
-        raise UserError(
-            f"{table.name}: expected labels {source} ({_some(task.labels)}), got "
-            f"{_some(sorted({repr(name) for name in names if name not in ids}))} in {_at(unknown, table)}; "
-            "correct or remove those rows, or pass --labels with every class"
-        )
-    return [ids[name] for name in names]
+    return rows
 
 
 def _multi_label(found: str) -> str:
@@ -165,33 +222,3 @@ def _is_text(cell: Any) -> bool:
         return isinstance(cell, str) and bool(cell.strip()) and bool(cell.encode())
     except UnicodeEncodeError:  # half a surrogate pair, from a JSON escape cut in two
         return False
-
-
-def _is_missing(cell: Any) -> bool:
-    return (
-        cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell))
-    )
-
-
-def _class_name(cell: Any) -> str:
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
-
-
-def _number(cell: Any) -> float | None:
-    if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):  # Python's 1_000 is nobody's number
-        return None
-    try:
-        return float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _at(index: Iterable[int], table: Table) -> str:
-    """The rows in words: `3 rows (lines 4, 9, 12)`."""
-    numbers = list(index)
-    several = "s" if len(numbers) > 1 else ""
-    return f"{len(numbers)} row{several} ({table.unit}{several} {_some(numbers)})"
-
-
-def _some(items: Sequence[Any], most: int = 8) -> str:
-    return ", ".join(map(str, items[:most])) + (", ..." if len(items) > most else "")

@@ -1,18 +1,26 @@
 """Where a task's rows are: the Hub, GLUE's own files, a folder, a file. One table per split, cells as found."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
+import pandas as pd
 
+from contrastill.data.cells import some
 from contrastill.data.read import SUFFIXES, Table, read_table, split_name, table_of
 from contrastill.data.tasks import GLUE, Task, glue_task
 from contrastill.errors import UserError
 
 __all__ = ["Found", "find_tables", "read_split"]
 
-SPLITS = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
+SPLITS = {
+    "train": ("train", "training"),
+    "dev": ("dev", "development", "validation", "valid", "val", "eval", "evaluation"),
+    "test": ("test", "testing"),
+}
+SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)")
+OTHERS = (".txt", ".xlsx", ".xls", ".ods", ".arrow", ".feather", ".zip")  # may hold rows, and are not read
 
 # GLUE's own files: what is looked for, first come, and where their columns differ from the Hub's.
 GLUE_FILES = {
@@ -35,6 +43,8 @@ class Found:
     glue: Task | None
     public: bool  # a benchmark or Hub dataset: its test labels may be hidden
     tables: dict[str, Table]  # train, dev, test: those there are
+    files: dict[str, str] = field(default_factory=dict)  # where each is from, in words
+    left: str = ""  # what lies there beside them, in words
 
 
 def find_tables(source: str | Path, *, own: bool, encoding: str) -> Found:
@@ -42,9 +52,11 @@ def find_tables(source: str | Path, *, own: bool, encoding: str) -> Found:
     path = Path(source)
     if path.is_dir():
         glue = None if own or not any(path.glob("*.tsv")) else glue_task(path.resolve().name)
-        return Found(path.resolve().name, glue, glue is not None, _folder(path, glue, encoding))
+        return Found(path.resolve().name, glue, glue is not None, *_folder(path, glue, encoding))
     if path.is_file():
-        return Found(split_name(path)[0], None, False, {"train": read_table(path, encoding)})
+        return Found(
+            split_name(path)[0], None, False, {"train": read_table(path, encoding)}, {"train": path.name}, _beside(path)
+        )
     if named := re.fullmatch(r"(?:glue/|nyu-mll/glue:)([\w-]+)(?::(.+))?", str(source), re.IGNORECASE):
         glue = glue_task(named[1])
         if glue is None:
@@ -53,11 +65,11 @@ def find_tables(source: str | Path, *, own: bool, encoding: str) -> Found:
             raise UserError(
                 f"{source} has fixed columns and classes: leave out text, text_pair, label, kind and labels"
             )
-        tables = _folder(Path(named[2]), glue, encoding) if named[2] else _hub("nyu-mll/glue", glue.name)
-        return Found(glue.name, glue, True, tables)
+        found = _folder(Path(named[2]), glue, encoding) if named[2] else _hub("nyu-mll/glue", glue.name)
+        return Found(glue.name, glue, True, *found)
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?", str(source))
     if named and split_name(path)[1] not in SUFFIXES:
-        return Found(str(source), None, True, _hub(named[1], named[2]))
+        return Found(str(source), None, True, *_hub(named[1], named[2]))
     raise UserError(
         f"expected glue/TASK, a Hub dataset (org/name), a folder or a file, got {str(source)!r}; check the path"
     )
@@ -70,33 +82,117 @@ def read_split(path: Path, glue: Task | None, encoding: str) -> Table:
     return replace(table, frame=table.frame.rename(columns=GLUE_COLUMNS.get(glue.name, {})))
 
 
-def _folder(folder: Path, glue: Task | None, encoding: str) -> dict[str, Table]:
+def _folder(folder: Path, glue: Task | None, encoding: str) -> tuple[dict[str, Table], dict[str, str], str]:
     if not folder.is_dir():
         raise UserError(f"expected a folder, got {str(folder)!r}, which is none; check the path")
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    tables = {}
-    for split, names in SPLITS.items():
+    tables, names, taken = {}, {}, set[Path]()
+    for split in SPLITS:
         if glue:
             groups = [[file for file in files if file.match(pattern)] for pattern in GLUE_FILES[split]]
             hits = next(filter(None, groups), [])
         else:
-            hits = [f for f in files if split_name(f)[0].lower() in names and split_name(f)[1] in SUFFIXES]
-        if len(hits) > 1:
-            raise UserError(
-                f"{folder}: expected one {split} file, got {', '.join(f.name for f in hits)}; move one away"
-            )
+            hits = _files_of(split, files)
+        if len(hits) > 1 and not _whole(folder, hits):
+            raise UserError(f"{folder}: expected one {split} file, got {some([f.name for f in hits])}; move one away")
         if hits:
-            tables[split] = read_split(hits[0], glue, encoding)
+            tables[split] = _joined([read_split(file, glue, encoding) for file in hits])
+            names[split] = hits[0].name + (f" and {len(hits) - 1} more" if len(hits) > 1 else "")
+            taken |= set(hits)
+    below = sorted(
+        f"{inner.name}/" for inner in folder.iterdir() if inner.is_dir() and any(map(_holds_rows, inner.iterdir()))
+    )
     if not tables:
-        there = ", ".join(file.name for file in files[:20]) or "no file"
+        there = some([file.name for file in files] + below, 20) or "no file"
         wanted = "train.tsv" if glue else "train" + ", train".join(SUFFIXES)
         raise UserError(
             f"{folder}: expected {wanted}, and dev and test likewise, got {there}; rename yours, or pass a file"
+            + (f" or the folder {folder / below[0]}" if below else "")
         )
-    return tables
+    return tables, names, some([file.name for file in files if file not in taken and _holds_rows(file)] + below, 20)
 
 
-def _hub(name: str, config: str | None) -> dict[str, Table]:
+def _files_of(split: str, files: list[Path]) -> list[Path]:
+    """The files of a split: those called by its name (or the shards of one), else the one that has it as a word."""
+    rows = [file for file in files if split_name(file)[1] in SUFFIXES]
+    exact = [file for file in rows if _stem(file) in SPLITS[split]]
+    worded = [file for file in rows if _splits_in(_stem(file)) == {split}]
+    return exact or (worded if len({_stem(file) for file in worded}) == 1 else [])
+
+
+def _stem(file: Path) -> str:
+    """my-train-00000-of-00002.parquet -> my-train"""
+    stem = split_name(file)[0].lower()
+    shard = SHARD.fullmatch(stem)
+    return shard[1] if shard else stem
+
+
+def _splits_in(stem: str) -> set[str]:
+    """The splits that the words of a name tell of."""
+    words = re.split(r"[^a-z]+", stem)
+    return {split for split, names in SPLITS.items() if set(words) & set(names)}
+
+
+def _whole(folder: Path, files: list[Path]) -> bool:
+    """Whether these are the shards of one file.
+
+    Raises:
+        UserError: some of them are missing.
+    """
+    shards = [SHARD.fullmatch(split_name(file)[0]) for file in files]
+    if None in shards or len({(shard[1], shard[3]) for shard in shards if shard}) > 1:
+        return False
+    numbers, total = [int(shard[2]) for shard in shards if shard], int(shards[0][3])  # type: ignore[index]
+    if len(set(numbers)) < len(numbers):
+        return False
+    if missing := sorted(set(range(total)) - set(numbers)):
+        raise UserError(
+            f"{folder}: expected {total} parts of {shards[0][1]}, got {len(files)}; missing are number "  # type: ignore[index]
+            f"{some(missing)}: copy them too"
+        )
+    return True
+
+
+def _joined(tables: list[Table]) -> Table:
+    """The shards of a split as one table."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    for table in tables[1:]:
+        if set(table.frame.columns) != set(first.frame.columns) or table.classes != first.classes:
+            raise UserError(
+                f"{table.name}: expected the columns and classes of {first.name}, got others; write it again"
+            )
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    frame.index += 1
+    return replace(
+        first,
+        name=f"{first.name} and {len(tables) - 1} more",
+        frame=frame,
+        unit="row",
+        dropped=sum(t.dropped for t in tables),
+    )
+
+
+def _holds_rows(file: Path) -> bool:
+    return file.is_file() and split_name(file)[1] in (*SUFFIXES, *OTHERS)
+
+
+def _beside(path: Path) -> str:
+    """The dev and test files that lie beside a file and are called like it."""
+
+    def rest(file: Path) -> list[str]:
+        return [word for word in re.split(r"[^a-z]+", _stem(file)) if word and not _splits_in(word)]
+
+    others = sorted(
+        file.name
+        for file in path.resolve().parent.iterdir()
+        if _holds_rows(file) and _splits_in(_stem(file)) in ({"dev"}, {"test"}) and rest(file) == rest(path)
+    )
+    return f"{some(others)} beside it (--dev and --test take them)" if others else ""
+
+
+def _hub(name: str, config: str | None) -> tuple[dict[str, Table], dict[str, str], str]:
     try:
         splits = datasets.load_dataset(name, config)
     except Exception as error:  # the Hub client raises many: offline, unknown name or config, gated, script-based
@@ -111,4 +207,6 @@ def _hub(name: str, config: str | None) -> dict[str, Table]:
         raise UserError(
             f"{name}: expected a train split, got {', '.join(map(str, splits))}; choose another dataset or config"
         )
-    return {ours: table_of(splits[s], f"{name} {s}") for ours, s in chosen.items() if s is not None}
+    used = {ours: str(theirs) for ours, theirs in chosen.items() if theirs is not None}
+    tables = {ours: table_of(splits[theirs], f"{name} {theirs}") for ours, theirs in used.items()}
+    return tables, used, some([each for each in map(str, splits) if each not in used.values()], 20)

@@ -290,7 +290,7 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
     if task is None:
         return source, None, corpus(asked)
     with told_by_run(asked.data is None, "--data"):
-        data = load(task)
+        data = load(task, of_model=source.labels or ["score"])
     pairs = data.task.text_pair is not None
     source = replace(source, texts=2 if pairs else 1)
     examples = examples_of_task(data, source, task.split)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from contrastill.bundle import METADATA, Bundle, open_bundle
-from contrastill.data import unnamed
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval
 from contrastill.export.gate import Array, Examples, cosines, examples_of_pairs, examples_of_task, measure
@@ -81,12 +80,11 @@ def examples_for(bundle: Bundle, asked: Verification) -> Examples:
         return examples_of_pairs(str(asked.data))
     known = {f.name for f in fields(DataSource)}
     given = {name: value for name, value in vars(asked).items() if name in known and value is not None}
-    names = list(bundle.labels or ())
     alone = Path(str(asked.data)).expanduser().is_file() and asked.split is None
-    if alone:  # a file by itself is what is to be scored, whichever classes it happens to hold
-        given |= {"dev_share": 0.0} | ({"labels": names} if names and not unnamed(names) else {})
-    source = Evaluation(model="", **given)
-    return examples_of_task(load(source), bundle, "train" if alone else asked.split)
+    if alone:  # a file by itself is what is to be scored, all of it
+        given["dev_share"] = 0.0
+    data = load(Evaluation(model="", **given), of_model=bundle.labels or ["score"])
+    return examples_of_task(data, bundle, "train" if alone else asked.split)
 
 
 def compare_with_gate(bundle: Bundle, asked: Verification, found: dict[str, Any], problems: list[str]) -> None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
-from contrastill.data import align_labels, unnamed
+from contrastill.data import align_labels
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.loading import load_classifier, load_tokenizer
@@ -80,10 +80,9 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
     names = class_names(model)
     alone = Path(asked.data).expanduser().is_file() and not (asked.split or asked.dev or asked.test)
-    if alone:  # a file by itself is what is to be scored, all of it, whichever classes it happens to hold
-        own = asked.labels or (names if len(names) > 1 and not unnamed(names) else None)
-        asked = replace(asked, dev_share=0.0, split="train", labels=own)
-    data = align_labels(load(asked), names)
+    if alone:  # a file by itself is what is to be scored, all of it
+        asked = replace(asked, dev_share=0.0, split="train")
+    data = align_labels(load(asked, of_model=names), names)
     split = asked.split or next(name for name in ("test", "dev", "train") if name in data.splits)
     if split not in data.splits:
         raise UserError(f"expected a split of {sorted(data.splits)} of {data.task.name}, got {split!r}")

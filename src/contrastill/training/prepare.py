@@ -337,9 +337,9 @@ class Examples:
         return result
 
 
-def load(source: DataSource, unlabelled: str | None = None) -> TaskData:
-    """The rows that the settings name; what had to be said about them is logged."""
-    data = load_task(
+def load(source: DataSource, unlabelled: str | None = None, of_model: Sequence[str] | None = None) -> TaskData:
+    """The rows that the settings name. `of_model`: as in `load_task`."""
+    return load_task(
         source.data,
         text=source.text,
         text_pair=source.text_pair,
@@ -353,10 +353,8 @@ def load(source: DataSource, unlabelled: str | None = None) -> TaskData:
         limit=source.limit,
         encoding=source.encoding,
         unlabelled=unlabelled,
+        of_model=of_model,
     )
-    for note in data.notes:
-        logger.info("%s: %s", data.task.name, note)
-    return data
 
 
 def class_names(model: PreTrainedModel) -> list[str]:
