@@ -21,6 +21,7 @@ ROOT = "contrastill"
 EVERYTHING = {
     "errors",
     "ranges",
+    "screen",
     "mapping",
     "machine",
     "results",
@@ -45,6 +46,7 @@ EVERYTHING = {
 ALLOWED = {
     "errors": set(),
     "ranges": {"errors"},
+    "screen": set(),
     "mapping": set(),
     "losses": {"losses"},
     "machine": {ROOT},  # for the version

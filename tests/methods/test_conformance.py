@@ -290,7 +290,7 @@ def test_a_method_without_its_teacher_is_refused_with_the_way_out(case, tiny_mod
 
 @pytest.mark.parametrize("name", ["lrc_bert", "pkd", "tinybert"])
 def test_an_unknown_layer_map_or_too_deep_a_student_is_refused(name, tiny_method):
-    with pytest.raises(UserError, match=r"layer map of \['last', 'skip', 'uniform'\], got 'every'"):
+    with pytest.raises(UserError, match=r"'layer_map' of .*: expected one of uniform, skip, last, got 'every'"):
         tiny_method(name, {"layer_map": "every"})
     with pytest.raises(UserError, match=r"1 to 4 layers .* got 5"):
         tiny_method(name, student={"layers": 5})
@@ -305,12 +305,12 @@ def test_a_map_that_leaves_a_student_of_one_layer_nothing_to_learn_from_is_refus
 
 @pytest.mark.parametrize("setting", ["negatives", "queue"])
 def test_a_count_below_0_is_refused(setting, tiny_method):
-    with pytest.raises(UserError, match=f"expected {setting} of at least 0, got -1"):
+    with pytest.raises(UserError, match=f"'{setting}' of 'lrc_bert': expected a whole number from 0 to .*, got -1"):
         tiny_method("lrc_bert", {setting: -1})
 
 
 def test_an_unknown_granularity_is_refused(tiny_method):
-    with pytest.raises(UserError, match="'tokens', 'cls' or 'mean', got 'word'"):
+    with pytest.raises(UserError, match="'granularity' of .*: expected one of tokens, cls, mean, got 'word'"):
         tiny_method("lrc_bert", {"granularity": "word"})
 
 
@@ -349,15 +349,28 @@ def test_the_settings_and_defaults_are_those_of_the_constructor():
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("kd", {"temprature": "2"}, r"'kd' has no setting 'temprature'; it has \['alpha', 'temperature'\]"),
+        ("kd", {"temprature": "2"}, r"'temprature'; it has \['alpha', 'temperature'\]; did you mean 'temperature'"),
         ("finetune", {"alpha": "1"}, "'finetune' has no setting 'alpha'; it has none"),
-        ("kd", {"alpha": "half"}, "'alpha' of 'kd': expected float, got 'half'"),
-        ("lrc_bert", {"queue": "1.5"}, "'queue' of 'lrc_bert': expected int, got '1.5'"),
-        ("lrc_bert", {"queue": 1.5}, "'queue' of 'lrc_bert': expected int, got 1.5"),
-        ("lrc_bert", {"queue": None}, "'queue' of 'lrc_bert': expected int, got None"),
-        ("lrc_bert", {"queue": math.inf}, "'queue' of 'lrc_bert': expected int, got inf"),
-        ("lrc_bert", {"granularity": 3}, "'granularity' of 'lrc_bert': expected str, got 3"),
-        ("lrcbert", {}, "expected a method of lrc_bert, .*got 'lrcbert'"),
+        ("kd", {"alpha": "half"}, "'alpha' of 'kd': expected a number from 0 to 1, got 'half'"),
+        ("lrc_bert", {"queue": "1.5"}, "'queue' of 'lrc_bert': expected a whole number from 0 to .*, got '1.5'"),
+        ("lrc_bert", {"queue": 1.5}, "'queue' of 'lrc_bert': expected a whole number from 0 to .*, got 1.5"),
+        ("lrc_bert", {"queue": None}, "'queue' of 'lrc_bert': expected a whole number from 0 to .*, got None"),
+        ("lrc_bert", {"queue": math.inf}, "'queue' of 'lrc_bert': expected a whole number from 0 to .*, got inf"),
+        ("lrc_bert", {"granularity": 3}, "'granularity' of 'lrc_bert': expected one of tokens, cls, mean, got 3"),
+        ("lrc_bert", {"granularity": "word"}, "expected one of tokens, cls, mean, got 'word'"),
+        ("lrc_bert", {"layer_map": "top"}, "expected one of uniform, skip, last, got 'top'"),
+        ("lrc_bert", {"negatives": "-1"}, "'negatives' of 'lrc_bert': expected a whole number from 0 to .*, got -1"),
+        ("lrc_bert", {"queue": "999999999999"}, "'queue' of 'lrc_bert': expected .* to 1,048,576 .texts., got 9999"),
+        ("kd", {"temperature": "inf"}, "'temperature' of 'kd': expected a number above 0, at most 1,000, got 'inf'"),
+        ("kd", {"temperature": "nan"}, "'temperature' of 'kd': expected a number above 0, at most 1,000, got 'nan'"),
+        (
+            "kd",
+            {"temperature": "1e999"},
+            "'temperature' of 'kd': expected a number above 0, at most 1,000, got '1e999'",
+        ),
+        ("kd", {"temperature": True}, "'temperature' of 'kd': expected a number above 0, at most 1,000, got True"),
+        ("kd", {"alpha": 1.5}, "'alpha' of 'kd': expected a number from 0 to 1, got 1.5"),
+        ("lrcbert", {}, "expected a method of lrc_bert, .*got 'lrcbert'; did you mean 'lrc_bert'"),
     ],
 )
 def test_bad_settings_are_refused_by_name(name, given, message):

@@ -173,9 +173,8 @@ def test_discos_temperature_stops_falling_where_it_is_told_to_and_can_rise_again
     assert seen_by_the_term(method, tiny_batch(), monkeypatch).temperature.item() == pytest.approx(0.25, rel=1e-5)
     method(**tiny_batch())["loss"].backward()
     assert method.log_scale.grad.abs() > 0
-    for least in (0.0, 0.4, math.nan):
-        with pytest.raises(UserError, match=r"expected a least_temperature above 0, at most 0\.3"):
-            tiny_method("disco", {"temperature": 0.3, "least_temperature": least})
+    with pytest.raises(UserError, match=r"expected a least_temperature of at most 0\.3, got 0\.4"):
+        tiny_method("disco", {"temperature": 0.3, "least_temperature": 0.4})
 
 
 @pytest.mark.parametrize("given", [{}, {"temperature": 0.4}], ids=["default", "set"])
@@ -347,12 +346,18 @@ def test_the_mean_over_two_processes_is_the_whole_batch_on_one(name, tiny_method
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        *((name, {"queue": -1}, "expected a queue of at least 0, got -1") for name in QUEUED),
-        ("disco", {"temperature": 0.0}, "expected a temperature above 0, got 0"),
-        ("disco", {"temperature": -1.0}, "expected a temperature above 0, got -1"),
-        ("disco", {"temperature": math.nan}, "expected a temperature above 0, got nan"),
-        ("congen", {"temperature": 0.0}, r"above 0, got 0.0 \(student\) and 0.05 \(teacher\)"),
-        ("rrd", {"teacher_temperature": -2.0}, r"above 0, got 0.1 \(student\) and -2.0 \(teacher\)"),
+        *((name, {"queue": -1}, "'queue' of .*: expected a whole number from 0 to .*, got -1") for name in QUEUED),
+        *(
+            ("disco", {name: value}, f"{name!r} of 'disco': expected a number above 0, .*, got {value}")
+            for name in ("temperature", "least_temperature")
+            for value in (0.0, -1.0, math.nan)
+        ),
+        ("congen", {"temperature": 0.0}, "'temperature' of 'congen': expected a number above 0, .*, got 0.0"),
+        (
+            "rrd",
+            {"teacher_temperature": -2.0},
+            "'teacher_temperature' of 'rrd': expected a number above 0, .* got -2.0",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(name, settings, said, tiny_method):

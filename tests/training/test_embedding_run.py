@@ -641,7 +641,7 @@ def test_dropout_is_as_set_in_training_and_as_it_was_in_the_config(
         ({"teacher": []}, "--teacher: expected a text, or several; got none"),
         ({"set": {"queue": 4}}, "'leaf' has no setting 'queue'"),
         ({"method": "disco", "set": {"tempratur": 4}}, "'disco' has no setting 'tempratur'"),
-        ({"method": "disco", "set": {"queue": -4}}, "expected a queue of at least 0, got -4"),
+        ({"method": "disco", "set": {"queue": -4}}, "'queue' of 'disco': expected a whole number from 0 to .*, got -4"),
         ({"student": "as-is"}, "--student as-is takes an encoder as it is.*--start"),
         ({"student": "as-is", "start": "random"}, "--student as-is takes an encoder as it is.*--start"),
         ({"student": "as-is", "start": "./none"}, r"\./none"),

@@ -350,7 +350,7 @@ def test_a_run_never_overwrites_its_own_data(workshop: Workshop, tmp_path: Path)
         ({"set": {"queue": -1}}, "queue"),
         ({"set": {"negatives": -2}}, "negatives"),
         ({"set": {"granularity": "words"}}, "granularity"),
-        ({"set": {"layer_map": "none"}}, "layer map"),
+        ({"set": {"layer_map": "none"}}, "layer_map"),
         ({"stages": {"representation": 1.0}}, "joint"),
         ({"stages": {"representation": "most", "joint": 0.3}}, "joint|number|share"),
         ({"student": "5L"}, "layers|deep|shallow"),

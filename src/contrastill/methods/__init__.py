@@ -15,7 +15,9 @@ from contrastill.methods.lrc_bert import LRCBert
 from contrastill.methods.mse_kd import MSEKD
 from contrastill.methods.pkd import PKD
 from contrastill.methods.rrd import RRD
+from contrastill.methods.settings import settings_of
 from contrastill.methods.tinybert import TinyBERT
+from contrastill.ranges import Range, parsed, quoted, suggestion, typed
 
 __all__ = [
     "KD",
@@ -32,6 +34,7 @@ __all__ = [
     "Method",
     "Stage",
     "TinyBERT",
+    "method_ranges",
     "method_settings",
     "read_settings",
 ]
@@ -43,24 +46,31 @@ METHODS: dict[str, type[Method]] = {
 
 def method_settings(name: str) -> dict[str, Any]:
     """The settings of a method and their defaults, read off its constructor."""
+    return {p.name: p.default for p in parameters(name).values()}
+
+
+def method_ranges(name: str) -> dict[str, Range]:
+    """The range of each setting of a method, read off its constructor."""
+    return {p.name: typed(p.annotation)[1] for p in parameters(name).values()}
+
+
+def parameters(name: str) -> dict[str, inspect.Parameter]:
     if name not in METHODS:
-        raise UserError(f"expected a method of {', '.join(METHODS)}; got {name!r}")
-    parameters = inspect.signature(METHODS[name].__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        raise UserError(f"expected a method of {', '.join(METHODS)}; got {quoted(name)}{suggestion(name, METHODS)}")
+    return settings_of(METHODS[name].__init__)
 
 
 def read_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Checks settings given as text or values (`{"temperature": "2"}`) and brings them to their defaults' types."""
-    known = method_settings(name)
-    result = {}
-    for key, value in given.items():
+    """Checks settings given as text or values (`{"temperature": "2"}`) and brings them to their types.
+
+    Raises:
+        UserError: no such method or setting, another type, a value outside the setting's range.
+    """
+    known = parameters(name)
+    for key in given:
         if key not in known:
-            raise UserError(f"method {name!r} has no setting {key!r}; it has {sorted(known) or 'none'}")
-        try:
-            result[key] = type(known[key])(value)
-            if not isinstance(value, str) and result[key] != value:  # 1.5 is no int
-                raise ValueError
-        except (TypeError, ValueError, OverflowError):
-            kind = type(known[key]).__name__
-            raise UserError(f"setting {key!r} of {name!r}: expected {kind}, got {value!r}") from None
-    return result
+            has = f"it has {sorted(known) or 'none'}{suggestion(key, known)}"
+            raise UserError(f"method {name!r} has no setting {quoted(key)}; {has}")
+    return {
+        key: parsed(value, known[key].annotation, name=f"setting {key!r} of {name!r}") for key, value in given.items()
+    }

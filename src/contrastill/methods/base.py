@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from contrastill import losses, mapping
 from contrastill.encoder import Encoder, Encoding, FrozenEncoder, Wanted, view
 from contrastill.errors import UserError
+from contrastill.methods.settings import checking
 
 __all__ = ["Method", "Stage", "gather"]
 
@@ -50,6 +51,11 @@ class Method(nn.Module):
     pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
     granularity: str = "tokens"  # what of them is compared
     _keys_to_ignore_on_save = None  # transformers' Trainer asks where a checkpoint has a tensor under one name of two
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = checking(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, student: PreTrainedModel, teacher: Any) -> None:
         super().__init__()
@@ -187,8 +193,6 @@ class Method(nn.Module):
 
     def layers(self, layer_map: str) -> list[tuple[int, int]]:
         """The pairs (student layer, teacher layer) of the map of that name."""
-        if layer_map not in mapping.MAPS:
-            raise UserError(f"expected a layer map of {sorted(mapping.MAPS)}, got {layer_map!r}")
         try:
             pairs = mapping.MAPS[layer_map](self.student.depth, self.teacher.encoder.depth)
         except ValueError as error:

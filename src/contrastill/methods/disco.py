@@ -11,6 +11,7 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.methods.base import Stage
 from contrastill.methods.embedding import EmbeddingMethod
+from contrastill.methods.settings import Number, Temperature
 
 
 class DisCo(EmbeddingMethod):
@@ -34,15 +35,13 @@ class DisCo(EmbeddingMethod):
         student: PreTrainedModel,
         teacher: Any,
         *,
-        queue: int = 16384,
-        temperature: float = 0.1,
-        least_temperature: float = 0.1,
+        queue: Number = 16384,
+        temperature: Temperature = 0.1,
+        least_temperature: Temperature = 0.1,
     ) -> None:
         super().__init__(student, teacher, queue)
-        if not temperature > 0:
-            raise UserError(f"expected a temperature above 0, got {temperature}")
-        if not 0 < least_temperature <= temperature:
-            raise UserError(f"expected a least_temperature above 0, at most {temperature}, got {least_temperature}")
+        if least_temperature > temperature:
+            raise UserError(f"expected a least_temperature of at most {temperature}, got {least_temperature}")
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.least_temperature = least_temperature
 

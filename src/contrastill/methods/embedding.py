@@ -17,7 +17,7 @@ from contrastill.errors import UserError
 from contrastill.methods.base import Method, gather, processes
 from contrastill.methods.queue import Queue
 
-__all__ = ["EmbeddingMethod", "temperatures"]
+__all__ = ["EmbeddingMethod"]
 
 
 class EmbeddingMethod(Method):
@@ -34,8 +34,6 @@ class EmbeddingMethod(Method):
 
     def __init__(self, student: PreTrainedModel, teacher: Any, queue: int = 0) -> None:
         super().__init__(student, teacher)
-        if queue < 0:
-            raise UserError(f"expected a queue of at least 0, got {queue}")
         self.project = self.bridge((0, 0), bias=False)
         self.queue = Queue(queue, 1, self.teacher_width)
 
@@ -73,9 +71,3 @@ class EmbeddingMethod(Method):
         if self.queue.size and self.training:
             vectors = F.normalize(teacher.pooled.float(), dim=-1)
             self.queue.push(gather(vectors).unsqueeze(1), gather(batch["text_key"]))
-
-
-def temperatures(student: float, teacher: float) -> tuple[float, float]:
-    if not (student > 0 and teacher > 0):
-        raise UserError(f"expected temperatures above 0, got {student} (student) and {teacher} (teacher)")
-    return student, teacher

@@ -5,6 +5,7 @@ from transformers import PreTrainedModel
 
 from contrastill.encoder import Encoding
 from contrastill.methods.base import Method, Stage
+from contrastill.methods.settings import Share, Temperature
 
 
 class KD(Method):
@@ -24,8 +25,8 @@ class KD(Method):
         student: PreTrainedModel,
         teacher: PreTrainedModel | None,
         *,
-        temperature: float = 2.0,
-        alpha: float = 0.5,
+        temperature: Temperature = 2.0,
+        alpha: Share = 0.5,
     ) -> None:
         self.stages = (Stage("distil", {"soft": alpha, "hard": 1 - alpha}),)
         super().__init__(student, teacher)

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill import losses
-from contrastill.encoder import GRANULARITIES, Encoding, view
-from contrastill.errors import UserError
+from contrastill.encoder import Encoding, view
 from contrastill.methods.base import Method, Stage, gather
 from contrastill.methods.queue import Queue
+from contrastill.methods.settings import Granularity, LayerMap, Number, Temperature
 
 
 class LRCBert(Method):
@@ -38,18 +38,13 @@ class LRCBert(Method):
         student: PreTrainedModel,
         teacher: PreTrainedModel | None,
         *,
-        granularity: str = "tokens",
-        temperature: float = 1.1,
-        negatives: int = 0,
-        queue: int = 0,
-        layer_map: str = "uniform",
+        granularity: Granularity = "tokens",
+        temperature: Temperature = 1.1,
+        negatives: Number = 0,
+        queue: Number = 0,
+        layer_map: LayerMap = "uniform",
     ) -> None:
         super().__init__(student, teacher)
-        if granularity not in GRANULARITIES:
-            raise UserError(f"expected granularity 'tokens', 'cls' or 'mean', got {granularity!r}")
-        for setting, value in (("negatives", negatives), ("queue", queue)):
-            if value < 0:
-                raise UserError(f"expected {setting} of at least 0, got {value}")
         self.granularity, self.temperature, self.negatives = granularity, temperature, negatives
         self.pairs = self.layers(layer_map)
         self.project = nn.ModuleList(self.bridge(pair) for pair in self.pairs)

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from contrastill import losses
 from contrastill.encoder import Encoding
 from contrastill.methods.base import Method, Stage
+from contrastill.methods.settings import LayerMap, Share, Temperature, Weight
 
 
 class PKD(Method):
@@ -31,10 +32,10 @@ class PKD(Method):
         student: PreTrainedModel,
         teacher: PreTrainedModel | None,
         *,
-        temperature: float = 5.0,
-        alpha: float = 0.5,
-        beta: float = 100.0,
-        layer_map: str = "skip",
+        temperature: Temperature = 5.0,
+        alpha: Share = 0.5,
+        beta: Weight = 100.0,
+        layer_map: LayerMap = "skip",
     ) -> None:
         self.stages = (Stage("distil", {"soft": alpha, "hard": 1 - alpha, "patient": beta}),)
         super().__init__(student, teacher)

@@ -7,7 +7,8 @@ from transformers import PreTrainedModel
 from contrastill import losses
 from contrastill.encoder import Encoding
 from contrastill.methods.base import Stage
-from contrastill.methods.embedding import EmbeddingMethod, temperatures
+from contrastill.methods.embedding import EmbeddingMethod
+from contrastill.methods.settings import Number, Temperature
 
 
 class RRD(EmbeddingMethod):
@@ -31,12 +32,12 @@ class RRD(EmbeddingMethod):
         student: PreTrainedModel,
         teacher: Any,
         *,
-        queue: int = 16384,
-        temperature: float = 0.1,
-        teacher_temperature: float = 0.05,
+        queue: Number = 16384,
+        temperature: Temperature = 0.1,
+        teacher_temperature: Temperature = 0.05,
     ) -> None:
         super().__init__(student, teacher, queue)
-        self.temperatures = temperatures(temperature, teacher_temperature)
+        self.temperatures = temperature, teacher_temperature
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         s, t = self.vectors(student, teacher)

@@ -8,6 +8,7 @@ from contrastill import losses
 from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.methods.base import Method, Stage
+from contrastill.methods.settings import LayerMap, Temperature
 
 
 class TinyBERT(Method):
@@ -33,8 +34,8 @@ class TinyBERT(Method):
         student: PreTrainedModel,
         teacher: PreTrainedModel | None,
         *,
-        temperature: float = 1.0,
-        layer_map: str = "uniform",
+        temperature: Temperature = 1.0,
+        layer_map: LayerMap = "uniform",
     ) -> None:
         super().__init__(student, teacher)
         self.temperature = temperature
