@@ -37,6 +37,7 @@ EVERYTHING = {
     "evaluation",
     "training",
     "report",
+    "seal",
     "bundle",
     "export",
     "recipes",
@@ -58,10 +59,12 @@ ALLOWED = {
     "student": {"errors", "mapping", "encoder"},
     "methods": {"losses", "mapping", "encoder", "errors", "ranges", "methods"},
     "data": {"errors", "data"},
-    "loading": {"errors"},
+    "loading": {"errors", "seal"},
     "evaluation": {"errors", "machine", "data", "evaluation"},
     "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version
-    "bundle": {"errors"},
+    "seal": set(),
+    "tokenizing": {"errors"},
+    "bundle": {"errors", "seal", "tokenizing"},
     "serve": {"errors", "settings", "bundle", ROOT, "serve"},  # ROOT: for the version
     "export": EVERYTHING - {"cli", "recipes"},
     "bench": EVERYTHING - {"cli", "recipes", ROOT} | {"bundle", "export", "bench"},

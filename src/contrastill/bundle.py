@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +14,19 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from contrastill.errors import UserError
+from contrastill.seal import SEAL, changed_file, seal_of, unique_keys
+from contrastill.tokenizing import encode, read_tokenizer
 
-__all__ = ["FORMAT", "METADATA", "OUTPUTS", "Bundle", "open_bundle", "sha256"]
+__all__ = ["FORMAT", "METADATA", "OUTPUTS", "Bundle", "open_bundle", "read_metadata"]
 
-FORMAT = 1
+FORMAT = 2
 METADATA = "bundle.json"
 OUTPUTS = {"classification": "probabilities", "regression": "scores", "embedding": "sentence_embedding"}
 """Task -> the name of the graph's output."""
 
+LARGEST, LONGEST = 64 * 2**20, 2**31
+"""Bytes of the metadata, and tokens of a longest input: more is a fault."""
+PRECISIONS = ("fp32", "bf16", "int8")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 MULTIPLES = {"onnxruntime": 1, "openvino": 8}
@@ -42,44 +46,65 @@ def open_bundle(
         threads: CPU threads in all; by default every core this process may use.
         workers: how many batches are computed at a time; they share the threads. One answers a single text soonest;
             as many as threads answers most texts a second.
-        check: whether the files must have the sha256 that the metadata tells.
+        check: whether metadata and files must be those that were sealed. False opens a bundle of format 1 too, which
+            has no seal.
         spin: whether ONNX Runtime's threads wait awake for each other, as they do by themselves. Sooner where the
             cores are theirs alone; where others need them too it takes a core's time for nothing.
 
     Raises:
-        UserError: no bundle, a newer format, a damaged or foreign file, or a runtime that is not installed.
+        UserError: no bundle, another format, changed metadata, a damaged or foreign file, or a runtime that is not
+            installed.
     """
     folder = Path(folder).expanduser()
-    metadata = read_metadata(folder)
+    metadata = read_metadata(folder, check)
     threads = available() if threads is None else threads
     if threads < 1 or not 1 <= workers <= threads:
         raise UserError(f"expected threads of 1 or more and workers from 1 to that, got {threads} and {workers}")
-    for name, wanted in metadata["files"].items():
+    for name in metadata["files"]:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: expected the file {name}, found none; copy the folder whole, or export again")
-        if check and sha256(folder / name) != wanted["sha256"]:
-            raise UserError(
-                f"{folder / name}: not the file that was exported (its sha256 differs); copy or export it again"
-            )
+    if check and (changed := changed_file(folder, metadata["files"])):
+        raise UserError(
+            f"{folder / changed}: not the file that was exported (its sha256 differs); copy or export it again"
+        )
     return Bundle(folder, metadata, threads, workers, spin)
 
 
-def read_metadata(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path, check: bool = True) -> dict[str, Any]:
+    """Reads bundle.json; `check`: its seal must be that of its entries.
+
+    Raises:
+        UserError: no bundle, another format, an entry that was changed, or one that no export writes.
+    """
     if folder.is_file():
         raise UserError(f"expected the folder that `contrastill export` wrote, got the file {folder}; give its folder")
     try:
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        size = (folder / METADATA).stat().st_size
+        if size > LARGEST:
+            raise UserError(f"{folder / METADATA}: expected at most {LARGEST:,} bytes, got {size:,}; export it again")
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+        sealed = not check or (isinstance(metadata, dict) and metadata.get(SEAL) == seal_of(metadata))
     except OSError:
         raise UserError(
             f"{folder}: expected a bundle (a folder with {METADATA}), found none; make one with `contrastill export`"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder / METADATA}: expected JSON, got a damaged file ({error}); export it again") from None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
+        why = str(error)[:200]
+        raise UserError(f"{folder / METADATA}: expected JSON, got a damaged file ({why}); export it again") from None
+    if not isinstance(metadata, dict) or not whole(metadata.get("format")):
         raise UserError(f"{folder / METADATA}: expected a bundle's metadata, got something else; export it again")
     if metadata["format"] > FORMAT:
+        got = str(metadata["format"])[:20]
+        raise UserError(f"{folder}: a bundle of format {got}, this version reads {FORMAT}; update contrastill")
+    if check and metadata["format"] < FORMAT:
         raise UserError(
-            f"{folder}: a bundle of format {metadata['format']}, this version reads up to {FORMAT}; update contrastill"
+            f"{folder}: a bundle of format {metadata['format']}, made before bundles were sealed: whether its labels, "
+            "prompt and lengths are those that were exported cannot be told; export the model again"
+        )
+    if not sealed:
+        raise UserError(
+            f"{folder / METADATA}: not the entries that were exported (their sha256 is not the {SEAL!r}): one was "
+            "changed, left out or added; copy the file again, or export again"
         )
     needed = {"task", "labels", "texts", "max_length", "runtime", "precision", "file", "inputs", "output", "files"}
     if missing := sorted(needed - set(metadata)):
@@ -87,7 +112,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     if metadata["task"] not in [*OUTPUTS] or metadata["runtime"] not in [*RUNTIMES]:
         raise UserError(
             f"{folder / METADATA}: expected a task of {', '.join(OUTPUTS)} and a runtime of {', '.join(RUNTIMES)}, "
-            f"got {metadata['task']!r} and {metadata['runtime']!r}"
+            f"got {str(metadata['task'])[:80]!r} and {str(metadata['runtime'])[:80]!r}"
         )
     if wrong := unfit(metadata):
         got = repr(metadata[wrong])
@@ -98,30 +123,43 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def unfit(metadata: Mapping[str, Any]) -> str | None:
-    """The first entry that no export writes."""
+    """The first entry that no export writes: a seal only says that nobody changed it later."""
     labels, files, inputs = metadata["labels"], metadata["files"], metadata["inputs"]
-    classes = isinstance(labels, list) and len(labels) > 1 and all(isinstance(label, str) for label in labels)
+    positions = metadata.get("positions")
     fits = {
-        "labels": classes if metadata["task"] == "classification" else labels is None,
+        "labels": distinct_names(labels) if metadata["task"] == "classification" else labels is None,
         "dimensions": whole(metadata.get("dimensions")) or metadata["task"] != "embedding",
-        "texts": metadata["texts"] in (1, 2),
-        "max_length": whole(metadata["max_length"]),
-        "precision": isinstance(metadata["precision"], str),
-        "inputs": isinstance(inputs, list) and "input_ids" in inputs and all(name in INPUTS for name in inputs),
+        "texts": whole(metadata["texts"]) and metadata["texts"] <= 2,
+        "positions": positions is None or whole(positions),
+        "max_length": whole(metadata["max_length"]) and metadata["max_length"] <= LONGEST,
+        "precision": metadata["precision"] in PRECISIONS,
+        "inputs": distinct_names(inputs) and "input_ids" in inputs and set(inputs) <= set(INPUTS),
         "output": isinstance(metadata["output"], str),
         "files": isinstance(files, dict)
         and all(isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in files.values())
-        and all(Path(name).name == name for name in files),
+        and all(whole(one.get("bytes")) and Path(name).name == name for name, one in files.items()),
         "name": isinstance(metadata.get("name", ""), str),
         "prompt": isinstance(metadata.get("prompt", ""), str),
         "pad_id": metadata.get("pad_id", 0) == 0 or whole(metadata["pad_id"]),
     }
+    fits["max_length"] = all(fits[name] for name in ("max_length", "positions")) and (
+        positions is None or metadata["max_length"] <= positions
+    )
     fits["file"] = fits["files"] and metadata["file"] in [*files] and "tokenizer.json" in files
     return next((name for name, good in fits.items() if not good), None)
 
 
+def distinct_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 1
+        and all(isinstance(one, str) and one.strip() for one in value)
+        and len(set(value)) == len(value)
+    )
+
+
 def whole(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 class Bundle:
@@ -139,7 +177,7 @@ class Bundle:
         self.max_length: int = metadata["max_length"]
         self.runtime: str = metadata["runtime"]
         self.precision: str = metadata["precision"]
-        self.tokenizer = load_tokenizer(folder, self.max_length)
+        self.tokenizer = fitting_tokenizer(folder, metadata)
         self._compute = RUNTIMES[self.runtime](folder / metadata["file"], metadata, threads, workers, spin)
 
     def tokenize(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> dict[str, Array]:
@@ -187,7 +225,7 @@ class Bundle:
             if len(parts) != self.texts or not all(isinstance(part, str) for part in parts):
                 raise UserError(f"expected {'pairs of texts' if self.texts == 2 else 'texts'}, got {str(text)[:80]!r}")
             read.append(prompt + parts[0] if len(parts) == 1 else parts)
-        return self.tokenizer.encode_batch(read)
+        return encode(self.tokenizer, read)
 
     def _padded(self, encoded: Sequence[Encoding]) -> dict[str, Array]:
         # at least one: a tokenizer without marks of its own makes nothing of an empty text
@@ -203,13 +241,25 @@ class Bundle:
         return inputs
 
 
-def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # whatever the library raises, a bare Exception among it
-        raise UserError(f"{folder}/tokenizer.json: no tokenizer could be read ({error}); export again") from None
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length, direction=(tokenizer.truncation or {}).get("direction", "right"))
+def fitting_tokenizer(folder: Path, metadata: Mapping[str, Any]) -> Tokenizer:
+    """The folder's tokenizer, if it and the metadata tell one longest input and one padding.
+
+    Raises:
+        UserError: no tokenizer, one without bounds, or another bundle's.
+    """
+    file, length, pad = folder / "tokenizer.json", metadata["max_length"], metadata.get("pad_id", 0)
+    own_length, own_pad, tokenizer = read_tokenizer(file, length, pairs=metadata["texts"] == 2)
+    if own_length not in (None, length):
+        raise UserError(
+            f"{folder / METADATA}: expected a max_length of {own_length}, at which {file.name} cuts, got {length}: "
+            "another tokenizer, or a changed entry; export again"
+        )
+    if own_pad not in (None, pad) or tokenizer.id_to_token(pad) is None:
+        wanted = "a token of the vocabulary" if own_pad is None else f"{own_pad}, with which {file.name} pads"
+        raise UserError(
+            f"{folder / METADATA}: expected a pad_id that is {wanted}, got {pad}: another tokenizer, or a changed "
+            "entry; export again"
+        )
     return tokenizer
 
 
@@ -316,8 +366,3 @@ def available() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         return os.cpu_count() or 1
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,9 +21,10 @@ from contrastill.bench.figures import figures, ratio, value
 from contrastill.bench.process import Failed, Process
 from contrastill.bench.table import HEAD, cells, fastest, groups, print_table
 from contrastill.bench.worker import BLOCK, Worker, rest
-from contrastill.bundle import available
+from contrastill.bundle import FORMAT, available
 from contrastill.cli import app
 from contrastill.errors import UserError
+from contrastill.seal import SEAL, seal_of
 from contrastill.settings import Bench
 
 SMALL, SMALLER = "random:2/32/2/64", "random:1/16/2/32"
@@ -284,15 +285,15 @@ def test_an_exporter_that_fails_leaves_out_its_file_alone(monkeypatch, tmp_path)
 
 
 def test_of_two_bundles_of_one_name_and_kind_the_second_is_left_out_and_named(tmp_path):
-    facts = {"format": 1, "name": "a", "task": "classification", "labels": ["x", "y"], "texts": 1, "max_length": 8}
+    facts = {"format": FORMAT, "name": "a", "task": "classification", "labels": ["x", "y"], "texts": 1, "max_length": 8}
     facts |= {"runtime": "onnxruntime", "precision": "int8", "file": "model.onnx", "output": "p"}
     facts |= {
         "inputs": ["input_ids"],
-        "files": {n: {"bytes": 1e6, "sha256": ""} for n in ("model.onnx", "tokenizer.json")},
+        "files": {n: {"bytes": 10**6, "sha256": ""} for n in ("model.onnx", "tokenizer.json")},
     }
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "bundle.json").write_text(json.dumps(facts))
+        (tmp_path / name / "bundle.json").write_text(json.dumps(facts | {SEAL: seal_of(facts)}))
     given = [str(tmp_path / name) for name in ("one", "one", "two")]
     models = variants.named_models(Bench(model=given))
     assert models == [("a", given[0]), ("a", given[2])]

@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_models import sentences
 
-from contrastill.bundle import open_bundle, sha256
+from contrastill.bundle import open_bundle
 from contrastill.errors import UserError
+from contrastill.seal import SEAL, seal_of, sha256
 
 RUNTIMES = ["onnx", "openvino"]
 
@@ -24,9 +25,11 @@ def copy(bundle_of, tmp_path):
 
 
 def change(folder, **entries):
+    """Changes entries and seals them anew, as a mistaken tool would."""
     path = folder / "bundle.json"
     known = json.loads(path.read_text()) | entries
-    path.write_text(json.dumps({name: value for name, value in known.items() if value != "gone"}))
+    known = {name: value for name, value in known.items() if value != "gone"}
+    path.write_text(json.dumps(known | {SEAL: seal_of(known)}))
 
 
 @pytest.mark.parametrize("to", RUNTIMES)
@@ -116,7 +119,8 @@ def test_what_is_no_bundle(tmp_path, tiny_folder, bundle_of):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"format": 2}, "a bundle of format 2.*update contrastill"),
+        ({"format": 3}, "a bundle of format 3.*update contrastill"),
+        ({"format": 1}, "a bundle of format 1.*cannot be told; export the model again"),
         ({"format": "one"}, "expected a bundle's metadata"),
         ({"inputs": "gone"}, "expected inputs too"),
         ({"runtime": "tensorrt"}, "got 'classification' and 'tensorrt'"),
@@ -137,6 +141,17 @@ def test_what_is_no_bundle(tmp_path, tiny_folder, bundle_of):
         ({"files": {"../model.onnx": {"sha256": ""}}}, "expected another kind of files"),
         ({"files": {"model.onnx": 5}}, "expected another kind of files"),
         ({"file": "other.onnx"}, "expected another kind of file, got 'other.onnx'"),
+        ({"labels": ["cold", "hot", "cold"]}, "expected another kind of labels"),
+        ({"labels": ["cold", "", "hot"]}, "expected another kind of labels"),
+        ({"max_length": 2**40}, "expected another kind of max_length"),
+        ({"max_length": 35}, "expected another kind of max_length"),  # the model has 34 positions
+        ({"max_length": 2**20, "positions": None}, "expected a max_length of 30, at which tokenizer.json cuts"),
+        ({"max_length": 1}, "expected a longest input of more than the tokenizer's own 2 marks, got 1"),
+        ({"max_length": True}, "expected another kind of max_length"),
+        ({"precision": "int4"}, "expected another kind of precision"),
+        ({"texts": True}, "expected another kind of texts"),
+        ({"pad_id": 2}, "expected a pad_id that is 1, with which tokenizer.json pads, got 2"),
+        ({"pad_id": 10**6}, "expected a pad_id that is 1"),
         ({"prompt": None}, "expected another kind of prompt"),
         ({"pad_id": "[PAD]"}, "expected another kind of pad_id"),
     ],

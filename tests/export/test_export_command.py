@@ -19,6 +19,7 @@ from contrastill.bundle import Bundle, open_bundle
 from contrastill.export import build, export, exportable, verify
 from contrastill.export.quantize import quantized_onnx
 from contrastill.export.vocabulary import trimmed
+from contrastill.export.write import write_metadata
 
 
 @pytest.fixture
@@ -272,15 +273,18 @@ def test_two_texts_are_too_few_to_be_judged_on(run, tiny_folder, tmp_path):
 # ---- verify
 
 
+def probes_of(folder):
+    return json.loads((folder / "bundle.json").read_text())["probes"]
+
+
 def test_a_regressors_scores_are_compared_by_their_size(run, tiny_folder, tmp_path):
     folder = build(exportable(str(tiny_folder("bert", classes=1))), tmp_path / "b", precision="fp32")
     code, out, _ = run("verify", folder, "--json")
     assert code == 0
     assert json.loads(out)["probes"]["likeness_min"] > 0.999
-    path = folder / "bundle.json"
-    metadata = json.loads(path.read_text())
-    metadata["probes"]["answers"] = [[2 * score] for (score,) in metadata["probes"]["answers"]]  # the same sign
-    path.write_text(json.dumps(metadata))
+    probes = probes_of(folder)
+    probes["answers"] = [[2 * score] for (score,) in probes["answers"]]  # the same sign
+    write_metadata(folder, {"probes": probes})
     code, out, _ = run("verify", folder)
     assert code == 1
     assert "answered otherwise here (likeness 0.5" in out
@@ -297,8 +301,7 @@ def test_a_regressors_scores_are_compared_by_their_size(run, tiny_folder, tmp_pa
     ],
 )
 def test_a_record_that_is_damaged(entry, value, message, run, exported, rows):
-    path = exported / "bundle.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {entry: value}))
+    write_metadata(exported, {entry: value})
     code, _, err = run("verify", exported, "--data", rows)
     assert code == 2
     assert message in err
@@ -320,10 +323,8 @@ def right_answer(folder):
 
 
 def test_a_worse_value_is_a_problem_and_exit_code_1(run, exported, tmp_path):
-    path = exported / "bundle.json"
-    metadata = json.loads(path.read_text())
-    metadata["gate"]["torch"] = 1.0
-    path.write_text(json.dumps(metadata))
+    gate = json.loads((exported / "bundle.json").read_text())["gate"]
+    write_metadata(exported, {"gate": gate | {"torch": 1.0}})
     code, out, _ = run("verify", exported, "--data", tmp_path / "rows.csv", "--max-drop", 1)
     assert code == 1
     assert "PROBLEM: accuracy" in out
@@ -331,10 +332,8 @@ def test_a_worse_value_is_a_problem_and_exit_code_1(run, exported, tmp_path):
 
 
 def test_a_machine_that_computes_otherwise_is_a_problem(run, exported):
-    path = exported / "bundle.json"
-    metadata = json.loads(path.read_text())
-    metadata["probes"]["answers"] = [row[::-1] for row in metadata["probes"]["answers"]]
-    path.write_text(json.dumps(metadata))
+    probes = probes_of(exported)
+    write_metadata(exported, {"probes": probes | {"answers": [row[::-1] for row in probes["answers"]]}})
     code, out, _ = run("verify", exported)
     assert code == 1
     assert "answered otherwise here" in out

@@ -89,7 +89,7 @@ def write_bundle(folder: Path, precision: str, accuracy: float, ms: float, size:
     latency = {"torch_p50": 8.0, "bundle_p50": ms, "ratio": 8.0 / ms, "threads": 2}
     known = {"data": "intents dev", "rows": 30, "metric": "accuracy", "torch": 0.8731, "bundle": accuracy}
     bundle = {
-        "format": 1,
+        "format": 2,
         "task": "classification",
         "runtime": "onnxruntime",
         "precision": precision,

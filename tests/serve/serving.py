@@ -22,7 +22,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from contrastill.bundle import sha256
+from contrastill.bundle import FORMAT
+from contrastill.seal import SEAL, file_seals, seal_of
 
 MAX_LENGTH, WIDTH = 16, 4
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(200))]
@@ -172,17 +173,13 @@ def write_bundle(folder: Path, task: str = "embedding") -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(folder / "model.onnx"))
     make_tokenizer().save(str(folder / "tokenizer.json"))
-    files = {
-        name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
-        for name in ("model.onnx", "tokenizer.json")
-    }
     labels = ["a", "b", "c", "d"] if task == "classification" else None
     metadata = {
-        "format": 1, "task": task, "labels": labels, "dimensions": WIDTH if task == "embedding" else None, "texts": 1,
-        "max_length": MAX_LENGTH, "runtime": "onnxruntime", "precision": "fp32", "file": "model.onnx",
-        "output": output, "inputs": list(names), "name": f"tiny-{task}", "files": files,
+        "format": FORMAT, "task": task, "labels": labels, "dimensions": WIDTH if task == "embedding" else None,
+        "texts": 1, "max_length": MAX_LENGTH, "runtime": "onnxruntime", "precision": "fp32", "file": "model.onnx",
+        "output": output, "inputs": list(names), "name": f"tiny-{task}", "files": file_seals(folder),
     }  # fmt: skip
-    (folder / "bundle.json").write_text(json.dumps(metadata))
+    (folder / "bundle.json").write_text(json.dumps(metadata | {SEAL: seal_of(metadata)}))
     return folder
 
 

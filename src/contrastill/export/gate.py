@@ -18,6 +18,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, paired_bootstrap, score, spearman
 from contrastill.evaluation.inference import inference
 from contrastill.evaluation.sts import load_scored_pairs
+from contrastill.export.probes import NotFinite, cosines
 from contrastill.export.source import Exportable, Texts
 
 __all__ = [
@@ -126,7 +127,7 @@ def compare(source: Exportable, bundle: Bundle, examples: Examples, torch_answer
     """What the card says: the metric of both, how far the answers agree, and how long each takes for one text.
 
     Raises:
-        UserError: the exported file answers NaN or infinity.
+        NotFinite: the exported file answers NaN or infinity.
     """
     answers = measure(bundle, examples)
     return {
@@ -144,7 +145,7 @@ def measure(bundle: Bundle, examples: Examples) -> Array:
     answers = bundle.run(examples.texts)
     finite = np.isfinite(answers).all(axis=1)
     if not finite.all():
-        raise UserError(
+        raise NotFinite(
             f"{bundle.folder}: expected finite answers, got NaN or infinity for {(~finite).sum()} of {len(answers)} "
             f"texts, the first {str(examples.texts[int(finite.argmin())])[:80]!r}; try another --precision"
         )
@@ -179,11 +180,6 @@ def steadiness(bundle: Bundle) -> float:
             answers = [np.append(one, [[1.0]], axis=1) for one in answers]
         found.append(float(cosines(*answers)[0]))
     return float(np.min(found))  # NaN if one is
-
-
-def cosines(a: Array, b: Array) -> Array:
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return (a * b).sum(axis=1, dtype=np.float64) / np.maximum(norms, 1e-12)
 
 
 def latencies(source: Exportable, bundle: Bundle, texts: Texts) -> dict[str, Any]:

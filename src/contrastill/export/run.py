@@ -32,6 +32,7 @@ from contrastill.export.gate import (
     texts_of,
 )
 from contrastill.export.graph import check_opset, needed, to_onnx
+from contrastill.export.probes import NotFinite, Probes, chosen, made_up
 from contrastill.export.quantize import Recipe, calibration
 from contrastill.export.source import Exportable, Texts, exportable, run_record, told_by_run
 from contrastill.export.vocabulary import trimmed
@@ -57,6 +58,7 @@ READ, HELD, FEWEST = 50_000, 500, 8
 """Texts that are looked at for calibration; texts held out of them where nothing else can be compared on, at most and
 at least."""
 NO_RECORD = RunRecord("", {})
+MADE_UP = "made-up texts"
 UNFINISHED, FORMER = ".export-", "former"
 """How the name of a folder begins in which a bundle is being made; in it, what the bundle replaces."""
 
@@ -96,12 +98,16 @@ def export(**settings: Any) -> Exported:
     elif len(texts) - cut >= FEWEST:  # judged on other texts than it is calibrated on
         held, texts = texts[cut:], texts[:cut]
     else:
-        held, about = source.random_texts(64), "made-up texts"
+        held, about = source.random_texts(64), MADE_UP
     torch_answers = source.run(held)
     if not np.isfinite(torch_answers).all():
         raise UserError(f"{asked.model}: the model itself answers NaN or infinity; train it again")
     if examples is None and source.task == "embedding":
         examples = examples_of_texts(list(held), torch_answers, about)  # type: ignore[arg-type]
+    if asked.probes == "data" and about != MADE_UP:
+        probes = chosen(source, held, torch_answers, examples.data if examples is not None else about)
+    else:
+        probes = made_up(source)
     report = None
     if asked.trim:
         source, report = trimmed(source, texts, held)
@@ -110,7 +116,7 @@ def export(**settings: Any) -> Exported:
     goal = out.resolve()  # a link stays one
     try:
         with workplace(goal.parent) as place:
-            best, metadata = attempt(asked, source, examples, torch_answers, samples, recipes, place)
+            best, metadata = attempt(asked, source, examples, torch_answers, samples, recipes, probes, place)
             if report is not None:
                 metadata = write_metadata(best, {"vocabulary": asdict(report)})
             (best / "README.md").write_text(bundle_card(metadata), encoding="utf-8")
@@ -181,6 +187,7 @@ def attempt(
     torch_answers: Any,
     samples: list[Any],
     recipes: list[Recipe | None],
+    probes: Probes,
     place: Path,
 ) -> tuple[Path, dict[str, Any]]:
     """The first recipe that loses next to nothing, else the one that loses least, if that is little enough."""
@@ -188,14 +195,21 @@ def attempt(
     logger.info("tracing %s (%s parameters)", source.name, f"{source.parameters:,}")
     to_onnx(source, graph, asked.opset)
     tried: dict[str, tuple[Path, dict[str, Any] | None]] = {}
+    infinite: list[str] = []
     threads = max(1, torch.get_num_threads())
     for recipe in recipes:
         name = recipe.name if recipe else asked.precision
         folder = place / name
-        write_bundle(source, graph, folder, asked.to, asked.precision, recipe, samples)
         gate = None
-        if examples is not None:
-            gate = compare(source, open_bundle(folder, threads=threads, check=False), examples, torch_answers)
+        try:
+            write_bundle(source, graph, folder, asked.to, asked.precision, recipe, samples, probes)
+            if examples is not None:
+                gate = compare(source, open_bundle(folder, threads=threads, check=False), examples, torch_answers)
+        except NotFinite as error:
+            infinite.append(name)
+            logger.warning("%s: left out, as %s", name, error)
+            continue
+        if gate is not None:
             gate["max_drop"] = asked.max_drop
             logger.info("%s: %s", name, says(gate))
         tried[name] = folder, gate
@@ -204,6 +218,11 @@ def attempt(
             logger.warning("%s: left out, as the runtime answers otherwise when a text is padded", name)
         elif gate is None or gate["drop_points"] <= GOOD * asked.max_drop:
             break
+    if not tried and len(infinite) == len(recipes):
+        raise CheckFailed(
+            f"{asked.to}, {asked.precision}: the exported file answers NaN or infinity ({', '.join(infinite)}), the "
+            "model in torch does not; nothing was written. Try another --precision or --to"
+        )
     if not tried:
         raise CheckFailed(
             f"{asked.to}, {asked.precision}: answers change when a text is padded (cosine below {STEADY}), a fault "

@@ -55,6 +55,7 @@ class Exportable:
     dimensions: int | None
     texts: int  # 2: pairs
     max_length: int
+    positions: int | None = None  # the longest input that the model has positions for
     prompt: str = ""
     teacher: str | None = None
 
@@ -175,6 +176,7 @@ def embedder(name: str, max_length: int | None) -> Exportable:
         dimensions=model.get_embedding_dimension(),
         texts=1,
         max_length=fitting(longest, encoder.config, tokenizer.num_special_tokens_to_add()),
+        positions=positions(encoder.config),
         prompt=model.prompts.get(model.default_prompt_name or "", ""),
         teacher=teacher_of(name),
     )
@@ -201,6 +203,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
         dimensions=None,
         texts=2 if pairs else 1,
         max_length=fitting(longest, model.config, tokenizer.num_special_tokens_to_add(pair=True)),
+        positions=positions(model.config),
         teacher=teacher_of(name),
     )
 

@@ -6,19 +6,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from contrastill.bundle import METADATA, Bundle, open_bundle
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval
-from contrastill.export.gate import Array, Examples, cosines, examples_of_pairs, examples_of_task, measure
+from contrastill.export.gate import Examples, examples_of_pairs, examples_of_task, measure
+from contrastill.export.probes import compared
 from contrastill.settings import DataSource, Evaluation, Verification
 from contrastill.training.prepare import load
 
 __all__ = ["verify"]
-
-ALIKE = 0.95
-"""The least likeness of the answers of two machines: other instructions round otherwise, above all in int8."""
 
 
 def verify(**settings: Any) -> dict[str, Any]:
@@ -33,15 +29,8 @@ def verify(**settings: Any) -> dict[str, Any]:
     bundle = open_bundle(asked.bundle, threads=asked.threads)
     problems: list[str] = []
     found: dict[str, Any] = {"bundle": str(bundle.folder), "files": len(bundle.metadata["files"]), "problems": problems}
-    if bundle.metadata.get("probes"):
-        texts, stored = probes_of(bundle)
-        least = likeness(stored, bundle.run(texts, batch_size=1), bundle.task)
-        found["probes"] = {"rows": len(texts), "likeness_min": least}
-        if not least >= ALIKE:
-            problems.append(
-                f"the stored texts are answered otherwise here (likeness {least:.4f}, expected {ALIKE}): "
-                "another runtime version or processor; export on this kind of machine"
-            )
+    found["probes"], unlike = compared(bundle)
+    problems += unlike
     if asked.data is not None:
         examples = examples_for(bundle, asked)
         answers = measure(bundle, examples)
@@ -53,26 +42,6 @@ def verify(**settings: Any) -> dict[str, Any]:
     elif asked.max_drop is not None:
         raise UserError("--max-drop: expected --data with it, got none; give the data to measure on")
     return found
-
-
-def probes_of(bundle: Bundle) -> tuple[list[Any], Array]:
-    """The stored texts and the answers that they had: (N, width)."""
-    try:
-        probes = bundle.metadata["probes"]
-        texts = [text if bundle.texts == 1 else tuple(text) for text in probes["texts"]]
-        answers = np.array(probes["answers"], dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
-        texts, answers = [], np.zeros(0)
-    if not texts or answers.shape != (len(texts), bundle.width):
-        raise UserError(f"{bundle.folder / METADATA}: the stored answers (probes) are damaged; export it again")
-    return texts, answers
-
-
-def likeness(stored: Array, here: Array, task: str) -> float:
-    """The least cosine; of scores, which have no direction, 1 - the largest difference / the largest stored score."""
-    if task != "regression":
-        return float(cosines(stored, here).min())
-    return 1 - float(np.abs(stored - here).max() / max(np.abs(stored).max(), 1e-12))
 
 
 def examples_for(bundle: Bundle, asked: Verification) -> Examples:

@@ -6,22 +6,25 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 import contrastill
-from contrastill.bundle import FORMAT, METADATA, open_bundle, sha256
+from contrastill.bundle import FORMAT, METADATA
 from contrastill.errors import UserError
 from contrastill.export.graph import OPSET, to_onnx
+from contrastill.export.probes import Probes, answered, made_up
 from contrastill.export.quantize import RECIPES, Recipe, calibration, openvino_file, quantized_onnx
 from contrastill.export.source import Exportable, Texts
+from contrastill.seal import SEAL, file_seals, seal_of
 
 __all__ = ["build", "recipes_for", "write_bundle", "write_metadata"]
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
-PROBES = 8
+UNSEALED = ("README.md", METADATA)
+"""Files of a bundle that no answer depends on, and the one that holds the seals."""
 
 
 def build(
@@ -48,10 +51,10 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     chosen = recipes_for(to, recipe)[0] if precision == "int8" else None
     samples = calibration(source, texts or [], count) if precision == "int8" else []
-    graph = folder / "graph.fp32"
-    to_onnx(source, graph, opset)
-    write_bundle(source, graph, folder, to, precision, chosen, samples)
-    graph.unlink()
+    with TemporaryDirectory(dir=folder.parent) as place:
+        graph = Path(place) / "graph.fp32"
+        to_onnx(source, graph, opset)
+        write_bundle(source, graph, folder, to, precision, chosen, samples, made_up(source))
     return folder
 
 
@@ -73,8 +76,13 @@ def write_bundle(
     precision: str,
     recipe: Recipe | None,
     samples: Sequence[dict[str, Any]],
+    probes: Probes,
 ) -> None:
-    """The folder's files, from the float32 `graph`."""
+    """Writes the folder's files, from the float32 `graph`, and its sealed metadata.
+
+    Raises:
+        NotFinite: the graph answers NaN or infinity.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if to == "openvino":
         file = folder / "model.xml"
@@ -97,6 +105,7 @@ def write_bundle(
             "dimensions": source.dimensions,
             "texts": source.texts,
             "max_length": source.max_length,
+            "positions": source.positions,
             "prompt": source.prompt,
             "pad_id": source.tokenizer.pad_token_id or 0,
             "runtime": RUNTIMES[to],
@@ -108,15 +117,11 @@ def write_bundle(
             "teacher": source.teacher,
             "parameters": source.parameters,
             "contrastill": contrastill.__version__,
-            "files": {
-                one.name: {"sha256": sha256(one), "bytes": one.stat().st_size}
-                for one in sorted(folder.iterdir())
-                if one.suffix in (".onnx", ".xml", ".bin") or one.name == "tokenizer.json"
-            },
+            "files": file_seals(folder, UNSEALED),
             "gate": None,
         },
     )
-    write_probes(folder, source)
+    write_metadata(folder, {"probes": answered(folder, probes)})
 
 
 def write_tokenizer(source: Exportable, folder: Path) -> None:
@@ -129,17 +134,11 @@ def write_tokenizer(source: Exportable, folder: Path) -> None:
     tokenizer.save(file)
 
 
-def write_probes(folder: Path, source: Exportable) -> None:
-    """A few texts with the answers given here: another machine's are compared with them."""
-    texts = source.random_texts(PROBES)
-    answers = open_bundle(folder, threads=1, check=False).run(texts, batch_size=1)
-    write_metadata(folder, {"probes": {"texts": texts, "answers": np.round(answers.astype(float), 6).tolist()}})
-
-
 def write_metadata(folder: Path, entries: dict[str, Any]) -> dict[str, Any]:
-    """Adds entries to bundle.json, and returns all."""
+    """Adds entries to bundle.json, seals it, and returns all. What is not finite is written as null."""
     path = folder / METADATA
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known |= json.loads(json.dumps(entries))
-    path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    known |= json.loads(json.dumps(entries), parse_constant=lambda _: None)
+    known[SEAL] = seal_of(known)
+    path.write_text(json.dumps(known, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     return known

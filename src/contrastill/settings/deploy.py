@@ -115,6 +115,12 @@ class Export(GateData):
     )
     recipe: str | None = option(None, "one way to int8, instead of the first good one (see docs/export.md)", "Quality")
     calibration: int = option(300, "texts that int8 is calibrated on", "Quality", **COUNT)
+    probes: str = option(
+        "data",
+        "texts kept in the bundle for `verify`: 'data' (some of the dev set) or 'made-up' words",
+        "Quality",
+        choices=("data", "made-up"),
+    )
     trim: bool = option(False, "leave out words that no text to calibrate on uses (WordPiece only)", "Quality")
     opset: int = option(18, "ONNX operator set", "Model", at_least=18, at_most=99)
     seed: int = option(0, "seed of the draw of calibration texts", "Quality", **SEED)
