@@ -310,7 +310,7 @@ def test_a_count_below_0_is_refused(setting, tiny_method):
 
 
 def test_an_unknown_granularity_is_refused(tiny_method):
-    with pytest.raises(UserError, match="'granularity' of .*: expected one of tokens, cls, mean, got 'word'"):
+    with pytest.raises(UserError, match=r"'granularity' of .*: expected one of tokens, cls, mean, got 'word'"):
         tiny_method("lrc_bert", {"granularity": "word"})
 
 
