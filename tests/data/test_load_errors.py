@@ -25,7 +25,7 @@ CASES = {
         {},
         ["a.csv", "line 6", "byte 27", "--encoding latin-1"],
     ),
-    "utf_16": ({"a.csv": GOOD.encode("utf-16")}, {}, ["--encoding utf-16"]),
+    "utf_16_without_a_byte_order_mark": ({"a.csv": GOOD.encode("utf-16-be")}, {}, ["--encoding utf-16-be"]),
     "an_unknown_encoding": ({"a.csv": GOOD}, {"encoding": "utf-99"}, ["utf-99", "--encoding"]),
     "a_cut_gz_file": ({"a.csv.gz": b"\x1f\x8b\x08\x00rest"}, {}, ["a.csv.gz", "whole .gz"]),
     "a_parquet_file_that_is_none": ({"a.parquet": "text"}, {}, ["a.parquet", "expected a parquet file"]),

@@ -30,7 +30,20 @@ WHY_NOT = {
 RANDOM = "random:"
 READ = 10_000  # texts among which those that are timed are drawn
 CALIBRATION = 64  # texts that int8 is calibrated on: enough for the speed, which is the same whatever they say
-SPLIT = ("text", "text_pair", "label", "kind", "labels", "dev", "test", "dev_share", "limit", "seed", "encoding")
+SPLIT = (
+    "text",
+    "text_pair",
+    "label",
+    "kind",
+    "labels",
+    "dev",
+    "test",
+    "dev_share",
+    "limit",
+    "seed",
+    "encoding",
+    "delimiter",
+)
 """The settings of a run that say which its dev rows are."""
 Text = str | tuple[str, str]
 
@@ -127,16 +140,17 @@ def texts_of(asked: Bench) -> list[Text]:
     settings = record.settings
     if asked.texts is not None or record.setting("texts", list):
         if asked.texts is not None:
-            sources, column, encoding = [asked.texts], asked.text, asked.encoding
+            sources, column, encoding, delimiter = [asked.texts], asked.text, asked.encoding, asked.delimiter
         else:
             sources, column, encoding = (
                 record.setting("texts", list),
                 record.setting("text", str),
                 record.setting("encoding", str) or "utf-8",
             )
+            delimiter = record.setting("delimiter", str)
         found: list[Text] = []
         with told_by_run(asked.texts is None, "--texts"):
-            for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
+            for some in several_texts(sources, text=column, encoding=encoding, delimiter=delimiter, limit=READ):
                 found += some
     elif record.setting("data", str):
         with told_by_run(True, "--texts"):

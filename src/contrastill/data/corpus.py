@@ -1,7 +1,9 @@
 """A corpus of texts without labels, as token ids: a few bytes a token, however many texts there are."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,14 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.data.collate import content_key
-from contrastill.data.stream import stream_texts
+from contrastill.data.files import split_name
+from contrastill.data.read import DELIMITED, check_delimiter
+from contrastill.data.stream import has_columns, stream_texts
 from contrastill.errors import UserError
 
 __all__ = ["Corpus", "read_corpus", "read_for_teacher", "several_texts"]
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 16_384  # texts held as Python strings at a time
 
@@ -91,13 +97,35 @@ class Corpus(Dataset[dict[str, Tensor]]):
 
 
 def several_texts(
-    sources: Iterable[str], *, text: str | None = None, encoding: str = "utf-8", limit: int | None = None
+    sources: Iterable[str],
+    *,
+    text: str | None = None,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    limit: int | None = None,
+    say: Callable[[str], object] = logger.info,
 ) -> Iterator[list[str]]:
-    """The texts of all sources, one after the other, `CHUNK` at a time."""
-    every = itertools.chain.from_iterable(stream_texts(source, text=text, encoding=encoding) for source in sources)
-    some = itertools.islice(every, limit)
-    while texts := list(itertools.islice(some, CHUNK)):
-        yield texts
+    """The texts of all sources, one after the other, `CHUNK` at a time.
+
+    text, delimiter: of those sources that have columns, or fields between delimiters. say: told what was decided and
+    what was left out.
+
+    Raises:
+        UserError: `text` or `delimiter` is given and no source has such; and whatever `stream_texts` raises.
+    """
+    sources = list(sources)
+    if delimiter is not None:
+        check_delimiter(delimiter, sources)
+    some_have_columns = any(map(has_columns, sources))
+
+    def texts(source: str) -> Iterator[str]:
+        column = text if has_columns(source) or not some_have_columns else None
+        between = delimiter if split_name(Path(source))[1] in DELIMITED else None
+        return stream_texts(source, text=column, encoding=encoding, delimiter=between, say=say)
+
+    some = itertools.islice(itertools.chain.from_iterable(map(texts, sources)), limit)
+    while chunk := list(itertools.islice(some, CHUNK)):
+        yield chunk
 
 
 def read_corpus(

@@ -17,7 +17,8 @@ from datasets import Dataset
 
 from contrastill.data.cells import some
 from contrastill.data.classes import Names, encode_labels, judge_labels, unnamed
-from contrastill.data.read import Table, read_lines, split_name
+from contrastill.data.files import LINES, split_name
+from contrastill.data.read import Table, check_delimiter, read_lines
 from contrastill.data.rows import checked_rows, columns_of, hides_labels
 from contrastill.data.sources import find_tables, read_split
 from contrastill.data.tasks import METRICS, Task
@@ -112,6 +113,7 @@ def load_task(
     limit: int | None = None,
     seed: int = 0,
     encoding: str = "utf-8",
+    delimiter: str | None = None,
     metric: str | None = None,
     of_model: Sequence[str] | None = None,
 ) -> TaskData:
@@ -130,6 +132,7 @@ def load_task(
         dev_share: the share of train that becomes dev if there is none, class by class; 0 for no dev.
         unlabelled: rows without labels for train: .txt (one text a line), or a file with the text columns.
         limit: keep so many of the labelled train rows: one of every class, then in proportion.
+        encoding, delimiter: of the text files, where they are not UTF-8, and not what a file's name and header tell.
         seed: picks the rows of the dev share and of `limit`.
         metric: the metric that selects checkpoints.
         of_model: the class names of the model that is to read the data, in the order of its ids, or any one name if it
@@ -142,7 +145,10 @@ def load_task(
     if kind not in (None, *METRICS):
         raise UserError(f"expected kind {' or '.join(METRICS)}, got {kind!r}")
     found = find_tables(
-        source, own=any(o is not None for o in (text, text_pair, label, kind, labels)), encoding=encoding
+        source,
+        own=any(o is not None for o in (text, text_pair, label, kind, labels)),
+        encoding=encoding,
+        delimiter=delimiter,
     )
     decided: dict[str, str] = {}
     tables, files, left = dict(found.tables), dict(found.files), [found.left] if found.left else []
@@ -150,10 +156,13 @@ def load_task(
         if file is not None:
             if split in files:
                 left.append(f"{files[split]} (--{split} is in its place)")
-            tables[split], files[split] = read_split(Path(file), found.glue, encoding), str(file)
+            tables[split], files[split] = read_split(Path(file), found.glue, encoding, delimiter), str(file)
     decided["files"] = _in_words(files)
     if left:
         decided["files left aside"] = "; ".join(left)
+    if delimiter is not None:
+        check_delimiter(delimiter, [table.name for table in tables.values()])
+    told = [note for table in tables.values() for note in table.notes]
     first = next(iter(tables.values()))  # train, where there is one
     benchmark = found.glue is not None
     if found.glue is None:
@@ -215,9 +224,11 @@ def load_task(
         if task.labels:
             decided |= _of_classes(frames, task)
     if unlabelled is not None:
-        rest = _unlabelled(Path(unlabelled), task, found.glue, encoding, notes)
+        rest = _unlabelled(Path(unlabelled), task, found.glue, encoding, delimiter, notes, told)
         frames["train"] = pd.concat([frames["train"], rest]) if "train" in frames else rest
         decided["files"] = _in_words({**files, "unlabelled": str(unlabelled)})
+    if told:
+        decided["reading"] = "; ".join(told)
     if notes:
         decided["rows left out"] = "; ".join(notes)
     built = {split: _dataset(frame, task) for split, frame in frames.items()}
@@ -277,8 +288,10 @@ def _held_out(train: pd.DataFrame, task: Task, seed: int, share: float, name: st
     return order[: max(1, round(len(train) * share))]
 
 
-def _unlabelled(path: Path, task: Task, glue: Task | None, encoding: str, notes: list[str]) -> pd.DataFrame:
-    if split_name(path)[1] == ".txt":
+def _unlabelled(
+    path: Path, task: Task, glue: Task | None, encoding: str, delimiter: str | None, notes: list[str], told: list[str]
+) -> pd.DataFrame:
+    if split_name(path)[1] in LINES:
         if task.text_pair:
             raise UserError(
                 f"{path}: expected two texts a row, as {task.name} has, got a .txt file; "
@@ -289,7 +302,8 @@ def _unlabelled(path: Path, task: Task, glue: Task | None, encoding: str, notes:
             notes.append(f"{path}: {blank} blank lines were left out")
         table = Table(str(path), pd.DataFrame({task.text: lines}, dtype=object))
     else:
-        table = read_split(path, glue, encoding)
+        table = read_split(path, glue, encoding, delimiter)
+        told.extend(table.notes)
     rows = checked_rows(table, task, "unlabelled", benchmark=glue is not None, notes=notes)
     rows["label"] = UNLABELLED if task.labels else math.nan
     return rows

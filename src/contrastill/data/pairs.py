@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from datasets import Dataset
 
-from contrastill.data.read import Table
+from contrastill.data.read import Table, check_delimiter, lacks
 from contrastill.data.sources import find_tables
 from contrastill.data.stream import stream_texts
-from contrastill.errors import UserError
+from contrastill.errors import UserError, quoted_each
 
 __all__ = ["load_pairs"]
 
@@ -39,6 +39,7 @@ def load_pairs(
     columns: Sequence[str] | None = None,
     limit: int | None = None,
     encoding: str = "utf-8",
+    delimiter: str | None = None,
     unsupervised: bool = False,
 ) -> tuple[Dataset, list[str]]:
     """Rows of texts that belong together, and a sentence on whatever was left out.
@@ -61,12 +62,15 @@ def load_pairs(
     if limit is not None and limit < 2:
         raise UserError(f"expected a limit of at least 2 rows, got {limit}; leave it out to keep all rows")
     if unsupervised:
-        return own_positives(source, columns, limit, encoding)
-    table = find_tables(source, own=True, encoding=encoding).tables.get("train")
+        return own_positives(source, columns, limit, encoding, delimiter)
+    table = find_tables(source, own=True, encoding=encoding, delimiter=delimiter).tables.get("train")
     if table is None:
         raise UserError(f"{source}: expected a train file, found none; name it train.csv, or pass the file")
+    if delimiter is not None:
+        check_delimiter(delimiter, [table.name])
     chosen = columns_of(table, columns)
-    rows, notes = sound_rows(table, chosen)
+    rows, left_out = sound_rows(table, chosen)
+    notes = [*table.notes, *left_out]
     rows = rows if limit is None else rows[:limit]
     if len(rows) < 2:
         raise UserError(
@@ -77,14 +81,15 @@ def load_pairs(
 
 
 def own_positives(
-    source: str, columns: Sequence[str] | None, limit: int | None, encoding: str
+    source: str, columns: Sequence[str] | None, limit: int | None, encoding: str, delimiter: str | None
 ) -> tuple[Dataset, list[str]]:
     if columns is not None and len(columns) != 1:
         raise UserError(
             f"expected one column of texts for an unsupervised run, got {list(columns)}; pass --columns once"
         )
-    read, seen = 0, dict[str, None]()
-    for text in stream_texts(source, text=columns[0] if columns else None, encoding=encoding):
+    read, seen, notes = 0, dict[str, None](), list[str]()
+    column = columns[0] if columns else None
+    for text in stream_texts(source, text=column, encoding=encoding, delimiter=delimiter, say=notes.append):
         read += 1
         seen[text] = None
         if len(seen) == limit:
@@ -92,14 +97,15 @@ def own_positives(
     if len(seen) < 2:
         raise UserError(f"{source}: expected at least two different texts, got {len(seen)} of {read}; add texts")
     texts = list(seen)
-    notes = [f"{source}: {read - len(seen):,} duplicates were left out"] if read > len(seen) else []
+    if read > len(seen):
+        notes.append(f"{source}: {read - len(seen):,} duplicates were left out")
     return Dataset.from_dict({"anchor": texts, "positive": texts}), notes
 
 
 def columns_of(table: Table, asked: Sequence[str] | None) -> list[str]:
     """The table's columns of anchor, positive and, if there is one, hard negative."""
     there = [str(column) for column in table.frame.columns]
-    listing = f"{table.name} has the columns {', '.join(map(repr, there))}"
+    listing = f"{table.name} has the columns {quoted_each(there)}"
     if asked is not None:
         if len(asked) not in (2, 3) or len(set(asked)) < len(asked):
             raise UserError(
@@ -107,7 +113,9 @@ def columns_of(table: Table, asked: Sequence[str] | None) -> list[str]:
                 f"{listing}"
             )
         if absent := [column for column in asked if column not in there]:
-            raise UserError(f"expected the columns {', '.join(map(repr, absent))} (--columns), but {listing}")
+            raise UserError(
+                f"expected the columns {quoted_each(absent)} (--columns), but {listing}{lacks(absent[0], there)}"
+            )
         return list(asked)
     lower = {column.lower(): column for column in there}
     for *pair, negative in NAMES:

@@ -8,7 +8,8 @@ import datasets
 import pandas as pd
 
 from contrastill.data.cells import some
-from contrastill.data.read import SUFFIXES, Table, read_table, split_name, table_of
+from contrastill.data.files import SUFFIXES, locate, split_name
+from contrastill.data.read import Table, read_table, table_of
 from contrastill.data.tasks import GLUE, Task, glue_task
 from contrastill.errors import UserError
 
@@ -47,16 +48,15 @@ class Found:
     left: str = ""  # what lies there beside them, in words
 
 
-def find_tables(source: str | Path, *, own: bool, encoding: str) -> Found:
+def find_tables(source: str | Path, *, own: bool, encoding: str, delimiter: str | None = None) -> Found:
     """`own`: the caller describes the columns, so nothing is recognised as GLUE."""
-    path = Path(source)
-    if path.is_dir():
+    path, there = locate(source)
+    if there == "folder":
         glue = None if own or not any(path.glob("*.tsv")) else glue_task(path.resolve().name)
-        return Found(path.resolve().name, glue, glue is not None, *_folder(path, glue, encoding))
-    if path.is_file():
-        return Found(
-            split_name(path)[0], None, False, {"train": read_table(path, encoding)}, {"train": path.name}, _beside(path)
-        )
+        return Found(path.resolve().name, glue, glue is not None, *_folder(path, glue, encoding, delimiter))
+    if there == "file":
+        table = read_table(path, encoding, delimiter=delimiter)
+        return Found(split_name(path)[0], None, False, {"train": table}, {"train": path.name}, _beside(path))
     if named := re.fullmatch(r"(?:glue/|nyu-mll/glue:)([\w-]+)(?::(.+))?", str(source), re.IGNORECASE):
         glue = glue_task(named[1])
         if glue is None:
@@ -65,7 +65,7 @@ def find_tables(source: str | Path, *, own: bool, encoding: str) -> Found:
             raise UserError(
                 f"{source} has fixed columns and classes: leave out text, text_pair, label, kind and labels"
             )
-        found = _folder(Path(named[2]), glue, encoding) if named[2] else _hub("nyu-mll/glue", glue.name)
+        found = _folder(Path(named[2]), glue, encoding, delimiter) if named[2] else _hub("nyu-mll/glue", glue.name)
         return Found(glue.name, glue, True, *found)
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?", str(source))
     if named and split_name(path)[1] not in SUFFIXES:
@@ -75,17 +75,25 @@ def find_tables(source: str | Path, *, own: bool, encoding: str) -> Found:
     )
 
 
-def read_split(path: Path, glue: Task | None, encoding: str) -> Table:
+def read_split(path: Path, glue: Task | None, encoding: str, delimiter: str | None = None) -> Table:
     if glue is None or split_name(path)[1] != ".tsv":
-        return read_table(path, encoding)
+        return read_table(path, encoding, delimiter=delimiter)
     table = read_table(path, encoding, glue_header=COLA_HEADER if glue.name == "cola" else ())
     return replace(table, frame=table.frame.rename(columns=GLUE_COLUMNS.get(glue.name, {})))
 
 
-def _folder(folder: Path, glue: Task | None, encoding: str) -> tuple[dict[str, Table], dict[str, str], str]:
-    if not folder.is_dir():
+def _folder(
+    folder: Path, glue: Task | None, encoding: str, delimiter: str | None = None
+) -> tuple[dict[str, Table], dict[str, str], str]:
+    if locate(folder)[1] != "folder":
         raise UserError(f"expected a folder, got {str(folder)!r}, which is none; check the path")
-    files = sorted(file for file in folder.iterdir() if file.is_file())
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file())
+        below = sorted(
+            f"{inner.name}/" for inner in folder.iterdir() if inner.is_dir() and any(map(_holds_rows, inner.iterdir()))
+        )
+    except OSError as error:
+        raise UserError(f"{folder}: could not be read ({error}); check its permissions") from error
     tables, names, taken = {}, {}, set[Path]()
     for split in SPLITS:
         if glue:
@@ -96,12 +104,9 @@ def _folder(folder: Path, glue: Task | None, encoding: str) -> tuple[dict[str, T
         if len(hits) > 1 and not _whole(folder, hits):
             raise UserError(f"{folder}: expected one {split} file, got {some([f.name for f in hits])}; move one away")
         if hits:
-            tables[split] = _joined([read_split(file, glue, encoding) for file in hits])
+            tables[split] = _joined([read_split(file, glue, encoding, delimiter) for file in hits])
             names[split] = hits[0].name + (f" and {len(hits) - 1} more" if len(hits) > 1 else "")
             taken |= set(hits)
-    below = sorted(
-        f"{inner.name}/" for inner in folder.iterdir() if inner.is_dir() and any(map(_holds_rows, inner.iterdir()))
-    )
     if not tables:
         there = some([file.name for file in files] + below, 20) or "no file"
         wanted = "train.tsv" if glue else "train" + ", train".join(SUFFIXES)
@@ -171,6 +176,7 @@ def _joined(tables: list[Table]) -> Table:
         frame=frame,
         unit="row",
         dropped=sum(t.dropped for t in tables),
+        notes=tuple(note for table in tables for note in table.notes),
     )
 
 

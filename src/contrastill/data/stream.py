@@ -1,82 +1,137 @@
 """Texts of a corpus, a few at a time: files larger than memory, plain or packed, and Hub data sets."""
 
 import contextlib
-import gzip
-import lzma
-from collections.abc import Iterator
-from pathlib import Path
+import itertools
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from contrastill.data.read import SUFFIXES, split_name
-from contrastill.errors import UserError
+from contrastill.data.files import LINES, SUFFIXES, locate, open_text, split_name, unknown
+from contrastill.data.read import DELIMITED, check_delimiter, chosen, read_column
+from contrastill.errors import UserError, quoted
 
-__all__ = ["stream_texts"]
+__all__ = ["has_columns", "stream_texts"]
 
-OPENERS = {".gz": gzip.open, ".xz": lzma.open}
-LINES = (".txt", ".text", ".lines", "")
+logger = logging.getLogger(__name__)
 
 
-def stream_texts(source: str, *, text: str | None = None, encoding: str = "utf-8") -> Iterator[str]:
-    """The texts of a file of lines, of a column of a .csv / .tsv / .jsonl / .parquet file, or of a Hub data set.
+def stream_texts(
+    source: str,
+    *,
+    text: str | None = None,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    say: Callable[[str], object] = logger.info,
+) -> Iterator[str]:
+    """The texts of a file of lines, of a column of a .csv, .tsv, .jsonl, .json or .parquet file, or of a Hub data set.
 
     source: a file (.gz and .xz are unpacked on the way), or `org/name` or `org/name:config` on the Hub (its train
-        split, streamed). text: the column; not for a file of lines. White space around a text goes; empty ones are
-        left out.
+        split, streamed). text: the column; not for a file of lines. White space around a text goes; cells without text
+        are left out. say: told in a sentence what was decided, and at the end what was left out.
 
     Raises:
-        UserError: no such file or column, another encoding, a packed file that is cut.
+        UserError: no such file or column, a file that is damaged or not what its name says, no text at all.
     """
-    path = Path(source).expanduser()
+    path, kind = locate(source)
     suffix = split_name(path)[1]
-    if path.is_file() and suffix in LINES:
-        yield from lines(path, encoding)
-    elif path.is_file() and suffix in SUFFIXES:
-        builder = {".tsv": "csv", ".jsonl": "json"}.get(suffix, suffix[1:])
-        options: dict[str, Any] = {"sep": "\t"} if suffix == ".tsv" else {}
-        yield from column(str(path), text, builder, data_files=str(path), **options)
-    elif not path.exists() and source.count("/") == 1 and not suffix:
-        name, _, config = source.partition(":")
-        yield from column(source, text, name, *([config] if config else []))
+    unit, known = "row", kind == "file" and suffix in (*SUFFIXES, *LINES)
+    if known and delimiter is not None and suffix not in DELIMITED:
+        check_delimiter(delimiter, [source])
+    if known and suffix in LINES:
+        if text is not None:
+            raise UserError(
+                f"{path}: expected no column for a file with one text a line, got {quoted(text)}; leave --text out, or "
+                f"let the file's name end in what it is ({', '.join(SUFFIXES)})"
+            )
+        lines = open_text(path, encoding)
+        for note in lines.notes:
+            say(note)
+        unit, cells = "line", enumerate(lines.lines(), 1)
+    elif known:
+        unit, cells = read_column(path, text, encoding, delimiter=delimiter, say=say)  # type: ignore[assignment]
+    elif not kind and re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source) and suffix not in (*SUFFIXES, ".txt"):
+        cells = hub_column(source, text)  # type: ignore[assignment]
+    elif kind == "folder":
+        raise UserError(f"expected a file of texts or a Hub data set, got the folder {quoted(source)}; pass its files")
     else:
+        raise unknown(
+            path, f"a file of texts (.txt, or {', '.join(SUFFIXES)}, each also as .gz or .xz) or a Hub data set"
+        )
+    yield from texts_of(source, cells, unit, say)
+
+
+def has_columns(source: str) -> bool:
+    """Whether a column may be asked for: not of a file with one text a line."""
+    path, kind = locate(source)
+    return kind != "file" or split_name(path)[1] not in LINES
+
+
+def texts_of(source: str, cells: Iterator[tuple[int, Any]], unit: str, say: Callable[[str], object]) -> Iterator[str]:
+    """The texts among numbered cells, without white space around them; a sentence on the others."""
+    read, empty, others, first = 0, 0, 0, ""
+    try:
+        for number, cell in cells:
+            if isinstance(cell, str) and (found := cell.strip()) and (found.isascii() or is_unicode(found)):
+                read += 1
+                yield found
+                continue
+            if is_missing(cell):
+                empty += 1
+            else:
+                others += 1
+            first = first or f", the first on {unit} {number}" + ("" if is_missing(cell) else f": {quoted(cell)}")
+    finally:
+        left = " and ".join(
+            f"{count:,} {what if count == 1 else what.replace(' ', 's ', 1)}"
+            for count, what in ((empty, f"{unit} without text"), (others, "cell with something else"))
+            if count
+        )
+        if left and read:
+            say(f"{source}: left out {left}{first}")
+    if not read:
         raise UserError(
-            f"expected a file of texts (.txt, or {', '.join(SUFFIXES)}, each also as .gz or .xz) or a Hub data set, "
-            f"got {source!r}; check the path"
+            f"{source}: expected texts, got none{f' ({left}{first})' if left else ''}; is it the right column?"
         )
 
 
-def lines(path: Path, encoding: str) -> Iterator[str]:
-    read = 0
+def is_missing(cell: Any) -> bool:
+    return (
+        cell is None or (isinstance(cell, float) and math.isnan(cell)) or (isinstance(cell, str) and not cell.strip())
+    )
+
+
+def is_unicode(text: str) -> bool:
     try:
-        with OPENERS.get(path.suffix.lower(), open)(path, "rt", encoding=encoding) as file:  # type: ignore[operator]
-            for line in file:
-                read += 1
-                if line := line.strip().removeprefix("\ufeff"):
-                    yield line
-    except LookupError:
-        raise UserError(f"expected the name of an encoding, got {encoding!r}; try utf-8 or latin-1") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: expected {encoding} text, got bytes that are not, near line {read + 1} ({error.reason}); pass "
-            "--encoding"
-        ) from None
-    except (EOFError, OSError, lzma.LZMAError) as error:
-        raise UserError(f"{path}: could not be read beyond line {read} ({error}); copy or pack it again") from None
+        return bool(text.encode())
+    except UnicodeEncodeError:  # half a surrogate pair, from a JSON escape cut in two
+        return False
 
 
-def column(source: str, text: str | None, *where: str, **options: Any) -> Iterator[str]:
+def hub_column(source: str, text: str | None) -> Iterator[tuple[int, Any]]:
     from datasets import load_dataset
 
+    name, _, config = source.partition(":")
     try:
-        rows = load_dataset(*where, split="train", streaming=True, **options)
-        names = rows.column_names or list(next(iter(rows)))
+        rows = load_dataset(name, *([config] if config else []), split="train", streaming=True)
+        first = None if rows.column_names else next(iter(rows), None)
+        names = rows.column_names or list(first or {})
     except Exception as error:  # the library raises many: offline, unknown name, gated, malformed
-        first = (str(error).splitlines() or ["no reason given"])[0]
-        raise UserError(f"expected to read {source}, got {type(error).__name__}: {first}") from error
-    if text is None and "text" in names:
-        text = "text"
-    if text not in names:
-        raise UserError(f"{source}: expected the column of the texts (--text) to be one of {names}, got {text!r}")
+        raise UserError(f"expected to read {source}, got {reason(error)}; check the name and the network") from error
+    if not names:
+        raise UserError(f"{source}: expected rows, got none; choose another data set")
+    key = chosen(source, names, text)
     with contextlib.closing(iter(rows)) as each:
-        for row in each:
-            if isinstance(row[text], str) and (found := row[text].strip()):
-                yield found
+        for number in itertools.count(1):
+            try:
+                row = next(each, None)
+            except Exception as error:
+                raise UserError(f"{source}: could not be read beyond row {number - 1} ({reason(error)})") from error
+            if row is None:
+                return
+            yield number, row.get(key)
+
+
+def reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0][:300]}"

@@ -326,7 +326,7 @@ def task_source(asked: Export, record: RunRecord) -> Evaluation | None:
     """The run's data, with what was asked for in its place; None where no data is known."""
     given = {
         name: getattr(asked, name)
-        for name in ("data", "text", "text_pair", "label", "metric", "encoding", "dev")
+        for name in ("data", "text", "text_pair", "label", "metric", "encoding", "delimiter", "dev")
         if getattr(asked, name) is not None
     }
     known = {f.name for f in fields(DataSource)} - {"test"}
@@ -348,17 +348,18 @@ def corpus(asked: Export, record: RunRecord = NO_RECORD) -> list[str]:
     """Texts of --texts, else of the run that made the model; the first `READ` different ones, shuffled."""
     sources = asked.texts or record.setting("texts", list) or []
     encoding = asked.encoding or record.setting("encoding", str) or "utf-8"
+    delimiter = asked.delimiter or (None if asked.texts else record.setting("delimiter", str))
     found: dict[str, None] = {}
     if sources:
         column = asked.text if asked.texts else record.setting("text", str)
         with told_by_run(not asked.texts, "--texts"):
-            for some in several_texts(sources, text=column, encoding=encoding, limit=READ):
+            for some in several_texts(sources, text=column, encoding=encoding, delimiter=delimiter, limit=READ):
                 found.update(dict.fromkeys(some))
     elif pairs := record.setting("pairs", str):
         with told_by_run(True, "--texts"):
             rows, _ = load_pairs(
                 pairs, columns=record.setting("columns", list), limit=READ, encoding=encoding,
-                unsupervised=bool(record.setting("unsupervised", bool)),
+                delimiter=delimiter, unsupervised=bool(record.setting("unsupervised", bool)),
             )  # fmt: skip
         found.update(dict.fromkeys(text for column in rows.column_names for text in rows[column][:]))
     elif asked.precision == "int8":

@@ -35,6 +35,9 @@ class DataSource(Checked):
     dev_share: float = option(0.1, "share of train held out when there is no dev file", "Data", at_least=0, at_most=0.5)
     limit: int | None = option(None, "use at most this many training examples", "Data", **ROWS)
     encoding: str = option("utf-8", "encoding of the text files", "Data")
+    delimiter: str | None = option(
+        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
+    )
     max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
 
 
@@ -52,6 +55,9 @@ class Corpus(Checked):
     text: str | None = option(None, "column of the texts, if the file has columns", "Data")
     limit: int | None = option(None, "read at most this many texts", "Data", **ROWS)
     encoding: str = option("utf-8", "encoding of the text files", "Data")
+    delimiter: str | None = option(
+        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
+    )
     max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
 
 
@@ -68,3 +74,6 @@ class GateData(Checked):
     label: str | None = option(None, "column of the label or score", "Data")
     metric: str | None = option(None, "the metric that is compared, if not the task's first", "Data")
     encoding: str | None = option(None, "encoding of the text files", "Data")
+    delimiter: str | None = option(
+        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
+    )

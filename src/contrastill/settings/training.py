@@ -241,6 +241,9 @@ class Contrast(Settings):
     )
     limit: int | None = option(None, "use at most this many rows", "Data", **(ROWS | {"at_least": 2}))
     encoding: str = option("utf-8", "encoding of the text files", "Data")
+    delimiter: str | None = option(
+        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
+    )
     max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
     epochs: float = option(1.0, "passes over the pairs", **EPOCHS)
     batch_size: int = option(128, "pairs a step, over all processes", **(BATCH | {"at_least": 2}))

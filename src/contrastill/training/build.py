@@ -89,7 +89,9 @@ class Counted:
 
 def chunks(asked: CacheBuild, tokenizer: Tokenizer, prompt: str) -> Iterator[list[dict[str, Any]]]:
     """Tokenised texts, `CHUNK` at a time."""
-    for texts in several_texts(asked.texts, text=asked.text, encoding=asked.encoding, limit=asked.limit):
+    for texts in several_texts(
+        asked.texts, text=asked.text, encoding=asked.encoding, delimiter=asked.delimiter, limit=asked.limit
+    ):
         yield rows_of(texts, tokenizer, asked.max_length, prompt)
 
 
@@ -97,7 +99,14 @@ def count(asked: CacheBuild) -> int | None:
     """How many texts there are, if that is quickly told: to say how long it takes, and whether there is room."""
     if not all(Path(source).expanduser().is_file() for source in asked.texts):
         return asked.limit
-    return sum(map(len, several_texts(asked.texts, text=asked.text, encoding=asked.encoding, limit=asked.limit)))
+    return sum(
+        map(
+            len,
+            several_texts(
+                asked.texts, text=asked.text, encoding=asked.encoding, delimiter=asked.delimiter, limit=asked.limit
+            ),
+        )
+    )
 
 
 def rows_of(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, prompt: str = "") -> list[dict[str, Any]]:

@@ -111,6 +111,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         columns=asked.columns,
         limit=asked.limit,
         encoding=asked.encoding,
+        delimiter=asked.delimiter,
         unsupervised=asked.unsupervised,
     )
     score = Scores(asked)

@@ -114,7 +114,13 @@ class PreparedEmbedding(PreparedCorpus):
                     f"the vectors of {lacking:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at "
                     f"{cached.root}; choose another folder (--cache DIR) or --cache-dtype int8"
                 )
-            texts = several_texts(settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit)
+            texts = several_texts(
+                settings.texts,
+                text=settings.text,
+                encoding=settings.encoding,
+                delimiter=settings.delimiter,
+                limit=settings.limit,
+            )
             teacher.fill(map(teacher.rows, texts), len(self.corpus.content))
             if still := len(cached.missing(keys)):
                 raise UserError(f"expected the vectors of all texts, {still} are missing; did a file of texts change?")
@@ -316,7 +322,13 @@ def load_corpus(
     settings: CorpusSettings, tokenizer: Tokenizer, teachers: Sequence[tuple[Tokenizer, str]] = ()
 ) -> Corpus:
     """The texts that the settings name; what had to be said about them is logged."""
-    chunks = several_texts(settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit)
+    chunks = several_texts(
+        settings.texts,
+        text=settings.text,
+        encoding=settings.encoding,
+        delimiter=settings.delimiter,
+        limit=settings.limit,
+    )
     every = 0.2 if sys.stderr.isatty() else 30.0
     with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar:
         corpus = read_corpus(chunks, tokenizer, settings.max_length, teachers, bar.update)

@@ -352,6 +352,7 @@ def load(source: DataSource, unlabelled: str | None = None, of_model: Sequence[s
         dev_share=source.dev_share,
         limit=source.limit,
         encoding=source.encoding,
+        delimiter=source.delimiter,
         unlabelled=unlabelled,
         of_model=of_model,
     )
