@@ -175,19 +175,15 @@ def evaluated(job: dict[str, Any]) -> dict[str, Any]:
 
 def timed(models: dict[str, Path], bundles: dict[str, Bundle], data: Path) -> dict[str, dict[str, float]]:
     """CPU speed of each on the test texts as they come: one at a time, and in batches of 32."""
-    from transformers import AutoModelForSequenceClassification
-
     from contrastill.data import Collate, load_task, tokenise
     from contrastill.evaluation import measure
-    from contrastill.loading import load_tokenizer
+    from contrastill.loading import load_classifier, load_tokenizer
 
     tokenizer = load_tokenizer(str(models["teacher"]))
     rows = load_task(data / "train.csv.gz", test=data / "test.csv.gz").splits["test"]
     tokens = tokenise(rows.shuffle(seed=0).select(range(256)), tokenizer, 64)
     collate = Collate(tokenizer, regression=False)
-    loaded: dict[str, Any] = {
-        name: AutoModelForSequenceClassification.from_pretrained(path) for name, path in models.items()
-    }
+    loaded: dict[str, Any] = {name: load_classifier(str(path)) for name, path in models.items()}
     loaded |= {name: Served(bundle) for name, bundle in bundles.items()}
     speeds = measure(
         loaded,

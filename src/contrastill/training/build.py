@@ -1,6 +1,5 @@
 """Filling the cache from a corpus that need not fit in memory."""
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
 from contrastill.data import Collate, content_key, read_for_teacher, several_texts
 from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
 from contrastill.errors import UserError
-from contrastill.loading import check_length, existing, load_classifier, load_embedder, load_encoder, load_tokenizer
+from contrastill.loading import check_length, load_classifier, load_embedder, load_encoder, load_tokenizer, locate
 from contrastill.settings import CacheBuild
 from contrastill.training.folder import processes
 
@@ -155,12 +154,10 @@ def parse_fields(names: Sequence[str], frozen: FrozenEncoder | FrozenEmbedder) -
 
 def load_any(name: str, fields: Sequence[str] | None) -> tuple[FrozenEncoder | FrozenEmbedder, Tokenizer]:
     """The teacher as what it is: with a modules.json a sentence-embedding model, else a classifier, else bare."""
-    folder = Path(existing(name))
-    embedding = (folder / "modules.json").is_file() if folder.is_dir() else not fields or "vector" in fields
-    if embedding and (not fields or "vector" in fields):
+    place = locate(name)
+    if place.embeds and (not fields or "vector" in fields):
         model = load_embedder(name)
         return FrozenEmbedder(model), model.tokenizer
-    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").is_file() else {}
-    if any("Classification" in kind for kind in config.get("architectures") or []) or "logits" in (fields or []):
+    if place.classifies or "logits" in (fields or []):
         return FrozenEncoder(load_classifier(name)), load_tokenizer(name)
     return FrozenEncoder(load_encoder(name)), load_tokenizer(name)

@@ -24,7 +24,7 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
-from contrastill.loading import check_length, load_encoder, load_tokenizer
+from contrastill.loading import check_length, load_embedder, load_encoder, load_tokenizer
 from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_settings
 from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
@@ -237,14 +237,12 @@ class PreparedEmbedding(PreparedCorpus):
 
     def sts(self) -> dict[str, dict[str, float]]:
         """The table of the student as it is saved, and of its teachers, whose vectors come from the cache."""
-        from sentence_transformers import SentenceTransformer
-
         from contrastill.evaluation.sts import load_sts, sts_scores
 
         sets = load_sts(None if self.settings.sts == "hub" else self.settings.sts)
         with tempfile.TemporaryDirectory() as place:
             self.write(Path(place))
-            student = SentenceTransformer(place)
+            student = load_embedder(place)
         return {"student": sts_scores(student, sets), "teacher": sts_scores(self.teachers, sets)}
 
     @cached_property

@@ -265,7 +265,6 @@ def prepare_finetuning(settings: Finetuning) -> PreparedTask:
         id2label=dict(enumerate(names)),
         label2id={name: n for n, name in enumerate(names)},
         problem_type="regression" if data.task.kind == "regression" else "single_label_classification",
-        ignore_mismatched_sizes=True,
     )
     return PreparedTask.of(settings, "model", data, tokenizer, Finetune(model, None), None)
 

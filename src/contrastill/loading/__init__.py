@@ -1,0 +1,33 @@
+"""The one door for models and tokenizers: each command opens what it needs here, and refuses it in the same words."""
+
+from contrastill.loading.length import Length, check_length, input_length, positions
+from contrastill.loading.models import (
+    commit_of,
+    first_line,
+    load_classifier,
+    load_config,
+    load_embedder,
+    load_encoder,
+    load_tokenizer,
+)
+from contrastill.loading.place import Place, locate, model_folder, run_settings
+from contrastill.loading.weights import check_ids
+
+__all__ = [
+    "Length",
+    "Place",
+    "check_ids",
+    "check_length",
+    "commit_of",
+    "first_line",
+    "input_length",
+    "load_classifier",
+    "load_config",
+    "load_embedder",
+    "load_encoder",
+    "load_tokenizer",
+    "locate",
+    "model_folder",
+    "positions",
+    "run_settings",
+]

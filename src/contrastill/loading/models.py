@@ -1,0 +1,259 @@
+"""Loading a tokenizer, a classifier, an encoder or a sentence-embedding model, whole or not at all."""
+
+import logging
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.errors import UserError
+from contrastill.loading.adapters import is_adapter, merged, of_base
+from contrastill.loading.place import Place, check_whole, locate
+from contrastill.loading.weights import check_reads, check_values, check_whole_weights
+
+__all__ = ["commit_of", "first_line", "load_classifier", "load_config", "load_embedder", "load_encoder", "load_tokenizer"]
+
+logger = logging.getLogger(__name__)
+
+MULTI_LABEL = "multi_label_classification"
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a Hub model or local folder.
+
+    Raises:
+        UserError: there is none, or it cannot pad.
+    """
+    place = locate(name)
+    if is_adapter(place) and place.file("tokenizer_config.json") is None:
+        return load_tokenizer(of_base(place))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place.source, revision=place.revision, trust_remote_code=False)
+    except Exception as error:  # of any library that reads one
+        raise UserError(f"no tokenizer could be loaded from {name!r}: {first_line(error)}") from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(f"no tokenizer could be loaded from {name!r}: no vocabulary; save it beside the model")
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"the tokenizer of {name!r} has no padding token; set tokenizer.pad_token and save it again")
+    return tokenizer
+
+
+def load_config(name: str) -> Any:
+    """A model's config.
+
+    Raises:
+        UserError: there is none, or of an architecture that transformers does not have.
+    """
+    return read_config(locate(name))
+
+
+def read_config(place: Place) -> Any:
+    try:
+        return AutoConfig.from_pretrained(place.source, revision=place.revision, trust_remote_code=False)
+    except Exception as error:  # a config's own checks raise errors of their own kinds
+        raise UserError(f"no model could be loaded from {place.name!r}: config.json: {first_line(error)}") from None
+
+
+def load_classifier(name: str, **config: Any) -> PreTrainedModel:
+    """A sequence classification (or regression) model; `config` (num_labels, id2label…) overrides its settings.
+
+    With such settings a head that is missing, or made for other classes, is made new. Weights come from safetensors
+    only, and no code from the model's repository is run. On CPU attention is computed eagerly, which trains small
+    encoders at short lengths about twice as fast there.
+
+    Raises:
+        UserError: no such model; weights missing, cut off or corrupt; a model that is no text encoder, or, without
+            `config`, one whose answer is not one class or one score.
+    """
+    place = locate(name)
+    if is_adapter(place):
+        base = of_base(place)
+        model = merged(place, lambda **given: whole(locate(base), AutoModelForSequenceClassification, **given), config)
+    else:
+        model = whole(place, AutoModelForSequenceClassification, **config)
+    check_values(name, model)
+    if not config:
+        check_classes(name, model)
+        check_reads(name, model, rows_of(model), lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits)
+    return model
+
+
+def load_encoder(name: str) -> PreTrainedModel:
+    """An encoder without a head.
+
+    Raises:
+        UserError: as `load_classifier`.
+    """
+    place = locate(name)
+    if is_adapter(place):
+        base = of_base(place)
+        model = merged(place, lambda **given: whole(locate(base), AutoModel, **given), {})
+    else:
+        model = whole(place, AutoModel)
+    check_values(name, model)
+    check_reads(name, model, rows_of(model), lambda ids, mask: model(input_ids=ids, attention_mask=mask)[0])
+    return model
+
+
+def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
+    """A model of which every weight of the encoder was in the file."""
+    check_whole(place)
+    name, classifier = place.name, kind is AutoModelForSequenceClassification
+    what = "text classification model" if classifier else "encoder"
+    if read_config(place).is_encoder_decoder:
+        raise UserError(f"no {what} could be loaded from {name!r}: it is an encoder and a decoder; give an encoder")
+    eager = classifier and not torch.cuda.is_available()
+    try:
+        model, report = kind.from_pretrained(
+            place.source,
+            revision=place.revision,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are looked at below, with their names
+            **({"attn_implementation": "eager"} if eager else {}),
+            **config,
+        )
+    except SafetensorError as error:
+        raise UserError(f"the weights of {name!r} are damaged ({error}); fetch or save them again") from None
+    except Exception as error:  # an architecture's own, of a config that makes no sense
+        raise UserError(f"no {what} could be loaded from {name!r}: {first_line(error)}") from None
+    check_whole_weights(name, model, report, new_head=bool(config), head=classifier)
+    return model
+
+
+def rows_of(model: PreTrainedModel) -> int:
+    """The tokens that a model has embeddings of."""
+    return len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+
+
+def check_classes(name: str, model: PreTrainedModel) -> None:
+    """Checks that a classifier's answer is one class, of distinct names, or one score.
+
+    Raises:
+        UserError: it is not.
+    """
+    config: Any = model.config
+    count, names = int(config.num_labels), config.id2label
+    problem = config.problem_type
+    if problem == MULTI_LABEL or (problem == "regression" and count > 1):
+        raise UserError(
+            f"{name}: expected a model that gives one class or one score, got a {problem} with {count} outputs, whose "
+            "answers are no probabilities of one class; it can be the start of a new classifier (contrastill finetune)"
+        )
+    if sorted(names) != list(range(count)):
+        raise UserError(
+            f"{name}: expected id2label in config.json to name the classes 0 to {count - 1}, got {list(names)[:8]}"
+        )
+    said = [str(names[n]) for n in range(count)]
+    if twice := next((one for n, one in enumerate(said) if one in said[:n]), None):
+        raise UserError(f"{name}: id2label in config.json names two classes {twice[:80]!r}; give each a name of its own")
+
+
+def load_embedder(name: str) -> Any:
+    """A sentence-embedding model, in float32; a bare encoder is taken with the mean of its tokens.
+
+    Its modules answer as its `encode` does: what `encode` does around them (`truncate_dim`, tokens of the default
+    prompt that are not pooled) is done whenever they are called.
+
+    Raises:
+        UserError: sentence-transformers is not installed; or as `load_classifier`.
+    """
+    place = locate(name)
+    if is_adapter(place):
+        merged(place, None, {})
+    check_whole(place)
+    check_embeds(place)
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise UserError(
+            f"{name!r} is a sentence-embedding model: pip install 'contrastill[embeddings]' to read it"
+        ) from None
+    try:
+        model = SentenceTransformer(
+            place.source,
+            revision=place.revision,
+            device="cpu",
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        ).float()
+    except SafetensorError as error:
+        raise UserError(f"the weights of {name!r} are damaged ({error}); fetch or save them again") from None
+    except Exception as error:  # of any of its modules
+        raise UserError(f"no sentence-embedding model could be loaded from {name!r}: {first_line(error)}") from None
+    answer_as_encode(model)
+    check_encoder_inside(place, model)
+    return model
+
+
+def check_embeds(place: Place) -> None:
+    """Checks that a model is no classifier, nor another kind of sentence-transformers'."""
+    kind = str(place.read("config_sentence_transformers.json").get("model_type") or "SentenceTransformer")
+    if kind != "SentenceTransformer" or (place.classifies and not place.embeds):
+        got = kind if kind != "SentenceTransformer" else "classifier"
+        raise UserError(
+            f"{place.name}: expected a sentence-embedding model, got a {got[:80]}, whose answers are no vectors; give "
+            "the encoder it was made of, or use a command for classifiers"
+        )
+
+
+def check_encoder_inside(place: Place, model: Any) -> None:
+    """As `whole` for the transformer of a sentence-embedding model, whose library does not say what was missing.
+
+    The names are compared on the meta device: no weight is read a second time.
+    """
+    encoder = getattr(model[0], "auto_model", None)
+    if not isinstance(encoder, PreTrainedModel):
+        return
+    result: Any = type(encoder).from_pretrained(
+        place.source,
+        config=encoder.config,
+        subfolder=place.subfolder,
+        revision=place.revision,
+        trust_remote_code=False,
+        use_safetensors=True,
+        device_map="meta",
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    check_whole_weights(place.name, encoder, result[1], new_head=False, head=False)
+    check_values(place.name, model)
+
+    def vectors(ids: Tensor, mask: Tensor) -> Tensor:
+        return model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+
+    check_reads(place.name, model, rows_of(encoder), vectors)
+
+
+def answer_as_encode(model: Any) -> None:
+    """Lets a sentence-embedding model's modules do what its `encode` does around them."""
+    if model.truncate_dim is not None:
+
+        def truncate(module: nn.Module, args: Any, features: Any) -> Any:
+            features["sentence_embedding"] = features["sentence_embedding"][..., : model.truncate_dim]
+            return features
+
+        model.register_forward_hook(truncate)
+    prompt = (model.prompts or {}).get(model.default_prompt_name) or ""
+    if prompt and any(getattr(module, "include_prompt", True) is False for module in model):
+        length = model[0].preprocess(["a"], prompt=prompt).get("prompt_length")
+
+        def leave_out_prompt(module: nn.Module, args: Any) -> Any:
+            return ({"prompt_length": length, **args[0]}, *args[1:])
+
+        model.register_forward_pre_hook(leave_out_prompt)
+
+
+def commit_of(model: Any) -> str | None:
+    """The commit of the Hub that a model came from; None: it came from a folder."""
+    return getattr(getattr(model, "config", None), "_commit_hash", None)
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,133 @@
+"""Checks of weights that have been loaded: whole, finite, of the sizes that config.json says, and not constant."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from contrastill.errors import UserError
+
+__all__ = ["check_ids", "check_reads", "check_values", "check_whole_weights"]
+
+WRAPPERS = {
+    "module.": "torch's DataParallel: save model.module",
+    "_orig_mod.": "torch.compile: save the model that was compiled",
+    "model.": "a trainer's own module, as Lightning's: save the model inside it",
+}
+BELOW = re.compile(r"(.*?)\.(\d+)\.")  # a layer's number in the name of a weight
+
+
+def check_whole_weights(
+    name: str, model: PreTrainedModel, report: Mapping[str, Any], *, new_head: bool, head: bool
+) -> None:
+    """Checks what transformers reports of a load: every weight of the encoder must have come from the file.
+
+    new_head: whether a head (and pooler) that is missing, or made for other classes, is made new. head: whether there
+    is one; where there is none nothing but a pooler, which no answer of an encoder is made of, may be missing.
+
+    Raises:
+        UserError: weights are missing, or have other sizes than config.json says.
+    """
+    base = f"{model.base_model_prefix}." if model is not model.base_model else ""
+
+    def may_be_new(key: str) -> bool:
+        above = not key.startswith(base) if base else False
+        pooler = key.removeprefix(base).startswith("pooler.")
+        return new_head and (above or pooler) or not head and pooler
+
+    shapes = {key: (list(ours), list(theirs)) for key, ours, theirs in report["mismatched_keys"]}
+    if wrong := sorted(key for key in shapes if not may_be_new(key)):
+        found, expected = shapes[wrong[0]]
+        raise UserError(
+            f"the weights of {name!r} do not fit its config.json: {wrong[0]} is {found}, config.json makes it {expected}"
+            f"{f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''}; give the config.json they were saved with"
+        )
+    if missing := sorted(key for key in report["missing_keys"] if not may_be_new(key)):
+        raise UserError(
+            f"the weights of {name!r} lack {len(missing)} tensors that the model needs ({', '.join(missing[:3])}"
+            f"{', …' if len(missing) > 3 else ''}){cause(missing, report['unexpected_keys'], model, base)}"
+        )
+
+
+def cause(missing: Collection[str], unexpected: Collection[str], model: PreTrainedModel, base: str) -> str:
+    """Why these weights are likely missing, and what to do."""
+    for key in unexpected:
+        for lost in missing:
+            for tail in (lost, lost.removeprefix(base)):
+                if key != lost and key.endswith(f".{tail}"):
+                    prefix = key.removesuffix(tail).removesuffix(base)
+                    known = next((what for start, what in WRAPPERS.items() if prefix.startswith(start)), None)
+                    what = known or "the model was saved inside another: save the inner one"
+                    return f": in the file their names begin with {prefix[:80]!r} ({what} with save_pretrained)"
+    if base and all(not key.startswith(base) for key in missing):
+        return "; give a whole fine-tuned classifier (contrastill finetune makes one of a bare encoder)"
+    layers: dict[str, set[int]] = {}
+    for key in model.state_dict():
+        if match := BELOW.match(key):
+            layers.setdefault(match[1], set()).add(int(match[2]))
+    stack = max(layers, key=lambda one: len(layers[one]), default="")
+    absent = {int(match[2]) for key in missing if (match := BELOW.match(key)) and match[1] == stack}
+    whole = {
+        number for number in absent
+        if all(key in missing for key, _ in model.named_parameters() if key.startswith(f"{stack}.{number}."))
+    }  # fmt: skip
+    if whole:
+        return (
+            f": config.json has {len(layers[stack])} layers, the file {len(layers[stack]) - len(whole)}; give the "
+            "config.json they were saved with, or the whole weights"
+        )
+    return "; save the whole model with save_pretrained"
+
+
+def check_values(name: str, model: nn.Module) -> None:
+    """Checks that every weight is a number, and that not all are 0.
+
+    Raises:
+        UserError: they are not; the first wrong one is named.
+    """
+    matrices = nonzero = 0
+    for key, value in model.named_parameters():
+        if not value.isfinite().all():
+            raise UserError(f"the weights of {name!r} are not finite (NaN or infinity in {key}); train it again")
+        if value.dim() > 1:
+            matrices += 1
+            nonzero += bool(value.any())
+    if matrices and not nonzero:
+        raise UserError(f"the weights of {name!r} are all 0: it answers every text alike; train it, or save it again")
+
+
+def check_reads(name: str, model: nn.Module, rows: int, answers: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Lets a model read two short texts, of tokens from all over its vocabulary of `rows`.
+
+    answers: (1, L) token ids and their mask -> the model's answer.
+
+    Raises:
+        UserError: it cannot, answers what is no number, or answers both alike.
+    """
+    ids = torch.linspace(rows * 0.05, rows - 1, 16).long().view(8, 2).T
+    training = model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            first, second = (answers(one[None], torch.ones_like(one[None])) for one in ids)
+    except Exception as error:  # of any architecture, in whichever of its layers
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{name!r} cannot read a text: {type(error).__name__}: {why}") from None
+    finally:
+        model.train(training)
+    if not (first.isfinite().all() and second.isfinite().all()):
+        raise UserError(f"the answers of {name!r} are not finite (its weights are, but too large); train it again")
+    if torch.equal(first, second):
+        raise UserError(
+            f"{name!r} answers every text alike: layers or a head of its weights are 0; train it, or save it again"
+        )
+
+
+def check_ids(highest: int, rows: int) -> str | None:
+    """What is wrong where a text has a token that a model has no embedding of; None: nothing."""
+    if highest < rows:
+        return None
+    return f"highest token id {highest}, smallest vocabulary {rows}; the tokenizer belongs to another model"
