@@ -56,10 +56,10 @@ ALLOWED = {
     "forward": set(),
     "encoder": {"errors", "forward"},
     "cache": {"errors", "machine", "encoder", "cache"},
-    "student": {"errors", "mapping", "encoder"},
+    "student": {"errors", "mapping", "encoder", "loading"},
     "methods": {"losses", "mapping", "encoder", "errors", "ranges", "methods"},
     "data": {"errors", "data"},
-    "loading": {"errors", "seal"},
+    "loading": {"errors", "results", "seal", "loading"},
     "evaluation": {"errors", "machine", "data", "evaluation"},
     "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version
     "seal": set(),

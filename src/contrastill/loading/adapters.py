@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 from contrastill.errors import UserError
 from contrastill.loading.place import Place
 
-__all__ = ["is_adapter", "merged", "of_base"]
+__all__ = ["check_mergeable", "is_adapter", "merged", "of_base"]
 
 FILE, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADS = ("classifier.weight", "score.weight", "classifier.out_proj.weight")
@@ -32,26 +33,33 @@ def of_base(place: Place) -> str:
     return base
 
 
-def merged(
-    place: Place, load: Callable[..., PreTrainedModel] | None, config: Mapping[str, Any]
-) -> PreTrainedModel:
+def check_mergeable(place: Place, embeds: bool = False) -> None:
+    """Checks that an adapter can be merged here; that of a sentence-embedding model is not.
+
+    Raises:
+        UserError: it cannot, with the lines that merge it.
+    """
+    if embeds or find_spec("peft") is None:
+        raise UserError(by_hand(place, hint=not embeds))
+
+
+def merged(place: Place, load: Callable[..., PreTrainedModel], config: Mapping[str, Any]) -> PreTrainedModel:
     """The base model with the adapter's weights added to its own.
 
-    load: loads the base model with such settings; None: of this kind none is merged here. config: the settings asked
-    for; without any, the classes are as many as the adapter's head has.
+    load: loads the base model with such settings. config: the settings asked for; without any, the classes are as many
+    as the adapter's head has.
 
     Raises:
         UserError: peft is not installed, the adapter's weights are not to be had, or it does not fit its base model.
     """
-    try:
-        from peft import PeftModel
-    except ImportError:
-        PeftModel = None
-    if PeftModel is None or load is None:
-        raise UserError(by_hand(place, peft=PeftModel is not None))
+    check_mergeable(place)
+    from peft import PeftModel
+
     weights = place.file(WEIGHTS)
     if weights is None:
-        raise UserError(f"{place.name}: expected the adapter's weights in {WEIGHTS}, found none; save it with peft again")
+        raise UserError(
+            f"{place.name}: expected the adapter's weights in {WEIGHTS}, found none; save it with peft again"
+        )
     head = classes_of(place, str(weights))
     base = load(**(dict(config) or ({"num_labels": head} if head else {})))
     try:
@@ -70,16 +78,16 @@ def classes_of(place: Place, weights: str) -> int | None:
     """How many classes the adapter's own head has; None: it has none."""
     try:
         with safe_open(weights, "pt") as file:
-            heads = [key for key in file.keys() if key.endswith(HEADS)]
+            heads = [key for key in file.keys() if key.endswith(HEADS)]  # noqa: SIM118 (no mapping)
             return int(file.get_slice(heads[0]).get_shape()[0]) if heads else None
     except SafetensorError as error:
         raise UserError(f"the weights of {place.name!r} are damaged ({error}); fetch or save them again") from None
 
 
-def by_hand(place: Place, peft: bool) -> str:
+def by_hand(place: Place, hint: bool) -> str:
     task = str(place.read(FILE).get("task_type"))
     kind = "AutoPeftModelForSequenceClassification" if task == "SEQ_CLS" else "AutoPeftModelForFeatureExtraction"
-    install = "" if peft else "; pip install 'contrastill[adapters]' to have a classifier's merged when it is loaded"
+    install = "; pip install 'contrastill[adapters]' to have it merged when it is loaded" if hint else ""
     return (
         f"{place.name}: expected a whole model, got an adapter (LoRA) of {of_base(place)!r}{install}. To merge it:\n"
         f"  from peft import {kind} as Model\n"

@@ -10,11 +10,19 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.errors import UserError
-from contrastill.loading.adapters import is_adapter, merged, of_base
+from contrastill.loading.adapters import check_mergeable, is_adapter, merged, of_base
 from contrastill.loading.place import Place, check_whole, locate
 from contrastill.loading.weights import check_reads, check_values, check_whole_weights
 
-__all__ = ["commit_of", "first_line", "load_classifier", "load_config", "load_embedder", "load_encoder", "load_tokenizer"]
+__all__ = [
+    "commit_of",
+    "first_line",
+    "load_classifier",
+    "load_config",
+    "load_embedder",
+    "load_encoder",
+    "load_tokenizer",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +36,14 @@ def load_tokenizer(name: str) -> Tokenizer:
         UserError: there is none, or it cannot pad.
     """
     place = locate(name)
-    if is_adapter(place) and place.file("tokenizer_config.json") is None:
-        return load_tokenizer(of_base(place))
+    if is_adapter(place):
+        check_mergeable(place)
+        if place.file("tokenizer_config.json") is None:
+            return load_tokenizer(of_base(place))
     try:
         tokenizer = AutoTokenizer.from_pretrained(place.source, revision=place.revision, trust_remote_code=False)
     except Exception as error:  # of any library that reads one
+        check_whole(place)  # where there is no model either, that is what is said
         raise UserError(f"no tokenizer could be loaded from {name!r}: {first_line(error)}") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise UserError(f"no tokenizer could be loaded from {name!r}: no vocabulary; save it beside the model")
@@ -151,7 +162,9 @@ def check_classes(name: str, model: PreTrainedModel) -> None:
         )
     said = [str(names[n]) for n in range(count)]
     if twice := next((one for n, one in enumerate(said) if one in said[:n]), None):
-        raise UserError(f"{name}: id2label in config.json names two classes {twice[:80]!r}; give each a name of its own")
+        raise UserError(
+            f"{name}: id2label in config.json names two classes {twice[:80]!r}; give each a name of its own"
+        )
 
 
 def load_embedder(name: str) -> Any:
@@ -165,7 +178,7 @@ def load_embedder(name: str) -> Any:
     """
     place = locate(name)
     if is_adapter(place):
-        merged(place, None, {})
+        check_mergeable(place, embeds=True)
     check_whole(place)
     check_embeds(place)
     try:
@@ -180,7 +193,7 @@ def load_embedder(name: str) -> Any:
             revision=place.revision,
             device="cpu",
             trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
+            model_kwargs={"use_safetensors": True, "ignore_mismatched_sizes": True},  # looked at below, with names
         ).float()
     except SafetensorError as error:
         raise UserError(f"the weights of {name!r} are damaged ({error}); fetch or save them again") from None
@@ -214,7 +227,7 @@ def check_encoder_inside(place: Place, model: Any) -> None:
         place.source,
         config=encoder.config,
         subfolder=place.subfolder,
-        revision=place.revision,
+        revision=place.revision or "main",
         trust_remote_code=False,
         use_safetensors=True,
         device_map="meta",

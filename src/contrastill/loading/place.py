@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastill.errors import UserError
+from contrastill.results import RunRecord
 
 __all__ = ["Place", "locate", "model_folder", "run_settings"]
 
@@ -168,13 +169,15 @@ def check_weights(place: Place, folder: Path) -> None:
         names = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
         if lost := [shard for shard in names if not (folder / shard).is_file()]:
             raise UserError(
-                f"{place.name}: {index.name} names {len(names)} files of weights, {len(lost)} are missing ({lost[0][:80]}); "
-                "fetch or save them again"
+                f"{place.name}: {index.name} names {len(names)} files of weights, {len(lost)} are missing "
+                f"({lost[0][:80]}); fetch or save them again"
             )
         return
     if any(folder.glob("*.safetensors")) or (place.embeds and not (folder / "config.json").is_file()):
         return
-    pickled = next((p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in sorted(folder.glob(pattern))), None)
+    pickled = next(
+        (p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in sorted(folder.glob(pattern))), None
+    )
     if pickled:
         raise UserError(
             f"{place.name}: expected weights in model.safetensors, got {pickled}, which is not read, as a pickle can "
@@ -225,10 +228,11 @@ def own_code(place: Place) -> list[tuple[str, str]]:
 
 
 def run_settings(name: str) -> dict[str, Any]:
-    """The settings of the run that made a model; empty where none is known."""
-    try:
-        folder = resolve(name).folder
-        path = folder.resolve().parent / "run.json" if folder else Path()
-        return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
-    except (UserError, OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
+    """The settings of the run that made a model; empty where none is known.
+
+    Raises:
+        UserError: its record is damaged.
+    """
+    place = resolve(name)
+    record = RunRecord.of_model(place.folder) if place.folder is not None else None
+    return record.settings if record is not None else {}

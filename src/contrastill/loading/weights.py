@@ -36,14 +36,15 @@ def check_whole_weights(
     def may_be_new(key: str) -> bool:
         above = not key.startswith(base) if base else False
         pooler = key.removeprefix(base).startswith("pooler.")
-        return new_head and (above or pooler) or not head and pooler
+        return (above or pooler) if new_head else (pooler and not head)
 
     shapes = {key: (list(ours), list(theirs)) for key, ours, theirs in report["mismatched_keys"]}
     if wrong := sorted(key for key in shapes if not may_be_new(key)):
         found, expected = shapes[wrong[0]]
         raise UserError(
-            f"the weights of {name!r} do not fit its config.json: {wrong[0]} is {found}, config.json makes it {expected}"
-            f"{f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''}; give the config.json they were saved with"
+            f"the weights of {name!r} do not fit its config.json: {wrong[0]} is {found}, config.json makes it "
+            f"{expected}{f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''}; "
+            "give the config.json they were saved with"
         )
     if missing := sorted(key for key in report["missing_keys"] if not may_be_new(key)):
         raise UserError(

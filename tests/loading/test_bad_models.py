@@ -1,0 +1,231 @@
+"""A model that is not whole, or not what it seems, is refused by each command in the same words."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+
+from contrastill.errors import UserError
+from contrastill.export import exportable
+from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
+from contrastill.training import build_cache, contrast, evaluate
+from contrastill.training.embedding import prepare_embedding
+from contrastill.training.prepare import prepare_distillation, prepare_finetuning
+from contrastill.training.pretrain import prepare_pretraining
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(35))]
+SIZES: dict[str, Any] = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 24,
+}
+
+
+def write_tokenizer(folder: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=24,
+    ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole classifier, a whole embedder, and data that both read."""
+    home = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    BertForSequenceClassification(BertConfig(**SIZES, num_labels=2)).save_pretrained(home / "classifier")
+    write_tokenizer(home / "classifier")
+    BertModel(BertConfig(**SIZES)).save_pretrained(home / "encoder")
+    write_tokenizer(home / "encoder")
+    modules = [Transformer(str(home / "encoder")), Pooling(8), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save(str(home / "embedder"))
+    rows = [(f"w{n % 35} w{n % 7} w{n % 3}", f"LABEL_{n % 2}") for n in range(40)]
+    (home / "data.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    (home / "texts.txt").write_text("".join(f"{text}\n" for text, _ in rows))
+    (home / "pairs.csv").write_text(
+        "anchor,positive\n" + "".join(f"{t},w{n} w{n % 5}\n" for n, (t, _) in enumerate(rows[:30]))
+    )
+    return home
+
+
+# ---- what is wrong with a folder
+
+
+def weights(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        save_file({key: value.clone() for key, value in change(load_file(path)).items()}, path, {"format": "pt"})
+
+    return damage
+
+
+def config(file: str = "config.json", **changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / file
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return damage
+
+
+def prefix(name: str) -> Callable[[Path], None]:
+    return weights(lambda found: {name + key: value for key, value in found.items()})
+
+
+def file(name: str, content: str = "", instead_of: str | None = None) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        if instead_of is not None:
+            (folder / instead_of).unlink()
+        (folder / name).write_text(content)
+
+    return damage
+
+
+def only(name: str, content: str = "") -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        if name:
+            (folder / name).write_text(content)
+
+    return damage
+
+
+def a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("weights")
+
+
+ADAPTER = json.dumps({"base_model_name_or_path": "ORG/BASE", "peft_type": "LORA", "task_type": "SEQ_CLS"})
+RUN = json.dumps({"command": "distill", "settings": {}, "status": "running"})
+INDEX = json.dumps(
+    {"metadata": {}, "weight_map": {"embeddings.word_embeddings.weight": "model-00001-of-00002.safetensors"}}
+)
+CODE = "asks for code that comes with the model"
+BAD: dict[str, tuple[Callable[[Path], None], str]] = {
+    "DataParallel": (prefix("module."), r"begin with 'module\.(bert\.)?' \(torch's DataParallel: save model\.module"),
+    "torch.compile": (prefix("_orig_mod."), r"begin with '_orig_mod\.(bert\.)?' \(torch\.compile"),
+    "Lightning": (prefix("model."), r"begin with 'model\.(bert\.)?' \(a trainer's own module"),
+    "a layer too few": (
+        weights(lambda found: {key: value for key, value in found.items() if "layer.1." not in key}),
+        "config.json has 2 layers, the file 1",
+    ),
+    "one tensor too few": (
+        weights(lambda found: {key: value for key, value in found.items() if "layer.1.output.dense.bias" not in key}),
+        r"lack 1 tensors .*layer\.1\.output\.dense\.bias",
+    ),
+    "other sizes": (config(intermediate_size=12), r"do not fit its config\.json: .* config\.json makes it"),
+    "more positions than the table": (config(max_position_embeddings=48), r"do not fit its config\.json: .*position"),
+    "not finite": (
+        weights(lambda found: {key: value / ("layer.0.output.dense" not in key) for key, value in found.items()}),
+        r"not finite \(NaN or infinity in .*layer\.0\.output\.dense",
+    ),
+    "zeros": (weights(lambda found: {key: 0 * value for key, value in found.items()}), "are all 0"),
+    "its own code": (config(auto_map={"AutoModel": "own.Model"}), rf"config\.json {CODE} \('own\.Model'\)"),
+    "a tokenizer's own code": (
+        config("tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Tokens", None]}),
+        rf"tokenizer_config\.json {CODE}",
+    ),
+    "quantised": (config(quantization_config={"quant_method": "gptq"}), r"got quantised ones \(gptq\)"),
+    "pickled": (file("pytorch_model.bin", instead_of="model.safetensors"), "got pytorch_model.bin, which is not read"),
+    "no weights": (file("notes", instead_of="model.safetensors"), "expected weights in model.safetensors, found none"),
+    "damaged": (file("model.safetensors", "no weights at all"), "weights of .* are damaged"),
+    "a shard too few": (
+        file("model.safetensors.index.json", INDEX, instead_of="model.safetensors"),
+        r"1 are missing \(model-00001-of-00002",
+    ),
+    "LoRA": (file("adapter_config.json", ADAPTER), r"got an adapter \(LoRA\) of 'ORG/BASE'[\s\S]*merge_and_unload\(\)"),
+    "broken config": (file("config.json", '{"model_type": '), "config.json cannot be read"),
+    "no object": (file("config.json", "[]"), "config.json holds a list, not a dict"),
+    "unknown kind": (config(model_type="abacus"), "abacus"),
+    "GGUF": (only("model-q4.gguf"), "got model-q4.gguf, which cannot be trained"),
+    "ONNX": (only("model.onnx"), "got model.onnx, which cannot be trained"),
+    "empty": (only(""), "expected a model's folder"),
+    "a bundle": (only("bundle.json", "{}"), "expected a model, got a bundle"),
+    "an unfinished run": (only("run.json", RUN), "expected a finished run"),
+    "a file": (a_file, "expected a model's folder or Hub name, got a file"),
+}  # fmt: skip
+
+
+# ---- what opens it: everything is set up as the command does, nothing is trained
+
+
+Opened = Callable[[str, Path, Path], Any]
+CLASSIFIERS: dict[str, Opened] = {
+    "finetune": lambda name, home, out: prepare_finetuning(
+        Finetuning(model=name, data=str(home / "data.csv"), out=str(out), max_length=16)
+    ),
+    "distill": lambda name, home, out: prepare_distillation(
+        Distillation(
+            teacher=name, data=str(home / "data.csv"), student="1/4/2/8", start="random", out=str(out), max_length=16
+        )
+    ),
+    "evaluate": lambda name, home, out: evaluate(**vars(Evaluation(model=name, data=str(home / "data.csv")))),
+    "cache build": lambda name, home, out: build_cache(
+        teacher=name, texts=[str(home / "texts.txt")], fields=["logits"], cache=str(out), max_length=16
+    ),
+    "export": lambda name, home, out: exportable(name),
+}
+EMBEDDERS: dict[str, Opened] = {
+    "disco": lambda name, home, out: prepare_embedding(
+        EmbeddingDistillation(
+            teacher=[name], texts=[str(home / "texts.txt")], student="1/4/2/8", start="random", max_length=16,
+            out=str(out), cache=str(out / "cache"),
+        )
+    ),
+    "as-is": lambda name, home, out: prepare_embedding(
+        EmbeddingDistillation(
+            teacher=[str(home / "embedder")], texts=[str(home / "texts.txt")], student="as-is", start=name,
+            out=str(out), cache=str(out / "cache"), max_length=16,
+        )
+    ),
+    "contrast": lambda name, home, out: contrast(
+        model=name, pairs=str(home / "pairs.csv"), out=str(out), max_length=16
+    ),
+    "pretrain": lambda name, home, out: prepare_pretraining(
+        Pretraining(
+            teacher=name, texts=[str(home / "texts.txt")], student="1/4/2/8", start="random", max_length=16,
+            out=str(out),
+        )
+    ),
+    "cache build": lambda name, home, out: build_cache(
+        teacher=name, texts=[str(home / "texts.txt")], cache=str(out), max_length=16
+    ),
+    "export": lambda name, home, out: exportable(name),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("kind", ["classifier", "embedder"])
+def test_each_command_refuses_it_in_the_same_words(home: Path, tmp_path: Path, kind: str, bad: str) -> None:
+    damage, words = BAD[bad]
+    folder = shutil.copytree(home / kind, tmp_path / "bad")
+    damage(folder)
+    said = {}
+    for command, opened in (CLASSIFIERS if kind == "classifier" else EMBEDDERS).items():
+        with pytest.raises(UserError, match=words) as error:
+            opened(str(folder), home, tmp_path / command)
+        said[command] = str(error.value)
+    assert len(said) == len(CLASSIFIERS if kind == "classifier" else EMBEDDERS)
