@@ -51,7 +51,7 @@ ALLOWED = {
     "mapping": set(),
     "losses": {"losses"},
     "machine": {ROOT},  # for the version
-    "results": {"errors"},
+    "results": {"errors", "seal"},
     "settings": {"errors", "ranges", "results", "settings"},
     "forward": set(),
     "encoder": {"errors", "forward"},

@@ -1,12 +1,16 @@
 """The one reader and writer of what a run wrote of itself."""
 
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contrastill import UserError
-from contrastill.results import RunRecord, located, read_metrics
+from contrastill.loading import load_classifier, load_encoder, load_tokenizer, model_folder
+from contrastill.results import RunRecord, check_sealed, located, read_metrics
+from contrastill.seal import file_seals
 
 WHOLE = {
     "command": "distill",
@@ -95,3 +99,63 @@ def test_the_relative_paths_of_a_record_count_from_where_the_run_was_started(tmp
     assert RunRecord.read(written(tmp_path, content)).settings == {"data": "d.csv"}
     content["cwd"] = str(tmp_path)
     assert RunRecord.read(written(tmp_path, content)).settings == {"data": f"{tmp_path}/d.csv"}
+
+
+# ---- the files of the model
+
+
+@pytest.fixture
+def run_with_model(tmp_path: Path) -> Path:
+    """A run's folder whose record seals the files of its student; nothing in them can be loaded."""
+    student = tmp_path / "runs" / "x" / "student"
+    (student / "1_Pooling").mkdir(parents=True)
+    (student / "model.safetensors").write_bytes(random.Random(0).randbytes(4096))
+    (student / "config.json").write_text('{"model_type": "bert"}')
+    (student / "1_Pooling" / "config.json").write_text("{}")
+    seals = {f"student/{name}": seal for name, seal in file_seals(student).items()}
+    (student / "README.md").write_text("a card")
+    written(student.parent, {**WHOLE, "files": seals})
+    return student.parent
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_bit_flipped_in_a_run_s_weights_is_found_before_they_are_loaded(run_with_model: Path, seed: int) -> None:
+    file = run_with_model / "student" / "model.safetensors"
+    assert model_folder(str(run_with_model)) == str(file.parent)
+    content, drawn = bytearray(file.read_bytes()), random.Random(seed)
+    content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"student/model.safetensors is not the file that the run saved .*run.json"):
+        model_folder(str(run_with_model))
+
+
+@pytest.mark.parametrize("load", [load_classifier, load_encoder, load_tokenizer, model_folder])
+@pytest.mark.parametrize("name", ["config.json", "1_Pooling/config.json"])
+def test_each_door_looks_at_each_file(run_with_model: Path, load: Any, name: str) -> None:
+    (run_with_model / "student" / name).write_text('{"model_type": "bart"}')
+    with pytest.raises(UserError, match=f"student/{name} is not the file that the run saved"):
+        load(str(run_with_model / "student"))
+
+
+def test_a_missing_file_of_a_model_is_named_and_a_card_may_be_edited(run_with_model: Path) -> None:
+    (run_with_model / "student" / "README.md").write_text("another card")
+    check_sealed(run_with_model / "student")
+    (run_with_model / "student" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config.json is not the file .*damaged, changed or deleted.*give the copy"):
+        check_sealed(run_with_model / "student")
+
+
+def test_a_copy_elsewhere_and_a_run_without_seals_are_not_checked(run_with_model: Path, tmp_path: Path) -> None:
+    (run_with_model / "student" / "config.json").write_text("{}")
+    (run_with_model / "student").rename(tmp_path / "copy")
+    check_sealed(tmp_path / "copy")
+    (tmp_path / "copy").rename(run_with_model / "student")
+    written(run_with_model, WHOLE)
+    check_sealed(run_with_model / "student")
+
+
+@pytest.mark.parametrize("files", [[], {"student/a": 1}, {"student/a": {"bytes": 1}}, {"student/a": {"sha256": "0"}}])
+def test_seals_that_are_damaged_are_an_error_of_the_record(run_with_model: Path, files: object) -> None:
+    written(run_with_model, {**WHOLE, "files": files})
+    with pytest.raises(UserError, match=r"run.json: expected files"):
+        check_sealed(run_with_model / "student")

@@ -8,8 +8,22 @@ from pathlib import Path
 from typing import Any, Self
 
 from contrastill.errors import UserError
+from contrastill.seal import changed_file
 
-__all__ = ["PLACES", "RunRecord", "located", "read_metrics", "read_object", "write_text"]
+CARD = "README.md"
+"""The file of a saved model that may be edited: no answer depends on it."""
+CHECKED: dict[Path, Any] = {}
+"""Folders that this process has checked, with the sizes and times of their files then."""
+__all__ = [
+    "CARD",
+    "PLACES",
+    "RunRecord",
+    "check_sealed",
+    "located",
+    "read_metrics",
+    "read_object",
+    "write_text",
+]
 
 PLACES = (
     "data",
@@ -121,6 +135,44 @@ class RunRecord:
         """
         value = self.facts.get(name)
         return None if value is None else checked(value, name, self.file, *kinds)
+
+
+def check_sealed(folder: str | Path) -> None:
+    """Checks that a model in a run's folder has the files that the run saved, where its record tells their sha256.
+
+    Raises:
+        UserError: one is missing or another file; the record is damaged.
+    """
+    path = Path(folder).resolve()
+    record = RunRecord.of_model(path)
+    if record is None:
+        return
+    seals = {
+        name.removeprefix(f"{path.name}/"): checked(seal, f"files.{name}", record.file, dict)
+        for name, seal in (record.fact("files", dict) or {}).items()
+        if name.startswith(f"{path.name}/")
+    }
+    for name, seal in seals.items():
+        checked(seal.get("bytes"), f"files.{path.name}/{name}.bytes", record.file, int)
+        checked(seal.get("sha256"), f"files.{path.name}/{name}.sha256", record.file, str)
+    stamps = tuple((name, *stamp(path / name)) for name in seals)
+    if CHECKED.get(path) == (stamps, str(seals)):  # a command opens a model several times: its tokenizer, its config, …
+        return
+    if changed := changed_file(path, seals):
+        raise UserError(
+            f"{path / changed} is not the file that the run saved (its sha256 is not the one in {record.file}): it was "
+            "damaged, changed or deleted. Restore it, or train again; if the change is meant, copy the folder out of "
+            "the run and give the copy"
+        )
+    CHECKED[path] = stamps, str(seals)
+
+
+def stamp(file: Path) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def read_metrics(folder: str | Path) -> dict[str, Any]:

@@ -112,6 +112,14 @@ def test_the_card_says_what_the_model_is_and_how_it_scores(runs: dict[str, Any])
     assert card.startswith("---\nlibrary_name: transformers\n")
 
 
+def test_the_record_seals_the_files_of_the_model(runs: dict[str, Any]) -> None:
+    folder = runs["pairs"].folder
+    seals = read(folder / "run.json")["files"]
+    names = {path.relative_to(folder).as_posix() for path in (folder / "student").rglob("*") if path.is_file()}
+    assert set(seals) == names - {"student/README.md"}
+    assert seals["student/model.safetensors"]["sha256"] == sha256(folder / "student" / "model.safetensors")
+
+
 def test_the_record_says_what_was_run_on_what(runs: dict[str, Any], workshop: Workshop) -> None:
     folder = runs["single"].folder
     record = read(folder / "run.json")

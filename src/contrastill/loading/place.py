@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastill.errors import UserError
-from contrastill.results import RunRecord
+from contrastill.results import RunRecord, check_sealed
 
 __all__ = ["Place", "locate", "model_folder", "run_settings"]
 
@@ -82,7 +82,8 @@ def locate(name: str) -> Place:
     """The place of a model: a folder, a run's folder, a Hub name, or a Hub name@revision.
 
     Raises:
-        UserError: nothing is there, or no model; a model whose answers would need code of its own; an adapter.
+        UserError: nothing is there, or no model; a run's model that is not as the run saved it; a model whose answers
+            would need code of its own; an adapter.
     """
     place = resolve(name)
     refuse_own_code(place)
@@ -96,7 +97,9 @@ def resolve(name: str) -> Place:
     except (OSError, ValueError):  # longer than any file's name, or with a null byte
         raise UserError(f"expected a model folder or Hub name, got {name[:80]!r}") from None
     if there:
-        return Place(name, str(inner_folder(path, name)))
+        folder = inner_folder(path, name)
+        check_sealed(folder)
+        return Place(name, str(folder))
     hub, _, revision = name.partition("@")
     if path.is_absolute() or name.startswith((".", "~")) or hub.count("/") > 1:
         raise UserError(f"expected a model folder or Hub name, found nothing at {name[:300]!r}")

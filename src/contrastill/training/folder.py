@@ -22,6 +22,8 @@ from accelerate import PartialState
 
 from contrastill.errors import UserError
 from contrastill.machine import describe_machine
+from contrastill.results import CARD
+from contrastill.seal import file_seals
 from contrastill.settings import Settings
 
 __all__ = ["RunFolder", "processes"]
@@ -158,7 +160,9 @@ class RunFolder:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             write(part)
-            (part / "README.md").write_text(card, encoding="utf-8")
+            (part / CARD).write_text(card, encoding="utf-8")
+            seals = file_seals(part, [CARD])
+            self.note(files={f"{name}/{file}": seal for file, seal in seals.items()})
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
         processes().wait_for_everyone()
