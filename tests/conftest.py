@@ -1,6 +1,7 @@
 """Tiny models and batches, built on the spot: nothing is downloaded, no library's initialisation decides a number."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,9 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from traced_graphs import traced_once
+
+TRACE = torch.onnx.export
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
 VOCABULARY, PAD, LONGEST = 50, 1, 32
 
@@ -18,6 +22,28 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONTRASTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """One folder for all processes of a call of pytest."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if hasattr(request.config, "workerinput") else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_are_traced_once(shared_folder: Path) -> Iterator[None]:
+    """By all processes together; a test that is about tracing asks for `traced_anew`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", traced_once(TRACE, shared_folder / "graphs"))
+        yield
+
+
+@pytest.fixture
+def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "export", TRACE)
 
 
 @pytest.fixture(params=FAMILIES)

@@ -240,6 +240,7 @@ def test_long_texts_are_cut_in_the_bundle_as_in_torch(tiny_folder, tmp_path):
     np.testing.assert_allclose(bundle.run(long), source.run(long), atol=1e-5)
 
 
+@pytest.mark.usefixtures("traced_anew")
 def test_the_model_is_left_as_it_was(tiny_folder, tmp_path):
     source = exportable(str(tiny_folder("bert")))
     before = {name: value.clone() for name, value in source.module.state_dict().items()}

@@ -1,12 +1,31 @@
 """The folder of a run, written when asked for."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn_once import drawn_once
 from run_folders import METRICS, RECORD, log_rows
+
+from contrastill.report import charts
+
+DRAW = {name: getattr(charts, name) for name in ("lines", "tradeoff", "histogram")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def equal_charts_are_drawn_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, draw in DRAW.items():
+            patch.setattr(charts, name, drawn_once(draw))
+        yield
+
+
+@pytest.fixture
+def drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, draw in DRAW.items():
+        monkeypatch.setattr(charts, name, draw)
 
 
 @pytest.fixture

@@ -69,6 +69,7 @@ def test_each_loss_term_has_a_chart_and_stages_are_parted_by_name(write_run) -> 
     assert page.source.count("Dotted: watched, not trained, in that stage.") == 2  # soft and hard, in the first stage
 
 
+@pytest.mark.usefixtures("drawn_anew")
 def test_every_chart_has_a_name_a_description_and_ids_of_its_own(write_run) -> None:
     page = Page(write_report(write_run(evidence=class_evidence())))
     assert len(page.svgs) >= 9
@@ -550,6 +551,7 @@ def test_pages_let_nothing_in(write_run, tmp_path: Path) -> None:
     assert_lets_nothing_in(Page(compare(runs, tmp_path / "both.html")))
 
 
+@pytest.mark.usefixtures("drawn_anew")
 def test_the_same_folder_gives_the_same_page(write_run) -> None:
     folder = write_run(evidence=class_evidence())
     assert len({write_report(folder).read_text() for _ in range(2)}) == 1

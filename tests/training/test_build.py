@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
+from workshop import WORDS, Workshop
 
-from conftest import WORDS, Workshop
 from contrastill.cache import entries
 from contrastill.cli import app
 from contrastill.errors import UserError

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import transformers
+from workshop import Workshop, sha256, snapshot
 
-from conftest import Workshop, sha256, snapshot
 from contrastill import METHODS, UserError
 from contrastill.cache.folder import entries
 

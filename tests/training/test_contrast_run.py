@@ -16,8 +16,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from workshop import CLASSES, Workshop, sentence, sha256, snapshot, write_csv, write_encoder
 
-from conftest import CLASSES, Workshop, sentence, sha256, snapshot, write_csv, write_encoder
 from contrastill import Interrupted, UserError
 from contrastill.evaluation import sts
 from contrastill.settings import Contrast

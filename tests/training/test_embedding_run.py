@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModel, T5Config, T5EncoderModel
+from workshop import CLASSES, WORDS, Workshop, sentence, sha256, write_csv, write_encoder, write_tokenizer
 
-from conftest import CLASSES, WORDS, Workshop, sentence, sha256, write_csv, write_encoder, write_tokenizer
 from contrastill import EmbeddingDistillation, Interrupted, UserError, distill
 from contrastill.evaluation import sts
 from contrastill.training.embedding import PreparedEmbedding, prepare_embedding

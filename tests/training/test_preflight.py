@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
+from workshop import CLASSES, WORDS, Workshop, single_rows, write_csv, write_encoder, write_tokenizer
 
-from conftest import CLASSES, WORDS, Workshop, single_rows, write_csv, write_encoder, write_tokenizer
 from contrastill import Distillation, UserError, evaluate, finetune
 from contrastill.training import check_run, prepare_distillation
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
+from workshop import Workshop, pair_rows, sha256, single_rows
 
-from conftest import Workshop, pair_rows, sha256, single_rows
 from contrastill import METHODS, Interrupted, Pretraining, UserError, distill, make_student, pretrain
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.training.pretrain import prepare_pretraining
@@ -40,7 +40,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(workshop: Workshop, corpus: Path, folder: Path, **changes: Any) -> dict[str, Any]:
-    models = {"teacher": str(workshop.teacher()), "cache": str(workshop.root / "cache")}
+    models = {"teacher": str(workshop.teacher())}
     return {**models, "texts": [str(corpus)], "out": str(folder), **QUICK, **changes}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from workshop import Workshop
 
-from conftest import Workshop
 from contrastill import UserError, distill, finetune
 
 TWO = """
@@ -34,7 +34,7 @@ def settings_of(workshop: Workshop, name: str, out: Path) -> dict[str, Any]:
     """A run of 10 steps of a model without dropout; 60 rows, so that the last of an epoch make no whole batch."""
     changes = {"limit": 60, "learning_rate": 1e-3, "checks": 1, "epochs": 1.5, **RUNS[name]}
     if changes.get("unlabelled"):
-        more = workshop.root / "more-for-processes.txt"
+        more = out.with_suffix(".txt")
         more.write_text("".join(f"word{n} song word{n + 1} tune\n" for n in range(24)))
         changes["unlabelled"] = str(more)
     settings = workshop.settings(out, plain=True, **changes)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from workshop import Workshop, sha256, snapshot
 
-from conftest import Workshop, sha256, snapshot
 from contrastill import Distillation, Interrupted, UserError, distill, finetune
 from contrastill.training.prepare import Examples
 from contrastill.training.trainer import Seal, Stages, StopRequest, last_good_checkpoint

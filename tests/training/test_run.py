@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from workshop import CLASSES, Workshop, sha256, snapshot, write_csv
 
-from conftest import CLASSES, Workshop, sha256, snapshot, write_csv
 from contrastill import METHODS, Distillation, UserError, distill, evaluate, finetune
 
 LEFT = {"run.json", "metrics.json", "checkpoints", "log.jsonl", "evidence.json", "report.html"}
@@ -244,7 +244,7 @@ def test_unlabelled_texts_take_part_in_regression(workshop: Workshop, tmp_path: 
 
 
 def test_without_dev_and_test_a_run_keeps_its_last_student(workshop: Workshop, tmp_path: Path) -> None:
-    from conftest import single_rows
+    from workshop import single_rows
 
     data = write_csv(tmp_path / "rows.csv", single_rows(40, 2))
     run = workshop.distill(tmp_path / "run", data=str(data), dev_share=0.0, method="kd")

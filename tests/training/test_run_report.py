@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from workshop import CLASSES, Workshop
 
 import contrastill.report
-from conftest import CLASSES, Workshop
 from contrastill import finetune
 from contrastill.training import prepare
 
