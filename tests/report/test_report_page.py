@@ -11,6 +11,8 @@ from run_folders import CLASSES, METRICS, RECORD, Page, class_evidence, log_rows
 
 from contrastill import UserError
 from contrastill.report import compare, leave_report, write_report
+from contrastill.report.run import RunFiles
+from contrastill.report.training import windows
 
 
 def without(known, *keys):
@@ -67,6 +69,47 @@ def test_each_loss_term_has_a_chart_and_stages_are_parted_by_name(write_run) -> 
     assert [title for title in titles if title in wanted] == wanted
     assert page.source.count(">joint</text>") == len(wanted)
     assert page.source.count("Dotted: watched, not trained, in that stage.") == 2  # soft and hard, in the first stage
+
+
+def test_a_mean_over_fewer_steps_joins_its_neighbour() -> None:
+    """50 steps logged every 10; a save at 25 and the end at 53 log what there is, of few batches."""
+    means = {10: 5.0, 20: 4.0, 25: 1.0, 30: 5.0, 40: 2.0, 50: 2.0, 53: 0.4}
+    log = [{"loss": value, "ckd": value, "stage": 1, "step": step} for step, value in means.items()]
+    run = RunFiles(Path("run"), {}, {}, log, {}, {}, [])
+    steps, values = windows(run, "ckd")
+    assert steps == [10, 20, 30, 40, 53]
+    assert values == pytest.approx([5, 4, (5 * 1 + 5 * 5) / 10, 2, (10 * 2 + 3 * 0.4) / 13])
+    log[4:] = [{**row, "stage": 2} for row in log[4:]]
+    assert windows(run, "ckd")[0] == steps
+    log[3:4] = []  # a stage that ends with a short one: what comes after it is another sum
+    assert windows(run, "ckd")[0] == [10, 25, 40, 53]
+
+
+def test_each_step_logged_is_a_point() -> None:
+    log = [{"loss": 3.0 / step, "step": step} for step in range(1, 8)]
+    assert windows(RunFiles(Path("run"), {}, {}, log, {}, {}, []), "loss")[0] == list(range(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("full", "words"), [(20, "until it is full, at step 20 (dashed)"), (900, "to the end (it holds")]
+)
+def test_a_term_that_reads_a_queue_says_why_it_rises(write_run, full: int, words: str) -> None:
+    queue = {"size": 16_384, "full_at": full, "terms": ["cos_nce"]}
+    page = Page(write_report(write_run(record={**RECORD, "queue": queue})))
+    assert page.text.count("The queue of past texts grows") == 2  # the term's chart, and that of the sum
+    assert words in page.text
+    assert "The queue" not in Page(write_report(write_run("another"))).text
+
+
+def test_an_agreement_stands_beside_what_it_was_and_what_chance_gives(write_run) -> None:
+    metrics = {"steps": 40, "task": "sentence embeddings", "metric": "agreement", "seconds": {}, "train_rows": 900}
+    metrics |= {"student": {"agreement": 0.59, "cosine": 0.8}, "teacher": {}}
+    metrics |= {"yardsticks": {"untrained": 0.31, "chance": 10 / 511}}
+    page = Page(write_report(write_run(metrics=metrics)))
+    assert "before its first step the student agreed with its teacher by 31.0 %" in page.text
+    assert "neighbours drawn by lot would by 2.0 %" in page.text
+    assert "31.0 % before training" in page.text
+    assert "the share that the student finds nearest too" in page.text
 
 
 @pytest.mark.usefixtures("drawn_anew")
@@ -358,7 +401,7 @@ def test_metrics_of_another_shape_leave_a_page(write_run, path: list[str], value
     assert "Record" in Page(write_report(folder)).text
 
 
-@pytest.mark.parametrize("key", ["settings", "data", "preflight", "stages", "machine", "warnings"])
+@pytest.mark.parametrize("key", ["settings", "data", "preflight", "stages", "machine", "warnings", "queue"])
 @pytest.mark.parametrize("value", [None, 3, "x", [3], {"a": 1}, [{"a": 1}]])
 def test_a_record_of_another_shape_leaves_a_page(write_run, key: str, value) -> None:
     folder = write_run(record={**RECORD, key: value}, log=[{"loss": 1.0, "step": 2}])

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from transformers import AutoModel, T5Config, T5EncoderModel
 from workshop import CLASSES, WORDS, Workshop, sentence, sha256, write_csv, write_encoder, write_tokenizer
 
 from contrastill import EmbeddingDistillation, Interrupted, UserError, distill
+from contrastill.data import read_corpus, several_texts
 from contrastill.evaluation import sts
+from contrastill.loading import load_tokenizer
 from contrastill.training.embedding import PreparedEmbedding, prepare_embedding
 from contrastill.training.trainer import StopRequest
 
@@ -164,6 +167,12 @@ def cosines(vectors: torch.Tensor) -> torch.Tensor:
 NEW = lines(20, seed=5)  # texts that no run has seen
 
 
+def rows_of_terms(folder: Path) -> set[str]:
+    """The terms of a log."""
+    row = next(row for row in log(folder) if "loss" in row)
+    return row.keys() - {"loss", "grad_norm", "learning_rate", "epoch", "step", "stage"}
+
+
 # ---- a run and what it leaves --------------------------------------------------------------------------------------
 
 
@@ -176,6 +185,9 @@ def test_a_run_leaves_a_student_metrics_a_record_and_a_log(trained: Any, name: s
     assert (evidence["split"], evidence["rows"]) == ("texts held out", HELD)
     assert evidence["histogram"]["mean"] == pytest.approx(run.metrics["student"]["cosine"], abs=1e-4)
     assert evidence["examples"][0]["cosine"] <= evidence["histogram"]["median"]
+    yardsticks = run.metrics["yardsticks"]
+    assert yardsticks["chance"] == pytest.approx(min(NEAREST, HELD // 4) / (HELD - 1))
+    assert 0 <= yardsticks["untrained"] <= 1
     assert json.loads((run.folder / "metrics.json").read_text()) == run.metrics
     assert (run.metrics["steps"], run.metrics["train_rows"], run.metrics["metric"]) == (
         STEPS,
@@ -186,14 +198,31 @@ def test_a_run_leaves_a_student_metrics_a_record_and_a_log(trained: Any, name: s
     assert run.metrics["teacher"]["width"] == 32
     assert run.metrics["student"]["parameters"] < run.metrics["teacher"]["parameters"]
     record = json.loads((run.folder / "run.json").read_text())
+    queue = {"size": 32, "full_at": 4, "terms": list(rows_of_terms(run.folder))} if "queue" in METHODS[name] else None
+    assert record["queue"] == queue
     assert record["status"] == "finished"
     assert record["data"]["train"] == LINES - HELD
     assert all(check["ok"] for check in record["preflight"])
     rows = [row for row in log(run.folder) if "loss" in row]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
-    (term,) = rows[0].keys() - {"loss", "grad_norm", "learning_rate", "epoch", "step", "stage"}
+    (term,) = rows_of_terms(run.folder)
     assert all(row["loss"] == pytest.approx(row[term], rel=1e-3) for row in rows)
     assert sum("eval_agreement" in row for row in log(run.folder)) == 4
+
+
+def test_examples_are_the_files_own_texts_and_what_the_tokenizer_read_where_a_file_changed(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, WORDS)
+    tokenizer, file = load_tokenizer(str(tmp_path)), tmp_path / "texts.txt"
+    texts = ["Good  SOUP, good bread", "A sad song", "good  soup , good bread", "Tune and Choir " * 9, "Word1 Word2"]
+    file.write_text("\n".join(texts))
+    settings = EmbeddingDistillation(teacher=["t"], texts=[str(file)], out="out", method="leaf", max_length=12)
+    run = SimpleNamespace(settings=settings, tokenizer=tokenizer)
+    corpus = read_corpus(several_texts(settings.texts), tokenizer, settings.max_length).part(np.array([3, 0, 2, 1]))
+    assert corpus.duplicates == 1
+    shown = [texts[4], texts[0], texts[3].strip(), texts[1]]
+    assert PreparedEmbedding.originals(run, corpus, np.arange(4)) == [[text] for text in shown]
+    file.write_text("\n".join([*texts[:4], "another one"]))
+    assert PreparedEmbedding.originals(run, corpus, np.array([0, 1])) == [["word1 word2"], [texts[0]]]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -45,6 +45,7 @@ class Method(nn.Module):
     stages: Sequence[Stage]
     uses_teacher: ClassVar[bool] = True
     across_batch: ClassVar[bool] = False  # a term compares the batch's examples: gathered, never accumulated
+    queued: ClassVar[frozenset[str]] = frozenset()  # terms that compare with a queue too, where there is one
     general: ClassVar[Mapping[str, float]] = {}  # weights of the terms that need neither labels nor a task's teacher
     embeds: ClassVar[bool] = False  # it distils sentence embeddings, not a task
     changes_texts: ClassVar[bool] = False  # the teacher reads another text in every step: nothing to store

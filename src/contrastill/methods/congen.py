@@ -24,6 +24,7 @@ class ConGen(EmbeddingMethod):
 
     name = "congen"
     across_batch = True
+    queued = frozenset({"congen"})
     stages = (Stage("distil", {"congen": 1.0}),)
 
     def __init__(

@@ -28,6 +28,7 @@ class DisCo(EmbeddingMethod):
 
     name = "disco"
     across_batch = True
+    queued = frozenset({"ckd"})
     stages = (Stage("distil", {"ckd": 1.0}),)
 
     def __init__(

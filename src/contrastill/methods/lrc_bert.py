@@ -27,6 +27,7 @@ class LRCBert(Method):
     name = "lrc_bert"
     needs = {"hidden", "logits"}
     across_batch = True
+    queued = frozenset({"cos_nce"})
     general = {"cos_nce": 1.0}
     stages = (  # the paper's shares are 0.8 and 0.2; ours were measured (docs/decisions/0003)
         Stage("representation", {"cos_nce": 1.0}, share=0.5),

@@ -25,6 +25,7 @@ class RRD(EmbeddingMethod):
 
     name = "rrd"
     across_batch = True
+    queued = frozenset({"rrd"})
     stages = (Stage("distil", {"rrd": 1.0}),)
 
     def __init__(

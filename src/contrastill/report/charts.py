@@ -135,9 +135,11 @@ def lines(
     alt: str,
     *,
     stages: Sequence[tuple[str, float, float]] = (),
+    mark: float | None = None,
     height: float = HEIGHT,
 ) -> Markup:
-    """Curves over steps; `stages` (name, first step, last step) are parted by a line if there are several."""
+    """Curves over steps; `stages` (name, first step, last step) are parted by a line if there are several. mark: a step
+    with a line of its own, if it is reached."""
     figure, axes = blank(height)
     for curve in curves:
         color, dash = look(curve.group)
@@ -151,6 +153,8 @@ def lines(
         if n:
             axes.axvline(first, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
         axes.annotate(name, (first, 1), (3, 3), xycoords=top, textcoords="offset points", color=MUTED, fontsize=10)
+    if mark is not None and mark <= max((step for curve in curves for step in curve.steps), default=0):
+        axes.axvline(mark, color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlim(left=0)

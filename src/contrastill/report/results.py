@@ -305,6 +305,18 @@ def by_gates(run: RunFiles, found: list[Model]) -> list[Model]:
 # ---- in words
 
 
+def yardstick(run: RunFiles) -> str:
+    """What an agreement with the teacher is to be held against."""
+    known = {name: number(run.metrics, "yardsticks", name) for name in ("untrained", "chance")}
+    untrained, chance = known["untrained"], known["chance"]
+    if untrained is None or chance is None:
+        return ""
+    return (
+        f"For comparison: before its first step the student agreed with its teacher by {percent(untrained)}, and "
+        f"neighbours drawn by lot would by {percent(chance)}."
+    )
+
+
 def headline(run: RunFiles) -> str:
     """What the run came to, in a sentence."""
     if not run.metrics:
@@ -317,9 +329,8 @@ def headline(run: RunFiles) -> str:
     what = score.words[0].upper() + score.words[1:]
     if reference is None:
         said = f"{what} {score.text} on {score.where}{rows}."
-        return (
-            f"{said} What it is worth shows in the students that start from it." if run.command == "pretrain" else said
-        )
+        worth = " What it is worth shows in the students that start from it." if run.command == "pretrain" else ""
+        return said + (worth or (f" {beside}" if (beside := yardstick(run)) and score.metric == "agreement" else ""))
     if "base" in run.metrics:
         change = score.value - reference.value
         verb = "rose" if change > 0 else "fell" if change < 0 else "is as it was"
@@ -358,7 +369,9 @@ def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
     elif score and (kept := ratio_of(score, reference)) is not None:
         result.append(("kept", percent(kept), f"of the teacher's {score.words}"))
     elif score:
-        result.append((score.words, score.text, f"on {score.where}"))
+        untrained = number(run.metrics, "yardsticks", "untrained") if score.metric == "agreement" else None
+        beside = "" if untrained is None else f"; {percent(untrained)} before training"
+        result.append((score.words, score.text, f"on {score.where}{beside}"))
     teacher = next((model.size_mb for model in found if model.kind == "teacher"), None)
     ours = next((model for model in found if model.kind == "trained" and model.size_mb), None)
     if ours and ours.size_mb and teacher:

@@ -11,7 +11,7 @@ from contrastill.report.charts import Chart, Line
 from contrastill.report.overview import measure, tradeoff
 from contrastill.report.record import doubts
 from contrastill.report.run import RunFiles, mapping, number, objects
-from contrastill.report.training import dev_chart, points, terms
+from contrastill.report.training import dev_chart, terms, windows
 
 __all__ = ["side_by_side"]
 
@@ -57,7 +57,7 @@ def overlays(named: Sequence[tuple[str, RunFiles]]) -> list[Chart]:
     for term in dict.fromkeys(term for _, run in named for term in terms(run)):
         if term == "loss" and len(methods) > 1:
             continue
-        drawn = [Line(name, *points(run, term), group=n) for n, (name, run) in enumerate(named)]
+        drawn = [Line(name, *windows(run, term), group=n) for n, (name, run) in enumerate(named)]
         drawn = [line for line in drawn if line.steps]
         if len(drawn) > 1:
             alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in drawn)

@@ -10,8 +10,9 @@ from contrastill.report import charts, results
 from contrastill.report.charts import Chart, Line
 from contrastill.report.run import RunFiles, mapping, number, objects
 
-__all__ = ["curves", "dev_chart", "not_finite", "points", "terms"]
+__all__ = ["curves", "dev_chart", "not_finite", "terms", "windows"]
 
+Window = tuple[Any, float, float, float]  # stage, last step, steps, and the mean over them
 NOT_TERMS = {"grad_norm", "learning_rate", "stage", "epoch", "step", "total_flos"}
 
 
@@ -29,6 +30,44 @@ def points(run: RunFiles, key: str) -> tuple[list[float], list[float]]:
     pairs = [(row["step"], number(row, key)) for row in run.log if key in row]
     good = [(float(step), value) for step, value in pairs if value is not None]
     return [step for step, _ in good], [value for _, value in good]
+
+
+def windows(run: RunFiles, key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of a loss term, a point for as many steps as the log usually takes a mean over.
+
+    What is logged at a save, or at the end, is the mean of fewer steps, at worst of a single batch, whose texts are
+    all short or all long. Such means are joined with their neighbours of the same stage, each by its steps.
+    """
+    rows = [row for row in run.log if "loss" in row]
+    befores = [0.0, *(row["step"] for row in rows[:-1])]
+    spans = [(row, row["step"] - before) for row, before in zip(rows, befores, strict=True)]
+    known = [(row, span, value) for row, span in spans if (value := number(row, key)) is not None and span > 0]
+    if not known:
+        return points(run, key)
+    usual = sorted(span for _, span in spans)[len(spans) // 2]
+    found: list[Window] = []
+    for row, span, value in known:
+        now = row.get("stage"), float(row["step"]), span, value
+        if found and found[-1][0] == now[0] and found[-1][2] < usual:
+            found[-1] = joined(found[-1], *now)
+            continue
+        found = whole(found, usual)
+        found.append(now)
+    found = whole(found, usual)
+    return [step for _, step, _, _ in found], [value for _, _, _, value in found]
+
+
+def whole(found: list[Window], usual: float) -> list[Window]:
+    """With the last one, if it is short, joined to the one before it in its stage."""
+    if len(found) > 1 and found[-1][2] < usual and found[-2][0] == found[-1][0]:
+        return [*found[:-2], joined(found[-2], *found[-1])]
+    return found
+
+
+def joined(before: Window, stage: Any, step: float, span: float, value: float) -> Window:
+    """The window before and the next one, as one."""
+    both = before[2] + span
+    return stage, step, both, (before[2] * before[3] + span * value) / both
 
 
 def not_finite(run: RunFiles) -> str | None:
@@ -64,9 +103,13 @@ def curves(run: RunFiles) -> list[Chart]:
     """Each loss term, the dev scores, the learning rate and the gradient norm, over steps."""
     spans = stages(run)
     marks = [(name, first, last) for name, first, last, _ in spans]
+    queue = mapping(run.record.get("queue"))
+    full, named = number(queue, "full_at"), queue.get("terms")
+    queued = set(map(str, named)) if isinstance(named, list) else set()
+    queued |= {"loss"} if queued else set()
     found = []
     for term in terms(run):
-        steps, values = points(run, term)
+        steps, values = windows(run, term)
         if not steps:
             continue
         faint = tuple((first, last) for _, first, last, weights in spans if term != "loss" and not weights.get(term))
@@ -74,9 +117,12 @@ def curves(run: RunFiles) -> list[Chart]:
         if term == "loss" and len(terms(run)) > 1:
             note = "The weighted sum of the terms"
             note += "; it may jump where a stage begins, for its weights change." if len(spans) > 1 else "."
+        filling = full if term in queued and full and steps[0] < full else None
+        if filling:
+            note = f"{note} {filling_note(run, filling)}".strip()
         alt = f"{term} from {values[0]:.4g} at step {steps[0]:.0f} to {values[-1]:.4g} at step {steps[-1]:.0f}"
         title = term if term != "loss" or not note else "loss (sum)"
-        picture = charts.lines([Line(term, steps, values, faint)], title, alt, stages=marks)
+        picture = charts.lines([Line(term, steps, values, faint)], title, alt, stages=marks, mark=filling)
         found.append(Chart(title, picture, note))
     if dev := dev_chart([(None, run)], marks):
         found.append(dev)
@@ -87,6 +133,13 @@ def curves(run: RunFiles) -> list[Chart]:
             picture = charts.lines([Line(title, steps, values)], title, alt, stages=marks, height=2.0)
             found.append(Chart(title, picture, small=True))
     return found
+
+
+def filling_note(run: RunFiles, full: float) -> str:
+    """Why a term that reads a queue rises at first."""
+    size, last = number(run.record, "queue", "size"), max(row["step"] for row in run.log)
+    when = f"until it is full, at step {full:,.0f} (dashed)" if full <= last else f"to the end (it holds {size:,.0f})"
+    return f"The queue of past texts grows {when}: each step has more texts to tell apart, so the loss may rise."
 
 
 def dev_chart(

@@ -22,6 +22,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.methods import METHODS, Method
+from contrastill.methods.queue import Queue
 from contrastill.report import leave_report
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning
 from contrastill.training.embedding import prepare_embedding
@@ -103,7 +104,7 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
     clock.lap("teacher outputs")
     run.fit_bridges()
     report = Report(report.checks + check_models(run).checks)
-    folder.note(data=run.describe(), preflight=report.as_dict(), stages=stages(run.method))
+    folder.note(data=run.describe(), preflight=report.as_dict(), stages=stages(run.method), queue=queue(run))
     report.raise_if_failed(force=settings.force)
     folder.begin()
     clock.lap("checks")
@@ -234,6 +235,13 @@ def saving(folder: RunFolder) -> Iterator[None]:
         raise UserError(
             f"could not save to {folder.path}: {error}; {state}; free space there, then continue with {go_on}"
         ) from error
+
+
+def queue(run: Prepared) -> dict[str, Any] | None:
+    """The method's queue of past texts, the terms that read it, and the step at which it is full; None without one."""
+    size = run.method.queue.size if isinstance(getattr(run.method, "queue", None), Queue) else 0
+    together = min(run.settings.batch_size, len(run.examples))
+    return {"size": size, "full_at": math.ceil(size / together), "terms": sorted(run.method.queued)} if size else None
 
 
 def stages(method: Method) -> list[dict[str, Any]]:

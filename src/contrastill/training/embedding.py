@@ -1,6 +1,7 @@
 """Distilling sentence embeddings on texts without labels: what such a run needs, and the model it leaves."""
 
 import hashlib
+import itertools
 import logging
 import sys
 import tempfile
@@ -88,6 +89,7 @@ class PreparedEmbedding(PreparedCorpus):
         held = held_out(corpus, scored)
         self.divide(corpus, held)
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
+        self.untrained: float | None = None
         self.compared: tuple[np.ndarray, np.ndarray] | None = (
             None  # texts held out, and their cosines when last checked
         )
@@ -125,6 +127,12 @@ class PreparedEmbedding(PreparedCorpus):
             if still := len(cached.missing(keys)):
                 raise UserError(f"expected the vectors of all texts, {still} are missing; did a file of texts change?")
 
+    def fit_bridges(self) -> None:
+        """Also notes the agreement with the teacher before the first step, beside which the trained one is read."""
+        super().fit_bridges()
+        if self.metric == "agreement":
+            self.untrained = self.agreement()["agreement"]
+
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
         if self.metric is None:
@@ -141,7 +149,7 @@ class PreparedEmbedding(PreparedCorpus):
         order = np.argsort(self.held.lengths, kind="stable")
         s, t = self.both(self.held, order)
         self.compared = order, (s * t).sum(1).numpy()
-        k = max(1, min(NEAREST, len(t) // 4))
+        k = neighbours(len(t))
         ours, theirs = ((x @ x.T).fill_diagonal_(-2.0).topk(k).indices for x in (s, t))
         shared = (ours.unsqueeze(2) == theirs.unsqueeze(1)).any(2).float().mean()
         return {"agreement": float(shared), "cosine": float((s * t).sum(1).mean())}
@@ -170,11 +178,28 @@ class PreparedEmbedding(PreparedCorpus):
         """Cosines of student and teacher: of the texts held out, else of some it learnt from."""
         if self.compared is not None:
             order, cosines = self.compared
-            return of_vectors(cosines, lambda picked: [[t] for t in self.held.texts(order[picked])], "texts held out")
+            return of_vectors(cosines, lambda picked: self.originals(self.held, order[picked]), "texts held out")
         some = np.random.default_rng(self.settings.seed).permutation(len(self.examples))[:HELD_OUT]
         s, t = self.both(self.examples, some)
         cosines = (s * t).sum(1).numpy()
-        return of_vectors(cosines, lambda picked: [[t] for t in self.examples.texts(some[picked])], "texts of training")
+        return of_vectors(cosines, lambda picked: self.originals(self.examples, some[picked]), "texts of training")
+
+    def originals(self, corpus: Corpus, rows: np.ndarray) -> list[list[str]]:
+        """The texts of these rows as they stand in their files; as the tokenizer puts them together where a file has
+        changed, or is on the Hub."""
+        settings, wanted = self.settings, dict.fromkeys(corpus.rows[rows].tolist(), "")
+        if all(Path(source).expanduser().is_file() for source in settings.texts):
+            chunks = several_texts(settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit)
+            every = enumerate(itertools.chain.from_iterable(chunks))
+            for number, text in itertools.islice(every, max(wanted, default=-1) + 1):
+                if number in wanted:
+                    wanted[number] = text
+        found = []
+        for row, read in zip(rows, corpus.texts(rows), strict=True):
+            text, tokens = wanted[int(corpus.rows[row])], corpus.batch([row])["input_ids"][0].tolist()
+            same = self.tokenizer(text, truncation=True, max_length=settings.max_length)["input_ids"] == tokens
+            found.append([text if same else read])
+        return found
 
     def vectors(self, corpus: Corpus, order: np.ndarray) -> Tensor:
         """The student's projected unit vectors of these rows."""
@@ -196,12 +221,17 @@ class PreparedEmbedding(PreparedCorpus):
         sizes = [size(teacher.embedder.model) for teacher in self.teachers.each]
         theirs = {**{key: sum(each[key] for each in sizes) for key in sizes[0]}, "width": self.teachers.width}
         sts = {"sts": self.sts()} if self.settings.sts else {}
+        yardsticks = {}
+        if self.untrained is not None:
+            chance = neighbours(len(self.held)) / (len(self.held) - 1)
+            yardsticks = {"untrained": self.untrained, "chance": chance}
         return {
             "task": "sentence embeddings",
             "metric": self.metric,
             "train_rows": len(self.examples),
             "student": ours,
             "teacher": theirs,
+            **({"yardsticks": yardsticks} if yardsticks else {}),
             "teacher_forwards": sum(teacher.cached.forwards for teacher in self.teachers.each),
             **sts,
         }
@@ -388,6 +418,11 @@ def set_dropout(model: nn.Module, share: float) -> None:
             module.attention_dropout = share
         if isinstance(getattr(module, "dropout", None), float):  # T5 attention
             module.dropout = share
+
+
+def neighbours(texts: int) -> int:
+    """How many of a text's nearest others count, among so many texts."""
+    return max(1, min(NEAREST, texts // 4))
 
 
 def flat_corpus(encoded: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Corpus:
