@@ -2,21 +2,21 @@
 
 import contextlib
 import inspect
-import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from contrastill.errors import CheckFailed, UserError
+from contrastill.ranges import Range, checked
 from contrastill.results import RunRecord
+from contrastill.screen import LogHandler, Screen, json_text, open_streams, reader_gone, say
 from contrastill.settings import (
     Bench,
     CacheBuild,
@@ -41,14 +41,22 @@ app = typer.Typer(
 )
 caches = typer.Typer(no_args_is_help=True, help="Stored teacher outputs: fill, list, check and empty the cache.")
 app.add_typer(caches, name="cache")
-console = Console(stderr=True)  # stdout is for results alone
+console = Screen(stderr=True)  # stdout is for results alone
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; all else goes to stderr.")]
+
+FAULT = "this is a fault of Contrastill, not of what you gave it; please report the lines above"
 
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 a failed run or check, 2 bad input, 130 interrupted (and saved)."""
-    app()
+    open_streams()
+    try:
+        app()
+    except Exception:
+        traceback.print_exc()
+        console.error("error:", FAULT)
+        raise SystemExit(1) from None
 
 
 @contextlib.contextmanager
@@ -59,37 +67,34 @@ def reporting(
 
     transformers: whether the command uses it; one that does not starts without it.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)], force=True
-    )
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[LogHandler(console)], force=True)
     for noisy in ("httpx", "transformers", "datasets", "accelerate", "filelock", "fsspec", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    if transformers:
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
     out = sys.stdout
 
     def show(result: Any, pretty: Callable[[], None] | None = None) -> None:
         if as_json or pretty is None:
-            print(json.dumps(result, indent=2, ensure_ascii=False), file=out)
+            print(json_text(result, ascii_only=not out.encoding.lower().startswith("utf")), file=out)
         else:
             with contextlib.redirect_stdout(out):
                 pretty()
+        out.flush()
 
     try:
+        if transformers:
+            from transformers.utils import logging as transformers_logging
+
+            transformers_logging.disable_progress_bar()
         with contextlib.redirect_stdout(sys.stderr):
             yield show
     except UserError as error:
-        console.print(f"[bold red]error:[/] {escaped(error)}", highlight=False, soft_wrap=True)
+        console.error("error:", error)
         raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from None
     except KeyboardInterrupt as stop:
-        console.print(f"[bold yellow]stopped.[/] {escaped(stop)}", highlight=False, soft_wrap=True)
+        console.error("stopped.", stop, style="bold yellow")
         raise typer.Exit(130) from None
-
-
-def escaped(message: object) -> str:
-    return str(message).replace("[", r"\[")
+    except BrokenPipeError:
+        reader_gone()
 
 
 # ---- options from settings
@@ -129,7 +134,8 @@ def parameter(f: Field, same: list[Field]) -> inspect.Parameter:
     unsaid = (MISSING, None, False)
     defaults = list(dict.fromkeys(str(g.default) for g in same if not any(g.default is each for each in unsaid)))
     helps = list(dict.fromkeys(g.metadata["help"] for g in same))
-    text = "; or: ".join(helps) + (" [required]" if required else "")
+    ranges = list(dict.fromkeys(str(g.metadata["range"]) for g in same if str(g.metadata["range"])))
+    text = "; or: ".join(helps) + "".join(f" [{one}]" for one in ranges) + (" [required]" if required else "")
     info = typer.Option(
         *([f"{flag}/--no-{f.name.replace('_', '-')}"] if kind is bool else [flag]),
         help=text + (f" [default: {'; or '.join(defaults)}]" if defaults else ""),
@@ -177,8 +183,11 @@ def given(options: dict[str, Any], settings: type) -> dict[str, Any]:
         origin = getattr(kinds[name], "__origin__", None)
         if origin is dict:
             pairs = [item.partition("=") for item in value]
-            if bad := [key for key, equals, _ in pairs if not equals]:
-                raise UserError(f"--{name}: expected name=value, got {bad[0]!r}")
+            keys = [key for key, _, _ in pairs]
+            if bad := [key for key, equals, _ in pairs if not equals or not key]:
+                raise UserError(f"--{name}: expected name=value, got {bad[0][:80]!r}")
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise UserError(f"--{name}: expected each name once, got {twice[0][:80]!r} {len(twice)} times")
             result[name] = {key: after for key, _, after in pairs}
         elif isinstance(value, list) and kinds[name] is str:
             if len(value) > 1:
@@ -205,14 +214,7 @@ def settings_of(settings: Any, options: dict[str, Any], from_: Path | None, resu
         if "out" not in chosen:
             raise UserError("--from repeats a run: give its new folder with --out")
         return settings.of(from_, **chosen)
-    missing = [
-        f.name
-        for f in fields(settings)
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in chosen
-    ]
-    if missing:
-        raise UserError(f"missing {', '.join(flags(missing))} (see --help)")
-    return settings(**chosen)
+    return settings.given(chosen)
 
 
 def flags(names: Any) -> list[str]:
@@ -227,7 +229,7 @@ def trained(run: Any, show: Callable[..., None]) -> None:
 
 
 def print_run(run: Any) -> None:
-    metrics, stdout = run.metrics, Console()
+    metrics, stdout = run.metrics, Screen()
     if "base" in metrics:
         return print_contrast(run)
     columns = [name for name in ("teacher", "student", "model") if name in metrics]
@@ -259,9 +261,9 @@ def print_run(run: Any) -> None:
 
 def print_places(run: Any) -> None:
     """Where the model is, and the run's page."""
-    print(f"model: {run.model}")
+    say(f"model: {run.model}")
     if (page := run.folder / "report.html").is_file():
-        print(f"report: {page}")
+        say(f"report: {page}")
 
 
 def print_contrast(run: Any) -> None:
@@ -275,7 +277,7 @@ def print_contrast(run: Any) -> None:
         scores |= {name: {"before": before[name], "after": after[name]} for name in after}
     for name, score in scores.items():
         table.add_row(name, f"{score['before']:.2f}", f"{score['after']:.2f}")
-    stdout = Console()
+    stdout = Screen()
     if scores:
         stdout.print(table)
     stdout.print(f"{metrics['parameters']:,} parameters, {metrics['size_mb']:.1f} MB")
@@ -396,8 +398,8 @@ def evaluate(as_json: bool, **options: Any) -> None:
             low, high = result["interval"]
             for name, value in result["metrics"].items():
                 first = name == next(iter(result["metrics"]))
-                print(f"{name} {value:.4f}" + (f" ({low:.4f} to {high:.4f})" if first else ""))
-            print(f"{result['rows']} rows, {result['parameters']:,} parameters, {result['size_mb']:.1f} MB")
+                say(f"{name} {value:.4f}" + (f" ({low:.4f} to {high:.4f})" if first else ""))
+            say(f"{result['rows']} rows, {result['parameters']:,} parameters, {result['size_mb']:.1f} MB")
 
         show(result, pretty)
 
@@ -416,7 +418,7 @@ def evaluate_suite(as_json: bool, options: dict[str, Any]) -> None:
             for name, value in result.items():
                 low_high = [f"{intervals[name][0]:.2f} to {intervals[name][1]:.2f}"] if intervals else []
                 table.add_row(name, f"{value:.2f}", *low_high)
-            Console().print(table)
+            Screen().print(table)
 
         show(result, pretty)
 
@@ -446,10 +448,10 @@ def doctor(as_json: bool, **options: Any) -> None:
 
         def pretty() -> None:
             for name, value in result["machine"].items():
-                print(f"{name.replace('_', ' '):>24}  {value}")
+                say(f"{name.replace('_', ' '):>24}  {value}")
             for check in result.get("checks", []):
                 mark = "ok" if check["ok"] else "FAILED" if check["fatal"] else "look"
-                print(f"{mark:>24}  {check['name']}: {check['seen']}")
+                say(f"{mark:>24}  {check['name']}: {check['seen']}")
 
         show(result, pretty)
         if any(not check["ok"] and check["fatal"] for check in result.get("checks", [])):
@@ -490,8 +492,8 @@ def export(as_json: bool, **options: Any) -> None:
 
         def pretty() -> None:
             print_bundle(result.metadata)
-            print(f"bundle: {result.folder}\n\nTo run it:\n")
-            print(snippet(result.metadata, str(result.folder)))
+            say(f"bundle: {result.folder}\n\nTo run it:\n")
+            say(snippet(result.metadata, str(result.folder)))
 
         show({"bundle": str(result.folder), **result.metadata}, pretty)
 
@@ -500,9 +502,9 @@ def print_bundle(metadata: dict[str, Any]) -> None:
     gate = metadata["gate"]
     size = sum(one["bytes"] for one in metadata["files"].values()) / 1e6
     recipe = f" ({metadata['recipe']})" if metadata["recipe"] else ""
-    print(f"{metadata['name']}: {metadata['runtime']}, {metadata['precision']}{recipe}, {size:.1f} MB")
+    say(f"{metadata['name']}: {metadata['runtime']}, {metadata['precision']}{recipe}, {size:.1f} MB")
     if gate is None:
-        print("quality: not measured, as no labelled data or texts were given (--data)")
+        say("quality: not measured, as no labelled data or texts were given (--data)")
         return
     table = Table(title=f"{gate['data']}, {gate['rows']:,} texts", title_justify="left")
     for column in ("", "torch fp32", "exported"):
@@ -510,9 +512,9 @@ def print_bundle(metadata: dict[str, Any]) -> None:
     pace, alike = gate["latency_ms"], gate["agreement"]
     table.add_row(f"{gate['metric']} x 100", f"{100 * gate['torch']:.2f}", f"{100 * gate['bundle']:.2f}")
     table.add_row("one text, ms", f"{pace['torch_p50']:.2f}", f"{pace['bundle_p50']:.2f}")
-    Console().print(table)
+    Screen().print(table)
     same = alike["equal_labels"]
-    print(
+    say(
         f"lost {gate['drop_points']:.2f} of {gate['max_drop']:g} points allowed; answers differ from torch's by "
         f"{alike['max_abs_difference']:.4f} at most"
         + (
@@ -545,15 +547,15 @@ def verify(as_json: bool, **options: Any) -> None:
         found = check(**vars(chosen))
 
         def pretty() -> None:
-            print(f"{found['files']} files as they were exported")
+            say(f"{found['files']} files as they were exported")
             if "probes" in found:
-                print(f"{found['probes']['rows']} stored texts, least likeness {found['probes']['likeness_min']:.4f}")
+                say(f"{found['probes']['rows']} stored texts, least likeness {found['probes']['likeness_min']:.4f}")
             if "value" in found:
-                print(f"{found['metric']} {100 * found['value']:.2f} on {found['data']}, {found['rows']:,} texts")
+                say(f"{found['metric']} {100 * found['value']:.2f} on {found['data']}, {found['rows']:,} texts")
             if "as_exported" in found:
-                print(f"when exported: {100 * found['as_exported']['bundle']:.2f}")
+                say(f"when exported: {100 * found['as_exported']['bundle']:.2f}")
             for problem in found["problems"]:
-                print(f"PROBLEM: {problem}")
+                say(f"PROBLEM: {problem}")
 
         show(found, pretty)
         if found["problems"]:
@@ -605,7 +607,7 @@ def compare_(
         from contrastill.report import compare
 
         page = compare(runs, out)
-        show({"page": str(page)}, lambda: print(page))
+        show({"page": str(page)}, lambda: say(page))
 
 
 @command(
@@ -637,17 +639,22 @@ def bench(as_json: bool, **options: Any) -> None:
             raise typer.Exit(1)
 
 
+def allowed(range_: Range) -> str:
+    return " | ".join(range_.choices) if range_.choices else str(range_)
+
+
 @app.command()
 def methods(as_json: Json = False) -> None:
     """List the distillation methods: their papers, stages and settings."""
     with reporting(as_json) as show:
-        from contrastill.methods import METHODS, method_settings
+        from contrastill.methods import METHODS, method_ranges, method_settings
 
         result: dict[str, Any] = {
             name: {
                 "paper": (inspect.getdoc(cls) or "").splitlines()[0],
                 "needs": sorted(cls.needs),
                 "settings": method_settings(name),
+                "ranges": {key: one.as_dict() for key, one in method_ranges(name).items()},
                 "stages": {stage.name: {"share": stage.share, "weights": dict(stage.weights)} for stage in cls.stages},
             }
             for name, cls in METHODS.items()
@@ -655,10 +662,12 @@ def methods(as_json: Json = False) -> None:
 
         def pretty() -> None:
             for name, facts in result.items():
-                print(f"{name}: {facts['paper']}")
+                say(f"{name}: {facts['paper']}")
                 for stage, what in facts["stages"].items():
-                    print(f"    stage {stage}, {what['share']:.0%} of the run: {what['weights']}")
-                print("    settings: " + (", ".join(f"{k}={v}" for k, v in facts["settings"].items()) or "none"))
+                    say(f"    stage {stage}, {what['share']:.0%} of the run: {what['weights']}")
+                ranges = method_ranges(name)
+                listed = (f"{k}={v} [{allowed(ranges[k])}]" for k, v in facts["settings"].items())
+                say("    settings: " + (", ".join(listed) or "none"))
 
         show(result, pretty)
 
@@ -688,12 +697,12 @@ def build(as_json: bool, **options: Any) -> None:
         result = build_cache(**vars(chosen))
 
         def pretty() -> None:
-            print(
+            say(
                 f"{result['texts']:,} texts, {result['teacher_forwards']:,} of them new; "
                 f"{result['bytes'] / 1e6:,.1f} MB stored"
             )
             for field, folder in result["folders"].items():
-                print(f"{field}: {folder}")
+                say(f"{field}: {folder}")
 
         show(result, pretty)
 
@@ -724,8 +733,8 @@ def list_(cache: Root = None, as_json: Json = False) -> None:
                     one["name"], one["teacher"][:12], one["field"], one["stored"], f"{one['texts']:,}",
                     f"{one['bytes'] / 1e6:,.1f}", one["used"],
                 )  # fmt: skip
-            Console(width=None if sys.stdout.isatty() else 160).print(table)
-            print(f"{sum(one['bytes'] for one in found) / 1e6:,.1f} MB in all")
+            Screen().print(table)
+            say(f"{sum(one['bytes'] for one in found) / 1e6:,.1f} MB in all")
 
         show({"root": str(root), "entries": found}, pretty)
 
@@ -747,8 +756,8 @@ def verify_cache(cache: Root = None, as_json: Json = False) -> None:
 
         def pretty() -> None:
             for path in damaged:
-                print(f"damaged: {path}")
-            print(f"{len(checked)} files, {len(damaged)} damaged")
+                say(f"damaged: {path}")
+            say(f"{len(checked)} files, {len(damaged)} damaged")
 
         show({"files": len(checked), "damaged": damaged}, pretty)
         if damaged:
@@ -759,7 +768,7 @@ def verify_cache(cache: Root = None, as_json: Json = False) -> None:
 def prune(
     cache: Root = None,
     unused_days: Annotated[
-        float | None, typer.Option(help="Delete what was not used for so many days; 0: everything.")
+        float | None, typer.Option(help="Delete what was not used for so many days; 0: everything. [0 <= x <= 36,500]")
     ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Only of this teacher: its name, or how its fingerprint begins.")
@@ -779,15 +788,15 @@ def prune(
         from contrastill.cache import cache_root
         from contrastill.cache import prune as delete
 
+        days = checked(unused_days, float | None, Range(at_least=0, at_most=36_500, unit="days"), name="--unused-days")
         gone = [
-            entry.as_dict()
-            for entry in delete(cache_root(cache), unused_days=unused_days, teacher=teacher, dry_run=dry_run)
+            entry.as_dict() for entry in delete(cache_root(cache), unused_days=days, teacher=teacher, dry_run=dry_run)
         ]
 
         def pretty() -> None:
             for one in gone:
-                print(f"{one['name'] or one['teacher'][:12]} {one['field']}: {one['bytes'] / 1e6:,.1f} MB")
-            print(f"{sum(one['bytes'] for one in gone) / 1e6:,.1f} MB {'would be ' if dry_run else ''}deleted")
+                say(f"{one['name'] or one['teacher'][:12]} {one['field']}: {one['bytes'] / 1e6:,.1f} MB")
+            say(f"{sum(one['bytes'] for one in gone) / 1e6:,.1f} MB {'would be ' if dry_run else ''}deleted")
 
         show({"deleted": gone, "dry_run": dry_run}, pretty)
 
@@ -797,7 +806,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
     if version:
         from contrastill import __version__
 
-        print(__version__)
+        say(__version__)
         raise typer.Exit
 
 

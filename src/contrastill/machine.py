@@ -70,7 +70,7 @@ def _bf16_flags(cpu: dict[str, str]) -> list[str]:
 def _cpuinfo() -> dict[str, str]:
     """The first processor's entries; empty where the system has no such file."""
     try:
-        first = CPUINFO.read_text().split("\n\n")[0]
+        first = CPUINFO.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:
         return {}
     pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)

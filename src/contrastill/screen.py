@@ -55,10 +55,11 @@ def finite(value: Any) -> Any:
 class Screen(Console):
     """A console on which a string is text: markup, emoji codes and highlighting are off, control characters escaped."""
 
-    def __init__(self, stderr: bool = False) -> None:
+    def __init__(self, stderr: bool = False, width: int = WIDTH) -> None:
+        """width: where it is no terminal, and $COLUMNS does not say."""
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
         if not self.is_terminal and "COLUMNS" not in os.environ:
-            self.width = WIDTH
+            self.width = width
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from contrastill.screen import Screen
 
 __all__ = ["HEAD", "cells", "fastest", "groups", "print_table", "title"]
 
@@ -83,7 +83,7 @@ def figure(value: float | None) -> str:
 
 def print_table(result: Mapping[str, Any]) -> None:
     """On stdout; what stands below the tables says what the ratios are of."""
-    console = Console(width=None if Console().is_terminal else 200)
+    console = Screen(width=200)
     shown = [n for n, name in enumerate(HEAD) if console.width >= WIDE or name not in LESS]
     for group in groups(result["rows"]):
         table = Table(
@@ -103,20 +103,19 @@ def print_table(result: Mapping[str, Any]) -> None:
             )
         best = fastest(group)
         for row, about in zip(group, lines, strict=True):
-            table.add_row(*(escape(about[n]) for n in shown), style="bold" if row in best and len(group) > 1 else None)
+            table.add_row(*(about[n] for n in shown), style="bold" if row in best and len(group) > 1 else None)
         console.print(table)
     if len(shown) < len(HEAD):
-        console.print(f"On a wider screen, and by --json: {'; '.join(LESS)}.", highlight=False)
+        console.print(f"On a wider screen, and by --json: {'; '.join(LESS)}.")
     rule = result["yardstick"]
     if rule:
         console.print(
             f"x faster: than {rule['model']}, {rule['runtime']} {rule['precision']}. {result['threads']} threads. "
-            "Bold: each model's most texts a second.",
-            highlight=False,
+            "Bold: each model's most texts a second."
         )
     for line in (*result["warnings"], *result["left_out"]):
-        console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"note: {line}", soft_wrap=True)
     for row in result["rows"]:
         if "error" in row:
             what = f"{cells(row)[0]}, {cells(row)[1]}, {title(row)}"
-            console.print(f"failed: {what}: {row['error']}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"failed: {what}: {row['error']}", soft_wrap=True)

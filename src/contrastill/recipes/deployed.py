@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from contrastill.bundle import Bundle, open_bundle
 from contrastill.machine import describe_machine
 from contrastill.report import leave_report
+from contrastill.screen import Screen
 
 __all__ = ["Served", "exported", "graph_mb", "leave_figures"]
 
@@ -32,7 +32,7 @@ class Served(nn.Module):
         return self.bundle.compute({name: inputs[name].numpy() for name in self.bundle.metadata["inputs"]})
 
 
-def exported(run: Path, console: Console, **options: Any) -> dict[str, Bundle]:
+def exported(run: Path, console: Screen, **options: Any) -> dict[str, Bundle]:
     """A run's student as int8 bundles below its folder; the gate judges them on the run's own dev data."""
     from contrastill.export import export
 
@@ -43,7 +43,6 @@ def exported(run: Path, console: Console, **options: Any) -> dict[str, Bundle]:
         console.print(
             f"{name} ({made.metadata['recipe']}): {gate['metric']} {100 * gate['bundle']:.2f} of "
             f"{100 * gate['torch']:.2f} on dev",
-            highlight=False,
         )
         bundles[name] = open_bundle(made.folder, threads=torch.get_num_threads())
     return bundles

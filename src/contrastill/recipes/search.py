@@ -26,8 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -35,6 +33,7 @@ from contrastill.bundle import Bundle
 from contrastill.errors import UserError
 from contrastill.recipes.banking77 import base_model, console, quiet, step
 from contrastill.recipes.deployed import Served, exported, graph_mb, leave_figures
+from contrastill.screen import Screen
 
 STUDENT = "3/192/12/768"
 SETTINGS: dict[str, Any] = {
@@ -158,7 +157,6 @@ def write_corpus(out: Path, sentences: Path, index: Texts, queries: Texts, limit
     console.print(
         f"learning from {len(general):,} sentences of Wikipedia and {len(own):,} of the texts to be searched "
         f"({left_out} that are also queries left out)",
-        highlight=False,
     )
     return {"path": path, "sentences": len(general), "texts": len(own), "left_out": left_out}
 
@@ -198,7 +196,6 @@ def distilled(
     console.print(
         f"{made.metrics['steps']} steps in {sum(spent.values()):.0f} s, of these {spent['teacher outputs']:.0f} s the "
         f"teacher's{agreement}{' (taken up)' if resume else ''}",
-        highlight=False,
     )
     return made, resume
 
@@ -422,7 +419,7 @@ def markdown(summary: dict[str, Any]) -> str:
 
 
 def show(summary: dict[str, Any]) -> None:
-    screen = Console(width=None if sys.stdout.isatty() else 160)
+    screen = Screen()
     table = Table(title="BANKING77, searched with its test texts", title_justify="left")
     for name in HEAD:
         table.add_column(name, justify="left" if name == "model" else "right")
@@ -430,9 +427,9 @@ def show(summary: dict[str, Any]) -> None:
         table.add_row(*cells(row, summary["rows"][0]))
     screen.print(table)
     for one in summary["examples"]:
-        hits = Table("teacher", "student", title=escape(f"“{plain(one['query'])}”"), title_justify="left")
+        hits = Table("teacher", "student", title=f"“{plain(one['query'])}”", title_justify="left")
         for pair in zip(one["hits"]["teacher"], one["hits"]["student"], strict=True):
-            hits.add_row(*(escape(hit_cell(hit)) for hit in pair))
+            hits.add_row(*(hit_cell(hit) for hit in pair))
         screen.print(hits)
 
 
@@ -462,10 +459,10 @@ def main() -> None:
     try:
         summary = run(**args)
     except UserError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        console.error("error:", error)
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from what is saved", highlight=False)
+        console.print("stopped; the same command goes on from what is saved")
         sys.exit(130)
     show(summary)
     for folder in (args["out"] / "student" / "checkpoints", args["out"] / "cache"):

@@ -179,7 +179,7 @@ class Seal(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             seal = folder / SEAL
-            seal.with_suffix(".part").write_text(json.dumps(contents(folder)))
+            seal.with_suffix(".part").write_text(json.dumps(contents(folder)), encoding="utf-8")
             seal.with_suffix(".part").rename(seal)
 
 
@@ -194,7 +194,7 @@ def last_good_checkpoint(folder: Path) -> Path | None:
     steps = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
     for checkpoint in (folder / f"checkpoint-{step}" for step in steps):
         try:
-            if json.loads((checkpoint / SEAL).read_text()) == contents(checkpoint):
+            if json.loads((checkpoint / SEAL).read_text(encoding="utf-8")) == contents(checkpoint):
                 return checkpoint
         except (OSError, ValueError):
             pass
