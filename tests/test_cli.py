@@ -368,7 +368,9 @@ def test_the_method_of_the_record_says_what_kind_of_run_is_repeated(home: Path, 
 OPTIONS: list[tuple[list[object], list[str]]] = [
     (["--method", "magic"], ["magic", "lrc_bert"]),
     (["--set", "temprature=2"], ["temprature", "temperature"]),
-    (["--set", "temperature=warm"], ["temperature", "float", "warm"]),
+    (["--set", "temperature=warm"], ["temperature", "a number above 0", "warm"]),
+    (["--set", "temperature=inf"], ["temperature", "a number above 0", "inf"]),
+    (["--set", "temperature=2", "--set", "temperature=3"], ["--set", "once", "'temperature'"]),
     (["--set", "temperature"], ["--set", "name=value"]),
     (["--stages", "representation"], ["--stages", "name=value"]),
     (["--stages", "first=0.5", "--stages", "second=0.5"], ["representation", "joint"]),
@@ -383,7 +385,10 @@ OPTIONS: list[tuple[list[object], list[str]]] = [
     (["--precision", "fp8"], ["fp8", "bf16"]),
     (["--accumulate", "2"], ["--accumulate", "--batch-size"]),
     (["--batch-size", "0"], ["--batch-size"]),
-    (["--epochs", "-1"], ["epochs"]),
+    (["--epochs", "-1"], ["--epochs", "above 0"]),
+    (["--epochs", "nan"], ["--epochs", "above 0", "nan"]),
+    (["--epochs", "1e308"], ["--epochs", "at most 100,000"]),
+    (["--out", "x" * 300], ["--out", "255 bytes"]),
     (["--max-length", "2000"], ["64"]),
     (["--max-length", "0"], ["--max-length"]),
     (["--unlabelled", "none.txt"], ["none.txt"]),
@@ -396,6 +401,23 @@ OPTIONS: list[tuple[list[object], list[str]]] = [
 @pytest.mark.parametrize(("args", "said"), OPTIONS, ids=lambda value: " ".join(map(str, value)))
 def test_an_option_that_cannot_be_is_refused(home: Path, tmp_path: Path, args: list[object], said: list[str]) -> None:
     refused(contrastill_("distill", *given(home), "--out", tmp_path / "run", *QUICK, *SMALL, *args), *said)
+
+
+def test_nothing_is_deleted_for_a_number_of_days_that_cannot_be(tmp_path: Path) -> None:
+    for days in ("-1", "nan", "inf", "1e9"):
+        refused(
+            contrastill_("cache", "prune", "--cache", tmp_path, "--unused-days", days), "--unused-days", "0 to 36,500"
+        )
+
+
+def test_the_help_and_the_list_of_methods_show_ranges() -> None:
+    shown = words(contrastill_("distill", "--help").stdout)
+    for given in ("[0 < x <= 100,000]", "[0 <= x < 1]", "[1 <= x <= 1,000,000]"):
+        assert given in shown
+    listed = json.loads(contrastill_("methods", "--json").stdout)
+    assert listed["kd"]["ranges"]["alpha"] == {"at_least": 0, "at_most": 1}
+    assert listed["lrc_bert"]["ranges"]["layer_map"] == {"choices": ["uniform", "skip", "last"]}
+    assert "alpha=0.5 [0 <= x <= 1]" in contrastill_("methods").stdout
 
 
 def test_an_option_that_is_none_is_refused_and_one_alike_is_named(home: Path, tmp_path: Path) -> None:

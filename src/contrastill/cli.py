@@ -135,10 +135,12 @@ def parameter(f: Field, same: list[Field]) -> inspect.Parameter:
     defaults = list(dict.fromkeys(str(g.default) for g in same if not any(g.default is each for each in unsaid)))
     helps = list(dict.fromkeys(g.metadata["help"] for g in same))
     ranges = list(dict.fromkeys(str(g.metadata["range"]) for g in same if str(g.metadata["range"])))
-    text = "; or: ".join(helps) + "".join(f" [{one}]" for one in ranges) + (" [required]" if required else "")
+    text = "; or: ".join(helps) + (" [required]" if required else "")
     info = typer.Option(
         *([f"{flag}/--no-{f.name.replace('_', '-')}"] if kind is bool else [flag]),
-        help=text + (f" [default: {'; or '.join(defaults)}]" if defaults else ""),
+        help=text
+        + (f" [default: {'; or '.join(defaults)}]" if defaults else "")
+        + "".join(f" [{one}]" for one in ranges),
         rich_help_panel=f.metadata["panel"],
         show_default=False,
     )
