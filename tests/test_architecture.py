@@ -24,6 +24,7 @@ EVERYTHING = {
     "screen",
     "mapping",
     "machine",
+    "locks",
     "results",
     "settings",
     "forward",
@@ -51,6 +52,7 @@ ALLOWED = {
     "mapping": set(),
     "losses": {"losses"},
     "machine": {ROOT},  # for the version
+    "locks": {"errors"},
     "results": {"errors", "seal"},
     "settings": {"errors", "ranges", "results", "settings"},
     "forward": set(),

@@ -732,7 +732,8 @@ def list_(cache: Root = None, as_json: Json = False) -> None:
                 table.add_column(name, justify="right" if name in ("texts", "MB") else "left")
             for one in found:
                 table.add_row(
-                    one["name"], one["teacher"][:12], one["field"], one["stored"], f"{one['texts']:,}",
+                    "(store.json is damaged)" if one["damaged"] else one["name"],
+                    one["teacher"][:12], one["field"], one["stored"], f"{one['texts']:,}",
                     f"{one['bytes'] / 1e6:,.1f}", one["used"],
                 )  # fmt: skip
             Screen().print(table)

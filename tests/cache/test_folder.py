@@ -211,6 +211,43 @@ def test_with_a_teacher_s_last_field_its_students_starts_go_too(root):
     assert (root / ("a" * 16) / "starts/x.safetensors").exists()
 
 
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", '{"teacher": "x"}', "[" * 99_999, "\xff", "other"])
+def test_a_damaged_description_is_listed_found_mended_and_pruned(root, content):
+    from contrastill.cache import Store
+
+    about = facts(teacher="b" * 64)
+    place = about.folder(root) / "store.json"
+    if content == "other":
+        content = (facts().folder(root) / "store.json").read_text()
+
+    def damage():
+        place.unlink()
+        if content is not None:
+            place.write_bytes(content.encode("latin-1"))
+
+    damage()
+    [entry] = [entry for entry in entries(root) if entry.damaged]
+    assert (entry.folder, entry.texts, entry.facts.teacher) == (about.folder(root), 12, "b" * 16)
+    assert (entry.facts.field, entry.facts.stored) == (about.field, about.stored)
+    assert entry.bytes == sum(path.stat().st_size for path in entry.folder.glob("*.safetensors"))
+    assert [path for path, whole in verify(root) if not whole] == [place]
+    assert [gone.damaged for gone in prune(root, teacher="b" * 8, dry_run=True)] == [True]
+    Store(root, about)  # whoever uses it tells again what it is
+    assert not any(entry.damaged for entry in entries(root))
+    damage()
+    prune(root, teacher="b" * 16)
+    assert not place.parent.parent.exists()
+    assert len(list(entries(root))) == 2
+
+
+def test_pruning_one_field_leaves_another_whose_description_is_lost(root):
+    lost = facts("float16", field="logits").folder(root)
+    (lost / "store.json").unlink()
+    os.utime(facts().folder(root) / "store.json", (time.time() - 20 * DAY,) * 2)
+    assert [gone.folder for gone in prune(root, unused_days=15, teacher="a" * 16)] == [facts().folder(root)]
+    assert len(list(lost.iterdir())) == 2
+
+
 def test_what_is_not_ours_stays(root):
     (root / "notes.txt").write_text("mine")
     for content in ("{}", "", "[]", "3", '{"teacher": "x"}', "\xff"):

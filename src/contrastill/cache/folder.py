@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -9,18 +10,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from contrastill.cache.store import Facts, verified
+from contrastill.cache.store import DTYPES, Facts, verified
 from contrastill.errors import UserError
 
 __all__ = ["Entry", "cache_root", "entries", "prune", "verify"]
 
 MARK = "CACHEDIR.TAG"  # backup tools leave such folders out (bford.info/cachedir)
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# Teacher outputs stored by contrastill; may be deleted.\n"
+OURS = re.compile(rf"[0-9a-f]{{16}}/(.+)-({'|'.join(DTYPES)})-[0-9a-f]{{16}}")  # the folder of a field, below the root
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One field of one teacher."""
+    """One field of one teacher. damaged: its store.json is lost, so that its facts are those in the folder's name."""
 
     folder: Path
     facts: Facts
@@ -28,6 +30,7 @@ class Entry:
     texts: int
     bytes: int
     used: float  # when it was last used, seconds since the epoch
+    damaged: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -38,6 +41,7 @@ class Entry:
             "bytes": self.bytes,
             "used": used,
             **asdict(self.facts),
+            "damaged": self.damaged,
             "folder": str(self.folder),
         }
 
@@ -64,21 +68,30 @@ def mark(root: Path) -> None:
 def described(folder: Path) -> tuple[Facts, dict[str, Any]] | None:
     try:
         stored = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        return Facts(**{f.name: stored[f.name] for f in fields(Facts)}), stored
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = Facts(**{f.name: stored[f.name] for f in fields(Facts)})
+        return (facts, stored) if facts.folder(folder.parent.parent) == folder else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def entries(root: Path) -> Iterator[Entry]:
     """What is in the folder; sizes and counts from the files' heads, unverified."""
-    for path in sorted(root.glob("*/*/store.json")):
-        if (found := described(path.parent)) and found[0].folder(root) == path.parent:
-            facts, stored = found
-            shards = list(path.parent.glob("*.safetensors"))
-            size = sum(shard.stat().st_size for shard in shards)
-            yield Entry(
-                path.parent, facts, stored.get("name", ""), sum(map(texts_in, shards)), size, path.stat().st_mtime
-            )
+    for folder in sorted(root.glob("*/*")):
+        named = OURS.fullmatch(folder.relative_to(root).as_posix())
+        if named is None or not folder.is_dir():
+            continue
+        found, shards = described(folder), list(folder.glob("*.safetensors"))
+        facts, stored = found or (Facts(folder.parent.name, named[1], 0, "", named[2]), {})
+        dated = folder / "store.json" if (folder / "store.json").exists() else folder
+        yield Entry(
+            folder,
+            facts,
+            str(stored.get("name", "")),
+            sum(map(texts_in, shards)),
+            sum(shard.stat().st_size for shard in shards),
+            dated.stat().st_mtime,
+            damaged=found is None,
+        )
 
 
 def texts_in(shard: Path) -> int:
@@ -92,6 +105,9 @@ def texts_in(shard: Path) -> int:
 def verify(root: Path) -> Iterator[tuple[Path, bool]]:
     """Reads every shard whole: (path, whether it is what its name says). Changes nothing."""
     for entry in entries(root):
+        if entry.damaged:
+            yield entry.folder / "store.json", False
+            continue
         for path, shard in verified(entry.folder, entry.facts):
             yield path, shard is not None
 
@@ -101,7 +117,7 @@ def prune(
 ) -> list[Entry]:
     """Deletes the entries not used for so many days, or of the teachers whose name or fingerprint begins so.
 
-    Returns what was (or, in a dry run, would be) deleted. Only folders that hold a store.json of ours are touched.
+    Returns what was (or, in a dry run, would be) deleted. Only folders of ours are touched, known by their names.
     """
     if unused_days is None and not teacher:
         raise UserError("expected what to delete: --unused-days N, --teacher NAME, or --unused-days 0 for everything")
@@ -115,6 +131,6 @@ def prune(
                 shutil.rmtree(entry.folder)
     if not dry_run:
         for folder in {entry.folder.parent for entry in gone}:
-            if not any(folder.glob("*/store.json")):
+            if not any(OURS.fullmatch(left.relative_to(root).as_posix()) for left in folder.glob("*")):
                 shutil.rmtree(folder)  # only its students' starts are left
     return gone

@@ -124,8 +124,9 @@ class Store:
             else:
                 self.shards.append(shard)
         self.index()
-        if (self.folder / "store.json").exists():
+        if self.shards:
             with contextlib.suppress(OSError):  # somebody else's cache may be read all the same
+                self.describe()
                 os.utime(self.folder / "store.json")  # when it was last used: `prune` goes by it
 
     def index(self) -> None:
@@ -228,9 +229,15 @@ class Store:
             ) from error
 
     def describe(self) -> None:
-        if not (self.folder / "store.json").exists():
-            content = json.dumps({**asdict(self.facts), **self.about}, indent=2) + "\n"
-            write_whole(self.folder / "store.json", content.encode())
+        """Writes store.json, unless it is there and tells these facts."""
+        facts = asdict(self.facts)
+        try:
+            stored = json.loads((self.folder / "store.json").read_text())
+            if {name: stored[name] for name in facts} == facts:
+                return
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        write_whole(self.folder / "store.json", (json.dumps({**facts, **self.about}, indent=2) + "\n").encode())
 
 
 def encoded(values: Tensor, stored: str) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,15 +38,11 @@ from contrastill.export.source import Exportable, Texts, exportable, run_record,
 from contrastill.export.vocabulary import trimmed
 from contrastill.export.write import recipes_for, write_bundle, write_metadata
 from contrastill.loading import model_folder
+from contrastill.locks import locked
 from contrastill.report import leave_report
 from contrastill.results import RunRecord
 from contrastill.settings import DataSource, Evaluation, Export
 from contrastill.training.prepare import load
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Exported", "export"]
 
@@ -156,17 +152,6 @@ def abandoned(folder: Path) -> bool:
     try:
         with (folder / "lock").open("r+b") as lock:
             return time.time() - folder.stat().st_mtime > 60 and locked(lock)
-    except OSError:
-        return False
-
-
-def locked(file: IO[bytes]) -> bool:
-    """Whether this process could lock the file; it keeps the lock until the file is closed."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
     except OSError:
         return False
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from contrastill.errors import UserError
 
-__all__ = ["compare", "leave_report", "write_report"]
+__all__ = ["PAGE", "compare", "leave_report", "write_report"]
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ from contrastill.evaluation import size, spearman
 from contrastill.loading import load_embedder, positions
 from contrastill.losses import contrast as info_nce
 from contrastill.losses import similarity_targets
-from contrastill.report import leave_report
 from contrastill.report.evidence import of_pairs
+from contrastill.results import read_object
 from contrastill.settings import Contrast
-from contrastill.training.distill import Clock, Run, check_reporters, finished, saving
+from contrastill.training.distill import Clock, Run, check_reporters, conclude, doubt, finished, saving
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.preflight import Check, Report, room_for_checkpoints
 from contrastill.training.prepared import autocast_dtype
@@ -76,8 +77,8 @@ def contrast(*, resume: bool = False, **settings: Any) -> Run:
     """
     asked = Contrast.given(settings)
     check_settings(asked)
-    folder = RunFolder("contrast", asked, resume)
-    return finished(folder, "model") if folder.finished else train(folder, asked, resume)
+    with RunFolder("contrast", asked, resume) as folder:
+        return finished(folder, "model") or train(folder, asked, resume)
 
 
 def check_settings(asked: Contrast) -> None:
@@ -135,7 +136,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
     )
     clock.lap("preparation")
 
-    before = folder.record.get("before")
+    before = folder.record.fact("before", dict)
     if before is None:
         before = score(model.to(device), keep="before")
         folder.note(before=before)
@@ -151,6 +152,13 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
     with saving(folder):
         trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
         clock.lap("training")
+        set_max_length(model, longest)
+        path = folder.save_model(
+            "model",
+            lambda part: model.save_pretrained(str(part), create_model_card=False, safe_serialization=True),
+        )
+        set_max_length(model, asked.max_length)
+        folder.note(status="saved")
         after = score(model, keep="after")
         clock.lap("evaluation")
         metrics: dict[str, Any] = {
@@ -165,17 +173,9 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
             "seconds": clock.seconds,
         }
         if asked.dev and after["dev"] < before["dev"]:
-            logger.warning("the dev score fell from %.2f to %.2f: the start was better", before["dev"], after["dev"])
-        set_max_length(model, longest)
-        path = folder.save_model(
-            "model",
-            lambda part: model.save_pretrained(str(part), create_model_card=False, safe_serialization=True),
-            card(asked, metrics),
-        )
-        folder.write("metrics.json", metrics)
-        folder.note(status="finished")
-    if folder.main:
-        leave_report(folder.path, partial(score.evidence, folder))
+            fell = f"the dev score fell from {before['dev']:.2f} to {after['dev']:.2f}: the start was better"
+            doubt(folder, metrics, [f"{fell}; lower --learning-rate, or take other pairs"])
+        conclude(folder, path, card(asked, metrics), metrics, partial(score.evidence, folder))
     return Run(folder.path, path, metrics)
 
 
@@ -393,8 +393,9 @@ class Scores:
             return None
         pairs, before = self.dev, self.kept.get("before")
         if before is None and (folder.path / "evidence.json").is_file():
-            stored = folder.read("evidence.json").get("before") or []
-            before = np.array(stored) if len(stored) == len(pairs) else None
+            with suppress(UserError, TypeError, ValueError):  # damaged: the page shows what is after alone
+                stored = np.array(read_object(folder.path / "evidence.json")["before"], dtype=np.float64)
+                before = stored if stored.shape == (len(pairs),) else None
 
         def texts(numbers: np.ndarray) -> list[list[str]]:
             return [[pairs.first[n], pairs.second[n]] for n in numbers]

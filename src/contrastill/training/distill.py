@@ -23,10 +23,12 @@ from contrastill.evaluation import size
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.methods import METHODS, Method
 from contrastill.methods.queue import Queue
-from contrastill.report import leave_report
+from contrastill.report import PAGE, leave_report
+from contrastill.results import read_metrics, write_text
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning
 from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder, processes
+from contrastill.training.outcome import warnings
 from contrastill.training.preflight import Report, check_data, check_models
 from contrastill.training.prepare import Examples, class_names, load, prepare_distillation, prepare_finetuning
 from contrastill.training.prepared import Prepared
@@ -55,8 +57,8 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
         Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
     """
     asked = Finetuning.given(settings)
-    folder = RunFolder("finetune", asked, resume)
-    return finished(folder, "model") if folder.finished else train(folder, partial(prepare_finetuning, asked), resume)
+    with RunFolder("finetune", asked, resume) as folder:
+        return finished(folder, "model") or train(folder, partial(prepare_finetuning, asked), resume)
 
 
 def distill(*, resume: bool = False, **settings: Any) -> Run:
@@ -65,9 +67,9 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
     Settings: see `Distillation` and `EmbeddingDistillation`. Raises as `finetune` does.
     """
     asked = distillation(settings.get("method")).given(settings)
-    folder = RunFolder("distill", asked, resume)
     prepare: Any = prepare_embedding if isinstance(asked, EmbeddingDistillation) else prepare_distillation
-    return finished(folder, "student") if folder.finished else train(folder, partial(prepare, asked), resume)
+    with RunFolder("distill", asked, resume) as folder:
+        return finished(folder, "student") or train(folder, partial(prepare, asked), resume)
 
 
 def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDistillation]:
@@ -104,7 +106,14 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
     clock.lap("teacher outputs")
     run.fit_bridges()
     report = Report(report.checks + check_models(run).checks)
-    folder.note(data=run.describe(), preflight=report.as_dict(), stages=stages(run.method), queue=queue(run))
+    selection = f"the checkpoint with the best dev {run.metric}" if run.check else "the last checkpoint"
+    folder.note(
+        data=run.describe(),
+        preflight=report.as_dict(),
+        stages=stages(run.method),
+        queue=queue(run),
+        selection=selection,
+    )
     report.raise_if_failed(force=settings.force)
     folder.begin()
     clock.lap("checks")
@@ -125,15 +134,39 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
         with only_occurring_words(student, run.words):
             trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
         clock.lap("training")
+        path = run.save(folder)
+        folder.note(status="saved")  # whatever goes wrong from here on, the model is there
         metrics = {"steps": steps, **run.results()}
         clock.lap("evaluation")
+        doubt(folder, metrics, warnings(run, trainer.state.log_history))
         metrics["seconds"] = clock.seconds
-        path = run.save(folder, metrics)
-        folder.write("metrics.json", metrics)
-        folder.note(status="finished")
-    if folder.main:
-        leave_report(folder.path, run.evidence)
+        conclude(folder, path, run.card(metrics), metrics, run.evidence)
     return Run(folder.path, path, metrics)
+
+
+def doubt(folder: RunFolder, metrics: dict[str, Any], found: list[str]) -> None:
+    """Says what speaks against a run, and keeps it with its scores and its record."""
+    for one in found:
+        logger.warning("%s", one)
+    if found:
+        metrics["warnings"] = found
+        folder.note(warnings=found)
+
+
+def conclude(
+    folder: RunFolder,
+    model: Path,
+    card: str,
+    metrics: dict[str, Any],
+    evidence: Callable[[], dict[str, Any] | None],
+) -> None:
+    """Writes what a run leaves beside its model: the card, the scores, and the page."""
+    if folder.main:
+        write_text(model / "README.md", card)
+    folder.write("metrics.json", metrics)
+    folder.note(status="finished")
+    if folder.main:
+        leave_report(folder.path, evidence)
 
 
 def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArguments, int]:
@@ -217,6 +250,15 @@ class Clock:
         self.last = now
 
 
+FULL = (
+    "No space left",
+    "File too large",
+    "quota",
+    *("PytorchStreamWriter", "file write failed", "inline_container", "iostream error"),  # torch.save
+)
+"""Words of libraries that could not write."""
+
+
 @contextmanager
 def saving(folder: RunFolder) -> Iterator[None]:
     """Turns a failure to save into an error that says what is left and how to go on."""
@@ -227,8 +269,7 @@ def saving(folder: RunFolder) -> Iterator[None]:
         raise Interrupted(f"The run is saved; continue with {go_on}") from None
     except (OSError, SafetensorError, RuntimeError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        words = ("No space left", "File too large", "quota", "PytorchStreamWriter", "file write failed")
-        if not full and not any(word in str(error) for word in words):
+        if not full and not any(word in str(error) for word in FULL):
             raise
         kept = last_good_checkpoint(folder.checkpoints)
         state = f"the checkpoint before it is whole ({kept.name})" if kept else "there was no checkpoint before it"
@@ -248,6 +289,11 @@ def stages(method: Method) -> list[dict[str, Any]]:
     return [{**vars(stage), "weights": dict(stage.weights)} for stage in method.stages]
 
 
-def finished(folder: RunFolder, name: str) -> Run:
+def finished(folder: RunFolder, name: str) -> Run | None:
+    """A run that has ended, its page written if it was killed before that; None: there is something to do."""
+    if not folder.finished(name):
+        return None
     logger.info("%s has already finished", folder.path)
-    return Run(folder.path, folder.path / name, folder.read("metrics.json"))
+    if folder.main and not (folder.path / PAGE).is_file():
+        leave_report(folder.path)
+    return Run(folder.path, folder.path / name, read_metrics(folder.path))

@@ -81,11 +81,12 @@ class PreparedEmbedding(PreparedCorpus):
         method: EmbeddingMethod,
         corpus: Corpus,
         scored: Any,
+        sets: Any = None,
     ) -> None:
         self.settings, self.tokenizer, self.teachers = settings, tokenizer, teachers
         self.method = self.model = method
         self.dtype = autocast_dtype(settings)
-        self.scored = scored
+        self.scored, self.sets = scored, sets
         held = held_out(corpus, scored)
         self.divide(corpus, held)
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
@@ -241,8 +242,11 @@ class PreparedEmbedding(PreparedCorpus):
         own, theirs = self.method.student.width, self.teachers.width
         return {"keep": theirs, "drop": own, "compact": min(own, theirs)}[self.settings.projection]
 
-    def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
-        return folder.save_model(self.name, self.write, embedding_card(self.settings, self.describe(), metrics))
+    def save(self, folder: RunFolder) -> Path:
+        return folder.save_model(self.name, self.write)
+
+    def card(self, metrics: dict[str, Any]) -> str:
+        return embedding_card(self.settings, self.describe(), metrics)
 
     def write(self, place: Path) -> None:
         """As a sentence-transformers model: transformer, pooling, projection (unless dropped), normalisation."""
@@ -267,13 +271,13 @@ class PreparedEmbedding(PreparedCorpus):
 
     def sts(self) -> dict[str, dict[str, float]]:
         """The table of the student as it is saved, and of its teachers, whose vectors come from the cache."""
-        from contrastill.evaluation.sts import load_sts, sts_scores
+        from contrastill.evaluation.sts import sts_scores
 
-        sets = load_sts(None if self.settings.sts == "hub" else self.settings.sts)
+        assert self.sets is not None
         with tempfile.TemporaryDirectory() as place:
             self.write(Path(place))
             student = load_embedder(place)
-        return {"student": sts_scores(student, sets), "teacher": sts_scores(self.teachers, sets)}
+        return {"student": sts_scores(student, self.sets), "teacher": sts_scores(self.teachers, self.sets)}
 
     @cached_property
     @torch.no_grad()
@@ -316,11 +320,12 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
     own = settings.student == "as-is"
     tokenizer = load_tokenizer(settings.start) if own else first.tokenizer
     check_length(settings.max_length, tokenizer)
-    scored = None
-    if settings.dev:
-        from contrastill.evaluation.sts import load_scored_pairs
+    scored = sets = None
+    if settings.dev or settings.sts:  # read now: what cannot be read is an error before any work
+        from contrastill.evaluation.sts import load_scored_pairs, load_sts
 
-        scored = load_scored_pairs(settings.dev)
+        scored = load_scored_pairs(settings.dev) if settings.dev else None
+        sets = load_sts(None if settings.sts == "hub" else settings.sts) if settings.sts else None
     corpus = load_corpus(settings, tokenizer, [(each.tokenizer, each.embedder.prompt) for each in teachers.each])
     set_seed(settings.seed)
     student = (
@@ -335,7 +340,7 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
         given["queue"] = rows
     method: Any = METHODS[settings.method](student, teachers, **given)
     method.student.pooling = settings.pooling
-    return PreparedEmbedding(settings, tokenizer, teachers, method, corpus, scored)
+    return PreparedEmbedding(settings, tokenizer, teachers, method, corpus, scored, sets)
 
 
 def check_choices(settings: EmbeddingDistillation) -> None:

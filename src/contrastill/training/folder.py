@@ -1,6 +1,6 @@
 """A run's folder: what is in it, and that nothing in it is lost or overwritten by accident.
 
-run.json      settings, versions, machine, fingerprints, and whether the run has finished
+run.json      settings, versions, machine, fingerprints, and how far the run is
 metrics.json  scores of teacher and student, sizes, wall time of each phase
 student/      the model, in plain Hugging Face layout, with its card (model/ after fine-tuning)
 checkpoints/  for resuming; may be deleted once the run has finished
@@ -8,39 +8,33 @@ log.jsonl     every logged step: each loss term, the stage, dev scores
 evidence.json answers on dev that the page shows
 report.html   the run's page
 exports/      bundles, if the model was exported; bench.json: their speed, if it was measured
+.lock         held by the process that is at work here
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate import PartialState
 
 from contrastill.errors import UserError
+from contrastill.locks import LOCK, FolderLock
 from contrastill.machine import describe_machine
-from contrastill.results import CARD
+from contrastill.results import CARD, PLACES, RunRecord, located, read_metrics, write_text
 from contrastill.seal import file_seals
 from contrastill.settings import Settings
 
 __all__ = ["RunFolder", "processes"]
 
-INPUTS = (
-    "data",
-    "dev",
-    "test",
-    "unlabelled",
-    "texts",
-    "pairs",
-    "teacher",
-    "model",
-    "start",
-    "anchor",
-    "sts",
-)  # settings that may be paths
+logger = logging.getLogger(__name__)
+
+WRITTEN = ("student", "model", "checkpoints", "exports")
+WRITTEN_FILES = ("metrics.json", "log.jsonl", "evidence.json", "report.html", "bench.json")
 FREE = {"out", "overwrite", "force", "report_to", "cache"}  # settings that may differ when a run is resumed
 
 
@@ -50,35 +44,69 @@ def processes() -> PartialState:
 
 
 class RunFolder:
-    """The folder `settings.out`, made or taken up again.
+    """The folder `settings.out`, made or taken up again. As a context it is held: no second run can be at work there.
 
     Raises:
-        UserError: it holds something and neither overwrite nor resume was asked for; it cannot be written to; or the
-            run to resume had other settings.
+        UserError: it holds something and neither overwrite nor resume was asked for; it cannot be written to; another
+            run is at work there; or the run to resume had other settings.
     """
 
     def __init__(self, command: str, settings: Settings, resume: bool) -> None:
+        if not settings.out:
+            raise UserError("--out: expected the folder of the run, got an empty name")
         self.path, self.command, self.settings = Path(settings.out).expanduser(), command, settings
         self.checkpoints = self.path / "checkpoints"
         self.main, self.begun = processes().is_main_process, resume
-        self.record: dict[str, Any] = {"command": command, "settings": settings.record(), "status": "running"}
-        if resume:
-            self.record = self.read("run.json")
-            self.check_same()
-        elif self.main:
-            self.check_free()
+        cwd = os.getcwd()
+        self.record = RunRecord(command, located(settings.record(), cwd), "running", cwd, file=self.path / "run.json")
+        self.lock = FolderLock(self.path) if self.main and (not resume or self.path.is_dir()) else None
+        try:
+            if resume:
+                self.take_up()
+            elif self.main:
+                self.check_free()
+        except BaseException:
+            self.release()
+            raise
 
-    @property
-    def finished(self) -> bool:
-        return self.record.get("status") == "finished"
+    def __enter__(self) -> Self:
+        return self
 
-    def check_same(self) -> None:
-        stored, ours = self.record.get("settings", {}), self.settings.record()
-        if self.record.get("command") != self.command:
-            raise UserError(f"{self.path} holds a {self.record.get('command')!r} run, not {self.command!r}")
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+    def finished(self, model: str) -> bool:
+        """Whether the run has ended and its model and scores are there; if only they are not, they are made again."""
+        if self.record.status != "finished":
+            return False
+        try:
+            read_metrics(self.path)
+        except UserError as error:
+            logger.warning("the run had finished, and is finished again: %s", error)
+            return False
+        if not any((self.path / model).glob("*.json")):
+            logger.warning("the run had finished, and is finished again: %s holds no model", self.path / model)
+            return False
+        return True
+
+    def take_up(self) -> None:
+        """Reads the record of the run to resume, whose settings must be ours; where paths lead to counts, not how they
+        are written."""
+        asked = self.record
+        try:
+            self.record = RunRecord.read(self.path / "run.json")
+        except UserError as error:
+            raise UserError(f"no run to resume at {self.path}: {error}") from None
+        if self.record.command != self.command:
+            raise UserError(f"{self.path} holds a {self.record.command!r} run, not {self.command!r}")
+        stored, ours = located(self.record.settings, asked.cwd or "."), asked.settings
         other = {key for key in ours if key not in FREE and ours[key] != stored.get(key)}
         if other:
-            was = {key: stored.get(key) for key in sorted(other)}
+            was = ", ".join(f"{key} = {stored.get(key)!r:.80}" for key in sorted(other))
             raise UserError(
                 f"cannot resume {self.path} with other settings: it was run with {was}; resume it as it was, "
                 "or start a new run in another folder"
@@ -89,7 +117,8 @@ class RunFolder:
         place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         if not place.is_dir() or not os.access(place, os.W_OK):
             raise UserError(f"cannot write to {self.path}: {place} is no folder, or read-only; choose another --out")
-        if not self.path.exists() or not any(self.path.iterdir()):
+        there = sorted(p.name for p in self.path.iterdir() if p.name != LOCK) if self.path.exists() else []
+        if not there:
             return
         if not self.settings.overwrite:
             raise UserError(
@@ -98,36 +127,54 @@ class RunFolder:
             )
         if not (self.path / "run.json").is_file():
             raise UserError(f"{self.path} is not empty and holds no run of ours, so it is not overwritten")
-        for name in INPUTS:
+        for name in PLACES:
             given = getattr(self.settings, name, None) or []
             for value in [given] if isinstance(given, str) else given:
-                if Path(value).expanduser().resolve().is_relative_to(self.path.resolve()):
+                place = Path(value).expanduser()
+                if place.exists() and place.resolve().is_relative_to(self.path.resolve()):
                     raise UserError(f"--overwrite would delete this run's own --{name} ({value}); choose another --out")
+        ours = {name + end for name in (*WRITTEN, *WRITTEN_FILES, "run.json") for end in ("", ".part")}
+        if foreign := [name for name in there if name not in ours and not name.startswith(".")]:
+            raise UserError(
+                f"--overwrite replaces what a run wrote, and {self.path} holds more: "
+                f"{', '.join(repr(name)[:80] for name in foreign[:5])}; move it away, or choose another --out"
+            )
 
     def begin(self) -> None:
         """Makes the folder of a new run, in place of what it may replace."""
         try:
             if self.main and not self.begun:
-                if self.path.exists() and any(self.path.iterdir()):
-                    shutil.rmtree(self.path)
                 self.path.mkdir(parents=True, exist_ok=True)
-                (self.path / "run.json").touch()  # killed from here on, it is known for ours
+                (self.path / "run.json").write_text("")  # killed from here on, it is known for ours
+                self.clear()
             self.begun = True
             self.note(machine=describe_machine())
         except OSError as error:
             raise UserError(f"cannot write to {self.path}: {error.strerror or error}; choose another --out") from None
         processes().wait_for_everyone()
 
-    def note(self, **facts: Any) -> None:
+    def clear(self) -> None:
+        """Deletes what an earlier run wrote, its record apart."""
+        for name in WRITTEN:
+            for place in (self.path / name, self.path / f"{name}.part"):
+                if place.is_symlink():
+                    place.unlink()
+                elif place.exists():
+                    shutil.rmtree(place)
+        for name in WRITTEN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+
+    def note(self, *, status: str | None = None, **facts: Any) -> None:
         """Adds to run.json, once the run has begun."""
-        self.record.update(facts)
+        self.record.status = status or self.record.status
+        self.record.facts.update(facts)
         if self.begun:
-            self.write("run.json", self.record)
+            self.write("run.json", self.record.to_json())
 
     def check_fact(self, **facts: Any) -> None:
         """Notes facts that a resumed run must share with its beginning (data, teacher)."""
         for name, value in facts.items():
-            if self.record.get(name, value) != value:
+            if self.record.facts.get(name, value) != value:
                 raise UserError(
                     f"cannot resume {self.path}: {name.replace('_', ' ')} has changed since the run began; "
                     "restore it, or start a new run in another folder"
@@ -136,31 +183,19 @@ class RunFolder:
 
     def write(self, name: str, content: Any) -> None:
         if self.main:
-            self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def write_lines(self, name: str, rows: Iterable[Any]) -> None:
         if self.main:
-            self.write_text(name, "".join(json.dumps(row) + "\n" for row in rows))
+            write_text(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
 
-    def write_text(self, name: str, text: str) -> None:
-        part = self.path / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, self.path / name)
-
-    def read(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise UserError(f"no run to resume at {self.path}: expected a {name} that can be read") from None
-
-    def save_model(self, name: str, write: Callable[[Path], None], card: str) -> Path:
-        """Lets `write` put the model beside its place, adds its card, and moves it there whole."""
+    def save_model(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Lets `write` put the model beside its place, and moves it there whole."""
         final, part = self.path / name, self.path / f"{name}.part"
         if self.main:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             write(part)
-            (part / CARD).write_text(card, encoding="utf-8")
             seals = file_seals(part, [CARD])
             self.note(files={f"{name}/{file}": seal for file, seal in seals.items()})
             shutil.rmtree(final, ignore_errors=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from contrastill.errors import UserError
 from contrastill.evaluation import majority
 from contrastill.loading import positions
+from contrastill.training.outcome import WIDE, half_width
 from contrastill.training.prepare import Examples, PreparedTask
 from contrastill.training.prepared import Prepared
 
@@ -62,7 +63,8 @@ def check_run(run: Prepared) -> Report:
 
 def check_data(run: Prepared) -> Report:
     """The checks that run no model."""
-    return Report([tokenizer_fits(run), lengths(run), *([splits_apart(run)] if isinstance(run, PreparedTask) else [])])
+    rows = [splits_apart(run), scores_differ(run), *dev_is_large(run)] if isinstance(run, PreparedTask) else []
+    return Report([tokenizer_fits(run), lengths(run), *rows])
 
 
 def check_models(run: Prepared) -> Report:
@@ -140,6 +142,28 @@ def splits_apart(run: PreparedTask) -> Check:
         "; ".join(f"{share:.1%} of {split} texts are in train" for split, share in shared.items()) or "no other split"
     )
     return Check("splits are apart", all(s < 0.05 for s in shared.values()), seen, fatal=False)
+
+
+def scores_differ(run: PreparedTask) -> Check:
+    """That there is something to learn, and on dev something to choose by."""
+    labels = np.asarray(run.examples["labels"], dtype=np.float64)
+    known = labels[~np.isnan(labels) & (labels != -100)]
+    if len(known) and np.ptp(known) == 0:
+        return Check("labels differ", False, f"every training row has the label {known[0]:g}; add rows with others")
+    same = [split for split, rows in run.splits.items() if len(np.unique(rows.labels)) < 2]
+    seen = f"every row of {' and '.join(same)} has one label: no score on it says anything; give other rows"
+    return Check("labels differ", not same, seen if same else "in every split", fatal=False)
+
+
+def dev_is_large(run: PreparedTask) -> list[Check]:
+    """How far a score on dev can be trusted, and the choice of a checkpoint by it."""
+    if "dev" not in run.splits:
+        return []
+    rows = len(run.splits["dev"].labels)
+    wide = half_width(rows, run.data.task.kind == "regression")
+    seen = f"a score on {rows:,} rows is uncertain by about {wide:.1f} points to either side"
+    wrong = f"{seen}, and the checkpoint is chosen by it; give more rows (--dev FILE, or a larger --dev-share)"
+    return [Check("dev is large enough", wide <= WIDE, seen if wide <= WIDE else wrong, fatal=False)]
 
 
 def dry_run(run: Prepared) -> list[Check]:

@@ -150,14 +150,15 @@ class PreparedTask(Prepared):
                 metrics["teacher_forwards"] = self.cached.forwards
         return metrics
 
-    def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
-        card = model_card(self.settings, self.data, metrics)
-
+    def save(self, folder: RunFolder) -> Path:
         def write(place: Path) -> None:
             self.method.student.model.save_pretrained(place)
             self.tokenizer.save_pretrained(place)
 
-        return folder.save_model(self.name, write, card)
+        return folder.save_model(self.name, write)
+
+    def card(self, metrics: dict[str, Any]) -> str:
+        return model_card(self.settings, self.data, metrics)
 
     @cached_property
     def cached(self) -> CachedTeacher | None:
@@ -307,6 +308,7 @@ class Examples:
         ]
         self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
+        self.reported: dict[str, Any] = {}  # the scores of ours
 
     def texts(self, numbers: np.ndarray) -> list[list[str]]:
         """The text or texts of these rows, which count in the order of `labels` and logits."""
@@ -333,6 +335,8 @@ class Examples:
         result: dict[str, Any] = {"metrics": metrics, "rows": len(self.labels)}
         if dtype is None:  # a score to report, not one of the checks of a run
             result["interval"] = list(bootstrap_interval(logits, self.labels, self.task.metrics[0]))
+        if keep == "ours":
+            self.reported = result
         return result
 
 

@@ -93,8 +93,12 @@ class Prepared(ABC):
         return None
 
     @abstractmethod
-    def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
-        """Writes the trained model, with its card, and returns its folder."""
+    def save(self, folder: RunFolder) -> Path:
+        """Writes the trained model, and returns its folder."""
+
+    @abstractmethod
+    def card(self, metrics: dict[str, Any]) -> str:
+        """README.md of the model's folder."""
 
 
 class PreparedCorpus(Prepared):

@@ -40,10 +40,8 @@ HELD_OUT = 256  # texts kept from training, whose loss is logged
 def pretrain(*, resume: bool = False, **settings: Any) -> Run:
     """Makes a general student of an encoder. Settings: see `Pretraining`. Raises as `distill` does."""
     asked = Pretraining.given(settings)
-    folder = RunFolder("pretrain", asked, resume)
-    return (
-        finished(folder, "student") if folder.finished else train(folder, partial(prepare_pretraining, asked), resume)
-    )
+    with RunFolder("pretrain", asked, resume) as folder:
+        return finished(folder, "student") or train(folder, partial(prepare_pretraining, asked), resume)
 
 
 class PreparedPretraining(PreparedCorpus):
@@ -92,7 +90,7 @@ class PreparedPretraining(PreparedCorpus):
             "teacher": size(self.teacher),
         }
 
-    def save(self, folder: RunFolder, metrics: dict[str, Any]) -> Path:
+    def save(self, folder: RunFolder) -> Path:
         def write(place: Path) -> None:
             student: Any = self.method.student.model
             if self.settings.half:
@@ -100,7 +98,10 @@ class PreparedPretraining(PreparedCorpus):
             student.save_pretrained(place)
             self.tokenizer.save_pretrained(place)
 
-        return folder.save_model(self.name, write, encoder_card(self.settings, self.describe(), metrics))
+        return folder.save_model(self.name, write)
+
+    def card(self, metrics: dict[str, Any]) -> str:
+        return encoder_card(self.settings, self.describe(), metrics)
 
 
 def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
-from contrastill.errors import UserError
+from contrastill.errors import CheckFailed
 from contrastill.methods import Method
 from contrastill.training.order import GroupedByLength
 from contrastill.training.schedule import rate
@@ -129,9 +129,9 @@ class DistillationTrainer(Trainer):
 
 
 def check_finite(logs: dict[str, float], step: int) -> None:
-    """Raises a UserError where the logged loss or its gradient is no number."""
+    """Raises a CheckFailed where the logged loss or its gradient is no number."""
     if not all(map(math.isfinite, map(float, (logs["loss"], logs.get("grad_norm", 0.0))))):
-        raise UserError(
+        raise CheckFailed(
             f"the loss or its gradient is no longer finite at step {step} ({logs}); "
             "lower the learning rate, or train in float32; the checkpoints saved before this step are sound"
         )

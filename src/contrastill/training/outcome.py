@@ -1,0 +1,90 @@
+"""What a run's end says against it: chance, one answer for everything, a loss that rose, a dev set too small."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from contrastill.evaluation import majority
+from contrastill.training.prepare import PreparedTask
+from contrastill.training.prepared import Prepared
+
+__all__ = ["half_width", "warnings"]
+
+WIDE = 5.0  # points to either side of a score, beyond which it can hardly choose a checkpoint
+FAST = 1e-3  # learning rates above it are the first thing to change
+LAST = 3  # logged losses whose mean is a run's end: the very last may be that of one short batch
+
+
+def half_width(rows: int, regression: bool) -> float:
+    """Points to either side of a score of 0.8 (an accuracy, or a correlation) on so many rows, at 95 %."""
+    spread = 1 - 0.8**2 if regression else math.sqrt(0.8 * 0.2)
+    return 196 * spread / math.sqrt(max(1, rows))
+
+
+def warnings(run: Prepared, history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each doubt about a run that has just been scored: what was seen, and the one thing to change.
+
+    history: the log, a mapping a logged step.
+    """
+    rate = run.settings.learning_rate
+    slower = f"lower --learning-rate (it was {rate:g})"
+    found = [*diverged(run, history, slower)]
+    if isinstance(run, PreparedTask):
+        found += at_chance(run, slower if rate > FAST or found else "train longer (--epochs), or on more rows")
+        if "dev" not in run.splits:
+            found += learnt_nothing(run, history, slower)
+    return found
+
+
+def at_chance(run: PreparedTask, advice: str) -> list[str]:
+    """Answers on dev that are all the same, or no better than the commonest label."""
+    dev, metric = run.splits.get("dev"), run.data.task.metrics[0]
+    if dev is None or "ours" not in dev.kept:
+        return []
+    logits, regression = dev.kept["ours"], run.data.task.kind == "regression"
+    answers = logits[:, 0] if regression else logits.argmax(1)
+    if len(np.unique(dev.labels)) > 1 and np.ptp(answers) <= 1e-4 * np.ptp(dev.labels) * regression:
+        what = f"{float(answers[0]):.4g}" if regression else repr((run.data.task.labels or [""])[int(answers[0])])
+        return [f"the {run.name} answers {what[:80]} to every dev text; {advice}"]
+    scores = dev.reported
+    value, (low, high), chance = scores["metrics"][metric], scores["interval"], majority(dev.labels, metric)
+    if low > chance:
+        return []
+    few = half_width(len(dev.labels), regression) > WIDE and value > chance
+    return [
+        f"dev {metric} {value:.3f} ({low:.3f} to {high:.3f}) does not differ from that of always giving the commonest "
+        f"answer ({chance:.3f}); {'score it on more rows (--dev FILE)' if few else advice}"
+    ]
+
+
+def losses(history: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The logged losses of the last stage."""
+    rows = [row for row in history if "loss" in row]
+    return [float(row["loss"]) for row in rows if row.get("stage") == rows[-1].get("stage")]
+
+
+def diverged(run: Prepared, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
+    """A loss above its start. (Where a queue fills, it rises for having more to tell apart: nothing is said.)"""
+    seen = losses(history)
+    if len(seen) < 2 * LAST or any(name.endswith("pushed") for name, _ in run.model.named_buffers()):
+        return []
+    first, last = seen[0], float(np.mean(seen[-LAST:]))
+    if not last > max(1.1 * first, first):
+        return []
+    return [f"the loss rose from {first:.3g} to {last:.3g}; {advice}"]
+
+
+def learnt_nothing(run: PreparedTask, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
+    """Without dev, a label loss that ended where ignorance is."""
+    seen, classes = losses(history), len(run.data.task.labels or ())
+    if not seen or classes < 2 or run.teacher is not None:
+        return []
+    last, ignorance = float(np.mean(seen[-LAST:])), math.log(classes)
+    if last < 0.98 * ignorance:
+        return []
+    return [
+        f"the loss ended at {last:.3g}, and a model that knows nothing of {classes} classes has {ignorance:.3g}; "
+        f"{advice}"
+    ]
