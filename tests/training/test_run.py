@@ -12,7 +12,15 @@ from workshop import CLASSES, Workshop, sha256, snapshot, write_csv
 
 from contrastill import METHODS, Distillation, UserError, distill, evaluate, finetune
 
-LEFT = {"run.json", "metrics.json", "checkpoints", "log.jsonl", "evidence.json", "report.html"}
+LEFT = {
+    "run.json",
+    "metrics.json",
+    "checkpoints",
+    "log.jsonl",
+    "evidence.json",
+    "seen.safetensors",
+    "report.html",
+}
 TASKS = {"single": "accuracy", "pairs": "accuracy", "scores": "spearman"}
 
 

@@ -30,8 +30,16 @@ from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.outcome import warnings
 from contrastill.training.preflight import Report, check_data, check_models
-from contrastill.training.prepare import Examples, class_names, load, prepare_distillation, prepare_finetuning
+from contrastill.training.prepare import (
+    Examples,
+    PreparedTask,
+    class_names,
+    load,
+    prepare_distillation,
+    prepare_finetuning,
+)
 from contrastill.training.prepared import Prepared
+from contrastill.training.seen import rows_of_teacher, seen_by, seen_share, write_seen
 from contrastill.training.trainer import DistillationTrainer, Interrupted, last_good_checkpoint
 from contrastill.training.vocabulary import only_occurring_words
 
@@ -67,6 +75,8 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
     Settings: see `Distillation` and `EmbeddingDistillation`. Raises as `finetune` does.
     """
     asked = distillation(settings.get("method")).given(settings)
+    if isinstance(asked, Distillation):
+        asked = rows_of_teacher(asked)
     prepare: Any = prepare_embedding if isinstance(asked, EmbeddingDistillation) else prepare_distillation
     with RunFolder("distill", asked, resume) as folder:
         return finished(folder, "student") or train(folder, partial(prepare, asked), resume)
@@ -90,7 +100,11 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     if split not in data.splits:
         raise UserError(f"expected a split of {sorted(data.splits)} of {data.task.name}, got {split!r}")
     examples = Examples(data.splits[split], data, tokenizer, asked.max_length, asked.batch_size)
-    return {"model": asked.model, "split": "all" if alone else split, **examples.scores(model), **size(model)}
+    result = {"model": asked.model, "split": "all" if alone else split, **examples.scores(model), **size(model)}
+    if (seen := seen_by(asked.model)) is not None and (share := seen_share(examples.keys, seen)):
+        logger.warning("%.1f %% of these rows are among those that the model was trained on", 100 * share)
+        result["seen_in_training"] = share
+    return result
 
 
 def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> Run:
@@ -135,6 +149,8 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
             trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
         clock.lap("training")
         path = run.save(folder)
+        if isinstance(run, PreparedTask) and folder.main:
+            write_seen(folder.path, run.examples["text_key"])
         folder.note(status="saved")  # whatever goes wrong from here on, the model is there
         metrics = {"steps": steps, **run.results()}
         clock.lap("evaluation")

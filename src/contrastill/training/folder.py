@@ -6,6 +6,7 @@ student/      the model, in plain Hugging Face layout, with its card (model/ aft
 checkpoints/  for resuming; may be deleted once the run has finished
 log.jsonl     every logged step: each loss term, the stage, dev scores
 evidence.json answers on dev that the page shows
+seen.safetensors  keys of the rows that were learnt from, by which later runs tell whether theirs are new
 report.html   the run's page
 exports/      bundles, if the model was exported; bench.json: their speed, if it was measured
 .lock         held by the process that is at work here
@@ -34,7 +35,7 @@ __all__ = ["RunFolder", "processes"]
 logger = logging.getLogger(__name__)
 
 WRITTEN = ("student", "model", "checkpoints", "exports")
-WRITTEN_FILES = ("metrics.json", "log.jsonl", "evidence.json", "report.html", "bench.json")
+WRITTEN_FILES = ("metrics.json", "log.jsonl", "evidence.json", "seen.safetensors", "report.html", "bench.json")
 FREE = {"out", "overwrite", "force", "report_to", "cache"}  # settings that may differ when a run is resumed
 
 

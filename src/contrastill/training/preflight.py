@@ -19,6 +19,7 @@ from contrastill.loading import positions
 from contrastill.training.outcome import WIDE, half_width
 from contrastill.training.prepare import Examples, PreparedTask
 from contrastill.training.prepared import Prepared
+from contrastill.training.seen import seen_by, seen_share
 
 __all__ = ["Check", "Report", "check_data", "check_models", "check_run", "room_for_checkpoints"]
 
@@ -63,7 +64,11 @@ def check_run(run: Prepared) -> Report:
 
 def check_data(run: Prepared) -> Report:
     """The checks that run no model."""
-    rows = [splits_apart(run), scores_differ(run), *dev_is_large(run)] if isinstance(run, PreparedTask) else []
+    rows = (
+        [splits_apart(run), *unseen(run), scores_differ(run), *dev_is_large(run)]
+        if isinstance(run, PreparedTask)
+        else []
+    )
     return Report([tokenizer_fits(run), lengths(run), *rows])
 
 
@@ -142,6 +147,24 @@ def splits_apart(run: PreparedTask) -> Check:
         "; ".join(f"{share:.1%} of {split} texts are in train" for split, share in shared.items()) or "no other split"
     )
     return Check("splits are apart", all(s < 0.05 for s in shared.values()), seen, fatal=False)
+
+
+def unseen(run: PreparedTask) -> list[Check]:
+    """That the models a run begins with were not trained on the rows it is judged by, as far as their runs tell."""
+    ours = np.array(run.examples["text_key"])
+    found = []
+    for role in ("teacher", "model", "start"):
+        name = getattr(run.settings, role, None)
+        seen = seen_by(name) if isinstance(name, str) else None
+        if seen is None:
+            continue
+        shares = {split: seen_share(rows.keys, seen, ours) for split, rows in run.splits.items()}
+        said = "; ".join(f"{share:.1%} of {split} texts were in its training" for split, share in shares.items())
+        wrong = f"{said}: scores on them, and the share kept, say little of new texts; give the --dev it was judged by"
+        bad = any(shares.values())
+        fatal = max(shares.values(), default=0.0) >= 0.05
+        found.append(Check(f"{role} has not seen them", not bad, wrong if bad else said or "no other split", fatal))
+    return found
 
 
 def scores_differ(run: PreparedTask) -> Check:

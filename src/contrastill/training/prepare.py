@@ -28,6 +28,7 @@ from contrastill.training.card import model_card
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.perturbation import Perturbed
 from contrastill.training.prepared import Prepared, autocast_dtype
+from contrastill.training.seen import rows_of_teacher
 from contrastill.training.start import start_student
 
 logger = logging.getLogger(__name__)
@@ -271,6 +272,7 @@ def prepare_finetuning(settings: Finetuning) -> PreparedTask:
 
 
 def prepare_distillation(settings: Distillation) -> PreparedTask:
+    settings = rows_of_teacher(settings)
     given = read_settings(settings.method, settings.set)
     if settings.cache not in (None, "none"):
         mark(cache_root(settings.cache))  # a folder that was asked for and can't be had is an error, before all work
@@ -307,6 +309,7 @@ class Examples:
             collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
         ]
         self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
+        self.keys = np.concatenate([batch["text_key"].numpy() for batch in self.batches])
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.reported: dict[str, Any] = {}  # the scores of ours
 
