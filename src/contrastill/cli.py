@@ -282,6 +282,11 @@ def print_contrast(run: Any) -> None:
     stdout = Screen()
     if scores:
         stdout.print(table)
+    if found := metrics.get("retrieval"):
+        stdout.print(
+            f"training rows whose second text is the nearest: {found['before']:.1f} % before, {found['after']:.1f} % "
+            "after; --dev scores the model on other texts"
+        )
     stdout.print(f"{metrics['parameters']:,} parameters, {metrics['size_mb']:.1f} MB")
     print_places(run)
 

@@ -57,6 +57,7 @@ logger = logging.getLogger(__name__)
 SCHEDULERS = {"linear": "linear", "constant": "constant_with_warmup"}
 DROPOUT = 0.1  # of a SimCSE run whose model has none: BERT's own, and the paper's best
 TEMPERATURE = 0.05  # of the anchor's softmaxes
+RETRIEVED = 512  # training rows among which second texts are looked for, where there are no scored pairs
 SAMPLE = 1000  # texts that are read to say how many the length limit cuts
 WEIGHTS = "model.safetensors"
 
@@ -77,7 +78,7 @@ def contrast(*, resume: bool = False, **settings: Any) -> Run:
     """
     asked = Contrast.given(settings)
     check_settings(asked)
-    with RunFolder("contrast", asked, resume) as folder:
+    with RunFolder("contrast", asked, resume) as folder, saving(folder):
         return finished(folder, "model") or train(folder, asked, resume)
 
 
@@ -115,7 +116,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         delimiter=asked.delimiter,
         unsupervised=asked.unsupervised,
     )
-    score = Scores(asked)
+    score = Scores(asked, rows)
     for note in notes:
         logger.info("%s", note)
     folder.check_fact(
@@ -137,7 +138,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
     clock.lap("preparation")
 
     before = folder.record.fact("before", dict)
-    if before is None:
+    if before is None or not score.known(before):
         before = score(model.to(device), keep="before")
         folder.note(before=before)
     clock.lap("scores before")
@@ -149,33 +150,32 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         folder.write("evidence.json", {"before": score.kept["before"].round(5).tolist()})
 
     trainer, steps = make_trainer(model, loss, rows, together, score, before.get("dev"), asked, folder)
-    with saving(folder):
-        trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
-        clock.lap("training")
-        set_max_length(model, longest)
-        path = folder.save_model(
-            "model",
-            lambda part: model.save_pretrained(str(part), create_model_card=False, safe_serialization=True),
-        )
-        set_max_length(model, asked.max_length)
-        folder.note(status="saved")
-        after = score(model, keep="after")
-        clock.lap("evaluation")
-        metrics: dict[str, Any] = {
-            "base": asked.model,
-            "train_rows": len(rows),
-            "steps": steps,
-            "batch_rows": together,
-            "scale": asked.scale,
-            **{name: {"before": before[name], "after": after[name]} for name in after},
-            **({"checkpoint": trainer.state.best_global_step} if asked.dev else {}),
-            **size(model),
-            "seconds": clock.seconds,
-        }
-        if asked.dev and after["dev"] < before["dev"]:
-            fell = f"the dev score fell from {before['dev']:.2f} to {after['dev']:.2f}: the start was better"
-            doubt(folder, metrics, [f"{fell}; lower --learning-rate, or take other pairs"])
-        conclude(folder, path, card(asked, metrics), metrics, partial(score.evidence, folder))
+    trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
+    clock.lap("training")
+    set_max_length(model, longest)
+    path = folder.save_model(
+        "model",
+        lambda part: model.save_pretrained(str(part), create_model_card=False, safe_serialization=True),
+    )
+    set_max_length(model, asked.max_length)
+    folder.note(status="saved")
+    after = score(model, keep="after")
+    clock.lap("evaluation")
+    metrics: dict[str, Any] = {
+        "base": asked.model,
+        "train_rows": len(rows),
+        "steps": steps,
+        "batch_rows": together,
+        "scale": asked.scale,
+        **{name: {"before": before[name], "after": after[name]} for name in after},
+        **({"checkpoint": trainer.state.best_global_step} if asked.dev else {}),
+        **size(model),
+        "seconds": clock.seconds,
+    }
+    if asked.dev and after["dev"] < before["dev"]:
+        fell = f"the dev score fell from {before['dev']:.2f} to {after['dev']:.2f}: the start was better"
+        doubt(folder, metrics, [f"{fell}; lower --learning-rate, or take other pairs"])
+    conclude(folder, path, card(asked, metrics), metrics, partial(score.evidence, folder))
     return Run(folder.path, path, metrics)
 
 
@@ -364,14 +364,20 @@ def turn_on_dropout(model: nn.Module) -> None:
 
 
 class Scores:
-    """The sets that a model is scored on; called with one it gives {"dev": Spearman x 100, "sts": a table}."""
+    """The sets that a model is scored on; called with one it gives {"dev": Spearman x 100, "sts": a table}.
 
-    def __init__(self, asked: Contrast) -> None:
+    Without scored pairs there is "retrieval" in place of "dev": see `retrieval`. (Of texts alone, a text's positive is
+    itself, which every model finds.)
+    """
+
+    def __init__(self, asked: Contrast, rows: Dataset) -> None:
         from contrastill.evaluation.sts import load_scored_pairs, load_sts
 
         self.dev = load_scored_pairs(asked.dev) if asked.dev else None
         self.sets = load_sts(None if asked.sts == "hub" else asked.sts) if asked.sts else None
         self.kept: dict[str, np.ndarray] = {}  # cosines of the dev pairs
+        some = np.random.default_rng(asked.seed).permutation(len(rows))[:RETRIEVED]
+        self.rows = rows.select(some) if self.dev is None and not asked.unsupervised else None
 
     def __call__(self, model: Any, dev_only: bool = False, keep: str | None = None) -> dict[str, Any]:
         """dev_only: the dev score alone, as the checks of a run ask for. keep: the name of its cosines in `kept`."""
@@ -383,9 +389,19 @@ class Scores:
             found["dev"] = round(100 * spearman(cosine, self.dev.scores), 4)
             if keep is not None:
                 self.kept[keep] = cosine
+        if self.rows is not None and not dev_only:
+            found["retrieval"] = round(100 * retrieval(model, self.rows), 2)
         if self.sets is not None and not dev_only:
             found["sts"] = sts_scores(model, self.sets)
         return found
+
+    def known(self, before: dict[str, Any]) -> bool:
+        """Whether a stored answer holds all scores."""
+        return (
+            (self.dev is None or isinstance(before.get("dev"), float))
+            and (self.rows is None or isinstance(before.get("retrieval"), float))
+            and (self.sets is None or isinstance(before.get("sts"), dict))
+        )
 
     def evidence(self, folder: RunFolder) -> dict[str, Any] | None:
         """Of the dev pairs, before and after; a resumed run finds what was before in its folder."""
@@ -401,6 +417,14 @@ class Scores:
             return [[pairs.first[n], pairs.second[n]] for n in numbers]
 
         return of_pairs(pairs.scores, self.kept["after"], before, texts)
+
+
+def retrieval(model: Any, rows: Dataset) -> float:
+    """The share of these rows whose second text is, of all second texts, the nearest to the first one."""
+    firsts, seconds = (list(rows[column]) for column in rows.column_names[:2])
+    a, b = (model.encode(texts, normalize_embeddings=True, show_progress_bar=False) for texts in (firsts, seconds))
+    nearest = (np.asarray(a) @ np.asarray(b).T).argmax(1)
+    return float(np.mean([seconds[found] == second for found, second in zip(nearest, seconds, strict=True)]))
 
 
 def make_trainer(
@@ -519,6 +543,9 @@ def card(asked: Contrast, metrics: dict[str, Any]) -> str:
         table.append(f"| dev: {asked.dev} | {metrics['dev']['before']:.2f} | {metrics['dev']['after']:.2f} |")
     for name, before in metrics.get("sts", {}).get("before", {}).items():
         table.append(f"| {name} | {before:.2f} | {metrics['sts']['after'][name]:.2f} |")
+    if "retrieval" in metrics:
+        before, after = metrics["retrieval"]["before"], metrics["retrieval"]["after"]
+        table.append(f"| training rows whose second text is the nearest, % | {before:.2f} | {after:.2f} |")
     if table:
         table = ["", "| Spearman x 100 | before | after |", "|---|---|---|", *table, ""]
     kind = "texts without labels (SimCSE)" if asked.unsupervised else "rows of texts that belong together"

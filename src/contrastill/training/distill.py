@@ -65,7 +65,7 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
         Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
     """
     asked = Finetuning.given(settings)
-    with RunFolder("finetune", asked, resume) as folder:
+    with RunFolder("finetune", asked, resume) as folder, saving(folder):
         return finished(folder, "model") or train(folder, partial(prepare_finetuning, asked), resume)
 
 
@@ -78,7 +78,7 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
     if isinstance(asked, Distillation):
         asked = rows_of_teacher(asked)
     prepare: Any = prepare_embedding if isinstance(asked, EmbeddingDistillation) else prepare_distillation
-    with RunFolder("distill", asked, resume) as folder:
+    with RunFolder("distill", asked, resume) as folder, saving(folder):
         return finished(folder, "student") or train(folder, partial(prepare, asked), resume)
 
 
@@ -144,19 +144,18 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
         schedule=settings.schedule,
         warmup=settings.warmup,
     )
-    with saving(folder):
-        with only_occurring_words(student, run.words):
-            trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
-        clock.lap("training")
-        path = run.save(folder)
-        if isinstance(run, PreparedTask) and folder.main:
-            write_seen(folder.path, run.examples["text_key"])
-        folder.note(status="saved")  # whatever goes wrong from here on, the model is there
-        metrics = {"steps": steps, **run.results()}
-        clock.lap("evaluation")
-        doubt(folder, metrics, warnings(run, trainer.state.log_history))
-        metrics["seconds"] = clock.seconds
-        conclude(folder, path, run.card(metrics), metrics, run.evidence)
+    with only_occurring_words(student, run.words):
+        trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
+    clock.lap("training")
+    path = run.save(folder)
+    if isinstance(run, PreparedTask) and folder.main:
+        write_seen(folder.path, run.examples["text_key"])
+    folder.note(status="saved")  # whatever goes wrong from here on, the model is there
+    metrics = {"steps": steps, **run.results()}
+    clock.lap("evaluation")
+    doubt(folder, metrics, warnings(run, trainer.state.log_history))
+    metrics["seconds"] = clock.seconds
+    conclude(folder, path, run.card(metrics), metrics, run.evidence)
     return Run(folder.path, path, metrics)
 
 

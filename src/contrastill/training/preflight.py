@@ -251,9 +251,9 @@ def disk(run: Prepared) -> Check:
 
 
 def room_for_checkpoints(model: nn.Module, out: str) -> Check:
-    """That up to four checkpoints, one of them being written, fit: weights, Adam's two moments, and any queues."""
+    """That the model and up to four checkpoints fit, one being written: weights, Adam's two moments, and any queues."""
     weights = sum(p.numel() * 4 for p in model.parameters())
-    need = 4 * (3 * weights + sum(b.numel() * b.element_size() for b in model.buffers()))
+    need = weights + 4 * (3 * weights + sum(b.numel() * b.element_size() for b in model.buffers()))
     place = Path(out).expanduser().absolute()
     free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
     seen = f"about {need / 1e6:.0f} MB for checkpoints, {free / 1e6:.0f} MB free"

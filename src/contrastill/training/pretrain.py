@@ -21,7 +21,7 @@ from contrastill.methods import METHODS, Method, read_settings
 from contrastill.settings import Pretraining
 from contrastill.training.build import load_any
 from contrastill.training.card import encoder_card
-from contrastill.training.distill import Run, finished, train
+from contrastill.training.distill import Run, finished, saving, train
 from contrastill.training.embedding import (
     corpus_fingerprint,
     load_corpus,
@@ -40,7 +40,7 @@ HELD_OUT = 256  # texts kept from training, whose loss is logged
 def pretrain(*, resume: bool = False, **settings: Any) -> Run:
     """Makes a general student of an encoder. Settings: see `Pretraining`. Raises as `distill` does."""
     asked = Pretraining.given(settings)
-    with RunFolder("pretrain", asked, resume) as folder:
+    with RunFolder("pretrain", asked, resume) as folder, saving(folder):
         return finished(folder, "student") or train(folder, partial(prepare_pretraining, asked), resume)
 
 
