@@ -1,6 +1,7 @@
 """Whole runs: fine-tune, distil, and what lies in the folder afterwards."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from workshop import CLASSES, Workshop, sha256, snapshot, write_csv
 
 from contrastill import METHODS, Distillation, UserError, distill, evaluate, finetune
+from contrastill.errors import CheckFailed
+from contrastill.training.trainer import DistillationTrainer
 
 LEFT = {
     "run.json",
@@ -389,9 +392,18 @@ def test_settings_that_cannot_be_run_are_refused_before_training(
     assert not (tmp_path / "run/checkpoints").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_advice(workshop: Workshop, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"finite.*learning rate"):
-        workshop.distill(tmp_path / "run", method="kd", learning_rate=1e30, max_grad_norm=0.0)
+def test_a_loss_that_is_not_finite_fails_the_run_with_advice_and_keeps_what_was_saved(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = DistillationTrainer.compute_loss
+
+    def overflow(self: DistillationTrainer, *args: Any, **more: Any) -> Any:
+        return compute(self, *args, **more) * (1.0 if self.state.global_step < 6 else math.inf)
+
+    monkeypatch.setattr(DistillationTrainer, "compute_loss", overflow)
+    with pytest.raises(CheckFailed, match=r"finite.*learning rate"):
+        workshop.distill(tmp_path / "run", method="kd")
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["checkpoint-4"]
 
 
 def test_a_plain_encoder_is_fine_tuned_with_the_data_s_class_names(workshop: Workshop, tmp_path: Path) -> None:

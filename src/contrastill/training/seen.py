@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from contrastill.errors import UserError
-from contrastill.loading import model_folder
+from contrastill.loading.place import inner_folder
 from contrastill.results import RunRecord, located
 from contrastill.settings import Distillation
 
@@ -32,7 +32,7 @@ def seen_by(name: str) -> np.ndarray | None:
     if not Path(name).expanduser().is_dir():
         return None
     try:
-        keys = load((Path(model_folder(name)).resolve().parent / SEEN).read_bytes())["train"]
+        keys = load((inner_folder(Path(name).expanduser(), name).resolve().parent / SEEN).read_bytes())["train"]
         return keys if keys.dtype == np.int64 and keys.ndim == 1 else None
     except (OSError, UserError, SafetensorError, KeyError):
         return None
@@ -51,7 +51,7 @@ def rows_of_teacher(settings: Distillation) -> Distillation:
     and none were given: a student is judged on rows that its teacher did not learn from."""
     if not Path(settings.teacher).expanduser().is_dir():
         return settings
-    record = RunRecord.of_model(model_folder(settings.teacher))
+    record = RunRecord.of_model(inner_folder(Path(settings.teacher).expanduser(), settings.teacher))
     if record is None or record.settings.get("data") != located({"data": settings.data}, Path.cwd())["data"]:
         return settings
     known = {name: record.setting(name, str, list) for name in ROWS if getattr(settings, name) is None}
