@@ -51,6 +51,10 @@ def rows(count: int) -> Dataset:
     )
 
 
+def lengths_of(data: Dataset) -> np.ndarray:
+    return np.array([len(ids) for ids in data["input_ids"]])
+
+
 class Pad:
     """The collator of a run, without a tokenizer to build."""
 
@@ -93,7 +97,16 @@ def ours(data: Dataset, steps: int) -> float:
         )
         made = method()
         trainer = DistillationTrainer(
-            made, made, args, data, Pad(), check=None, record=lambda _: None, schedule="stages", warmup=0.0
+            made,
+            made,
+            args,
+            data,
+            lengths_of(data),
+            Pad(),
+            check=None,
+            record=lambda _: None,
+            schedule="stages",
+            warmup=0.0,
         )
         start = time.perf_counter()
         trainer.train_or_resume(None)
@@ -108,7 +121,7 @@ def bare(data: Dataset, steps: int) -> float:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     done, epoch = 0, 0
     while done < steps:
-        order = GroupedByLength([len(x) for x in data["input_ids"]], BATCH, 42)
+        order = GroupedByLength(lengths_of(data), BATCH, 42, whole=True)
         order.set_epoch(epoch)
         loader = torch.utils.data.DataLoader(data, BATCH, sampler=order, collate_fn=Pad(), drop_last=True)
         for batch in loader:
@@ -161,7 +174,7 @@ def main() -> None:
         "seconds": seconds,
         "machine": describe_machine(),
     }
-    args.out.parent.mkdir(exist_ok=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps({k: result[k] for k in ("samples_per_s", "overhead", "peak_mb")}, indent=2))
 

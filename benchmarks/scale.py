@@ -62,7 +62,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sentences", required=True)
     parser.add_argument("--tokenizer", required=True)
-    parser.add_argument("--counts", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="of the last count but one")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scale.json")
     args = parser.parse_args()
     rows, two = [], {}
@@ -85,19 +86,21 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
-        for processes in (1, 2):
-            found = build(teacher, args.sentences, args.counts[-2], Path(folder) / f"p{processes}", processes)
+        middle = args.counts[-2:][0]
+        for processes in args.processes:
+            found = build(teacher, args.sentences, middle, Path(folder) / f"p{processes}", processes)
             two[str(processes)] = {
                 "seconds": max(one["seconds"] for one in found),
                 "teacher_forwards": [one["teacher_forwards"] for one in found],
                 "stored": found[0]["stored"]["vector"],
             }
         print(two, flush=True)
+    seconds = [facts["seconds"] for facts in two.values()]
     result = {
         "command": "python benchmarks/scale.py --counts " + " ".join(map(str, args.counts)),
         "rows": rows,
-        "processes": {"sentences": args.counts[-2], **two, "ratio": two["1"]["seconds"] / two["2"]["seconds"]},
-        "memory_ratio": rows[-1]["peak_mb"] / rows[-2]["peak_mb"],
+        "processes": {"sentences": middle, **two, "ratio": seconds[0] / seconds[-1]},
+        "memory_ratio": rows[-1]["peak_mb"] / rows[-2:][0]["peak_mb"],
         "machine": describe_machine(),
     }
     args.out.write_text(json.dumps(result, indent=2) + "\n")

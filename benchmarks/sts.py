@@ -35,9 +35,10 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="NAME=PATH")
     parser.add_argument("--sts", required=True)
     parser.add_argument("--stored", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
     sets = load_sts(args.sts)
-    found = json.loads(RESULT.read_text())["models"] if RESULT.exists() else {}
+    found = json.loads(args.out.read_text())["models"] if args.out.exists() else {}
     for name, _, path in (item.partition("=") for item in args.models):
         model: Any = load_embedder(path)
         if args.stored:
@@ -54,7 +55,9 @@ def main() -> None:
         }
         print(name, found[name]["scores"], found[name]["difference"])
     command = "python benchmarks/sts.py --sts FOLDER [--stored] " + " ".join(f"{name}=PATH" for name in found)
-    RESULT.write_text(json.dumps({"command": command, "machine": describe_machine(), "models": found}, indent=1) + "\n")
+    args.out.write_text(
+        json.dumps({"command": command, "machine": describe_machine(), "models": found}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

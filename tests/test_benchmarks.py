@@ -1,20 +1,42 @@
-"""The page of benchmarks says what the results say, and nothing else."""
+"""The page of benchmarks says what the results say, and nothing else; and every benchmark runs, at tiny size."""
 
+import contextlib
+import csv
+import importlib
+import io
 import json
+import random
+import runpy
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from contrastill import EmbeddingDistillation
+from contrastill.cli import app
+from contrastill.evaluation import sts
 
 ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "benchmarks"
+WORDS = ["soup", "song", "drum", "bread", "apple", "tune", "rice", "choir", *(f"word{n}" for n in range(60))]
 
 
 def test_the_page_is_made_from_the_results():
-    made = subprocess.run([sys.executable, ROOT / "benchmarks" / "tables.py", "--check"], check=False)
+    made = subprocess.run([sys.executable, SCRIPTS / "tables.py", "--check"], check=False)
     assert made.returncode == 0, "run: python benchmarks/tables.py"
 
 
 def test_every_result_names_its_command_and_its_machine():
-    results = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    results = sorted((SCRIPTS / "results").glob("*.json"))
     assert len(results) >= 5
     for path in results:
         if path.stem.startswith("banking77"):
@@ -22,3 +44,264 @@ def test_every_result_names_its_command_and_its_machine():
         found = json.loads(path.read_text())
         assert found["command"], path.name
         assert found["machine"]["cpu"], path.name
+
+
+# ---- each script at tiny size: in this process, without a network, into a folder of the test's own
+
+
+def here(command: list[Any], **options: Any) -> SimpleNamespace:
+    """`subprocess.run` of Python code, of a script or of our command line, in this process."""
+    words = [str(word) for word in command]
+    assert words[0] == sys.executable, words
+    out = io.StringIO()
+    if words[1] == "-m":
+        done = CliRunner().invoke(app, words[3:])
+        return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.output)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        if words[1] == "-c":
+            patch.setattr(sys, "argv", ["-c", *words[3:]])
+            exec(compile(words[2], "<benchmark>", "exec"), {"__name__": "__main__"})
+        else:
+            patch.setattr(sys, "argv", words[1:])
+            runpy.run_path(words[1], run_name="__main__")
+    return SimpleNamespace(returncode=0, stdout=out.getvalue(), stderr="")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
+    """script("step", "--rounds", 1): the module once its `main` has run with these arguments, `first` before it."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    known = set(sys.modules)
+
+    def run(name: str, *words: Any, first: Callable[[ModuleType], None] = lambda module: None) -> ModuleType:
+        module = importlib.import_module(name)
+        if hasattr(module, "subprocess"):
+            own = SimpleNamespace(**{**vars(subprocess), "run": here})
+            monkeypatch.setattr(module, "subprocess", own)
+        first(module)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        code = None
+        try:
+            module.main()
+        except SystemExit as end:
+            code = end.code
+        assert not code
+        return module
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield run
+    torch.set_num_threads(threads)
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(SCRIPTS)):
+            del sys.modules[name]
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(4, 12))) for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A classifier that was fine-tuned, its data, sentences, and a sentence-embedding model."""
+    root = tmp_path_factory.mktemp("benchmarks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        patch.setattr("subprocess.run", here)
+        kills, scale = importlib.import_module("kills"), importlib.import_module("scale")
+        teacher, data = kills.tiny_task(root)
+        (root / "sentences.txt").write_text("".join(f"{text}\n" for text in sentences(60)))
+        scale.make_teacher(str(teacher), root / "embedder")
+        for name in ("kills", "scale"):
+            del sys.modules[name]
+    return SimpleNamespace(
+        root=root, teacher=teacher, data=data, sentences=root / "sentences.txt", embedder=root / "embedder" / "teacher"
+    )
+
+
+def pairs() -> dict[str, Any]:
+    """Scored pairs in the place of the seven sets."""
+    first, second = sentences(8, 1), sentences(8, 2)
+    return {name: sts.Pairs(first, second, np.arange(8.0)) for name in sts.ORIGINS}
+
+
+def result(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_step(script, tiny, tmp_path):
+    def small(module: ModuleType) -> None:
+        module.matrix_rate = lambda: 1e9
+        module.rows = lambda ids, length, count, rows=module.rows: rows(ids, length, 16)
+        module.BATCH = 2
+        shape = {"num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 24}
+        module.BertConfig = lambda make=module.BertConfig, **given: make(**{**given, **shape})
+
+    data = tmp_path / "texts.csv"
+    data.write_text("text\n" + "\n".join(sentences(30)))
+    words = ["--tokenizer", tiny.teacher, "--data", data, "--seconds", 0, "--rounds", 1, "--lengths", 8]
+    module = script("step", *words, "--out", tmp_path / "out.json", first=small)
+    found = result(tmp_path / "out.json")["lengths"]["8"]
+    assert set(found["samples_per_s"]) == set(module.SIDES)
+    assert all(pace > 0 for pace in found["samples_per_s"].values())
+
+
+def test_overhead(script, tmp_path):
+    def small(module: ModuleType) -> None:
+        module.model = lambda layers, width, ffn, model=module.model: model(1, 24, 24)
+        module.peak_mb = lambda side: 1.0  # in a process of its own
+
+    script("overhead", "--steps", 6, "--rounds", 1, "--out", tmp_path / "out.json", first=small)
+    assert set(result(tmp_path / "out.json")["samples_per_s"]) == {"ours", "bare"}
+
+
+@pytest.mark.parametrize("counts", [(20,), (20, 40)])
+def test_scale(script, tiny, tmp_path, counts):
+    words = ["--sentences", tiny.sentences, "--tokenizer", tiny.teacher, "--counts", *counts, "--processes", 1]
+    script("scale", *words, "--out", tmp_path / "out.json")
+    found = result(tmp_path / "out.json")
+    assert [row["teacher_forwards"] for row in found["rows"]] == list(counts)
+    assert [row["again"]["teacher_forwards"] for row in found["rows"]] == [0] * len(counts)
+    assert found["processes"]["sentences"] == counts[0]
+
+
+def test_cache_faults(script, tmp_path):
+    script("cache_faults", "--faults", 8, "--out", tmp_path / "out.json")
+    assert result(tmp_path / "out.json")["found"] == 8
+
+
+def test_kills(script, tiny, tmp_path):
+    def small(module: ModuleType) -> None:
+        module.kill = lambda command, out, moment: (0.0, {"seconds": 0.0, "phase": "", "resumes_from": None})
+
+    options = "--student 1/16/4/32 --method kd --batch-size 32 --epochs 1 --checks 1 --precision fp32 --max-length 24"
+    words = ["--kills", 1, "--teacher", tiny.teacher, "--data", tiny.data, "--work", tmp_path / "work"]
+    script("kills", *words, "--result", tmp_path / "out.json", "--", *options.split(), first=small)
+    assert result(tmp_path / "out.json")["equal"] == 1
+
+
+def test_variants(script, tiny, tmp_path):
+    settings = {"student": "1/16/4/32", "epochs": 1.0, "method": "kd", "max_length": 24}
+    (tmp_path / "variants.json").write_text(json.dumps({"one": settings, "other": settings}))
+    words = [tmp_path / "variants.json", "--teacher", tiny.teacher, "--data", tiny.data, "--only", "one"]
+    script("variants", *words, "--out", tmp_path / "out.json")
+    assert [row["name"] for row in result(tmp_path / "out.json")["rows"]] == ["one"]
+
+
+def test_distil(script, tiny, tmp_path):
+    for split in ("train", "dev"):
+        rows = list(csv.DictReader((tiny.data / f"{split}.csv").open()))
+        lines = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"]
+        lines += [f"{row['label'] == 'food':d}\t1\t2\t{row['text']}\t{row['text']}" for row in rows]
+        (tmp_path / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    teacher = shutil.copytree(tiny.teacher, tmp_path / "teacher")
+    config = json.loads((teacher / "config.json").read_text())
+    names = {"0": "not_equivalent", "1": "equivalent"}
+    config |= {"id2label": names, "label2id": {name: int(n) for n, name in names.items()}}
+    (teacher / "config.json").write_text(json.dumps(config))
+
+    def small(module: ModuleType) -> None:
+        module.ours = partial(module.ours, student="2/32/4/64")
+
+    words = ["--teacher", teacher, "--student", teacher, "--data", tmp_path, "--peer-python", sys.executable]
+    script("distil", *words, "--rows", 32, "--sides", "ours", "--out", tmp_path / "out.json", first=small)
+    assert set(result(tmp_path / "out.json")["sides"]) == {"ours"}
+
+
+def test_teacher(script, tiny, tmp_path):
+    def small(module: ModuleType) -> None:
+        module.matrix_rate = lambda: 1e9
+
+    words = ["--teacher", tiny.embedder, "--sentences", tiny.sentences, "--peer-python", sys.executable]
+    script("teacher", *words, "--count", 16, "--rounds", 1, "--out", tmp_path / "out.json", first=small)
+    assert result(tmp_path / "out.json")["cosine_with_float32"]["least"] > 0.99
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_sts(script, tiny, tmp_path, stored, monkeypatch):
+    monkeypatch.setenv("CONTRASTILL_CACHE", str(tmp_path / "cache"))
+
+    def small(module: ModuleType) -> None:
+        module.load_sts = lambda folder: pairs()
+
+    words = ["--sts", tmp_path, "--out", tmp_path / "out.json", *(["--stored"] if stored else [])]
+    script("sts", f"tiny={tiny.embedder}", *words, first=small)
+    assert set(result(tmp_path / "out.json")["models"]["tiny"]["scores"]) >= set(sts.ORIGINS)
+
+
+def test_precision(script, tiny, tmp_path):
+    pytest.importorskip("onnxscript")
+    run = tmp_path / "run"
+    shutil.copytree(tiny.teacher.parent, run)
+
+    def small(module: ModuleType) -> None:
+        module.WAYS = (("onnx", "fp32"),)
+
+    script("precision", "--model", f"intents={run}", "--out", tmp_path / "out.json", first=small)
+    assert [row["precision"] for row in result(tmp_path / "out.json")["rows"]] == ["fp32"]
+
+
+def test_texts(script, tmp_path, capsys):
+    def small(module: ModuleType) -> None:
+        module.load_sts = lambda folder: pairs()
+
+    captions = tmp_path / "unlabelled/multi30k/train.captions.tsv"
+    captions.parent.mkdir(parents=True)
+    captions.write_text("a song\ta tune\na song\ta drum\n")
+    written = {"nli/nli_triples_small.csv": "sent0,sent1,hard_neg\nx,y,z\n"}
+    written |= {"nli/nli_entailment_pairs.csv": "sent0,sent1\nx,v\n"}
+    written |= {"glue/QQP/train_union.tsv": "question1\tquestion2\nq\tr\n"}
+    written |= {"glue/MNLI/subset_train_8999.tsv": "sentence1\tsentence2\ns\tt\n"}
+    written |= {"glue/QNLI/subset_train_8999.tsv": "question\tsentence\nu\tw\n"}
+    for name, content in written.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    script("texts", tmp_path, tmp_path / "out.txt", "--count", 12, first=small)
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 12
+    assert "12 of 13 texts" in capsys.readouterr().out
+
+
+def test_embeddings(script, tiny, tmp_path):
+    def small(module: ModuleType) -> None:
+        module.contrastill = SimpleNamespace(distill=asked.append, contrast=asked.append)
+        module.contrastill.distill = lambda **given: asked.append(given) or distilled
+
+    asked: list[dict[str, Any]] = []
+    metrics = {"sts": {"student": {"mean": 70.0}}, "student": {"spearman": 0.7}}
+    distilled = SimpleNamespace(metrics={**metrics, "train_rows": 60, "steps": 2, "seconds": {"training": 1.0}})
+    (tmp_path / "variants.json").write_text(json.dumps({"a": {"command": "distill", "settings": {"method": "leaf"}}}))
+    words = ["--teacher", tiny.embedder, "--texts", tiny.sentences, "--sts", tmp_path, "--runs", tmp_path / "runs"]
+    script("embeddings", tmp_path / "variants.json", *words, "--out", tmp_path / "out.json", first=small)
+    assert EmbeddingDistillation(**asked[0]).method == "leaf"
+    assert [row["dev"] for row in result(tmp_path / "out.json")["rows"]] == [70.0]
+
+
+def test_serve(script, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "serve"))
+    folder = importlib.import_module("serving").write_bundle(tmp_path / "bundle")
+
+    def small(module: ModuleType) -> None:
+        module.subprocess = subprocess  # the server is a process
+        monkeypatch.setattr(module, "run_clients", lambda *a, seconds, **k: run_clients(*a, seconds=0.1, **k))
+
+    run_clients = importlib.import_module("load").run_clients
+    words = ["--clients", 1, "--seconds", 0.1, "--overload-seconds", 0, "--malformed", 3, "--stops", 0]
+    script("serve", "--bundle", folder, *words, "--out", tmp_path / "out.json", first=small)
+    found = result(tmp_path / "out.json")
+    assert found["malformed"]["not_4xx"] == []
+    assert [row["wrong"] for row in found["clients"]["rows"]] == [0]
+
+
+ELSEWHERE = {
+    "tables": "its page is compared above",
+    "load": "clients, which `serve` uses",
+    "serve_libraries": "its other libraries have environments of their own",
+}
+
+
+def test_every_script_is_run():
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in SCRIPTS.glob("*.py")} - set(ELSEWHERE) <= tested
+    assert set(ELSEWHERE) <= {path.stem for path in SCRIPTS.glob("*.py")}
