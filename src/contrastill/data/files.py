@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from contrastill.errors import UserError, quoted
 
-__all__ = ["LINES", "SUFFIXES", "Text", "locate", "open_bytes", "open_text", "split_name"]
+__all__ = ["LINES", "SUFFIXES", "Text", "look_up", "open_bytes", "open_text", "split_name"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")  # of tables; each may be followed by .gz or .xz
 LINES = (".txt", ".text", ".lines", "")  # of files with one text a line
@@ -67,7 +67,7 @@ def split_name(path: Path) -> tuple[str, str]:
     return name.stem, name.suffix.lower()
 
 
-def locate(source: str | Path) -> tuple[Path, str]:
+def look_up(source: str | Path) -> tuple[Path, str]:
     """The path of a source, `~` spelt out, and "file", "folder" or "" if there is nothing of that name.
 
     Raises:
@@ -112,7 +112,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     Raises:
         UserError: no such file, no permission, or a file of another kind than its name says.
     """
-    path, kind = locate(path)
+    path, kind = look_up(path)
     if kind != "file":
         found = "which is a folder" if kind else "which does not exist"
         raise UserError(f"expected a file, got {quoted(str(path), 300)}, {found}; check the path")
@@ -268,14 +268,13 @@ class Text:
         decoder: Any = codecs.getincrementaldecoder(self.codec)()
         line, before, end = 1, 0, "\r" if self.mac else "\n"
         for chunk in itertools.chain(self.chunks(), [b""]):
-            held = len(decoder.getstate()[0])
+            held, failed = len(decoder.getstate()[0]), False
             try:
                 text = decoder.decode(chunk, not chunk)
             except UnicodeDecodeError as error:
-                sound = error.object[: error.start].decode(self.codec, "ignore")
-                return line + sound.count(end), before - held + error.start
-            if "\0" in text:
-                sound = text[: text.index("\0")]
+                text, failed = error.object[: error.start].decode(self.codec, "ignore"), True
+            if failed or "\0" in text:
+                sound = text.partition("\0")[0]
                 return line + sound.count(end), before - held + len(sound.encode(self.codec, "ignore"))
             line, before = line + text.count(end), before + len(chunk)
         return line, before
@@ -286,18 +285,18 @@ class Text:
             wide = wide_codec(file.read(HEAD))
         high, runs, controls, good, bad = 0, 0, 0, 0, 0
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for chunk in self.chunks():
+        for chunk in itertools.chain(self.chunks(), [b""]):
             high += len(re.findall(rb"[\x80-\xff]", chunk))
             runs += len(re.findall(rb"[\x80-\xff](?=[\x80-\xff])", chunk))
             controls += len(re.findall(rb"[\x80-\x9f]", chunk))
-            text = decoder.decode(chunk)
+            text = decoder.decode(chunk, not chunk)
             broken = text.count("\ufffd")
             bad, good = bad + broken, good + len(re.findall(r"[^\x00-\x7f]", text)) - broken
         candidates = [wide] if wide else ["utf-8"] if self.codec not in ("utf-8", "utf-8-sig") else []
         if self.codec in ("utf-8", "utf-8-sig") and bad and good >= bad and not wide:
             places = f"{bad:,} places are" if bad > 1 else "one place is"
             return f"most of the file is {self.asked}, {places} damaged: mend or remove them"
-        if high and runs < 0.5 * high:  # letters with accents stand among others without
+        if high and runs <= 0.6 * high:  # letters with accents stand among others without
             candidates.append("cp1252" if controls else "latin-1")
         for candidate in candidates:
             if candidate != self.codec and self.fits(candidate):

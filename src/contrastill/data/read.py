@@ -251,35 +251,39 @@ class Grid:
         own, agree, reason = self.delimiter, [], ""
         for other in others:
             grid = Grid(self.text, other, skip=self.skip)
-            try:
-                grid.judge_quotes()
-                for _ in grid.rows():
-                    pass
+            grid.judge_quotes()
+            if uneven := grid.uneven():
+                reason = reason or f" ({uneven})"
+            else:
                 agree.append(grid)
-            except UserError as error:
-                reason = reason or f" ({error})"
         if len(agree) != 1:
             which = " or ".join(f"--delimiter '{other if other != chr(9) else 'tab'}'" for other in others)
-            seems = "" if agree else reason
             raise UserError(
                 f"{self.text.path}: expected {name_of(own)}s between fields, got a header without one that seems to be "
-                f"delimited by {name_of(others[0])}; pass {which}{seems}"
+                f"delimited by {name_of(others[0])}; pass {which}" + ("" if agree else reason)
             )
         self.delimiter, self.quoted = agree[0].delimiter, agree[0].quoted
         self.notes.append(f"{self.text.path}: fields are delimited by {name_of(self.delimiter)}, not {name_of(own)}")
 
     def judge_quotes(self) -> None:
-        if self.delimiter != "\t" or not self.text.holds('"'):
-            return
-        try:
-            for _ in Grid(self.text, self.delimiter, skip=self.skip).rows():
-                pass
-        except UserError:
-            self.quoted = False  # not consistently: the quotes are text
+        if self.delimiter == "\t" and self.text.holds('"'):
+            self.quoted = not self.uneven()
 
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Line number and fields of each row, every row as wide as the header."""
-        path, bare = self.text.path, 0
+    def uneven(self) -> str:
+        """The first row that is malformed or not as wide as the header, in words, or nothing."""
+        header: list[str] = []
+        try:
+            for line, row in self.fields():
+                header = header or row
+                if len(row) != len(header):
+                    return self.ragged(line, len(row), header)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def fields(self) -> Iterator[tuple[int, list[str]]]:
+        """Line number and fields of the header and of each row."""
+        path = self.text.path
         csv.field_size_limit(LONGEST)
         quoting: Any = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
         lines = itertools.islice(self.text.lines(), self.skip, None)
@@ -294,22 +298,27 @@ class Grid:
                     f"{reader.line_num + self.skip}); mend its quotes"
                 ) from error
             if row is None:
-                break
-            if not row:
-                continue  # a blank line
-            if self.delimiter == "\t" and reader.line_num + self.skip != line:
+                return
+            if self.delimiter == "\t" and row and reader.line_num + self.skip != line:
                 raise UserError(f"{path}, line {line}: a quoted field runs over the end of the line")
+            if row:  # else a blank line
+                yield line, row
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Line number and fields of each row, every row as wide as the header."""
+        path, whole, bare = self.text.path, list[str](), 0
+        for line, row in self.fields():
             if self.header is None:
                 headless = self.glue_header and len(row) == len(self.glue_header)
-                bare = self.take_header(list(self.glue_header or ()) if headless else row)
+                whole = list(self.glue_header or ()) if headless else row
+                bare = self.take_header(whole)
                 if not headless:
                     continue
-            assert self.header is not None
-            if len(row) != len(self.header) + bare:
-                if self.glue_header is not None:
-                    self.dropped += 1
-                    continue
-                raise UserError(self.ragged(line, len(row), len(self.header) + bare))
+            if len(row) != len(whole):
+                if self.glue_header is None:
+                    raise UserError(self.ragged(line, len(row), whole))
+                self.dropped += 1
+                continue
             if bare:
                 if "".join(row[-bare:]).strip():
                     raise UserError(
@@ -338,16 +347,15 @@ class Grid:
         self.header = names
         return bare
 
-    def ragged(self, line: int, width: int, wanted: int) -> str:
-        names = ", ".join(name[:60] for name in (self.header or [])[:20])
+    def ragged(self, line: int, width: int, header: Sequence[str]) -> str:
+        names = ", ".join(name[:60] for name in header[:20])
         stray = "tab" if self.delimiter == "\t" else f"{name_of(self.delimiter)} or quote"
         hint = f"look for a missing or stray {stray}"
         for other in WORDS:
-            if not self.given and other != self.delimiter and any(other in name for name in self.header or []):
+            if not self.given and other != self.delimiter and any(other in name for name in header):
                 hint += f", or pass --delimiter {'tab' if other == chr(9) else repr(other)}"
-        return (
-            f"{self.text.path}, line {line}: expected {wanted} fields as in the header ({names}), got {width}; {hint}"
-        )
+        wanted = f"{len(header)} fields as in the header ({names})"
+        return f"{self.text.path}, line {line}: expected {wanted}, got {width}; {hint}"
 
 
 def name_of(delimiter: str) -> str:
@@ -375,7 +383,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=once)
 def decoded(text: str, where: str, line: int) -> Any:
     """One JSON value that begins on this line of the file."""
     try:
-        return DECODER.decode(text.rstrip())
+        return DECODER.decode(text.rstrip(" \t\n"))
     except json.JSONDecodeError as error:
         wrong = f"one JSON object a line or one array of objects, got {error.msg}; mend that line"
         raise UserError(f"{where}, line {line + error.lineno - 1}: expected {wrong}") from error

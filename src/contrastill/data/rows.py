@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from contrastill.data.cells import at, class_name, is_missing, some
-from contrastill.data.read import Table
+from contrastill.data.read import Table, lacks
 from contrastill.data.tasks import Task
-from contrastill.errors import UserError
+from contrastill.errors import UserError, quoted
 
 __all__ = ["checked_rows", "columns_of", "hides_labels"]
 
@@ -55,7 +55,10 @@ def columns_of(
         raise UserError(_multi_label(f"the label columns {some(parts)}"))
     for flag, column in (("--text", text), ("--text-pair", text_pair), ("--label", label)):
         if column is not None and column not in there:
-            raise UserError(f"expected a column {column!r} ({flag}), but {listing}; pass {flag} with one of these")
+            raise UserError(
+                f"expected a column {quoted(column)} ({flag}), but {listing}; pass {flag} with one of these"
+                + lacks(column, there)
+            )
     guessed = [what for what, column in (("text", text), ("label", label)) if column is None]
     single = False
     if text is None:

@@ -8,7 +8,7 @@ import datasets
 import pandas as pd
 
 from contrastill.data.cells import some
-from contrastill.data.files import SUFFIXES, locate, split_name
+from contrastill.data.files import SUFFIXES, look_up, split_name
 from contrastill.data.read import Table, read_table, table_of
 from contrastill.data.tasks import GLUE, Task, glue_task
 from contrastill.errors import UserError
@@ -50,7 +50,7 @@ class Found:
 
 def find_tables(source: str | Path, *, own: bool, encoding: str, delimiter: str | None = None) -> Found:
     """`own`: the caller describes the columns, so nothing is recognised as GLUE."""
-    path, there = locate(source)
+    path, there = look_up(source)
     if there == "folder":
         glue = None if own or not any(path.glob("*.tsv")) else glue_task(path.resolve().name)
         return Found(path.resolve().name, glue, glue is not None, *_folder(path, glue, encoding, delimiter))
@@ -85,7 +85,7 @@ def read_split(path: Path, glue: Task | None, encoding: str, delimiter: str | No
 def _folder(
     folder: Path, glue: Task | None, encoding: str, delimiter: str | None = None
 ) -> tuple[dict[str, Table], dict[str, str], str]:
-    if locate(folder)[1] != "folder":
+    if look_up(folder)[1] != "folder":
         raise UserError(f"expected a folder, got {str(folder)!r}, which is none; check the path")
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file())

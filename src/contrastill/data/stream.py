@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from contrastill.data.files import LINES, SUFFIXES, locate, open_text, split_name, unknown
+from contrastill.data.files import LINES, SUFFIXES, look_up, open_text, split_name, unknown
 from contrastill.data.read import DELIMITED, check_delimiter, chosen, read_column
 from contrastill.errors import UserError, quoted
 
@@ -34,7 +34,7 @@ def stream_texts(
     Raises:
         UserError: no such file or column, a file that is damaged or not what its name says, no text at all.
     """
-    path, kind = locate(source)
+    path, kind = look_up(source)
     suffix = split_name(path)[1]
     unit, known = "row", kind == "file" and suffix in (*SUFFIXES, *LINES)
     if known and delimiter is not None and suffix not in DELIMITED:
@@ -64,7 +64,7 @@ def stream_texts(
 
 def has_columns(source: str) -> bool:
     """Whether a column may be asked for: not of a file with one text a line."""
-    path, kind = locate(source)
+    path, kind = look_up(source)
     return kind != "file" or split_name(path)[1] not in LINES
 
 

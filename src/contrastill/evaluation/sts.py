@@ -21,9 +21,10 @@ from scipy.stats import rankdata
 from torch.nn.functional import cosine_similarity
 
 from contrastill.data import load_task
-from contrastill.data.read import Table, read_lines, table_of
+from contrastill.data.files import look_up, split_name
+from contrastill.data.read import DELIMITED, Table, read_lines, table_of
 from contrastill.data.tasks import glue_task
-from contrastill.errors import UserError
+from contrastill.errors import UserError, quoted_each
 from contrastill.evaluation.classification import spearman
 from contrastill.evaluation.inference import inference
 
@@ -103,17 +104,20 @@ def load_sts(data: str | Path | None = None) -> dict[str, Pairs]:
     return _from_hub() if data is None else _from_folder(Path(data).expanduser())
 
 
-def load_scored_pairs(source: str | Path) -> Pairs:
+def load_scored_pairs(source: str | Path, encoding: str = "utf-8", delimiter: str | None = None) -> Pairs:
     """Pairs that select a checkpoint: the dev split of `glue/stsb`, of a Hub data set or of a folder, or all of a file.
 
     A file (.csv, .tsv, .jsonl or .parquet, packed or not) has two texts and a number a row. A folder or data set
     without dev gives its train split, never test.
     """
-    name, path = str(source), Path(source)
-    glue = re.match(r"(nyu-mll/)?glue[/:]", name, re.IGNORECASE) or (path.is_dir() and glue_task(path.resolve().name))
+    name, (path, there) = str(source), look_up(source)
+    glue = re.match(r"(nyu-mll/)?glue[/:]", name, re.IGNORECASE) or (
+        there == "folder" and glue_task(path.resolve().name)
+    )
     wanted = f"expected a score per pair from {name}"
+    between = delimiter if there == "folder" or split_name(path)[1] in DELIMITED else None
     try:  # only GLUE says itself what its labels are; elsewhere whole numbers are scores too
-        data = load_task(source, kind=None if glue else "regression", dev_share=0)
+        data = load_task(source, kind=None if glue else "regression", dev_share=0, encoding=encoding, delimiter=between)
     except UserError as error:
         found = str(error).partition("; ")[0]  # the rest is about options of other commands
         raise UserError(
@@ -130,7 +134,7 @@ def load_scored_pairs(source: str | Path) -> Pairs:
 
 
 def _from_folder(folder: Path) -> dict[str, Pairs]:
-    if not folder.is_dir():
+    if look_up(folder)[1] != "folder":
         raise UserError(f"expected a folder with the STS sets, got {str(folder)!r}, which is none; check the path")
     places = [folder, folder / "sts", folder / "glue"]
     paths = {
@@ -188,7 +192,7 @@ def _table(path: Path) -> Table:
     for line, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise UserError(
-                f"{path}, line {line}: expected {len(header)} fields as in the header ({', '.join(header)}), "
+                f"{path}, line {line}: expected {len(header)} fields as in the header ({quoted_each(header)}), "
                 f"got {len(row)}; look for a missing or stray tab"
             )
     return Table(str(path), pd.DataFrame(rows, columns=header, index=range(2, len(rows) + 2), dtype=object))
@@ -197,7 +201,7 @@ def _table(path: Path) -> Table:
 def _pairs(table: Table, columns: tuple[str, str, str]) -> Pairs:
     for column in columns:
         if column not in table.frame:
-            there = ", ".join(map(repr, table.frame.columns))
+            there = quoted_each(table.frame.columns)
             hint = " (GLUE's own STS-B test hides its scores: take the STS benchmark's)" if column == "score" else ""
             raise UserError(f"{table.name}: expected a column {column!r}, got {there}; use the official file{hint}")
     if table.frame.empty:

@@ -94,9 +94,9 @@ def texts_of(rows: Dataset, pairs: bool) -> Texts:
     return list(zip(first, rows["text_pair"][:], strict=True)) if pairs else first
 
 
-def examples_of_pairs(source: str) -> Examples:
+def examples_of_pairs(source: str, encoding: str = "utf-8", delimiter: str | None = None) -> Examples:
     """Pairs that people have scored: Spearman of the cosines (see `load_scored_pairs`)."""
-    pairs = load_scored_pairs(source)
+    pairs = load_scored_pairs(source, encoding, delimiter)
     texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
     place = {text: row for row, text in enumerate(texts)}
     first, second = ([place[text] for text in side] for side in (pairs.first, pairs.second))

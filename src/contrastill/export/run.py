@@ -291,7 +291,8 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
         refuse(asked, ("text_pair", "label", "metric"), "expected a classifier with it, got a sentence-embedding model")
         scored = asked.data or asked.dev or record.setting("dev", str)
         with told_by_run(not asked.data and not asked.dev, "--data"):
-            examples = examples_of_pairs(scored) if scored else None
+            encoding, delimiter = reading(asked, record)
+            examples = examples_of_pairs(scored, encoding, delimiter) if scored else None
         return source, examples, corpus(asked, record)
     task = task_source(asked, record)
     if task is None:
@@ -332,11 +333,16 @@ def refuse(asked: Export, names: Sequence[str], why: str) -> None:
             raise UserError(f"--{name.replace('_', '-')}: {why}")
 
 
+def reading(asked: Export, record: RunRecord) -> tuple[str, str | None]:
+    """The encoding and the delimiter of text files: what is asked for, else what the run has for its own files."""
+    own = None if asked.texts or asked.data or asked.dev else record.setting("delimiter", str)
+    return asked.encoding or record.setting("encoding", str) or "utf-8", asked.delimiter or own
+
+
 def corpus(asked: Export, record: RunRecord = NO_RECORD) -> list[str]:
     """Texts of --texts, else of the run that made the model; the first `READ` different ones, shuffled."""
     sources = asked.texts or record.setting("texts", list) or []
-    encoding = asked.encoding or record.setting("encoding", str) or "utf-8"
-    delimiter = asked.delimiter or (None if asked.texts else record.setting("delimiter", str))
+    encoding, delimiter = reading(asked, record)
     found: dict[str, None] = {}
     if sources:
         column = asked.text if asked.texts else record.setting("text", str)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from contrastill.bundle import METADATA, Bundle, open_bundle
+from contrastill.data.files import look_up
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval
 from contrastill.export.gate import Examples, examples_of_pairs, examples_of_task, measure
@@ -46,10 +46,10 @@ def verify(**settings: Any) -> dict[str, Any]:
 
 def examples_for(bundle: Bundle, asked: Verification) -> Examples:
     if bundle.task == "embedding":
-        return examples_of_pairs(str(asked.data))
+        return examples_of_pairs(str(asked.data), asked.encoding or "utf-8", asked.delimiter)
     known = {f.name for f in fields(DataSource)}
     given = {name: value for name, value in vars(asked).items() if name in known and value is not None}
-    alone = Path(str(asked.data)).expanduser().is_file() and asked.split is None
+    alone = look_up(str(asked.data))[1] == "file" and asked.split is None
     if alone:  # a file by itself is what is to be scored, all of it
         given["dev_share"] = 0.0
     data = load(Evaluation(model="", **given), of_model=bundle.labels or ["score"])

@@ -2,18 +2,18 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
 from contrastill.data import Collate, content_key, read_for_teacher, several_texts
+from contrastill.data.files import look_up
 from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
 from contrastill.errors import UserError
 from contrastill.loading import check_length, load_classifier, load_embedder, load_encoder, load_tokenizer, locate
-from contrastill.settings import CacheBuild
+from contrastill.settings import CacheBuild, Corpus
 from contrastill.training.folder import processes
 
 __all__ = ["build_cache"]
@@ -86,26 +86,33 @@ class Counted:
             yield chunk
 
 
+def corpus_texts(asked: Corpus, say: Callable[[str], object] = logger.info) -> Iterator[list[str]]:
+    """The texts that the settings name. say: told what was decided and left out; `silent` where they are read again."""
+    return several_texts(
+        asked.texts,
+        text=asked.text,
+        encoding=asked.encoding,
+        delimiter=asked.delimiter,
+        limit=asked.limit,
+        say=say,
+    )
+
+
+def silent(note: str) -> None:
+    pass
+
+
 def chunks(asked: CacheBuild, tokenizer: Tokenizer, prompt: str) -> Iterator[list[dict[str, Any]]]:
     """Tokenised texts, `CHUNK` at a time."""
-    for texts in several_texts(
-        asked.texts, text=asked.text, encoding=asked.encoding, delimiter=asked.delimiter, limit=asked.limit
-    ):
+    for texts in corpus_texts(asked):
         yield rows_of(texts, tokenizer, asked.max_length, prompt)
 
 
 def count(asked: CacheBuild) -> int | None:
     """How many texts there are, if that is quickly told: to say how long it takes, and whether there is room."""
-    if not all(Path(source).expanduser().is_file() for source in asked.texts):
+    if not all(look_up(source)[1] == "file" for source in asked.texts):
         return asked.limit
-    return sum(
-        map(
-            len,
-            several_texts(
-                asked.texts, text=asked.text, encoding=asked.encoding, delimiter=asked.delimiter, limit=asked.limit
-            ),
-        )
-    )
+    return sum(map(len, corpus_texts(asked, silent)))
 
 
 def rows_of(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, prompt: str = "") -> list[dict[str, Any]]:

@@ -373,7 +373,7 @@ class Scores:
     def __init__(self, asked: Contrast, rows: Dataset) -> None:
         from contrastill.evaluation.sts import load_scored_pairs, load_sts
 
-        self.dev = load_scored_pairs(asked.dev) if asked.dev else None
+        self.dev = load_scored_pairs(asked.dev, asked.encoding, asked.delimiter) if asked.dev else None
         self.sets = load_sts(None if asked.sts == "hub" else asked.sts) if asked.sts else None
         self.kept: dict[str, np.ndarray] = {}  # cosines of the dev pairs
         some = np.random.default_rng(asked.seed).permutation(len(rows))[:RETRIEVED]

@@ -18,6 +18,7 @@ from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
 from contrastill.data import align_labels
+from contrastill.data.files import look_up
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.loading import load_classifier, load_tokenizer
@@ -92,7 +93,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     asked = Evaluation.given(settings)
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
     names = class_names(model)
-    alone = Path(asked.data).expanduser().is_file() and not (asked.split or asked.dev or asked.test)
+    alone = look_up(asked.data)[1] == "file" and not (asked.split or asked.dev or asked.test)
     if alone:  # a file by itself is what is to be scored, all of it
         asked = replace(asked, dev_share=0.0, split="train")
     data = align_labels(load(asked, of_model=names), names)

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import FrozenEmbedder, cache_root
 from contrastill.cache.folder import mark
-from contrastill.data import Corpus, read_corpus, several_texts
+from contrastill.data import Corpus, read_corpus
 from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.evaluation import size
@@ -31,6 +31,7 @@ from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.student import STARTS
+from contrastill.training.build import corpus_texts, silent
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
 from contrastill.training.prepared import PreparedCorpus, autocast_dtype
@@ -117,14 +118,7 @@ class PreparedEmbedding(PreparedCorpus):
                     f"the vectors of {lacking:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at "
                     f"{cached.root}; choose another folder (--cache DIR) or --cache-dtype int8"
                 )
-            texts = several_texts(
-                settings.texts,
-                text=settings.text,
-                encoding=settings.encoding,
-                delimiter=settings.delimiter,
-                limit=settings.limit,
-            )
-            teacher.fill(map(teacher.rows, texts), len(self.corpus.content))
+            teacher.fill(map(teacher.rows, corpus_texts(settings, silent)), len(self.corpus.content))
             if still := len(cached.missing(keys)):
                 raise UserError(f"expected the vectors of all texts, {still} are missing; did a file of texts change?")
 
@@ -190,8 +184,7 @@ class PreparedEmbedding(PreparedCorpus):
         changed, or is on the Hub."""
         settings, wanted = self.settings, dict.fromkeys(corpus.rows[rows].tolist(), "")
         if all(Path(source).expanduser().is_file() for source in settings.texts):
-            chunks = several_texts(settings.texts, text=settings.text, encoding=settings.encoding, limit=settings.limit)
-            every = enumerate(itertools.chain.from_iterable(chunks))
+            every = enumerate(itertools.chain.from_iterable(corpus_texts(settings, silent)))
             for number, text in itertools.islice(every, max(wanted, default=-1) + 1):
                 if number in wanted:
                     wanted[number] = text
@@ -324,7 +317,7 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
     if settings.dev or settings.sts:  # read now: what cannot be read is an error before any work
         from contrastill.evaluation.sts import load_scored_pairs, load_sts
 
-        scored = load_scored_pairs(settings.dev) if settings.dev else None
+        scored = load_scored_pairs(settings.dev, settings.encoding, settings.delimiter) if settings.dev else None
         sets = load_sts(None if settings.sts == "hub" else settings.sts) if settings.sts else None
     corpus = load_corpus(settings, tokenizer, [(each.tokenizer, each.embedder.prompt) for each in teachers.each])
     set_seed(settings.seed)
@@ -355,13 +348,7 @@ def load_corpus(
     settings: CorpusSettings, tokenizer: Tokenizer, teachers: Sequence[tuple[Tokenizer, str]] = ()
 ) -> Corpus:
     """The texts that the settings name; what had to be said about them is logged."""
-    chunks = several_texts(
-        settings.texts,
-        text=settings.text,
-        encoding=settings.encoding,
-        delimiter=settings.delimiter,
-        limit=settings.limit,
-    )
+    chunks = corpus_texts(settings)
     every = 0.2 if sys.stderr.isatty() else 30.0
     with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar:
         corpus = read_corpus(chunks, tokenizer, settings.max_length, teachers, bar.update)
