@@ -20,7 +20,7 @@ demo-tables: demo demo-embeddings ## Run both demos and put their tables in plac
 	cp demo/runs/result.md demo/runs/result.json demo/runs/search/search.md demo/runs/search/search.json demo/
 
 test: $(VENV)/.dev ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
 
 check: $(VENV)/.dev ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -202,7 +202,7 @@ def test_distil(script, tiny, tmp_path):
     (teacher / "config.json").write_text(json.dumps(config))
 
     def small(module: ModuleType) -> None:
-        module.ours = partial(module.ours, student="2/32/4/64")
+        module.ours = partial(module.ours, student="2/32/4/64", max_length=24, force=True)
 
     words = ["--teacher", teacher, "--student", teacher, "--data", tmp_path, "--peer-python", sys.executable]
     script("distil", *words, "--rows", 32, "--sides", "ours", "--out", tmp_path / "out.json", first=small)
