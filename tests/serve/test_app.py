@@ -199,7 +199,7 @@ def test_a_body_that_does_not_come_is_a_408(fake, make):
     async def never():
         await asyncio.sleep(30)
 
-    assert "within 0.1 seconds" in reason(ask(make(fake(), timeout=0.1), "/embed", receive=never), 408)
+    assert "within 0.1 seconds" in reason(ask(make(fake(), read_timeout=0.1), "/embed", receive=never), 408)
 
 
 def test_content_type_method_path_model_and_task_each_have_their_status(fake, make):

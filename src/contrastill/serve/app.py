@@ -130,7 +130,7 @@ class Service:
     # ---- endpoints
 
     async def read(self, request: Request, kind: type, expected: str) -> Any:
-        body = await read_body(request, int(self.settings.max_body_mb * 1e6), self.settings.timeout)
+        body = await read_body(request, int(self.settings.max_body_mb * 1e6), self.settings.read_timeout)
         asked = decode(body, kind, expected=expected)
         if asked.model is not None and asked.model != self.bundle.name:
             raise Refusal(
@@ -325,7 +325,8 @@ def usage(rows: list[Row]) -> dict[str, int]:
 
 
 def refusal(error: Refusal) -> Response:
-    return answer(error.as_dict(), error.status, {"Retry-After": "1"} if error.retry else None)
+    headers = {"Retry-After": "1"} if error.retry else {"Connection": "close"} if error.status == 408 else None
+    return answer(error.as_dict(), error.status, headers)
 
 
 async def refused(request: Request, error: Exception) -> Response:

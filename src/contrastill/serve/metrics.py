@@ -40,6 +40,15 @@ class Metrics:
         self.tokens = Counter("contrastill_tokens", "Tokens computed, padding left out", registry=registry)
         self.truncated = Counter("contrastill_texts_truncated", "Texts longer than the model reads", registry=registry)
         self.failures = Counter("contrastill_batch_failures", "Batches that could not be computed", registry=registry)
+        self.connections = Counter(
+            "contrastill_connections_ended",
+            "Connections refused for want of room, dropped for a newer one, or timed out",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("refused", "dropped", "timed_out"):
+            self.connections.labels(reason)
+        self.open = Gauge("contrastill_connections_open", "Connections that are open", registry=registry)
         Gauge("contrastill_queue_texts", "Texts that wait for a batch", registry=registry).set_function(waiting)
         Gauge("contrastill_model_info", "The model that is served", ["model"], registry=registry).labels(model).set(1)
 

@@ -37,6 +37,9 @@ def limits(bundle: Bundle, settings: Serving) -> dict[str, str]:
         "tokens the model reads of a text": f"{bundle.max_length}, the rest is cut off",
         "body": f"{settings.max_body_mb:g} MB",
         "texts that wait": f"{settings.queue}",
+        "connections": f"{settings.max_connections}",
+        "requests in hand": f"{settings.max_requests}",
+        "seconds for headers, and for a body": f"{settings.read_timeout:g}",
         "seconds for an answer": f"{settings.timeout:g}",
     }
 

@@ -42,7 +42,7 @@ class Refusal(Exception):
 
     def as_dict(self) -> dict[str, Any]:
         """The body of the answer, in the form of OpenAI's errors."""
-        kind = "invalid_request_error" if self.status < 429 else "overloaded_error" if self.retry else "server_error"
+        kind = "overloaded_error" if self.retry else "invalid_request_error" if self.status < 500 else "server_error"
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 

@@ -2,22 +2,25 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import ipaddress
 import logging
 import os
 import signal
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 
-import h11
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from contrastill.bundle import open_bundle
 from contrastill.errors import UserError
 from contrastill.serve.app import Service, make_app
+from contrastill.serve.connections import HEADERS, Connections, Protocol, connections_allowed
 from contrastill.serve.page import curl, limits, url
 from contrastill.settings import Serving
 
@@ -25,14 +28,17 @@ __all__ = ["serve"]
 
 log = logging.getLogger(__name__)
 GRACE = 1.0  # seconds for each of the first two steps of stopping
+HANGUP = getattr(signal, "SIGHUP", None)  # there is none on Windows
 
 
 def serve(settings: Serving) -> int:
-    """Serves until SIGTERM or SIGINT, then answers what it has taken. The exit code: 1 if requests were cut off.
+    """Serves until a signal, then answers what it has taken. The exit code: 1 if requests were cut off.
 
     Raises:
         UserError: the address cannot be listened on, or the bundle cannot be opened.
     """
+    allowed = connections_allowed(settings.max_connections)
+    fewer, settings = allowed < settings.max_connections, within(settings, allowed)
     with listening_socket(settings.host, settings.port, settings.timeout) as listener:
         # the clients' requests are read and answered on the same cores
         bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers, spin=False)
@@ -45,6 +51,8 @@ def serve(settings: Serving) -> int:
         log.info("serving url=%s model=%s task=%s runtime=%s precision=%s threads=%s workers=%d", here, bundle.name,
                  bundle.task, bundle.runtime, bundle.precision, bundle.threads, settings.workers)  # fmt: skip
         log.info("limits %s", "; ".join(f"{name}: {value}" for name, value in limits(bundle, settings).items()))
+        if fewer:
+            log.warning("connections limit=%d the process may open no more files (ulimit -n)", allowed)
         log.info("example %s", curl(bundle, here))
         if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
             log.warning("open address=%s others can reach this server, and it asks nobody who they are: see the "
@@ -54,14 +62,10 @@ def serve(settings: Serving) -> int:
         return 1 if service.cut_off else 0
 
 
-class Protocol(H11Protocol):
-    """HTTP by h11, which bounds the size of a request's headers."""
-
-    def send_400_response(self, msg: str) -> None:
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:  # it has its answer already, and sends nonsense after that
-            self.transport.close()
+def within(settings: Serving, connections: int) -> Serving:
+    """The settings for as many connections. Some are kept from requests that compute, so that others are answered."""
+    requests = min(settings.max_requests, connections - max(1, connections // 8))
+    return dataclasses.replace(settings, max_connections=connections, max_requests=requests)
 
 
 class Draining(uvicorn.Server):
@@ -75,21 +79,26 @@ class Draining(uvicorn.Server):
     def __init__(self, app: Starlette) -> None:
         self.service: Service = app.state.service
         self.signalled = 0.0
+        settings = self.service.settings
+        self.watch = Connections(settings, self.service.metrics)
         config = uvicorn.Config(
             app,
-            http=Protocol,
+            http=partial(Protocol, self.watch),  # type: ignore[arg-type]
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, round(self.service.settings.drain)),
-            h11_max_incomplete_event_size=64 * 1024,
+            timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=max(1, round(settings.drain)),
+            h11_max_incomplete_event_size=HEADERS,
         )
         super().__init__(config)
+        self.service.metrics.open.set_function(lambda: len(self.server_state.connections))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.signalled and sig == HANGUP:  # a terminal that closes may send it twice, systemd after its SIGTERM
+            return
         if self.signalled:  # a second signal: leave at once, in the middle of a batch too
             log.info("stopped cut_off=%d", self.service.active)
             os._exit(1 if self.service.active else 0)
@@ -97,7 +106,17 @@ class Draining(uvicorn.Server):
         self.service.draining = True
         log.info("draining signal=%s active=%d", signal.Signals(sig).name, self.service.active)
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Those of uvicorn, and SIGHUP, unless the process was started to outlive its terminal (nohup)."""
+        with super().capture_signals():
+            here = HANGUP and threading.current_thread() is threading.main_thread()
+            if here and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+                signal.signal(HANGUP, self.handle_exit)
+            yield
+
     async def on_tick(self, counter: int) -> bool:
+        self.watch.sweep()
         if self.signalled and (not self.server_state.connections or time.monotonic() - self.signalled > GRACE):
             return True
         return await super().on_tick(counter)

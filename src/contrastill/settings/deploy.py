@@ -86,12 +86,21 @@ class Serving(Checked):
         at_most=1000,
         unit="milliseconds",
     )
+    max_connections: int = option(
+        1000,
+        "connections at a time, fewer if the process may open fewer files; the oldest silent one gives way",
+        "Limits",
+        at_least=8,
+        at_most=1_000_000,
+    )
     max_requests: int = option(512, "requests in hand at a time; more get a 503", "Limits", **COUNT)
     queue: int = option(256, "texts that may wait; more get a 429", "Limits", **COUNT)
     max_texts: int = option(256, "texts in a request", "Limits", **COUNT)
     max_characters: int = option(20_000, "characters in a text", "Limits", **ROWS)
     max_body_mb: float = option(2.0, "size of a request's body", "Limits", above=0, at_most=1024, unit="MB")
-    timeout: float = option(30.0, "seconds for an answer; after that a 503", "Limits", **SECONDS)
+    read_timeout: float = option(10.0, "for a request's headers, and as long for its body", "Limits", **SECONDS)
+    keep_alive: float = option(75.0, "how long a connection is kept after an answer", "Limits", **SECONDS)
+    timeout: float = option(30.0, "for an answer, and as long until the client has taken it", "Limits", **SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)
