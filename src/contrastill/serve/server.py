@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,7 +29,7 @@ __all__ = ["serve"]
 
 log = logging.getLogger(__name__)
 GRACE = 1.0  # seconds for each of the first two steps of stopping
-HANGUP = getattr(signal, "SIGHUP", None)  # there is none on Windows
+HANGUP: Any = getattr(signal, "SIGHUP", None)  # there is none on Windows
 
 
 def serve(settings: Serving) -> int:

@@ -98,9 +98,9 @@ class Serving(Checked):
     max_texts: int = option(256, "texts in a request", "Limits", **COUNT)
     max_characters: int = option(20_000, "characters in a text", "Limits", **ROWS)
     max_body_mb: float = option(2.0, "size of a request's body", "Limits", above=0, at_most=1024, unit="MB")
-    read_timeout: float = option(10.0, "for a request's headers, and as long for its body", "Limits", **SECONDS)
-    keep_alive: float = option(75.0, "how long a connection is kept after an answer", "Limits", **SECONDS)
-    timeout: float = option(30.0, "for an answer, and as long until the client has taken it", "Limits", **SECONDS)
+    read_timeout: float = option(10.0, "seconds for a request's headers, and as many for its body", "Limits", **SECONDS)
+    keep_alive: float = option(75.0, "seconds a connection is kept after an answer", "Limits", **SECONDS)
+    timeout: float = option(30.0, "seconds for an answer, and as many to take it", "Limits", **SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)
