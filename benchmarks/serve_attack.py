@@ -60,7 +60,7 @@ async def attacker(port: int, kind: str, path: str, ended: Counter[str]) -> None
             finally:
                 writer.transport.abort()
         ended[kind] += 1
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
 
 
 async def watch(pid: int, most: list[int]) -> None:

@@ -177,12 +177,12 @@ def test_sighup_ends_it_in_order_and_a_second_one_is_no_second_signal(bundle_fol
 
 def test_a_small_attack_leaves_health_and_predictions_answered(bundle_folder, tmp_path):
     script = Path(__file__).parents[2] / "benchmarks" / "serve_attack.py"
-    options = ["--connections", 100, "--files", 104, "--seconds", 2, "--out", tmp_path / "attack.json"]
+    options = ["--connections", 60, "--files", 104, "--seconds", 1, "--out", tmp_path / "attack.json"]
     subprocess.run(
         [sys.executable, script, "--bundle", bundle_folder, *map(str, options)], check=True, stdout=subprocess.DEVNULL
     )
     found = json.loads((tmp_path / "attack.json").read_text())
-    assert found["health"]["statuses"] == {"200": 20}
+    assert found["health"]["statuses"] == {"200": 10}
     assert found["predictions"]["statuses"]["200"] > 0, "slow bodies hold the requests in hand, some get a 503"
     assert found["most_open_files"] is None or found["most_open_files"] <= 104
     assert found["ended_by_the_server"]["dropped"] > 0
