@@ -238,6 +238,13 @@ def serve_libraries(result: dict[str, Any]) -> str:
     )
 
 
+def alike(agreement: dict[str, Any]) -> str:
+    """The mean cosine, if answers have a direction, and the share of equal labels, if they have labels."""
+    cosine, same = agreement["cosine_mean"], agreement["equal_labels"]
+    found = [f"{cosine:.4f}" if cosine is not None else "–", *([f"{same:.1%}"] if same is not None else [])]
+    return ", ".join(found)
+
+
 def precision(result: dict[str, Any]) -> str:
     rows = []
     for row in result["rows"]:
@@ -250,11 +257,10 @@ def precision(result: dict[str, Any]) -> str:
         lost = f"{gate['drop_points']:+.2f}"
         if "drop_interval" in gate:
             lost += " ({:+.2f} to {:+.2f})".format(*gate["drop_interval"])
-        same = gate["agreement"]["equal_labels"]
         rows.append(
             [
                 *cells, f"{gate['data']}, {gate['metric']}: {100 * gate['torch']:.2f}", lost,
-                f"{gate['agreement']['cosine_mean']:.4f}" + (f", {same:.1%}" if same is not None else ""),
+                alike(gate["agreement"]),
                 f"{sts['bundle']:.2f} ({sts['torch']:.2f})" if sts else "", f"{row['file_mb']:.1f}",
             ]
         )  # fmt: skip

@@ -3,19 +3,23 @@
 import contextlib
 import ctypes
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 
 import contrastill
 
-__all__ = ["bf16_pays", "describe_machine", "keep_freed_memory"]
+__all__ = ["bf16_pays", "describe_machine", "doubt", "keep_freed_memory", "spread_of"]
 
 CPUINFO = Path("/proc/cpuinfo")  # Linux only
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+UNEVEN = 0.3
+"""Interquartile range over the rounds, as a share of their median, above which a time is not to be quoted."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -42,6 +46,26 @@ def describe_machine() -> dict[str, Any]:
         "transformers": version("transformers"),
         "contrastill": contrastill.__version__,
     }
+
+
+def doubt(load: float, cores: int, spread: float) -> str | None:
+    """The reason not to quote a time that was taken: others were at work, or the rounds differ; None: there is none.
+
+    Args:
+        load: the load average before anything was timed.
+        spread: interquartile range over the rounds, as a share of their median.
+    """
+    if load > cores:
+        return f"the machine was busy, with a load of {load:.1f} on {cores} core{'s' if cores > 1 else ''} before"
+    if spread > UNEVEN:
+        return f"the rounds differ by {spread:.0%}"
+    return None
+
+
+def spread_of(rounds: Sequence[float]) -> float:
+    """Interquartile range as a share of the median."""
+    low, middle, high = np.percentile(rounds, [25, 50, 75]).tolist()
+    return round((high - low) / middle, 4) if middle > 0 else 0.0
 
 
 def bf16_pays() -> bool:

@@ -284,6 +284,31 @@ def test_an_exporter_that_fails_leaves_out_its_file_alone(monkeypatch, tmp_path)
     assert left_out == ["a, openvino fp32: RuntimeError: unsupported node"]
 
 
+def test_a_worker_that_hangs_is_ended_and_said_to_be_late(monkeypatch):
+    monkeypatch.setattr("contrastill.bench.process.DEADLINE", 0.3)
+    with Process(1) as worker:
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        with pytest.raises(Failed, match=r"did not answer within 0\.3 seconds, and was ended"):
+            worker.ask("turn", block=0, seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("load", "spreads", "doubts"),
+    [
+        (0.5, (0.1, 0.1), [None, None]),
+        (2.5, (0.1, 0.1), ["the machine was busy, with a load of 2.5 on 2 cores before"] * 2),
+        (0.5, (0.4, 0.1), ["the rounds differ by 40%"] * 2),  # the yardstick's: every ratio is of them
+        (0.5, (0.1, 0.4), [None, "the rounds differ by 40%"]),
+    ],
+)
+def test_a_ratio_is_in_doubt_where_the_machine_was_busy_or_rounds_differ(load, spreads, doubts):
+    rule = {"model": "a", "runtime": "torch", "precision": "fp32", "workers": 1}
+    rows = [rule | {"model": m, "length": 8, "batch": 1, "spread": s} for m, s in zip("ab", spreads, strict=True)]
+    rows.append({"error": "ended"})
+    compare.add_doubts(rows, rule, load, 2)
+    assert [row.get("doubt") for row in rows] == [*doubts, None]
+
+
 def test_of_two_bundles_of_one_name_and_kind_the_second_is_left_out_and_named(tmp_path):
     facts = {"format": FORMAT, "name": "a", "task": "classification", "labels": ["x", "y"], "texts": 1, "max_length": 8}
     facts |= {"runtime": "onnxruntime", "precision": "int8", "file": "model.onnx", "output": "p"}

@@ -154,7 +154,7 @@ BAD = {
     "nothing to calibrate on": (["MODEL", "--out", "b"], "int8 needs texts to calibrate on"),
     "empty texts": (["MODEL", "--texts", "blank.txt", "--out", "b"], "texts"),
     "no labels": (["MODEL", "--data", "unlabelled.csv", "--out", "b"], "label"),
-    "other classes": (["MODEL", "--data", "other.csv", "--out", "b"], "has 2 classes (a, b)"),
+    "other classes": (["MODEL", "--data", "other.csv", "--out", "b"], "classes of the model (cold, mild, hot), got"),
     "other columns": (["MODEL", "--data", "rows.csv", "--text", "body", "--out", "b"], "body"),
     "no scores": (["EMBEDDER", "--data", "rows.csv", "--texts", "some.txt", "--out", "b"], "expected a score per pair"),
     "too long": (["MODEL", "--max-length", "99", "--data", "rows.csv", "--out", "b"], "from 4 to 34"),

@@ -11,7 +11,8 @@ from run_folders import CLASSES, METRICS, RECORD, Page, class_evidence, log_rows
 
 from contrastill import UserError
 from contrastill.report import compare, leave_report, write_report
-from contrastill.report.run import RunFiles
+from contrastill.report.results import models, tiles
+from contrastill.report.run import RunFiles, read_run
 from contrastill.report.training import windows
 
 
@@ -230,6 +231,49 @@ def test_bundles_stand_beside_teacher_and_student_on_the_rows_of_their_gate(writ
     assert "the exports' gates, 2 threads" in page.text
     assert "Quality against latency" in page.text
     assert "Not timed, so not drawn: teacher." in page.text
+
+
+def faster(folder: Path) -> str | None:
+    """The figure in the headline's tile, if there is one."""
+    run = read_run(folder)
+    return next((figure for what, figure, _ in tiles(run, models(run)) if what == "faster"), None)
+
+
+@pytest.mark.parametrize(
+    ("doubts", "shown"),
+    [({}, "16.0\u00a0×"), ({1: "the machine was busy, with a load of 15.0 on 2 cores before"}, None)],
+)
+def test_a_factor_that_is_in_doubt_is_not_a_headline(doubts: dict[int, str], shown: str | None, write_run) -> None:
+    times = [("teacher", "torch", "fp32", 20.0), ("student", "onnxruntime", "int8", 1.25)]
+    rows = [
+        {"model": m, "runtime": r, "precision": p, "length": "data", "batch": 1, "p50_ms": ms, "doubt": doubts.get(n)}
+        for n, (m, r, p, ms) in enumerate(times)
+    ]
+    folder = write_run(bench={"threads": 2, "rows": rows})
+    write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    page = Page(write_report(folder))
+    assert faster(folder) == shown
+    assert ("not to be quoted: the machine was busy" in page.text) == bool(doubts)
+
+
+def test_the_headline_s_yardstick_is_the_teacher_and_not_what_a_gate_compared_with(write_run) -> None:
+    folder = write_run()
+    write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    assert faster(folder) is None
+    model = {"test": METRICS["student"]["test"], "parameters": 10**6, "size_mb": 4.0}
+    folder = write_run("finetuned", metrics={"metric": "accuracy", "model": model})
+    write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    assert faster(folder) == "4.0\u00a0×"
+
+
+def test_another_yardstick_than_the_teacher_in_pytorch_is_named_in_full(write_run) -> None:
+    row = {"model": "student", "runtime": "onnxruntime", "precision": "int8", "length": "data", "batch": 1}
+    rows = [{**row, "p50_ms": 4.0, "precision": "fp32", "ratio": 1.0}, {**row, "p50_ms": 2.0, "ratio": 2.0}]
+    rule = {"model": "student", "runtime": "onnxruntime", "precision": "fp32", "workers": 1}
+    folder = write_run(bench={"threads": 2, "rows": rows, "yardstick": rule})
+    write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    shown = Page(write_report(folder)).row("onnxruntime int8 −0.31 points against PyTorch")[4]
+    assert shown == "2.0 × than the student in onnxruntime fp32"
 
 
 def test_a_gate_on_other_rows_is_said_to_be(write_run) -> None:

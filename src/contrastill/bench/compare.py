@@ -75,12 +75,14 @@ def bench(**settings: Any) -> dict[str, Any]:
             logger.warning("%s", line)
         rows = timed(found, cases(asked, texts), threads, asked.seconds)
     rule = add_ratios(rows, models[0][0])
+    add_doubts(rows, rule, load[0], cores)
     result = {
         "command": command(asked),
         "machine": describe_machine(),
         "versions": versions(rows),
         "threads": threads,
         "load_average": [round(one, 2) for one in load],
+        "cores": cores,
         "warnings": warnings,
         "left_out": left_out,
         "settings": {name: given for name, given in asdict(asked).items() if name not in ("out", "run", "texts")},
@@ -273,6 +275,24 @@ def add_ratios(rows: Rows, first: str) -> dict[str, Any] | None:
                 ratio(others[0]["rounds_ms"], row["rounds_ms"]) if others else (None, None)
             )
     return rule
+
+
+def add_doubts(rows: Rows, rule: Mapping[str, Any] | None, load: float, cores: int) -> None:
+    """doubt: the reason not to quote a row's ratio; None: there is none."""
+    from contrastill.machine import doubt
+
+    for row in rows:
+        if "error" in row:
+            continue
+        base = [
+            o["spread"]
+            for o in rows
+            if "error" not in o
+            and rule is not None
+            and all(o[name] == rule[name] for name in rule)
+            and (o["length"], o["batch"]) == (row["length"], row["batch"])
+        ]
+        row["doubt"] = doubt(load, cores, max([row["spread"], *base]))
 
 
 def yardstick(rows: Rows, first: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 __all__ = ["Failed", "Process", "temporary_folder"]
 
+DEADLINE = 900.0
+"""Seconds for an answer: the slowest models take minutes to load, or to pass over all texts once; none takes longer."""
 KEEPER = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
@@ -56,20 +59,32 @@ class Process:
         )
 
     def ask(self, do: str, **what: Any) -> dict[str, Any]:
-        """Waits for the answer.
+        """Waits for the answer, up to `DEADLINE`; a worker that is late is ended.
 
         Raises:
-            Failed: the worker says that it cannot, or it has ended.
+            Failed: the worker says that it cannot, it has ended, or it was late.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.process.kill()
+
+        clock = threading.Timer(DEADLINE, end)
+        clock.daemon = True
+        clock.start()
         try:
             print(json.dumps({"do": do, **what}), file=self.process.stdin, flush=True)
             line = self.process.stdout.readline()
         except OSError:
             line = ""
+        finally:
+            clock.cancel()
         if not line.endswith("\n"):  # none, or one that its end cut off
-            raise Failed(self.ending())
+            ending = self.ending()
+            raise Failed(f"it did not answer within {DEADLINE:g} seconds, and was ended" if late.is_set() else ending)
         answer = json.loads(line)
         if "error" in answer:
             raise Failed(answer["error"])

@@ -79,10 +79,11 @@ def quality(gate: dict[str, Any] | None) -> str:
         return "No examples were given when it was exported: what the precision cost was **not measured**."
     alike, pace = gate["agreement"], gate["latency_ms"]
     rows = [
-        ("", "torch, float32", "this file"),
+        ("", "the model in torch, float32", "this file"),
         (f"{gate['metric']} x 100", f"{100 * gate['torch']:.2f}", f"{100 * gate['bundle']:.2f}"),
-        ("one text, ms (median)", f"{pace['torch_p50']:.2f}", f"{pace['bundle_p50']:.2f}"),
     ]
+    if not pace["doubt"]:
+        rows.append(("one text, ms (median)", f"{pace['torch_p50']:.2f}", f"{pace['bundle_p50']:.2f}"))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|---|---|")
     same = alike["equal_labels"]
@@ -99,5 +100,6 @@ def quality(gate: dict[str, Any] | None) -> str:
                 else ""
             )
             + (f"; {same:.2%} of the labels are equal." if same is not None else "."),
+            *([f"Speed is not stated, as {pace['doubt']}."] if pace["doubt"] else []),
         ]
     )

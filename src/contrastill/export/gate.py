@@ -20,6 +20,7 @@ from contrastill.evaluation.inference import inference
 from contrastill.evaluation.sts import load_scored_pairs
 from contrastill.export.probes import NotFinite, cosines
 from contrastill.export.source import Exportable, Texts
+from contrastill.machine import spread_of
 
 __all__ = [
     "STEADY",
@@ -183,12 +184,15 @@ def steadiness(bundle: Bundle) -> float:
 
 
 def latencies(source: Exportable, bundle: Bundle, texts: Texts) -> dict[str, Any]:
-    """Medians for one text at a time, tokenised beforehand; the two take turns."""
+    """Medians for one text at a time, tokenised beforehand; the two take turns.
+
+    spread: interquartile range over the rounds, as a share of their median; of the two, the larger.
+    """
     chosen = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:TIMED]]
     inputs = [source.encode([text]) for text in chosen]  # type: ignore[list-item]
     arrays = [bundle.tokenize([text]) for text in chosen]  # type: ignore[list-item]
     calls = {"torch": lambda n: source.module(**inputs[n]), "bundle": lambda n: bundle.compute(arrays[n])}
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    rounds: dict[str, list[list[float]]] = {name: [] for name in calls}
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(bundle.threads)
@@ -196,12 +200,22 @@ def latencies(source: Exportable, bundle: Bundle, texts: Texts) -> dict[str, Any
             for turn in range(ROUNDS):
                 for name, call in calls.items():
                     call(0)  # not timed: the other has emptied the processor's caches
+                    times = []
                     for n in range(len(chosen)):
                         start = perf_counter()
                         call(n)
-                        if turn:
-                            times[name].append(1000 * (perf_counter() - start))
+                        times.append(1000 * (perf_counter() - start))
+                    if turn:
+                        rounds[name].append(times)
     finally:
         torch.set_num_threads(before)
-    ours, theirs = (float(np.median(times[name])) for name in calls)
-    return {"torch_p50": ours, "bundle_p50": theirs, "ratio": ours / theirs, "threads": bundle.threads}
+    ours, theirs = (float(np.median(rounds[name])) for name in calls)
+    medians = {name: [round(float(np.median(times)), 4) for times in found] for name, found in rounds.items()}
+    return {
+        "torch_p50": ours,
+        "bundle_p50": theirs,
+        "ratio": ours / theirs,
+        "threads": bundle.threads,
+        "rounds_ms": medians,
+        "spread": max(spread_of(found) for found in medians.values()),
+    }

@@ -15,9 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
-from contrastill.bundle import METADATA, open_bundle
+from contrastill.bundle import METADATA, available, open_bundle
 from contrastill.data import several_texts
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import CheckFailed, UserError
@@ -39,6 +40,7 @@ from contrastill.export.vocabulary import trimmed
 from contrastill.export.write import recipes_for, write_bundle, write_metadata
 from contrastill.loading import model_folder
 from contrastill.locks import locked
+from contrastill.machine import doubt
 from contrastill.report import leave_report
 from contrastill.results import RunRecord
 from contrastill.settings import DataSource, Evaluation, Export
@@ -74,6 +76,7 @@ def export(**settings: Any) -> Exported:
         UserError: bad settings, model or data; no room on the disk.
         CheckFailed: more of the metric was lost than `max_drop` allows. Nothing is left behind.
     """
+    load = psutil.getloadavg()[0]  # before this export puts load on it
     asked = Export.given(settings)
     needed("onnx", "onnxscript", "onnxruntime", *(["openvino"] if asked.to == "openvino" else []))
     if asked.precision == "int8":
@@ -112,7 +115,7 @@ def export(**settings: Any) -> Exported:
     goal = out.resolve()  # a link stays one
     try:
         with workplace(goal.parent) as place:
-            best, metadata = attempt(asked, source, examples, torch_answers, samples, recipes, probes, place)
+            best, metadata = attempt(asked, source, examples, torch_answers, samples, recipes, probes, place, load)
             if report is not None:
                 metadata = write_metadata(best, {"vocabulary": asdict(report)})
             (best / "README.md").write_text(bundle_card(metadata), encoding="utf-8")
@@ -177,6 +180,7 @@ def attempt(
     recipes: list[Recipe | None],
     probes: Probes,
     place: Path,
+    load: float,
 ) -> tuple[Path, dict[str, Any]]:
     """The first recipe that loses next to nothing, else the one that loses least, if that is little enough."""
     graph = place / "graph.fp32"
@@ -199,6 +203,8 @@ def attempt(
             continue
         if gate is not None:
             gate["max_drop"] = asked.max_drop
+            pace = gate["latency_ms"]
+            pace |= {"load_average": round(load, 2), "doubt": doubt(load, available(), pace["spread"])}
             logger.info("%s: %s", name, says(gate))
         tried[name] = folder, gate
         if gate is not None and not gate["padding_cosine_min"] >= STEADY:
@@ -225,12 +231,13 @@ def attempt(
 
 def says(gate: dict[str, Any]) -> str:
     low_high = " ({:+.2f} to {:+.2f})".format(*gate["drop_interval"]) if "drop_interval" in gate else ""
-    same = gate["agreement"]["equal_labels"]
+    same, pace = gate["agreement"]["equal_labels"], gate["latency_ms"]
     return (
         f"{gate['metric']} {100 * gate['bundle']:.2f} of {100 * gate['torch']:.2f} in torch on {gate['rows']:,} texts, "
         f"{gate['drop_points']:.2f} points lost{low_high}"
         + (f"; {same:.2%} of the labels equal" if same is not None else "")
-        + f"; {gate['latency_ms']['ratio']:.1f} x the pace of torch"
+        + "; "
+        + (f"speed not stated, as {pace['doubt']}" if pace["doubt"] else f"{pace['ratio']:.1f} x the pace of torch")
     )
 
 

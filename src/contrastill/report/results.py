@@ -88,6 +88,7 @@ class Model:
     ratio: float | None = None  # x faster than `than`
     ratio_interval: str | None = None
     than: str | None = None
+    doubt: str | None = None  # the reason not to quote the ratio
     note: str = ""
 
 
@@ -258,11 +259,17 @@ def by_bench(run: RunFiles, rows: list[dict[str, Any]], found: list[Model]) -> l
         timed = f"bench.json, {about}" if ms else None
         low, high = bounds(dig(row, "ratio_interval"))
         between = None if low is None or high is None else f"{low:.1f} to {high:.1f}"
-        than = str(rows[0].get("model"))
-        result.append(
-            replace(model, latency_ms=ms, timed=timed, ratio=ratio, ratio_interval=between if ms else None, than=than)
-        )
+        than, doubt = base_of(run, rows), dig(row, "doubt")
+        timing = replace(model, latency_ms=ms, timed=timed, ratio=ratio, than=than, doubt=str(doubt) if doubt else None)
+        result.append(replace(timing, ratio_interval=between if ms else None))
     return result
+
+
+def base_of(run: RunFiles, rows: list[dict[str, Any]]) -> str:
+    """The model that ratios are of; its runtime and precision too, where they are not PyTorch's float32."""
+    rule = mapping(run.bench.get("yardstick")) or rows[0]
+    what = f"{rule.get('runtime')} {rule.get('precision')}"
+    return str(rule.get("model")) + ("" if what == "torch fp32" else f" in {what}")
 
 
 def timings(run: RunFiles) -> list[dict[str, Any]]:
@@ -295,7 +302,9 @@ def by_gates(run: RunFiles, found: list[Model]) -> list[Model]:
             gate = next(waiting)
             ms, base = number(gate, "bundle_p50"), number(gate, "torch_p50")
             ratio = base / ms if base and ms else None
+            doubt = dig(gate, "doubt")
             model = replace(model, latency_ms=ms, timed=about, ratio=ratio, than=base_name)
+            model = replace(model, doubt=str(doubt) if doubt else None)
         elif model.kind == "trained":
             model = replace(model, latency_ms=number(first, "torch_p50"), timed=about)
         result.append(model)
@@ -383,7 +392,10 @@ def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
             result.append(("smaller, exported", times(teacher / least), f"{name}: {megabytes(least)} MB"))
     elif ours and ours.size_mb and ours.parameters:
         result.append(("parameters", millions(ours.parameters), f"{megabytes(ours.size_mb)} MB"))
-    ratios = [(model.ratio, model.name, model.than) for model in found if model.ratio and model.kind != "teacher"]
+    # one yardstick: where there is a teacher it is the teacher, not the student in PyTorch of an export's gate
+    by_gate = "teacher" in run.metrics and not timings(run)
+    quoted = [] if by_gate else [m for m in found if not m.doubt and m.kind != "teacher"]
+    ratios = [(model.ratio, model.name, model.than) for model in quoted if model.ratio]
     if ratios:
         ratio, name, than = max(ratios)
         result.append(("faster", times(ratio), f"{name} than the {than}, one text at a time"))
