@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from contrastill.data.collate import Collate, tokenise, truncated_share
+from contrastill.data.collate import Collate, Known, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.load import text_key
 from contrastill.errors import UserError
 
@@ -130,3 +130,28 @@ def test_a_data_loader_batches_the_rows(workers):
 def test_a_tokenizer_without_padding_is_an_error():
     with pytest.raises(UserError, match=r"set tokenizer\.pad_token"):
         Collate(tokenizer(pad_token=None), regression=False)
+
+
+def known(texts: list[str], reader: PreTrainedTokenizerFast) -> Known:
+    return known_tokens(*flat(reader(texts)["input_ids"]), reader)
+
+
+NAMES = {"cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+
+def test_unknown_tokens_and_texts_without_a_known_one_are_counted_without_marks():
+    assert known(["w1 w2 never", "w3", "never seen", ""], tokenizer(**NAMES)) == Known(6, 3, 4, 2)
+    assert known(["w1", "w2"], tokenizer(**NAMES)) == Known(2, 0, 2, 0)
+
+
+def test_shares_of_unknown_tokens_add_up_over_parts():
+    whole = Known(6, 3, 4, 2) + Known(2, 0, 2, 0)
+    assert whole == Known(8, 3, 6, 2)
+    assert (whole.share, whole.worse) == (0.375, 0.375)
+    assert str(whole) == "37.5% of the tokens are unknown to the tokenizer, 2 of 6 texts have none that it knows"
+    assert Known(0, 0, 3, 3).worse == 1.0
+
+
+@pytest.mark.parametrize("other", ["pad_token", "eos_token"])
+def test_a_token_with_another_use_is_not_counted_as_unknown(other):
+    assert known(["w1 never"], tokenizer(**NAMES, **{other: "[UNK]"})).unknown == 0

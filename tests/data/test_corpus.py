@@ -235,3 +235,13 @@ def test_a_source_that_is_none_is_refused_naming_it(sources):
         list(several_texts([*sources, "none.txt"]))
     with pytest.raises(UserError, match="--text"):
         list(several_texts(sources, text="words"))
+
+
+def test_what_each_tokenizer_does_not_know_is_counted():
+    other = tokenizer([*WORDS[:5], *(f"x{n}" for n in range(60)), "query", ":"])
+    corpus = corpus_of(["w0 w1 never", "w2 w3", "w4"], teachers=[(other, "query: ")], chunk=2)
+    assert [(each.tokens, each.unknown, each.texts, each.lost) for each in corpus.known] == [
+        (6, 1, 3, 0),
+        (11, 4, 3, 0),
+    ]
+    assert corpus.part(np.array([0])).known == corpus.known

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from transformers import AutoModelForSequenceClassification
 from workshop import CLASSES, WORDS, Workshop, single_rows, write_csv, write_encoder, write_tokenizer
 
 from contrastill import Distillation, UserError, evaluate, finetune
+from contrastill.data import Known
 from contrastill.training import check_run, prepare_distillation
+from contrastill.training.preflight import check_data, texts_known
 
 Prepare = Callable[..., Any]
 
@@ -253,3 +256,30 @@ def test_every_check_is_kept_in_the_run_s_record(workshop: Workshop, tmp_path: P
     workshop.distill(tmp_path / "run", teacher=str(teacher), method="kd", force=True)
     noted = json.loads((tmp_path / "run/run.json").read_text())["preflight"]
     assert {check["name"]: check["ok"] for check in noted}["teacher has learnt the task"] is False
+
+
+@pytest.mark.parametrize(
+    ("known", "ok", "fatal"),
+    [
+        (Known(100, 5, 10, 0), True, False),
+        (Known(100, 6, 10, 0), False, False),
+        (Known(100, 21, 10, 0), False, True),
+        (Known(100, 0, 100, 6), False, False),
+        (Known(100, 0, 100, 21), False, True),
+    ],
+)
+def test_texts_that_the_tokenizer_does_not_know_stop_a_run(known: Known, ok: bool, fatal: bool) -> None:
+    check = texts_known(SimpleNamespace(known=[Known(9, 0, 9, 0), known]))  # type: ignore[arg-type]
+    assert (check.ok, check.fatal) == (ok, fatal)
+
+
+def test_texts_of_another_script_are_refused_and_warned_of_in_scores(
+    workshop: Workshop, prepare: Prepare, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{**row, "text": f"这是第{n}行 word1 字 文"} for n, row in enumerate(single_rows(40, 0))]
+    file = str(write_csv(tmp_path / "chinese.csv", rows))
+    check = {check.name: check for check in check_data(prepare(data=file)).checks}["texts are known"]
+    assert (check.ok, check.fatal) == (False, True)
+    assert "75.0% of the tokens are unknown" in check.seen
+    evaluate(model=str(workshop.teacher()), data=file, max_length=32)
+    assert "75.0% of the tokens are unknown" in caplog.text

@@ -1,6 +1,6 @@
 """From a user's file, a folder or the Hub to rows of a task, and from rows to padded batches."""
 
-from contrastill.data.collate import Collate, content_key, tokenise, truncated_share
+from contrastill.data.collate import Collate, Known, content_key, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.corpus import Corpus, read_corpus, read_for_teacher, several_texts
 from contrastill.data.labels import align_labels
 from contrastill.data.load import UNLABELLED, TaskData, load_task, text_key
@@ -12,10 +12,13 @@ __all__ = [
     "UNLABELLED",
     "Collate",
     "Corpus",
+    "Known",
     "Task",
     "TaskData",
     "align_labels",
     "content_key",
+    "flat",
+    "known_tokens",
     "load_task",
     "read_corpus",
     "read_for_teacher",

@@ -1,7 +1,9 @@
 """From texts to batches: token ids once, padding per batch."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from contrastill.data.load import text_key
 from contrastill.errors import UserError
 
-__all__ = ["Collate", "content_key", "tokenise", "truncated_share"]
+__all__ = ["Collate", "Known", "content_key", "flat", "known_tokens", "tokenise", "truncated_share"]
 
 CHUNK = 10_000  # texts tokenised at once: bounds the tokenizer's own, fat, encodings
 
@@ -48,6 +50,64 @@ def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: i
         columns.setdefault("content", []).append(pa.array(content, pa.binary(16)))
     table = pa.table({name: pa.chunked_array(parts) for name, parts in columns.items()})
     return Dataset(table.append_column("index", pa.array(np.arange(len(dataset)))).combine_chunks())
+
+
+@dataclass(frozen=True)
+class Known:
+    """How much of some texts a tokenizer knows.
+
+    tokens: those of the texts, without the special ones around them. lost: texts that have no known token.
+    """
+
+    tokens: int = 0
+    unknown: int = 0
+    texts: int = 0
+    lost: int = 0
+
+    def __add__(self, other: "Known") -> "Known":
+        return Known(
+            self.tokens + other.tokens,
+            self.unknown + other.unknown,
+            self.texts + other.texts,
+            self.lost + other.lost,
+        )
+
+    @property
+    def share(self) -> float:
+        """Of unknown tokens."""
+        return self.unknown / max(1, self.tokens)
+
+    @property
+    def worse(self) -> float:
+        """The larger of the shares of unknown tokens and of texts without a known one."""
+        return max(self.share, self.lost / max(1, self.texts))
+
+    def __str__(self) -> str:
+        lost = f", {self.lost:,} of {self.texts:,} texts have none that it knows" if self.lost else ""
+        return f"{self.share:.1%} of the tokens are unknown to the tokenizer{lost}"
+
+
+def known_tokens(ids: np.ndarray, lengths: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> Known:
+    """Counts what a tokenizer knew of texts: `ids` of all, one text after the other, `lengths` of each.
+
+    A tokenizer that falls back to bytes, or whose unknown token has another use too, knows everything.
+    """
+    unknown = tokenizer.unk_token_id
+    others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "sep", "pad", "cls", "mask")]
+    if unknown in others:
+        unknown = None
+    real = ~np.isin(ids, [each for each in tokenizer.all_special_ids if each != unknown])
+    known = real if unknown is None else real & (ids != unknown)
+    ends = np.cumsum(lengths)
+    before = np.concatenate([[0], np.cumsum(known)])
+    lost = before[ends] == before[ends - lengths]
+    return Known(int(real.sum()), int(real.sum() - known.sum()), len(lengths), int(lost.sum()))
+
+
+def flat(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of all texts, one after the other, and the length of each."""
+    lengths = np.array([len(each) for each in ids], np.int32)
+    return np.fromiter(itertools.chain.from_iterable(ids), np.int32, int(lengths.sum())), lengths
 
 
 def content_key(input_ids: Sequence[int], token_type_ids: Sequence[int] = ()) -> bytes:

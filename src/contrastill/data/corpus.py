@@ -1,5 +1,6 @@
 """A corpus of texts without labels, as token ids: a few bytes a token, however many texts there are."""
 
+import copy
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data.collate import content_key
+from contrastill.data.collate import Known, content_key, flat, known_tokens
 from contrastill.data.files import split_name
 from contrastill.data.read import DELIMITED, check_delimiter
 from contrastill.data.stream import has_columns, stream_texts
@@ -29,7 +30,8 @@ class Corpus(Dataset[dict[str, Tensor]]):
     """N texts, read by one tokenizer; and for each the keys under which T teachers' outputs are stored.
 
     tokens (all tokens,) int32, one text after the other; ends (N + 1,) their borders; content (N, T, 16) uint8.
-    cut: how many texts the length limit cuts. duplicates: how many were left out because they came before.
+    cut: how many texts the length limit cuts. duplicates: how many were left out because they came before. known: how
+    much of the texts the tokenizer knows, and after it each teacher's that is another.
 
     It is read batch by batch: `__getitems__` gives one padded batch, so that nothing is done row by row.
     """
@@ -43,9 +45,10 @@ class Corpus(Dataset[dict[str, Tensor]]):
         *,
         cut: int = 0,
         duplicates: int = 0,
+        known: Sequence[Known] = (),
     ) -> None:
         self.tokens, self.ends, self.content = tokens, ends, content
-        self.tokenizer, self.cut, self.duplicates = tokenizer, cut, duplicates
+        self.tokenizer, self.cut, self.duplicates, self.known = tokenizer, cut, duplicates, known
         self.rows = np.arange(len(content))
 
     def __len__(self) -> int:
@@ -61,7 +64,7 @@ class Corpus(Dataset[dict[str, Tensor]]):
 
     def part(self, rows: np.ndarray) -> "Corpus":
         """The corpus of these rows alone; nothing is copied but their numbers."""
-        some = Corpus(self.tokens, self.ends, self.content, self.tokenizer, cut=self.cut, duplicates=self.duplicates)
+        some = copy.copy(self)
         some.rows = self.rows[rows]
         return some
 
@@ -144,18 +147,30 @@ def read_corpus(
         UserError: there are fewer than two different texts.
     """
     same = [other is tokenizer and not prompt for other, prompt in teachers]
-    tokens, lengths, contents, cut = [], [], [], 0
+    tokens: list[np.ndarray] = []
+    lengths: list[np.ndarray] = []
+    contents, cut = [], 0
+    known = [Known()] * (1 + same.count(False))
     for texts in chunks:
         encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
         ids = encoded["input_ids"]
         own = keys_of_ids(encoded)
-        keys = [
-            own if alike else keys_of_ids(read_for_teacher(other, prompt, texts, max_length))
+        theirs = [
+            None if alike else read_for_teacher(other, prompt, texts, max_length)
             for alike, (other, prompt) in zip(same, teachers, strict=True)
-        ] or [own]
+        ]
+        keys = [own if each is None else keys_of_ids(each) for each in theirs] or [own]
         contents.append(np.stack(keys, 1))
-        lengths.append(np.array([len(each) for each in ids], np.int32))
-        tokens.append(np.fromiter(itertools.chain.from_iterable(ids), np.int32, int(lengths[-1].sum())))
+        flat_ids, of_each = flat(ids)
+        tokens.append(flat_ids)
+        lengths.append(of_each)
+        counts = [known_tokens(flat_ids, of_each, tokenizer)]
+        counts += [
+            known_tokens(*flat(each["input_ids"]), other)
+            for each, (other, _) in zip(theirs, teachers, strict=True)
+            if each is not None
+        ]
+        known = [so_far + more for so_far, more in zip(known, counts, strict=True)]
         full = lengths[-1] == max_length
         if full.any():
             longer = [text for text, at_limit in zip(texts, full, strict=True) if at_limit]
@@ -168,7 +183,9 @@ def read_corpus(
     _, first = np.unique(content[:, 0].copy().view([("a", "<u8"), ("b", "<u8")]).ravel(), return_index=True)
     if len(first) < 2:
         raise UserError(f"expected at least two different texts to learn from, got {len(first)} of {len(content)}")
-    corpus = Corpus(np.concatenate(tokens), ends, content, tokenizer, cut=cut, duplicates=len(content) - len(first))
+    corpus = Corpus(
+        np.concatenate(tokens), ends, content, tokenizer, cut=cut, duplicates=len(content) - len(first), known=known
+    )
     corpus.rows = np.sort(first)
     return corpus
 

@@ -30,7 +30,7 @@ from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation
 from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.outcome import warnings
-from contrastill.training.preflight import Report, check_data, check_models
+from contrastill.training.preflight import FEW_UNKNOWN, Report, check_data, check_models
 from contrastill.training.prepare import (
     Examples,
     PreparedTask,
@@ -101,6 +101,8 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     if split not in data.splits:
         raise UserError(f"expected a split of {sorted(data.splits)} of {data.task.name}, got {split!r}")
     examples = Examples(data.splits[split], data, tokenizer, asked.max_length, asked.batch_size)
+    if examples.known.worse > FEW_UNKNOWN:
+        logger.warning("%s: %s: the score says little of other texts", data.task.name, examples.known)
     result = {"model": asked.model, "split": "all" if alone else split, **examples.scores(model), **size(model)}
     if (seen := seen_by(asked.model)) is not None and (share := seen_share(examples.keys, seen)):
         logger.warning("%.1f %% of these rows are among those that the model was trained on", 100 * share)

@@ -21,7 +21,9 @@ from contrastill.training.prepare import Examples, PreparedTask
 from contrastill.training.prepared import Prepared
 from contrastill.training.seen import seen_by, seen_share
 
-__all__ = ["Check", "Report", "check_data", "check_models", "check_run", "room_for_checkpoints"]
+__all__ = ["FEW_UNKNOWN", "Check", "Report", "check_data", "check_models", "check_run", "room_for_checkpoints"]
+
+FEW_UNKNOWN, MOST_UNKNOWN = 0.05, 0.2  # shares of unknown tokens: above the first a warning, above the second no run
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ def check_data(run: Prepared) -> Report:
         if isinstance(run, PreparedTask)
         else []
     )
-    return Report([tokenizer_fits(run), lengths(run), *rows])
+    return Report([tokenizer_fits(run), texts_known(run), lengths(run), *rows])
 
 
 def check_models(run: Prepared) -> Report:
@@ -124,6 +126,15 @@ def tokenizer_fits(run: Prepared) -> Check:
         top < rows,
         seen if top < rows else f"{seen}; the tokenizer belongs to another model",
     )
+
+
+def texts_known(run: Prepared) -> Check:
+    """The tokenizers know the words, or the script, of the training texts."""
+    worst = max(run.known, key=lambda known: known.worse)
+    if worst.worse <= FEW_UNKNOWN:
+        return Check("texts are known", True, str(worst), fatal=False)
+    seen = f"{worst}; choose a model whose tokenizer knows the language and the signs of these texts"
+    return Check("texts are known", False, seen, fatal=worst.worse > MOST_UNKNOWN)
 
 
 def lengths(run: Prepared) -> Check:

@@ -16,7 +16,17 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher, cache_root, fingerprint
 from contrastill.cache.folder import mark
-from contrastill.data import Collate, TaskData, align_labels, load_task, tokenise, truncated_share
+from contrastill.data import (
+    Collate,
+    Known,
+    TaskData,
+    align_labels,
+    flat,
+    known_tokens,
+    load_task,
+    tokenise,
+    truncated_share,
+)
 from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
@@ -101,6 +111,10 @@ class PreparedTask(Prepared):
     @property
     def words(self) -> np.ndarray:
         return np.unique(self.examples.data.column("input_ids").combine_chunks().flatten().to_numpy())
+
+    @property
+    def known(self) -> Sequence[Known]:
+        return [known_tokens(*flat(self.examples["input_ids"]), self.tokenizer)]
 
     @property
     def cut_share(self) -> float:
@@ -303,7 +317,9 @@ class Examples:
     ) -> None:
         self.task, self.rows = data.task, rows
         tokens = tokenise(rows, tokenizer, max_length)
-        self.order = order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")
+        ids, lengths = flat(tokens["input_ids"])
+        self.known = known_tokens(ids, lengths, tokenizer)
+        self.order = order = np.argsort(lengths, kind="stable")
         collate = Collate(tokenizer, data.task.kind == "regression")
         self.batches = [
             collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data import Corpus
+from contrastill.data import Corpus, Known
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
 from contrastill.settings import Settings
@@ -50,6 +50,11 @@ class Prepared(ABC):
     @abstractmethod
     def words(self) -> np.ndarray:
         """The token ids that occur, sorted."""
+
+    @property
+    @abstractmethod
+    def known(self) -> Sequence[Known]:
+        """How much of them the tokenizer knows, and after it each teacher's that is another."""
 
     @property
     @abstractmethod
@@ -121,6 +126,10 @@ class PreparedCorpus(Prepared):
     @cached_property
     def words(self) -> np.ndarray:  # type: ignore[override]
         return np.unique(self.corpus.tokens)
+
+    @property
+    def known(self) -> Sequence[Known]:
+        return self.corpus.known
 
     @property
     def cut_share(self) -> float:
