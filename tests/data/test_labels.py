@@ -234,8 +234,7 @@ def test_what_was_decided_is_said_in_one_block(tmp_path, caplog):
     }
     assert len(caplog.messages) == 1
     for name, how in data.decisions.items():
-        assert f"{name} " in caplog.text
-        assert how in caplog.text
+        assert f"  {name}: {how}" in caplog.text
     assert data.describe()["decisions"] == data.decisions
 
 
@@ -311,12 +310,18 @@ def test_data_without_class_names_are_read_with_those_of_the_model(tmp_path):
     data = align_labels(data_of(tmp_path, ["login", "delivery"], of_model=model), model)
     assert data.train["label"][:] == [2, 0]
     assert data.decisions["label cells"] == "train: names (delivery spelt otherwise)"
+    assert data_of(tmp_path, ["LOGIN", "LOGIN"], of_model=model).train["label"][:] == [2, 2]
     with pytest.raises(UserError, match="classes of the model"):
         data_of(tmp_path, ["login", "refund"], of_model=model)
 
 
 def test_whole_numbers_are_scores_to_a_model_of_scores(tmp_path):
     assert align_labels(data_of(tmp_path, ["1", "2", "5"], of_model=["LABEL_0"]), ["LABEL_0"]).task.kind == "regression"
+
+
+def test_classes_for_a_model_of_scores_are_refused_with_the_option_that_reads_scores(tmp_path):
+    with pytest.raises(UserError, match="--kind regression"):
+        align_labels(data_of(tmp_path, ["1", "2", "5"]), ["LABEL_0"])
 
 
 def test_numbers_are_the_ids_of_a_model_without_class_names(tmp_path, caplog):

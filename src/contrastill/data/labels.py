@@ -38,6 +38,11 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
         if set(ours) <= set(ids) and list(ours) == sorted(ours, key=int):
             how = f"labels are the ids of its {len(names)} unnamed classes"
             return in_order(data, tuple(ids), [ids[name] for name in ours], how)
+    if len(names) == 1:
+        raise UserError(
+            f"{data.task.name} has classes ({some(ours)}), the model gives scores; pass --kind regression if these are "
+            "scores too, or use a model with classes"
+        )
     if len(names) != len(ours):
         raise UserError(
             f"{data.task.name} has {len(ours)} classes ({some(ours)}), the model has {len(names)} ({some(names)}); "

@@ -42,9 +42,7 @@ class TaskData:
     train: Dataset | None
     dev: Dataset | None
     test: Dataset | None
-    decisions: Mapping[str, str] = field(
-        default_factory=dict
-    )  # what was decided or left out -> how, and on what evidence
+    decisions: Mapping[str, str] = field(default_factory=dict)  # what was decided -> how, and on what evidence
 
     @property
     def splits(self) -> dict[str, Dataset]:
@@ -60,9 +58,7 @@ class TaskData:
 
     def report(self) -> str:
         """What was decided, a line each."""
-        width = max(map(len, self.decisions), default=0)
-        lines = (f"  {name:<{width}}  {how}" for name, how in self.decisions.items())
-        return "\n".join([f"data: {self.task.name}", *lines])
+        return "\n".join([f"data: {self.task.name}", *(f"  {name}: {how}" for name, how in self.decisions.items())])
 
     def describe(self) -> dict[str, Any]:
         """Rows per split and what to know about them; `duplicates` are texts seen earlier in the same split."""
@@ -200,7 +196,7 @@ def load_task(
 
     if "train" in frames:
         train, classes = frames["train"], frames["train"]["label"].nunique()
-        if task.labels and classes < 2:
+        if task.labels and classes < 2 and not (known is not None and known.loosely):  # a model may be scored on one
             only = task.labels[train["label"].iloc[0]]
             raise UserError(
                 f"{first.name}: expected at least two classes, got {only!r} in every row; add rows of another"
