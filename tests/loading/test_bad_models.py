@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from contrastill.errors import UserError
 from contrastill.export import exportable
@@ -21,55 +16,6 @@ from contrastill.training import build_cache, contrast, evaluate
 from contrastill.training.embedding import prepare_embedding
 from contrastill.training.prepare import prepare_distillation, prepare_finetuning
 from contrastill.training.pretrain import prepare_pretraining
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(35))]
-SIZES: dict[str, Any] = {
-    "vocab_size": len(WORDS),
-    "hidden_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 24,
-}
-
-
-def write_tokenizer(folder: Path) -> None:
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=24,
-    ).save_pretrained(folder)
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole classifier, a whole embedder, and data that both read."""
-    home = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    BertForSequenceClassification(BertConfig(**SIZES, num_labels=2)).save_pretrained(home / "classifier")
-    write_tokenizer(home / "classifier")
-    BertModel(BertConfig(**SIZES)).save_pretrained(home / "encoder")
-    write_tokenizer(home / "encoder")
-    modules = [Transformer(str(home / "encoder")), Pooling(8), Normalize()]
-    SentenceTransformer(modules=modules, device="cpu").save(str(home / "embedder"))
-    rows = [(f"w{n % 35} w{n % 7} w{n % 3}", f"LABEL_{n % 2}") for n in range(40)]
-    (home / "data.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
-    (home / "texts.txt").write_text("".join(f"{text}\n" for text, _ in rows))
-    (home / "pairs.csv").write_text(
-        "anchor,positive\n" + "".join(f"{t},w{n} w{n % 5}\n" for n, (t, _) in enumerate(rows[:30]))
-    )
-    return home
-
 
 # ---- what is wrong with a folder
 
@@ -175,43 +121,41 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 Opened = Callable[[str, Path, Path], Any]
 CLASSIFIERS: dict[str, Opened] = {
     "finetune": lambda name, home, out: prepare_finetuning(
-        Finetuning(model=name, data=str(home / "data.csv"), out=str(out), max_length=16)
+        Finetuning(model=name, data=str(home / "data.csv"), out=str(out))
     ),
     "distill": lambda name, home, out: prepare_distillation(
-        Distillation(
-            teacher=name, data=str(home / "data.csv"), student="1/4/2/8", start="random", out=str(out), max_length=16
-        )
+        Distillation(teacher=name, data=str(home / "data.csv"), student="1/4/2/8", start="random", out=str(out))
     ),
     "evaluate": lambda name, home, out: evaluate(**vars(Evaluation(model=name, data=str(home / "data.csv")))),
     "cache build": lambda name, home, out: build_cache(
-        teacher=name, texts=[str(home / "texts.txt")], fields=["logits"], cache=str(out), max_length=16
+        teacher=name, texts=[str(home / "texts.txt")], fields=["logits"], cache=str(out)
     ),
     "export": lambda name, home, out: exportable(name),
 }
 EMBEDDERS: dict[str, Opened] = {
     "disco": lambda name, home, out: prepare_embedding(
         EmbeddingDistillation(
-            teacher=[name], texts=[str(home / "texts.txt")], student="1/4/2/8", start="random", max_length=16,
+            teacher=[name], texts=[str(home / "texts.txt")], student="1/4/2/8", start="random",
             out=str(out), cache=str(out / "cache"),
         )
     ),
     "as-is": lambda name, home, out: prepare_embedding(
         EmbeddingDistillation(
             teacher=[str(home / "embedder")], texts=[str(home / "texts.txt")], student="as-is", start=name,
-            out=str(out), cache=str(out / "cache"), max_length=16,
+            out=str(out), cache=str(out / "cache"),
         )
     ),
     "contrast": lambda name, home, out: contrast(
-        model=name, pairs=str(home / "pairs.csv"), out=str(out), max_length=16
+        model=name, pairs=str(home / "pairs.csv"), out=str(out)
     ),
     "pretrain": lambda name, home, out: prepare_pretraining(
         Pretraining(
-            teacher=name, texts=[str(home / "texts.txt")], student="1/4/2/8", start="random", max_length=16,
+            teacher=name, texts=[str(home / "texts.txt")], student="1/4/2/8", start="random",
             out=str(out),
         )
     ),
     "cache build": lambda name, home, out: build_cache(
-        teacher=name, texts=[str(home / "texts.txt")], cache=str(out), max_length=16
+        teacher=name, texts=[str(home / "texts.txt")], cache=str(out)
     ),
     "export": lambda name, home, out: exportable(name),
 }  # fmt: skip

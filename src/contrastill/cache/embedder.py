@@ -43,4 +43,5 @@ class FrozenEmbedder:
     def facts(self) -> dict[str, Any]:
         """What its outputs depend on, beside the weights: its modules, and the transformer's config."""
         config = self.model[0].auto_model.config.to_dict()
-        return {"modules": [repr(module) for module in self.model], **config}
+        cut = {} if self.model.truncate_dim is None else {"truncate_dim": self.model.truncate_dim}
+        return {"modules": [repr(module) for module in self.model], **cut, **config}

@@ -1,6 +1,6 @@
 """The one door for models and tokenizers: each command opens what it needs here, and refuses it in the same words."""
 
-from contrastill.loading.length import Length, check_length, input_length, positions
+from contrastill.loading.length import SCORED, TRAINED, Length, check_length, input_length, positions
 from contrastill.loading.models import (
     commit_of,
     first_line,
@@ -14,6 +14,8 @@ from contrastill.loading.place import Place, locate, model_folder, run_settings
 from contrastill.loading.weights import check_ids
 
 __all__ = [
+    "SCORED",
+    "TRAINED",
     "Length",
     "Place",
     "check_ids",

@@ -8,7 +8,9 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from contrastill.errors import UserError
 from contrastill.loading.place import run_settings
 
-__all__ = ["Length", "check_length", "input_length", "positions"]
+__all__ = ["SCORED", "TRAINED", "Length", "check_length", "input_length", "positions"]
+
+TRAINED, SCORED = 128, 512  # tokens that are read at most, where neither the user nor a run says how many
 
 BEHIND_PADDING = {  # families whose positions begin behind the padding index
     "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
@@ -27,19 +29,25 @@ class Length:
         return f"{self.tokens} tokens ({self.why})"
 
 
-def input_length(asked: int | None, name: str, tokenizer: Tokenizer, config: Any, bound: int) -> Length:
+def input_length(
+    asked: int | None, name: str, tokenizer: Tokenizer, config: Any, bound: int = TRAINED, *others: Tokenizer
+) -> Length:
     """The length at which texts are cut for the model `name`.
 
     That is `asked`, else the length of the run that made the model, else the smaller of the model's own limit (of its
     tokenizer, for a sentence-embedding model its `max_seq_length`, and its positions) and `bound`.
 
+    others: tokenizers of models that read the same texts; the smallest limit counts.
+
     Raises:
         UserError: the length leaves no room for text, or is more than the model can read.
     """
     if asked is not None:
-        check_length(asked, tokenizer)
+        for each in (tokenizer, *others):
+            check_length(asked, each)
         return Length(asked, "as asked for")
-    own = min(tokenizer.model_max_length, positions(config) or tokenizer.model_max_length)
+    limits = [each.model_max_length for each in (tokenizer, *others)]
+    own = min(*limits, positions(config) or limits[0])
     run = run_settings(name).get("max_length")
     if isinstance(run, int) and not isinstance(run, bool) and 0 < run <= own:
         return Length(run, "as in the run that made the model")

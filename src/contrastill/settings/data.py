@@ -38,7 +38,13 @@ class DataSource(Checked):
     delimiter: str | None = option(
         None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
     )
-    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
+    max_length: int | None = option(
+        None,
+        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
+        "the model's own limit and 128]",
+        "Data",
+        **LENGTH,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +64,13 @@ class Corpus(Checked):
     delimiter: str | None = option(
         None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
     )
-    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
+    max_length: int | None = option(
+        None,
+        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
+        "the model's own limit and 128]",
+        "Data",
+        **LENGTH,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,13 @@ class Evaluation(DataSource):
         None, "'train', 'dev' or 'test'; left out: test, else dev, else all of a file", "Data", **SPLIT
     )
     batch_size: int = option(64, "examples a step", "Evaluation", **BATCH)
+    max_length: int | None = option(
+        None,
+        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
+        "the model's own limit and 512]",
+        "Data",
+        **LENGTH,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

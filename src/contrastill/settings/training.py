@@ -244,7 +244,13 @@ class Contrast(Settings):
     delimiter: str | None = option(
         None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
     )
-    max_length: int = option(128, "longest input in tokens; longer ones are cut", "Data", **LENGTH)
+    max_length: int | None = option(
+        None,
+        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
+        "the model's own limit and 128]",
+        "Data",
+        **LENGTH,
+    )
     epochs: float = option(1.0, "passes over the pairs", **EPOCHS)
     batch_size: int = option(128, "pairs a step, over all processes", **(BATCH | {"at_least": 2}))
     schedule: str = option("linear", "'linear' or 'constant'", choices=("linear", "constant"))

@@ -3,8 +3,10 @@
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
@@ -12,7 +14,15 @@ from contrastill.data import Collate, content_key, read_for_teacher, several_tex
 from contrastill.data.files import look_up
 from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
 from contrastill.errors import UserError
-from contrastill.loading import check_length, load_classifier, load_embedder, load_encoder, load_tokenizer, locate
+from contrastill.loading import (
+    check_ids,
+    input_length,
+    load_classifier,
+    load_embedder,
+    load_encoder,
+    load_tokenizer,
+    locate,
+)
 from contrastill.settings import CacheBuild, Corpus
 from contrastill.training.folder import processes
 
@@ -33,7 +43,9 @@ def build_cache(**settings: Any) -> dict[str, Any]:
     frozen, tokenizer = load_any(asked.teacher, asked.fields)
     wanted = parse_fields(asked.fields or ["vector" if isinstance(frozen, FrozenEmbedder) else "logits"], frozen)
     teacher = CachedTeacher(frozen, wanted, cache_root(asked.cache), stored=asked.cache_dtype, name=asked.teacher)
-    check_length(asked.max_length, tokenizer)
+    length = input_length(asked.max_length, asked.teacher, tokenizer, getattr(encoder_of(frozen), "config", None))
+    logger.info("length: %s", length)
+    asked = replace(asked, max_length=length.tokens)
     prompt = frozen.prompt if isinstance(frozen, FrozenEmbedder) else ""
     first = next(chunks(asked, tokenizer, prompt), None)
     if first is None:
@@ -54,7 +66,8 @@ def build_cache(**settings: Any) -> dict[str, Any]:
             f"expected room for {need / 1e9:.2f} GB of teacher outputs at {teacher.root}, got {free / 1e9:.2f} GB; "
             "choose another folder (--cache DIR), fewer fields, or --cache-dtype int8"
         )
-    world, counted = processes(), Counted(chunks(asked, tokenizer, prompt))
+    world = processes()
+    counted = Counted(chunks(asked, tokenizer, prompt), tokenizer, length.tokens, prompt, vocabulary_of(frozen))
     fresh = teacher.fill(
         counted,
         Collate(tokenizer, regression=False),
@@ -65,8 +78,11 @@ def build_cache(**settings: Any) -> dict[str, Any]:
     world.wait_for_everyone()
     if world.num_processes > 1:
         teacher.refresh()  # what the others have stored
+    logger.info("%.1f%% of the texts were cut at %d tokens", 100 * counted.cut / counted.rows, length.tokens)
     return {
         "texts": counted.rows,
+        "max_length": length.tokens,
+        "cut": counted.cut,
         "teacher_forwards": fresh,
         "stored": {field: len(store) for field, store in teacher.stores.items()},
         "bytes": sum(store.size for store in teacher.stores.values()),
@@ -75,14 +91,34 @@ def build_cache(**settings: Any) -> dict[str, Any]:
 
 
 class Counted:
-    """Passes chunks on, and counts their rows."""
+    """Passes chunks on, and counts their rows and those that the length limit cut.
 
-    def __init__(self, chunks: Iterator[list[dict[str, Any]]]) -> None:
-        self.chunks, self.rows = chunks, 0
+    vocabulary: the tokens that the teacher has embeddings of; None: any.
+
+    Raises:
+        UserError: a text has a token that the teacher does not.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterator[list[dict[str, Any]]],
+        tokenizer: Tokenizer,
+        max_length: int,
+        prompt: str = "",
+        vocabulary: int | None = None,
+    ) -> None:
+        self.chunks, self.tokenizer, self.max_length, self.prompt = chunks, tokenizer, max_length, prompt
+        self.vocabulary, self.rows, self.cut = vocabulary, 0, 0
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         for chunk in self.chunks:
             self.rows += len(chunk)
+            full = [self.prompt + row["text"] for row in chunk if len(row["input_ids"]) == self.max_length]
+            if full:
+                self.cut += sum(len(ids) > self.max_length for ids in self.tokenizer(full, verbose=False)["input_ids"])
+            highest = max((max(row["input_ids"]) for row in chunk if row["input_ids"]), default=0)
+            if self.vocabulary is not None and (wrong := check_ids(highest, self.vocabulary)):
+                raise UserError(f"tokenizer fits the models: {wrong}")
             yield chunk
 
 
@@ -104,6 +140,7 @@ def silent(note: str) -> None:
 
 def chunks(asked: CacheBuild, tokenizer: Tokenizer, prompt: str) -> Iterator[list[dict[str, Any]]]:
     """Tokenised texts, `CHUNK` at a time."""
+    assert asked.max_length is not None
     for texts in corpus_texts(asked):
         yield rows_of(texts, tokenizer, asked.max_length, prompt)
 
@@ -157,6 +194,16 @@ def parse_fields(names: Sequence[str], frozen: FrozenEncoder | FrozenEmbedder) -
         granularity=granularities.pop() if granularities else "tokens",
         pooled="vector" in names,
     )
+
+
+def encoder_of(frozen: FrozenEncoder | FrozenEmbedder) -> PreTrainedModel | None:
+    """The transformer, also one inside a sentence-embedding model; None: it has none."""
+    return getattr(frozen.model[0], "auto_model", None) if isinstance(frozen, FrozenEmbedder) else frozen.model
+
+
+def vocabulary_of(frozen: FrozenEncoder | FrozenEmbedder) -> int | None:
+    encoder = encoder_of(frozen)
+    return None if encoder is None else len(encoder.get_input_embeddings().weight)  # type: ignore[arg-type]
 
 
 def load_any(name: str, fields: Sequence[str] | None) -> tuple[FrozenEncoder | FrozenEmbedder, Tokenizer]:

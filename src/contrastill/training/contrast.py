@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ import torch.nn.functional as F
 from datasets import Dataset
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
-from transformers import PrinterCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from contrastill.cache import cache_root
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import UserError
 from contrastill.evaluation import size, spearman
-from contrastill.loading import load_embedder, positions
+from contrastill.loading import TRAINED, Length, input_length, load_embedder, positions
 from contrastill.losses import contrast as info_nce
 from contrastill.losses import similarity_targets
 from contrastill.report.evidence import of_pairs
@@ -105,9 +106,10 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
     """From settings to the finished folder."""
     clock, device, model = Clock(), processes().device, load_embedder(asked.model).float()
     dtype = autocast_dtype(asked)
-    teacher = (
-        StoredTeacher(asked.anchor, cache_root(asked.cache), asked.max_length, dtype=dtype) if asked.anchor else None
-    )
+    teacher = StoredTeacher(asked.anchor, cache_root(asked.cache), dtype=dtype) if asked.anchor else None
+    length = length_for(model, teacher, asked)
+    asked = replace(asked, max_length=length.tokens)
+    folder.settle(asked)
     rows, notes = load_pairs(
         asked.pairs,
         columns=asked.columns,
@@ -123,15 +125,22 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         data_fingerprint=fingerprint_of(rows),
         **({"teacher_fingerprint": teacher.cached.teacher} if teacher is not None else {}),
     )
-    report = Report(checks(model, rows, asked))
+    report = Report(checks(model, rows, asked, length.tokens))
     report.raise_if_failed(force=asked.force)
-    longest = set_max_length(model, asked.max_length)
+    logger.info("length: %s%s", length, "".join(f"; {one.seen}" for one in report.checks if one.name == "texts fit"))
+    longest = set_max_length(model, length.tokens)
     if asked.unsupervised:
         turn_on_dropout(model)
     rows, texts = numbered(rows)
     together = batch_rows(rows, texts, asked)
     folder.note(
-        data={"rows": len(rows), "texts": len(texts), "columns": rows.column_names[:-1], "notes": notes},
+        data={
+            "rows": len(rows),
+            "texts": len(texts),
+            "columns": rows.column_names[:-1],
+            "notes": notes,
+            "decisions": {"length": str(length)},
+        },
         preflight=report.as_dict(),
         batch_rows=together,
     )
@@ -309,7 +318,7 @@ def batch_rows(rows: Dataset, texts: list[str], asked: Contrast) -> int:
 # ---- checks before training
 
 
-def checks(model: Any, rows: Dataset, asked: Contrast) -> list[Check]:
+def checks(model: Any, rows: Dataset, asked: Contrast, longest: int) -> list[Check]:
     tokenizer = getattr(model, "tokenizer", None)
     ids = getattr(tokenizer, "all_special_ids", [])
     if tokenizer is None or (hasattr(tokenizer, "__len__") and len(tokenizer) <= len(ids)):
@@ -319,9 +328,22 @@ def checks(model: Any, rows: Dataset, asked: Contrast) -> list[Check]:
     return [
         Check("tokenizer", True, f"{type(tokenizer).__name__}"),
         Check("weights are finite", wrong is None, seen),
-        fits(model, rows, asked.max_length),
+        fits(model, rows, longest),
         room_for_checkpoints(model, asked.out),
     ]
+
+
+def length_for(model: Any, anchor: StoredTeacher | None, asked: Contrast) -> Length:
+    """The length at which texts are cut; the anchor reads them at the same one."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return Length(asked.max_length or TRAINED, "the model cuts no text")
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    others = [anchor.tokenizer] if anchor is not None else []
+    length = input_length(asked.max_length, asked.model, tokenizer, config, TRAINED, *others)
+    if anchor is not None:
+        anchor.max_length = length.tokens
+    return length
 
 
 def fits(model: Any, rows: Dataset, longest: int) -> Check:

@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
-from contrastill.data import align_labels
+from contrastill.data import align_labels, truncated_share
 from contrastill.data.files import look_up
 from contrastill.errors import UserError
 from contrastill.evaluation import size
-from contrastill.loading import load_classifier, load_tokenizer
+from contrastill.loading import SCORED, input_length, load_classifier, load_tokenizer
 from contrastill.methods import METHODS, Method
 from contrastill.methods.queue import Queue
 from contrastill.report import PAGE, leave_report
@@ -100,10 +100,21 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     split = asked.split or next(name for name in ("test", "dev", "train") if name in data.splits)
     if split not in data.splits:
         raise UserError(f"expected a split of {sorted(data.splits)} of {data.task.name}, got {split!r}")
-    examples = Examples(data.splits[split], data, tokenizer, asked.max_length, asked.batch_size)
+    length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
+    examples = Examples(data.splits[split], data, tokenizer, length.tokens, asked.batch_size)
+    examples.check_ids(model)
     if examples.known.worse > FEW_UNKNOWN:
         logger.warning("%s: %s: the score says little of other texts", data.task.name, examples.known)
-    result = {"model": asked.model, "split": "all" if alone else split, **examples.scores(model), **size(model)}
+    cut = truncated_share(data.splits[split], tokenizer, length.tokens)
+    logger.info("length: %s; %.1f%% of the texts are cut", length, 100 * cut)
+    result = {
+        "model": asked.model,
+        "split": "all" if alone else split,
+        **examples.scores(model),
+        "max_length": length.tokens,
+        "cut_share": cut,
+        **size(model),
+    }
     if (seen := seen_by(asked.model)) is not None and (share := seen_share(examples.keys, seen)):
         logger.warning("%.1f %% of these rows are among those that the model was trained on", 100 * share)
         result["seen_in_training"] = share
@@ -115,10 +126,12 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
     clock, run = Clock(), prepare()
     settings, student = run.settings, run.method.student.model
     clock.lap("preparation")
+    folder.settle(settings)
     folder.check_fact(**run.fingerprints())
     args, steps = training_arguments(run, folder)
     report = check_data(run)
     report.raise_if_failed(force=settings.force)
+    logger.info("length: %s; %s", run.length, next(check.seen for check in report.checks if check.name == "texts fit"))
     run.use_cache()
     clock.lap("teacher outputs")
     run.fit_bridges()

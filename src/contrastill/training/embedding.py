@@ -6,6 +6,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
-from contrastill.loading import check_length, load_embedder, load_encoder, load_tokenizer
+from contrastill.loading import TRAINED, Length, input_length, load_embedder, load_encoder, load_tokenizer
 from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_settings
 from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
@@ -82,8 +83,10 @@ class PreparedEmbedding(PreparedCorpus):
         method: EmbeddingMethod,
         corpus: Corpus,
         scored: Any,
+        length: Length,
         sets: Any = None,
     ) -> None:
+        self.length = length
         self.settings, self.tokenizer, self.teachers = settings, tokenizer, teachers
         self.method = self.model = method
         self.dtype = autocast_dtype(settings)
@@ -306,13 +309,12 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
     root = cache_root(settings.cache)
     mark(root)
     dtype, stored = autocast_dtype(settings), settings.cache_dtype
-    teachers = Teachers(
-        [StoredTeacher(name, root, settings.max_length, stored=stored, dtype=dtype) for name in settings.teacher]
-    )
+    teachers = Teachers([StoredTeacher(name, root, stored=stored, dtype=dtype) for name in settings.teacher])
     first = teachers.each[0]
     own = settings.student == "as-is"
     tokenizer = load_tokenizer(settings.start) if own else first.tokenizer
-    check_length(settings.max_length, tokenizer)
+    length = length_for(settings, teachers, tokenizer)
+    settings = replace(settings, max_length=length.tokens)
     scored = sets = None
     if settings.dev or settings.sts:  # read now: what cannot be read is an error before any work
         from contrastill.evaluation.sts import load_scored_pairs, load_sts
@@ -333,7 +335,18 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
         given["queue"] = rows
     method: Any = METHODS[settings.method](student, teachers, **given)
     method.student.pooling = settings.pooling
-    return PreparedEmbedding(settings, tokenizer, teachers, method, corpus, scored, sets)
+    return PreparedEmbedding(settings, tokenizer, teachers, method, corpus, scored, length, sets)
+
+
+def length_for(settings: EmbeddingDistillation, teachers: Teachers, tokenizer: Tokenizer) -> Length:
+    """The length at which student and teachers cut their texts, which all of them can read."""
+    first, *_ = teachers.each
+    config = getattr(getattr(first.embedder.model[0], "auto_model", None), "config", None)
+    readers = [tokenizer, *(each.tokenizer for each in teachers.each)]
+    length = input_length(settings.max_length, settings.teacher[0], first.tokenizer, config, TRAINED, *readers)
+    for each in teachers.each:
+        each.max_length = length.tokens
+    return length
 
 
 def check_choices(settings: EmbeddingDistillation) -> None:
@@ -347,7 +360,8 @@ def check_choices(settings: EmbeddingDistillation) -> None:
 def load_corpus(
     settings: CorpusSettings, tokenizer: Tokenizer, teachers: Sequence[tuple[Tokenizer, str]] = ()
 ) -> Corpus:
-    """The texts that the settings name; what had to be said about them is logged."""
+    """The texts that the settings name, of a length that is settled; what had to be said about them is logged."""
+    assert settings.max_length is not None
     chunks = corpus_texts(settings)
     every = 0.2 if sys.stderr.isatty() else 30.0
     with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar:

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 WRITTEN = ("student", "model", "checkpoints", "exports")
 WRITTEN_FILES = ("metrics.json", "log.jsonl", "evidence.json", "seen.safetensors", "report.html", "bench.json")
+DECIDED = {"max_length"}  # settings that the run takes from its model where they are not given
 FREE = {"out", "overwrite", "force", "report_to", "cache"}  # settings that may differ when a run is resumed
 
 
@@ -104,14 +105,28 @@ class RunFolder:
             raise UserError(f"no run to resume at {self.path}: {error}") from None
         if self.record.command != self.command:
             raise UserError(f"{self.path} holds a {self.record.command!r} run, not {self.command!r}")
-        stored, ours = located(self.record.settings, asked.cwd or "."), asked.settings
-        other = {key for key in ours if key not in FREE and ours[key] != stored.get(key)}
+        self.check_same(asked.settings, asked.cwd or ".")
+
+    def check_same(self, ours: dict[str, Any], cwd: str) -> None:
+        """Checks that settings are those of the run to resume, but for what is still left to it."""
+        stored = located(self.record.settings, cwd)
+        left = {key for key in DECIDED if ours.get(key) is None}
+        other = {key for key in ours.keys() - FREE - left if ours[key] != stored.get(key)}
         if other:
             was = ", ".join(f"{key} = {stored.get(key)!r:.80}" for key in sorted(other))
             raise UserError(
                 f"cannot resume {self.path} with other settings: it was run with {was}; resume it as it was, "
                 "or start a new run in another folder"
             )
+
+    def settle(self, settings: Settings) -> None:
+        """Records the settings with those that were left to the run; a resumed run must come to the same."""
+        self.settings, cwd = settings, os.getcwd()
+        ours = located(settings.record(), cwd)
+        if self.begun:
+            self.check_same(ours, cwd)
+        else:
+            self.record.settings = ours
 
     def check_free(self) -> None:
         """That a new run may begin here. Nothing is changed yet: what it replaces stays until all checks passed."""

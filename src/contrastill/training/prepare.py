@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from contrastill.data import (
 from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
-from contrastill.loading import load_classifier, load_tokenizer
+from contrastill.loading import Length, check_ids, input_length, load_classifier, load_tokenizer
 from contrastill.methods import METHODS, Finetune, Method, read_settings
 from contrastill.report.evidence import of_classes, of_scores
 from contrastill.settings import DataSource, Distillation, Finetuning
@@ -63,6 +63,7 @@ class PreparedTask(Prepared):
     examples: Dataset
     collate: Collate
     splits: dict[str, "Examples"]  # dev and test, where there are any
+    length: Length
     dtype: torch.dtype | None
 
     @classmethod
@@ -74,10 +75,12 @@ class PreparedTask(Prepared):
         tokenizer: Tokenizer,
         method: Method,
         teacher: PreTrainedModel | None,
+        length: Length,
     ) -> "PreparedTask":
+        settings = replace(settings, max_length=length.tokens)
         if data.train is None:
             raise UserError(f"{data.task.name} has no training examples; --data needs a train file")
-        examples = tokenise(data.train, tokenizer, settings.max_length)
+        examples = tokenise(data.train, tokenizer, length.tokens)
         collate = Collate(tokenizer, data.task.kind == "regression")
         model: nn.Module = method
         if isinstance(settings, Distillation) and settings.perturb:
@@ -93,10 +96,11 @@ class PreparedTask(Prepared):
             examples=examples,
             collate=collate,
             splits={
-                split: Examples(rows, data, tokenizer, settings.max_length)
+                split: Examples(rows, data, tokenizer, length.tokens)
                 for split, rows in (("dev", data.dev), ("test", data.test))
                 if rows is not None
             },
+            length=length,
             dtype=autocast_dtype(settings),
         )
 
@@ -119,7 +123,7 @@ class PreparedTask(Prepared):
     @property
     def cut_share(self) -> float:
         assert self.data.train is not None
-        return truncated_share(self.data.train, self.tokenizer, self.settings.max_length)
+        return truncated_share(self.data.train, self.tokenizer, self.length.tokens)
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return self.collate(self.examples.select(rows).to_list())
@@ -139,7 +143,8 @@ class PreparedTask(Prepared):
         return (lambda: dev.scores(student, self.dtype)["metrics"]) if dev else None
 
     def describe(self) -> dict[str, Any]:
-        return self.data.describe()
+        about = self.data.describe()
+        return {**about, "decisions": {**about.get("decisions", {}), "length": str(self.length)}}
 
     def scores(self, model: PreTrainedModel) -> dict[str, Any]:
         """Of each split, in float32, and the model's size."""
@@ -282,7 +287,8 @@ def prepare_finetuning(settings: Finetuning) -> PreparedTask:
         label2id={name: n for n, name in enumerate(names)},
         problem_type="regression" if data.task.kind == "regression" else "single_label_classification",
     )
-    return PreparedTask.of(settings, "model", data, tokenizer, Finetune(model, None), None)
+    length = input_length(settings.max_length, settings.model, tokenizer, model.config)
+    return PreparedTask.of(settings, "model", data, tokenizer, Finetune(model, None), None, length)
 
 
 def prepare_distillation(settings: Distillation) -> PreparedTask:
@@ -302,7 +308,8 @@ def prepare_distillation(settings: Distillation) -> PreparedTask:
     method = METHODS[settings.method](model, teacher, **given)
     if settings.stages:
         method.with_shares(settings.stages)
-    return PreparedTask.of(settings, "student", data, tokenizer, method, teacher)
+    length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
+    return PreparedTask.of(settings, "student", data, tokenizer, method, teacher, length)
 
 
 def cache_folder(settings: Distillation) -> Path | None:
@@ -328,6 +335,16 @@ class Examples:
         self.keys = np.concatenate([batch["text_key"].numpy() for batch in self.batches])
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.reported: dict[str, Any] = {}  # the scores of ours
+
+    def check_ids(self, model: PreTrainedModel) -> None:
+        """Checks that the model has an embedding of every token.
+
+        Raises:
+            UserError: it has not.
+        """
+        highest = max(int(batch["input_ids"].max()) for batch in self.batches)
+        if wrong := check_ids(highest, len(model.get_input_embeddings().weight)):  # type: ignore[arg-type]
+            raise UserError(f"tokenizer fits the models: {wrong}")
 
     def texts(self, numbers: np.ndarray) -> list[list[str]]:
         """The text or texts of these rows, which count in the order of `labels` and logits."""

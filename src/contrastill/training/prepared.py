@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.data import Corpus, Known
+from contrastill.loading import Length
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
 from contrastill.settings import Settings
@@ -34,6 +35,7 @@ class Prepared(ABC):
     model: nn.Module  # what is trained: the method, or a wrapper of it
     examples: Any  # tokenised training rows: a map-style dataset
     collate: Callable[[Any], dict[str, Tensor]]
+    length: Length  # at which texts are cut
     dtype: torch.dtype | None  # of autocast; None: float32
     metric: str | None  # on dev, that selects the checkpoint
 
@@ -145,6 +147,7 @@ class PreparedCorpus(Prepared):
             "held_out": len(self.held),
             "train": len(self.examples),
             "tokens": int(self.lengths.sum()),
+            "decisions": {"length": str(self.length)},
         }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from contrastill.data import Corpus
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
-from contrastill.loading import check_length
+from contrastill.loading import Length, input_length
 from contrastill.methods import METHODS, Method, read_settings
 from contrastill.settings import Pretraining
 from contrastill.training.build import load_any
@@ -49,8 +50,15 @@ class PreparedPretraining(PreparedCorpus):
     metric = "loss"
 
     def __init__(
-        self, settings: Pretraining, tokenizer: Tokenizer, teacher: PreTrainedModel, method: Method, corpus: Corpus
+        self,
+        settings: Pretraining,
+        tokenizer: Tokenizer,
+        teacher: PreTrainedModel,
+        method: Method,
+        corpus: Corpus,
+        length: Length,
     ) -> None:
+        self.length = length
         self.settings, self.tokenizer, self.teacher = settings, tokenizer, teacher
         self.method = self.model = method
         self.dtype = autocast_dtype(settings)
@@ -111,11 +119,12 @@ def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
         raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
     frozen, tokenizer = load_any(settings.teacher, None)
     teacher: Any = transformer_of(frozen) if isinstance(frozen, FrozenEmbedder) else frozen.model.base_model
-    check_length(settings.max_length, tokenizer)
+    length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
+    settings = replace(settings, max_length=length.tokens)
     corpus = load_corpus(settings, tokenizer)
     set_seed(settings.seed)
     student = start_encoder(settings, teacher, tokenizer, corpus, cache_root(settings.cache))
     set_dropout(student, settings.dropout)
     method = METHODS[settings.method](student, teacher, **given)
     method.generally()
-    return PreparedPretraining(settings, tokenizer, teacher, method, corpus)
+    return PreparedPretraining(settings, tokenizer, teacher, method, corpus, length)

@@ -1,7 +1,11 @@
 """Scoring any embedding model on a suite of tasks."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from contrastill.bundle import METADATA, open_bundle
 from contrastill.errors import UserError
@@ -11,6 +15,8 @@ from contrastill.loading import load_embedder
 from contrastill.settings import SuiteEvaluation
 
 __all__ = ["evaluate_suite"]
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_suite(settings: SuiteEvaluation) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
@@ -30,10 +36,22 @@ def evaluate_suite(settings: SuiteEvaluation) -> tuple[dict[str, float], dict[st
     model: Any = Embedding(settings.model) if bundle else load_embedder(settings.model)
     if settings.max_length is not None:
         model.max_seq_length = settings.max_length
+    if not bundle:
+        say_length(model, [text for pairs in sets.values() for text in (*pairs.first, *pairs.second)])
     if settings.suite == "mteb":
         return mteb_scores(model, tasks, batch_size=settings.batch_size), {}
     similarities = sts_similarities(model, sets, settings.batch_size)
     return sts_correlations(similarities, sets), sts_intervals(similarities, sets)
+
+
+def say_length(model: Any, texts: Sequence[str]) -> None:
+    """Logs at how many tokens texts are cut, and how many of these are."""
+    longest, tokenizer = model.max_seq_length, model.tokenizer
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or longest is None:
+        return
+    lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]] if texts else []
+    cut = f"; {sum(n > longest for n in lengths) / len(lengths):.1%} of the texts are cut" if lengths else ""
+    logger.info("length: %d tokens%s", longest, cut)
 
 
 class Embedding:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from contrastill.cache import CachedTeacher, FrozenEmbedder
 from contrastill.data import Collate
 from contrastill.encoder import Wanted
-from contrastill.loading import check_length, load_embedder
+from contrastill.loading import load_embedder
 from contrastill.training.build import rows_of
 from contrastill.training.folder import processes
 
@@ -22,14 +22,19 @@ class StoredTeacher:
     """The model of that name, read through the cache at `root`.
 
     stored: the type of its vectors on disk. dtype: what it computes in; None: float32. max_length: where its texts are
-    cut, in tokens.
+    cut, in tokens; where it is not given, it must be set before any text is read.
     """
 
     def __init__(
-        self, name: str, root: Path, max_length: int, *, stored: str = "float16", dtype: torch.dtype | None = None
+        self,
+        name: str,
+        root: Path,
+        max_length: int | None = None,
+        *,
+        stored: str = "float16",
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.embedder, self.max_length = FrozenEmbedder(load_embedder(name)), max_length
-        check_length(max_length, self.tokenizer)
         computed = "bfloat16" if dtype is torch.bfloat16 else "float32"
         self.cached = CachedTeacher(
             self.embedder, Wanted(pooled=True), root, stored=stored, computed=computed, name=name
@@ -42,6 +47,7 @@ class StoredTeacher:
 
     def rows(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Texts as it reads them, its own prompt before each."""
+        assert self.max_length is not None
         return rows_of(texts, self.tokenizer, self.max_length, self.embedder.prompt)
 
     def fill(self, chunks: Iterable[list[dict[str, Any]]], total: int) -> None:
