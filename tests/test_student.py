@@ -12,12 +12,19 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     BertConfig,
+    CamembertConfig,
+    Data2VecTextConfig,
+    DebertaV2Config,
     DistilBertConfig,
+    ElectraConfig,
     ErnieConfig,
+    FunnelConfig,
+    LongformerConfig,
     ModernBertConfig,
     MPNetConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     RobertaConfig,
 )
 
@@ -35,6 +42,12 @@ CONFIGS = {
     "distilbert": lambda **own: DistilBertConfig(**DISTIL, **SPECIAL, **own),
     "mpnet": lambda **own: MPNetConfig(**SIZES, **SPECIAL | {"pad_token_id": 1}, **own),
     "modernbert": lambda **own: ModernBertConfig(**SIZES, **SPECIAL, cls_token_id=2, sep_token_id=3, **own),
+}
+COUSINS = {  # BERT or RoBERTa in all but name
+    "camembert": lambda **own: CamembertConfig(**SIZES, **SPECIAL, **own),
+    "data2vec-text": lambda **own: Data2VecTextConfig(**SIZES, **SPECIAL, **own),
+    "electra": lambda **own: ElectraConfig(**{**SIZES, "embedding_size": 24, **own}, **SPECIAL),
+    "ernie": lambda **own: ErnieConfig(**SIZES, **SPECIAL, **own),
 }
 every_family = pytest.mark.parametrize("family", CONFIGS)
 LABELS = {"id2label": {0: "no", 1: "maybe", 2: "yes"}, "label2id": {"no": 0, "maybe": 1, "yes": 2}}
@@ -130,8 +143,8 @@ def test_rotary_positions_need_an_even_width_per_head(tokenizer):
 # ---- every start for every family
 
 
-def test_the_families_are_the_five_and_a_cousin():
-    assert set(CONFIGS) | {"xlm-roberta"} == set(FAMILIES)
+def test_the_families_are_the_five_and_their_cousins():
+    assert set(CONFIGS) | set(COUSINS) | {"xlm-roberta"} == set(FAMILIES)
     assert STARTS == ("random", "copy", "inherit")
 
 
@@ -228,12 +241,72 @@ def test_inherit_does_without_texts(tokenizer):
         make_student(teacher, tokenizer, "2/12/2/20", texts=[])
 
 
+@pytest.mark.parametrize("own", [*({"family": name} for name in COUSINS), {"family": "electra", "embedding_size": 8}])
+def test_the_cousins_inherit_their_layers(tokenizer, own, caplog):
+    """A student at half the width has the teacher's directions, which one with random layers has not."""
+    config = COUSINS[own["family"]](**{key: value for key, value in own.items() if key != "family"})
+    torch.manual_seed(0)
+    teacher = AutoModel.from_config(config).eval()
+    with torch.no_grad():
+        for name, weight in teacher.named_parameters():
+            if weight.dim() > 1 and "embeddings." not in name:
+                weight.mul_(6)  # layers that matter
+    student = make_student(teacher, tokenizer, "4/12/4/24", "inherit", texts=TEXTS)
+    random = make_student(teacher, tokenizer, "4/12/4/24", "random")
+    batch = tokenizer(TEXTS[:40], padding=True, return_tensors="pt")
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        hidden = [m(**inputs).last_hidden_state[batch["attention_mask"].bool()] for m in (teacher, student, random)]
+    assert explained(hidden[0], hidden[1]) > explained(hidden[0], hidden[2]) + 0.1
+    assert caplog.text == ""
+
+
+NARROWED = {
+    "deberta": lambda: DebertaV2Config(
+        **SIZES, **SPECIAL, pooler_hidden_size=24, relative_attention=True, position_buckets=8,
+        pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", share_att_key=True,
+    ),
+    "deberta with head sizes": lambda: DebertaV2Config(**SIZES, **SPECIAL, attention_head_size=6),
+    "electra": lambda: ElectraConfig(**SIZES, **SPECIAL, embedding_size=24),
+    "electra with narrow tables": lambda: ElectraConfig(**SIZES, **SPECIAL, embedding_size=8),
+    "qwen2": lambda: Qwen2Config(**SIZES, **SPECIAL, num_key_value_heads=2),
+    "longformer": lambda: LongformerConfig(**SIZES, **SPECIAL | {"pad_token_id": 1}, attention_window=[4, 8, 4, 8]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["2/12/2/20", "2/18/3/20"])
+@pytest.mark.parametrize("teacher", NARROWED)
+def test_whatever_follows_the_width_follows_the_students(teacher, shape, tokenizer):
+    torch.manual_seed(0)
+    teacher = AutoModelForSequenceClassification.from_config(NARROWED[teacher]()).eval()
+    student = make_student(teacher, tokenizer, shape, "random")
+    batch = tokenizer(TEXTS[:1], return_tensors="pt")
+    assert student(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.shape == (1, 2)
+    assert student.config.hidden_size == int(shape.split("/")[1])
+
+
+def test_a_shape_that_an_architecture_cannot_have_is_refused_before_any_work(tokenizer):
+    config = FunnelConfig(d_model=24, n_head=4, d_head=6, d_inner=48, block_sizes=[2, 2], vocab_size=70)
+    teacher = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(UserError, match=r"a funnel of the shape 2/12/2/20 \(layers/hidden/heads/ffn\) cannot"):
+        make_student(teacher, tokenizer, "2/12/2/20", "random")
+
+
+def test_a_teacher_whose_layers_are_alike_for_all_texts_is_an_error(tokenizer):
+    teacher = build("bert")
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.zero_()
+    with pytest.raises(UserError, match="alike for every text; check the teacher's weights"):
+        make_student(teacher, tokenizer, "2/12/2/20", "inherit", texts=TEXTS[:20])
+
+
 def test_of_an_unknown_family_inherit_takes_the_embeddings_and_says_so(tokenizer, caplog):
     torch.manual_seed(0)
-    teacher = AutoModel.from_config(ErnieConfig(**SIZES, **SPECIAL)).eval()
+    teacher = AutoModel.from_config(DebertaV2Config(**SIZES, **SPECIAL)).eval()
     with caplog.at_level(logging.WARNING, logger="contrastill.student"):
         student = make_student(teacher, tokenizer, "2/12/2/20", "inherit", texts=TEXTS)
-    assert "ernie" in caplog.text
+    assert "deberta-v2" in caplog.text
     mine, theirs = (model.get_input_embeddings().weight.detach() for model in (student, teacher))
     assert explained(theirs, mine) > 0.999
 
@@ -330,13 +403,13 @@ def tokenizer_of(size: int, tokenizer) -> PreTrainedTokenizerFast:
 def test_damaged_weights_are_named(folder, tokenizer):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"cannot read .*model\.safetensors"):
+    with pytest.raises(UserError, match=r"the weights of .* are damaged"):
         make_student(build("bert"), tokenizer, "2/12/2/20", folder)
 
 
 def test_pickled_weights_are_not_read(folder, tokenizer):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"expected config\.json and model\.safetensors"):
+    with pytest.raises(UserError, match=r"expected weights in model\.safetensors, got pytorch_model\.bin"):
         make_student(build("bert"), tokenizer, "2/12/2/20", folder)
 
 
@@ -346,11 +419,11 @@ def test_a_folder_that_lacks_a_layers_weights_is_refused(folder, tokenizer):
     weights = load_file(folder / "model.safetensors")
     del weights["encoder.layer.1.output.dense.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"1 missing or misshapen .*encoder\.layer\.1\.output\.dense\.weight"):
+    with pytest.raises(UserError, match=r"lack 1 tensors .*encoder\.layer\.1\.output\.dense\.weight"):
         make_student(build("bert"), tokenizer, "2/12/2/20", folder)
 
 
 def test_a_damaged_config_is_named(folder, tokenizer):
     (folder / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"cannot read .*config\.json"):
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
         make_student(build("bert"), tokenizer, "2/12/2/20", folder)

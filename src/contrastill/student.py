@@ -10,6 +10,7 @@ Shapes: T tokens, D teacher width, W student width, H heads, d width of a head, 
 import contextlib
 import copy
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -19,11 +20,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from contrastill.errors import UserError
+from contrastill.loading import first_line, load_config, load_like, load_tokenizer, locate
 from contrastill.mapping import uniform
 
 __all__ = ["PRESETS", "STARTS", "Shape", "make_student", "parse_shape"]
@@ -38,6 +39,8 @@ SAMPLE_LENGTH = 64
 RIDGE = 1e-3  # all three in units of the mean eigenvalue
 SHRINK = 1.0  # towards the teacher's projected weights: a closer fit to the sample trains worse
 HEAD_RIDGE = 1e-1  # logits come one per text, not per token
+WIDTHS = ("pooler_hidden_size", "embedding_size", "input_embedding_size", "d_embed")  # where they are the model's own
+HEAD_WIDTHS = ("attention_head_size", "head_dim", "d_kv")
 FFN_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
 
 
@@ -135,7 +138,7 @@ def make_student(
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs too
         if start not in STARTS:
             return load_folder(teacher, tokenizer, shape, Path(start))
-        student = type(teacher)(resized(teacher.config, shape)).eval()
+        student = built(teacher, shape)
         same_layers = astuple(shape)[1:] == astuple(shape_of(teacher.config))[1:]
         if start == "copy" and not same_layers:
             raise UserError(
@@ -146,7 +149,30 @@ def make_student(
             if start != "random" and same_layers:
                 copy_layers(student, teacher)
             elif start == "inherit":
-                inherit(student, teacher, read_sample(tokenizer, texts, teacher.config, seed), seed)
+                try:
+                    inherit(student, teacher, read_sample(tokenizer, texts, teacher.config, seed), seed)
+                except torch.linalg.LinAlgError:
+                    raise UserError(
+                        "start='inherit' finds no directions in the teacher's layers: their values are not finite, or "
+                        "alike for every text; check the teacher's weights, or use start='random'"
+                    ) from None
+    return student
+
+
+def built(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
+    """A model of the teacher's class and this shape, with random weights.
+
+    Raises:
+        UserError: the class cannot be built in this shape, or cannot read a text.
+    """
+    try:
+        student = type(teacher)(resized(teacher.config, shape)).eval()
+    except Exception as error:  # an architecture's own check of its sizes
+        raise UserError(
+            f"a {teacher.config.model_type} of the shape {shape} (layers/hidden/heads/ffn) cannot be built "
+            f"({first_line(error)}); choose other numbers, or layers of the teacher's width, such as '3L'"
+        ) from None
+    check_reads_texts(student, shape)
     return student
 
 
@@ -154,14 +180,43 @@ def resized(teacher_config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
     config = copy.deepcopy(teacher_config)
     if getattr(config, "layer_types", None) is not None:  # ModernBERT: which layers see the whole text
         config.layer_types = [config.layer_types[j - 1] for _, j in uniform(shape.layers, config.num_hidden_layers)]
+    own = shape_of(teacher_config)
+    if isinstance(getattr(config, "attention_window", None), list):  # Longformer: one for each layer
+        config.attention_window = [config.attention_window[j - 1] for _, j in uniform(shape.layers, own.layers)]
     config.num_hidden_layers, config.hidden_size, config.num_attention_heads = shape.layers, shape.hidden, shape.heads
     for name in FFN_NAMES:
         if hasattr(config, name):
             setattr(config, name, shape.ffn)
-    if hasattr(config, "d_kv"):  # T5
-        config.d_kv = shape.hidden // shape.heads
+    for name in WIDTHS:
+        if getattr(teacher_config, name, None) == own.hidden:
+            setattr(config, name, shape.hidden)
+    for name in HEAD_WIDTHS:
+        if getattr(config, name, None) is not None:
+            setattr(config, name, shape.hidden // shape.heads)
+    shared = getattr(config, "num_key_value_heads", None)  # keys and values that several heads share
+    if shared is not None:
+        config.num_key_value_heads = math.gcd(shape.heads, max(1, shape.heads * shared // own.heads))
     config.dtype = torch.float32
     return config
+
+
+def check_reads_texts(student: PreTrainedModel, shape: Shape) -> None:
+    """Checks that a student of this shape can read two tokens.
+
+    Raises:
+        UserError: a part of its architecture does not follow the shape.
+    """
+    ids = torch.arange(2)[None] % student.config.vocab_size
+    try:
+        with torch.no_grad():
+            student(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except Exception as error:  # of whichever layer does not fit
+        why = first_line(error)
+        raise UserError(
+            f"a {student.config.model_type} of the shape {shape} (layers/hidden/heads/ffn) cannot read a text "
+            f"({why}): something in its config.json is tied to the teacher's width; choose layers of that width, such "
+            "as '3L'"
+        ) from None
 
 
 # ---- start: copy
@@ -191,25 +246,11 @@ def copy_layers(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
 
 def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: Path) -> PreTrainedModel:
     """The student saved in `folder`, with the teacher's class and labels, and a new head if none fits."""
-    if not folder.is_dir():
+    if not folder.expanduser().exists() and len(folder.parts) < 2:
         raise UserError(
             f"expected start to be one of {', '.join(STARTS)} or a folder with a student, got {str(folder)!r}"
         )
-    weights = sorted(folder.glob("model*.safetensors"))
-    if not weights or not (folder / "config.json").is_file():
-        raise UserError(
-            f"expected config.json and model.safetensors in {folder}, got {sorted(p.name for p in folder.iterdir())}; "
-            "save the student with save_pretrained (pickled weights are not read)"
-        )
-    try:
-        for path in weights:
-            with safe_open(path, "pt"):
-                pass
-        config = AutoConfig.from_pretrained(folder)
-    except SafetensorError as error:
-        raise UserError(f"cannot read {path}: {error}; the file is damaged, copy or train it again") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {folder / 'config.json'}: {error}") from error
+    config = load_config(str(folder))
 
     def expect(what: str, expected: Any, got: Any, remedy: str) -> None:
         if expected != got:
@@ -218,29 +259,13 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
     expect("model_type", teacher.config.model_type, config.model_type, "start from a student of the same family")
     expect("shape", str(shape), str(shape_of(config)), "ask for that shape, or start from another folder")
     expect("vocab_size", teacher.config.vocab_size, config.vocab_size, "its teacher had another vocabulary")
-    if (folder / "tokenizer.json").is_file():
-        other = set(AutoTokenizer.from_pretrained(folder).get_vocab().items()) ^ set(tokenizer.get_vocab().items())
+    if locate(str(folder)).file("tokenizer.json") is not None:
+        other = set(load_tokenizer(str(folder)).get_vocab().items()) ^ set(tokenizer.get_vocab().items())
         differing = f"{len(other)} differing entries" if other else "the same entries"
         expect("a vocabulary of", "the same entries", differing, "its teacher had another tokenizer")
     config.id2label, config.label2id = teacher.config.id2label, teacher.config.label2id
     config.problem_type = teacher.config.problem_type
-    result: Any = type(teacher).from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.float32,
-        attn_implementation=teacher.config._attn_implementation,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
-    student, info = result
-    body = {n for n, _ in student.named_parameters(remove_duplicate=False)} - set(head_weights(student))
-    lost = sorted(body & ({*info["missing_keys"]} | {key for key, *_ in info["mismatched_keys"]}))
-    if lost:
-        raise UserError(
-            f"expected the weights of a whole encoder in {folder}, got {len(lost)} missing or misshapen ({lost[0]}); "
-            "save it with save_pretrained"
-        )
+    student = load_like(teacher, str(folder), config)
     return student.eval()
 
 
@@ -276,6 +301,10 @@ BERT = Family(
 )  # fmt: skip
 FAMILIES = {
     "bert": BERT,
+    "camembert": BERT,
+    "data2vec-text": BERT,
+    "electra": BERT,
+    "ernie": BERT,
     "roberta": BERT,
     "xlm-roberta": BERT,
     "distilbert": Family(
@@ -332,7 +361,7 @@ def inherit(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, 
         return
     pairs = uniform(student.config.num_hidden_layers, teacher.config.num_hidden_layers)
     theirs = {i: Layer(teacher, family, j) for i, j in pairs}
-    points: dict[str, Point] = {"stream 0": (embedding_norm(base), "output"), "top": top_of(teacher, family)}
+    points: dict[str, Point] = {"stream 0": first_stream(base), "top": top_of(teacher, family)}
     for i, t in theirs.items():
         points |= {f"attention {i}": (t.reader, "input"), f"middle {i}": t.middle, f"ffn {i}": (t.up, "input")}
         points |= {f"neurons {i}": (t.down, "energy"), f"stream {i}": t.stream}
@@ -347,7 +376,11 @@ def inherit(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, 
 
     norm = embedding_norm(mine)
     inherit_tables(mine.embeddings, base.embeddings, P, cpu(embedding_norm(base).weight))
-    fit_norm(norm, read((norm, "input")), seen["stream 0"] @ P)
+    if (project := projection_of(mine)) is not None:  # ELECTRA: tables narrower than the layers, taken as they are
+        write(norm, cpu(embedding_norm(base).weight), cpu(embedding_norm(base).bias))
+        write(project, *regress(read((project, "input")), seen["stream 0"] @ P, True))
+    else:
+        fit_norm(norm, read((norm, "input")), seen["stream 0"] @ P)
     if family.position_scores:
         kept = [h for h, _ in choose_heads([0.0] * theirs[1].heads, student.config.num_attention_heads)]
         scores = base.get_submodule(family.position_scores).weight[:, kept]
@@ -488,6 +521,15 @@ def cpu(x: Any) -> Tensor:
 
 def embedding_norm(base: Any) -> Any:
     return next(m for m in base.embeddings.modules() if isinstance(m, nn.LayerNorm))
+
+
+def projection_of(base: Any) -> Any:
+    """The layer between tables and layers of different widths; None: they have the same."""
+    return getattr(base, "embeddings_project", None)
+
+
+def first_stream(base: Any) -> Point:
+    return projection_of(base) or embedding_norm(base), "output"
 
 
 def top_of(model: PreTrainedModel, family: Family) -> Point:

@@ -434,8 +434,9 @@ def test_a_teacher_of_another_width_will_do(settings: Settings, tmp_path: Path) 
 def test_a_teacher_whose_vectors_are_not_finite_is_refused_by_the_text(settings: Settings, tmp_path: Path) -> None:
     write_encoder(tmp_path / "broken", seed=3)
     broken = st.SentenceTransformer(str(tmp_path / "broken"), device="cpu")
+    some = [broken.tokenizer.convert_tokens_to_ids(word) for word in ("violin", "soup")]
     with torch.no_grad():
-        broken[0].auto_model.get_input_embeddings().weight.fill_(torch.nan)
+        broken[0].auto_model.get_input_embeddings().weight[some] = 3e38  # finite, its variance is not
     broken.save(str(tmp_path / "broken"))
     with pytest.raises(UserError, match=r"the teacher's vector values of '.+' are not finite"):
         contrast(**settings(anchor=str(tmp_path / "broken")))
@@ -549,8 +550,8 @@ def test_a_damaged_checkpoint_is_passed_over(settings: Settings, whole: Any) -> 
         ({"checks": 0}, "--checks: expected a whole number from 1"),
         ({"precision": "fp8"}, "precision"),
         ({"report_to": "carrier pigeon"}, "report"),
-        ({"max_length": 41}, "max_length 41"),
-        ({"max_length": 2}, "max_length 2"),
+        ({"max_length": 41}, "max_length from 3 to 40, got 41"),
+        ({"max_length": 2}, "max_length from 3 to 40, got 2"),
         ({"pairs": "none.csv"}, "check the path"),
         ({"dev": "none.csv"}, "none.csv"),
         ({"sts": "none"}, "folder with the STS sets"),

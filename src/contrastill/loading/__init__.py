@@ -8,6 +8,7 @@ from contrastill.loading.models import (
     load_config,
     load_embedder,
     load_encoder,
+    load_like,
     load_tokenizer,
 )
 from contrastill.loading.place import Place, locate, model_folder, run_settings
@@ -27,6 +28,7 @@ __all__ = [
     "load_config",
     "load_embedder",
     "load_encoder",
+    "load_like",
     "load_tokenizer",
     "locate",
     "model_folder",

@@ -21,6 +21,7 @@ __all__ = [
     "load_config",
     "load_embedder",
     "load_encoder",
+    "load_like",
     "load_tokenizer",
 ]
 
@@ -114,7 +115,7 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
     check_whole(place)
     name, classifier = place.name, kind is AutoModelForSequenceClassification
     what = "text classification model" if classifier else "encoder"
-    if read_config(place).is_encoder_decoder:
+    if (config.get("config") or read_config(place)).is_encoder_decoder:
         raise UserError(f"no {what} could be loaded from {name!r}: it is an encoder and a decoder; give an encoder")
     eager = classifier and not torch.cuda.is_available()
     try:
@@ -133,13 +134,27 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
         raise UserError(f"the weights of {name!r} are damaged ({error}); fetch or save them again") from None
     except Exception as error:  # an architecture's own, of a config that makes no sense
         raise UserError(f"no {what} could be loaded from {name!r}: {first_line(error)}") from None
-    check_whole_weights(name, model, report, new_head=bool(config), head=classifier)
+    check_whole_weights(name, model, report, new_head=bool(config), head=kind is not AutoModel)
     return model
 
 
 def rows_of(model: PreTrainedModel) -> int:
     """The tokens that a model has embeddings of."""
     return len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+
+
+def load_like(model: PreTrainedModel, name: str, config: Any) -> PreTrainedModel:
+    """A model of the same class, whose encoder comes from `name`, and its head too if it fits `config`.
+
+    Raises:
+        UserError: as `load_classifier`.
+    """
+    place = locate(name)
+    if is_adapter(place):
+        check_mergeable(place, embeds=True)
+    made = whole(place, type(model), config=config, attn_implementation=model.config._attn_implementation)
+    check_values(name, made)
+    return made
 
 
 def check_classes(name: str, model: PreTrainedModel) -> None:

@@ -106,7 +106,7 @@ def check_reads(name: str, model: nn.Module, rows: int, answers: Callable[[Tenso
     answers: (1, L) token ids and their mask -> the model's answer.
 
     Raises:
-        UserError: it cannot, answers what is no number, or answers both alike.
+        UserError: it cannot, or answers both alike.
     """
     ids = torch.linspace(rows * 0.05, rows - 1, 16).long().view(8, 2).T
     training = model.training
@@ -119,8 +119,6 @@ def check_reads(name: str, model: nn.Module, rows: int, answers: Callable[[Tenso
         raise UserError(f"{name!r} cannot read a text: {type(error).__name__}: {why}") from None
     finally:
         model.train(training)
-    if not (first.isfinite().all() and second.isfinite().all()):
-        raise UserError(f"the answers of {name!r} are not finite (its weights are, but too large); train it again")
     if torch.equal(first, second):
         raise UserError(
             f"{name!r} answers every text alike: layers or a head of its weights are 0; train it, or save it again"

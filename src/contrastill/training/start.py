@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import fingerprint, remembered_start
-from contrastill.student import make_student, read_sample
+from contrastill.student import FAMILIES, make_student, read_sample
 
 __all__ = ["start_student"]
 
@@ -28,7 +28,7 @@ def start_student(
     def make(start: str) -> PreTrainedModel:
         return make_student(teacher, tokenizer, shape, start, seed=seed, texts=texts)
 
-    if start != "inherit" or root is None:
+    if start != "inherit" or root is None or teacher.config.model_type not in FAMILIES:  # the last says so each time
         return make(start)
     asked = {
         "student": shape,
