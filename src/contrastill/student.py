@@ -27,7 +27,7 @@ from contrastill.errors import UserError
 from contrastill.loading import first_line, load_config, load_like, load_tokenizer, locate
 from contrastill.mapping import uniform
 
-__all__ = ["PRESETS", "STARTS", "Shape", "make_student", "parse_shape"]
+__all__ = ["PRESETS", "STARTS", "NoDirections", "Shape", "make_student", "parse_shape"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,10 @@ HEAD_RIDGE = 1e-1  # logits come one per text, not per token
 WIDTHS = ("pooler_hidden_size", "embedding_size", "input_embedding_size", "d_embed")  # where they are the model's own
 HEAD_WIDTHS = ("attention_head_size", "head_dim", "d_kv")
 FFN_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
+
+
+class NoDirections(UserError):
+    """A teacher whose layers hold nothing to inherit: values that are not finite, or alike for every text."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def make_student(
                 try:
                     inherit(student, teacher, read_sample(tokenizer, texts, teacher.config, seed), seed)
                 except torch.linalg.LinAlgError:
-                    raise UserError(
+                    raise NoDirections(
                         "start='inherit' finds no directions in the teacher's layers: their values are not finite, or "
                         "alike for every text; check the teacher's weights, or use start='random'"
                     ) from None

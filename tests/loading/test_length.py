@@ -113,7 +113,9 @@ def test_a_run_records_the_length_it_came_to_and_goes_on_with_that_alone(tmp_pat
     folder.settle(Contrast(model="m", pairs="p", out=str(tmp_path / "run"), max_length=9))
     folder.begin()
     assert json.loads((tmp_path / "run/run.json").read_text())["settings"]["max_length"] == 9
+    folder.release()
     again = RunFolder("contrast", asked, resume=True)  # left open again: settled when the model is known
     again.settle(Contrast(model="m", pairs="p", out=str(tmp_path / "run"), max_length=9))
     with pytest.raises(UserError, match="max_length"):
         again.settle(Contrast(model="m", pairs="p", out=str(tmp_path / "run"), max_length=8))
+    again.release()

@@ -166,7 +166,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         "model",
         lambda part: model.save_pretrained(str(part), create_model_card=False, safe_serialization=True),
     )
-    set_max_length(model, asked.max_length)
+    set_max_length(model, length.tokens)
     folder.note(status="saved")
     after = score(model, keep="after")
     clock.lap("evaluation")

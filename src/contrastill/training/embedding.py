@@ -31,7 +31,7 @@ from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_
 from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
-from contrastill.student import STARTS
+from contrastill.student import STARTS, NoDirections
 from contrastill.training.build import corpus_texts, silent
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
@@ -379,7 +379,7 @@ def start_encoder(
     texts = corpus.texts(some)
     try:
         student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
-    except torch.linalg.LinAlgError:
+    except NoDirections:
         bad = first_not_finite(teacher, tokenizer, texts)
         if bad is None:
             raise
