@@ -52,7 +52,7 @@ def examples_for(bundle: Bundle, asked: Verification) -> Examples:
     alone = look_up(str(asked.data))[1] == "file" and asked.split is None
     if alone:  # a file by itself is what is to be scored, all of it
         given["dev_share"] = 0.0
-    data = load(Evaluation(model="", **given), of_model=bundle.labels or ["score"])
+    data = load(Evaluation(model=str(asked.bundle), **given), of_model=bundle.labels or ["score"])
     return examples_of_task(data, bundle, "train" if alone else asked.split)
 
 
