@@ -1,11 +1,13 @@
 # Each target does all its own set-up, in $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
+CASES ?= 1000
+SEED ?= 0
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings demo-tables test check format clean
+.PHONY: help demo demo-embeddings demo-tables test check fuzz format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +23,9 @@ demo-tables: demo demo-embeddings ## Run both demos and put their tables in plac
 
 test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
+
+fuzz: $(VENV)/.dev ## Try wrong and odd options, run.json, data files and bundles (CASES=1000 SEED=0; about 15 minutes)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/fuzz.py --cases $(CASES) --seed $(SEED) $(FUZZ)
 
 check: $(VENV)/.dev ## Lint, formatting and types
 	$(BIN)/ruff check .

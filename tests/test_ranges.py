@@ -45,7 +45,7 @@ WRONG = {
     int: [None, True, 1.0, 1.5, "1", [1], {}, math.nan, b"1"],
     float: [None, True, "1.5", "nan", math.nan, math.inf, -math.inf, 10**400, [1.0]],
     bool: [None, 0, 1, "no", "false", 0.0],
-    str: [None, 3, True, ["a"], {}, b"a", "", "  ", "a\0b", "a\udcff"],
+    str: [None, 3, True, ["a"], {}, b"a", "", "a\0b", "a\udcff"],
     list[str]: [None, "a", [], [1], [None], ["a", ""], {"a": 1}],
     list[int]: [3, "3", [1.5], [True], ["1"]],
     dict[str, float]: [None, [], "a=1", {1: 1.0}, {"a": "b"}, {"a": None}, {"a": True}, {"a": math.nan}],
@@ -121,6 +121,12 @@ def test_text_is_parsed_to_the_type_and_then_checked():
     for text in ("4.0", "9" * 5000):
         with pytest.raises(UserError, match="t: expected a whole number"):
             parsed(text, Annotated[int, Range(at_most=9)], name="t")
+
+
+def test_a_tab_is_a_text_but_names_no_file():
+    assert checked("\t", str, name="--delimiter") == "\t"
+    with pytest.raises(UserError, match="--x: expected a text, got"):
+        checked("\t", str, Range(path=True), name="--x")
 
 
 def test_a_close_name_is_suggested_and_a_far_one_is_not():

@@ -171,7 +171,7 @@ def converted(value: Any, kind: Any) -> Any:
 
 def check_text(text: str, range_: Range, name: str) -> None:
     """Refuses texts that no file, column or class can be called, before a library stumbles over them."""
-    if not text.strip():
+    if not text or (range_.path and not text.strip()):  # a tab may stand between fields
         raise UserError(f"{name}: expected a text, got {text!r}")
     if "\0" in text:
         raise UserError(f"{name}: expected a text without NUL characters, got {quoted(text)}")
