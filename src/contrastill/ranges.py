@@ -12,11 +12,12 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from contrastill.errors import UserError
+from contrastill.errors import UserError, quoted
 
-__all__ = ["Range", "checked", "parsed", "quoted", "suggestion", "typed"]
+__all__ = ["Range", "checked", "parsed", "suggestion", "typed"]
 
 LONGEST = 4095  # bytes of a path on Linux, and more than a name of anything needs
+LONGEST_NAME = 1000  # characters of what names no file
 LONGEST_PART = 255  # bytes between two slashes
 SHOWN = 80  # characters of a value in a message
 
@@ -79,15 +80,6 @@ class Range:
 
 def shown(bound: float) -> str:
     return f"{int(bound):,}" if bound == int(bound) else f"{bound:g}"
-
-
-def quoted(value: Any) -> str:
-    """A value in a message, escaped and bounded."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python writes
-        text = "a number of more than 4,000 digits"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text):,} characters)"
 
 
 def suggestion(name: str, known: Any) -> str:
@@ -181,6 +173,8 @@ def check_text(text: str, range_: Range, name: str) -> None:
             "(export LC_ALL=C.UTF-8, or PYTHONUTF8=1), or rename it"
         )
     if not range_.path:
+        if len(text) > LONGEST_NAME:
+            raise UserError(f"{name}: expected a text of at most {LONGEST_NAME:,} characters, got {quoted(text)}")
         return
     if len(text.encode()) > LONGEST or max(len(part.encode()) for part in text.split("/")) > LONGEST_PART:
         raise UserError(

@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from contrastill.errors import UserError
+from contrastill.errors import UserError, quoted
 from contrastill.methods.base import Method, Stage
 from contrastill.methods.congen import ConGen
 from contrastill.methods.disco import DisCo
@@ -17,7 +17,7 @@ from contrastill.methods.pkd import PKD
 from contrastill.methods.rrd import RRD
 from contrastill.methods.settings import settings_of
 from contrastill.methods.tinybert import TinyBERT
-from contrastill.ranges import Range, parsed, quoted, suggestion, typed
+from contrastill.ranges import Range, parsed, suggestion, typed
 
 __all__ = [
     "KD",

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, field, fields
 from typing import Any, Self
 
-from contrastill.errors import UserError
-from contrastill.ranges import Range, checked, quoted, suggestion, typed
+from contrastill.errors import UserError, quoted
+from contrastill.ranges import Range, checked, suggestion, typed
 
 __all__ = [
     "BATCH",
