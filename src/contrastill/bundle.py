@@ -127,13 +127,13 @@ def unfit(metadata: Mapping[str, Any]) -> str | None:
     labels, files, inputs = metadata["labels"], metadata["files"], metadata["inputs"]
     positions = metadata.get("positions")
     fits = {
-        "labels": distinct_names(labels) if metadata["task"] == "classification" else labels is None,
+        "labels": distinct_names(labels, 2) if metadata["task"] == "classification" else labels is None,
         "dimensions": whole(metadata.get("dimensions")) or metadata["task"] != "embedding",
         "texts": whole(metadata["texts"]) and metadata["texts"] <= 2,
         "positions": positions is None or whole(positions),
         "max_length": whole(metadata["max_length"]) and metadata["max_length"] <= LONGEST,
         "precision": metadata["precision"] in PRECISIONS,
-        "inputs": distinct_names(inputs) and "input_ids" in inputs and set(inputs) <= set(INPUTS),
+        "inputs": distinct_names(inputs, 1) and "input_ids" in inputs and set(inputs) <= set(INPUTS),
         "output": isinstance(metadata["output"], str),
         "files": isinstance(files, dict)
         and all(isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in files.values())
@@ -149,10 +149,10 @@ def unfit(metadata: Mapping[str, Any]) -> str | None:
     return next((name for name, good in fits.items() if not good), None)
 
 
-def distinct_names(value: Any) -> bool:
+def distinct_names(value: Any, least: int) -> bool:
     return (
         isinstance(value, list)
-        and len(value) > 1
+        and len(value) >= least
         and all(isinstance(one, str) and one.strip() for one in value)
         and len(set(value)) == len(value)
     )

@@ -203,9 +203,12 @@ def parsed(value: Any, annotation: Any, range_: Range | None = None, *, name: st
     range_ = range_ or own
     if isinstance(value, str) and kind in (int, float):
         try:
-            value = kind(value)
+            number = kind(value)
+            if not math.isfinite(number):
+                raise OverflowError
         except (ValueError, OverflowError):
             raise UserError(f"{name}: expected {expected(kind, range_)}, got {quoted(value)}") from None
+        value = number
     elif isinstance(value, str) and kind is bool and value.lower() in ("true", "false"):
         value = value.lower() == "true"
     return checked(value, kind, range_, name=name)

@@ -399,7 +399,7 @@ def test_the_command_can_be_run_again():
         ({"model": [SMALL], "texts": "no-such-file.txt"}, "no-such-file.txt"),
         ({"model": [SMALL], "out": "/no/such/folder/x.json"}, "choose another --out"),
         ({"model": [SMALL], "out": "/"}, "choose another --out"),
-        ({"run": "/no/such/run"}, "expected the folder of a run"),
+        ({"run": "/no/such/run"}, "expected the run.json of a finished or interrupted run, found no such file"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_timed(monkeypatch, asked, said):

@@ -286,10 +286,10 @@ def test_two_servers_that_start_at_once_do_not_share_a_port():
         (["no-such-bundle"], "expected a bundle"),
         (["BUNDLE", "--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
         (["BUNDLE", "--host", "no such host"], "expected a name or address"),
-        (["BUNDLE", "--port", "70000"], "expected 0 to 65535"),
+        (["BUNDLE", "--port", "70000"], "--port: expected a whole number from 0 to 65,535"),
         (["BUNDLE", "--max-batch", "0"], "--max-batch: expected a whole number from 1 to"),
         (["BUNDLE", "--timeout", "nan"], "--timeout: expected a number above 0"),
-        (["BUNDLE", "--max-wait-ms", "-1"], "--max-wait-ms: expected 0 to 1000"),
+        (["BUNDLE", "--max-wait-ms", "-1"], "--max-wait-ms: expected a number from 0 to 1,000"),
     ],
 )
 def test_a_mistake_is_told_without_a_traceback(bundle_folder, options, says):
@@ -334,7 +334,7 @@ from contrastill.bundle import open_bundle
 from contrastill.serve import server
 from contrastill.settings import Serving
 import contrastill.cli
-app = server.make_app(open_bundle({str(bundle_folder)!r}), Serving(bundle=""))
+app = server.make_app(open_bundle({str(bundle_folder)!r}), Serving(bundle="unused"))
 heavy = {{"torch", "transformers", "datasets", "pandas"}}
 print(len(app.state.service.compute(["w1"])), sorted(heavy & set(sys.modules)))
 """

@@ -39,8 +39,8 @@ def windows(run: RunFiles, key: str) -> tuple[list[float], list[float]]:
     all short or all long. Such means are joined with their neighbours of the same stage, each by its steps.
     """
     rows = [row for row in run.log if "loss" in row]
-    befores = [0.0, *(row["step"] for row in rows[:-1])]
-    spans = [(row, row["step"] - before) for row, before in zip(rows, befores, strict=True)]
+    steps = [row["step"] for row in rows]
+    spans = [(row, step - before) for row, step, before in zip(rows, steps, [0.0, *steps], strict=False)]
     known = [(row, span, value) for row, span in spans if (value := number(row, key)) is not None and span > 0]
     if not known:
         return points(run, key)
