@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contrastill.bundle import Bundle
 from contrastill.serve.batching import Batcher, Failed, Full, Text
+from contrastill.serve.keys import FREE, Keys
 from contrastill.serve.metrics import Metrics
 from contrastill.serve.page import openapi, page, url
 from contrastill.serve.requests import (
@@ -42,7 +43,12 @@ __all__ = ["Service", "make_app"]
 log = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLOSED_BY_CLIENT = 499  # nobody reads it but the metrics
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}}
+"""Status of a refusal -> headers of its answer."""
 TOO_MANY = Refusal(503, "too many requests are in hand; send again later", code="too_many_requests", retry=True)
+NO_KEY = Refusal(
+    401, "expected the header 'Authorization: Bearer KEY' with a key of this server", code="invalid_api_key"
+)
 CUT_OFF = Refusal(503, "the server ended before the answer was there; send again", code="draining", retry=True)
 
 
@@ -57,8 +63,8 @@ class Row(NamedTuple):
 class Service:
     """A bundle, its batcher, and the endpoints of its task."""
 
-    def __init__(self, bundle: Bundle, settings: Serving) -> None:
-        self.bundle, self.settings = bundle, settings
+    def __init__(self, bundle: Bundle, settings: Serving, keys: Keys | None) -> None:
+        self.bundle, self.settings, self.keys = bundle, settings, keys
         self.batcher = Batcher(
             self.compute,
             max_batch=settings.max_batch,
@@ -201,17 +207,18 @@ class Service:
     async def ready(self, request: Request) -> Response:
         if self.draining:
             raise Refusal(503, "the server is shutting down", code="draining", retry=True)
-        return answer({"status": "ready", "model": self.bundle.name, "task": self.bundle.task})
+        about = {} if self.keys else {"model": self.bundle.name, "task": self.bundle.task}
+        return answer({"status": "ready", **about})
 
     async def show_metrics(self, request: Request) -> Response:
         return Response(self.metrics.page(), media_type=self.metrics.content_type)
 
     async def show_openapi(self, request: Request) -> Response:
-        return answer(openapi(self.bundle, self.settings))
+        return answer(openapi(self.bundle, self.settings, keyed=self.keys is not None))
 
     async def show_page(self, request: Request) -> Response:
         host, port = request.scope.get("server") or (self.settings.host, self.settings.port)
-        return HTMLResponse(page(self.bundle, self.settings, url(host, port)))
+        return HTMLResponse(page(self.bundle, self.settings, url(host, port), keyed=self.keys is not None))
 
     def routes(self) -> list[Route]:
         embeds = self.bundle.task == "embedding"
@@ -243,12 +250,13 @@ class Service:
         return refuse
 
 
-def make_app(bundle: Bundle, settings: Serving, *, echo_ids: bool = True) -> Starlette:
+def make_app(bundle: Bundle, settings: Serving, *, keys: Keys | None = None, echo_ids: bool = True) -> Starlette:
     """The ASGI application that serves a bundle. `app.state.service` is the service behind it.
 
+    keys: one of them must come with each request but those for the free paths; None: the application is open.
     echo_ids: whether answers have the request's id in their headers; not where what is in front sees to that.
     """
-    service = Service(bundle, settings)
+    service = Service(bundle, settings, keys)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -267,7 +275,7 @@ def make_app(bundle: Bundle, settings: Serving, *, echo_ids: bool = True) -> Sta
 
 
 class Observed:
-    """Around every request: its id, its count, its time, and while the server drains the word that it closes."""
+    """Around every request: its key, id, count and time, and while the server drains the word that it closes."""
 
     def __init__(self, app: ASGIApp, service: Service, echo_ids: bool) -> None:
         self.app, self.service, self.echo_ids = app, service, echo_ids
@@ -291,6 +299,10 @@ class Observed:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
+        keys = self.service.keys
+        if keys is not None and scope["path"] not in FREE and not keys.let_in(scope["headers"]):
+            metrics.requests.labels(endpoint, "401").inc()
+            return await refusal(NO_KEY)(scope, receive, send_more)  # before its body; it is in nobody's way
         self.service.active += 1
         metrics.active.inc()
         try:
@@ -325,7 +337,7 @@ def usage(rows: list[Row]) -> dict[str, int]:
 
 
 def refusal(error: Refusal) -> Response:
-    headers = {"Retry-After": "1"} if error.retry else {"Connection": "close"} if error.status == 408 else None
+    headers = {"Retry-After": "1"} if error.retry else HEADERS.get(error.status)
     return answer(error.as_dict(), error.status, headers)
 
 

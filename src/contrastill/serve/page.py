@@ -8,6 +8,7 @@ import msgspec
 
 import contrastill
 from contrastill.bundle import Bundle
+from contrastill.serve.keys import FREE, VARIABLE
 from contrastill.serve.requests import Embed, EmbedPairs, OpenAIEmbeddings, Predict, PredictPairs
 from contrastill.settings import Serving
 
@@ -48,17 +49,19 @@ def url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def curl(bundle: Bundle, url: str) -> str:
+def curl(bundle: Bundle, url: str, *, keyed: bool) -> str:
     path = "/embed" if bundle.task == "embedding" else "/predict"
     body = json.dumps({"texts": [["a text", "its pair"]] if bundle.texts == 2 else ["a text"]})
-    return f"curl {url}{path} -H 'Content-Type: application/json' -d '{body}'"
+    key = f' -H "Authorization: Bearer ${VARIABLE}"' if keyed else ""
+    return f"curl {url}{path}{key} -H 'Content-Type: application/json' -d '{body}'"
 
 
-def openapi(bundle: Bundle, settings: Serving) -> dict[str, Any]:
+def openapi(bundle: Bundle, settings: Serving, *, keyed: bool) -> dict[str, Any]:
     kinds = endpoints(bundle)
     (schemas, components) = msgspec.json.schema_components(kinds.values(), ref_template="#/components/schemas/{name}")
+    keyless = {"401": "no key"} if keyed else {}
     refusals = {
-        "400": "malformed", "404": "no such path or model", "413": "over a limit", "415": "not JSON",
+        "400": "malformed", **keyless, "404": "no such path or model", "413": "over a limit", "415": "not JSON",
         "429": "the queue is full", "503": "no answer in time",
     }  # fmt: skip
     paths: dict[str, Any] = {
@@ -76,10 +79,21 @@ def openapi(bundle: Bundle, settings: Serving) -> dict[str, Any]:
     }
     about = "; ".join(f"{name}: {value}" for name, value in limits(bundle, settings).items())
     info = {"title": bundle.name, "version": contrastill.__version__, "description": f"Limits. {about}."}
-    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": components}}
+    described: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": info,
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+    if keyed:
+        described["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        described["security"] = [{"key": []}]
+        for path in FREE:
+            paths[path]["get"]["security"] = []
+    return described
 
 
-def page(bundle: Bundle, settings: Serving, url: str) -> str:
+def page(bundle: Bundle, settings: Serving, url: str, *, keyed: bool) -> str:
     posts = "".join(
         f"<li><code>POST {path}</code> {html.escape((kind.__doc__ or '').strip())}</li>"
         for path, kind in endpoints(bundle).items()
@@ -89,6 +103,6 @@ def page(bundle: Bundle, settings: Serving, url: str) -> str:
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(bundle.name)}</title>"
         f"<h1>{html.escape(bundle.name)}</h1><p>{bundle.task}, {bundle.runtime}, {bundle.precision}</p>"
-        f"<pre>{html.escape(curl(bundle, url))}</pre>"
+        f"<pre>{html.escape(curl(bundle, url, keyed=keyed))}</pre>"
         f"<h2>Endpoints</h2><ul>{posts}{gets}</ul><h2>Limits</h2><ul>{bounds}</ul></html>"
     )

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from contrastill.bundle import open_bundle
 from contrastill.errors import UserError
 from contrastill.serve.app import make_app
+from contrastill.serve.keys import read_keys
 from contrastill.settings import Serving
 
 __all__ = ["app"]
@@ -25,13 +26,14 @@ def app(arguments: dict[str, Any]) -> Application:
     """A Ray Serve application; the arguments are options of `contrastill serve`, with underscores.
 
     Host and port are Ray's own to set. What the cluster decides (replicas, autoscaling, CPUs) belongs into its
-    configuration file, under the deployment's name, `Bundle`.
+    configuration file, under the deployment's name, `Bundle`. Replicas are given the sha256 of the keys alone.
     """
     settings = settings_of(arguments)
+    keys = read_keys(settings.api_key_file)  # here: a replica elsewhere without file or variable would be open
 
     def build() -> Starlette:
         bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers, spin=False)
-        return make_app(bundle, settings, echo_ids=False)
+        return make_app(bundle, settings, keys=keys, echo_ids=False)
 
     @serve.deployment(
         name="Bundle",

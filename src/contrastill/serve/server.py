@@ -22,6 +22,7 @@ from contrastill.bundle import open_bundle
 from contrastill.errors import UserError
 from contrastill.serve.app import Service, make_app
 from contrastill.serve.connections import HEADERS, Connections, Protocol, connections_allowed
+from contrastill.serve.keys import FREE, read_keys
 from contrastill.serve.page import curl, limits, url
 from contrastill.settings import Serving
 
@@ -36,14 +37,15 @@ def serve(settings: Serving) -> int:
     """Serves until a signal, then answers what it has taken. The exit code: 1 if requests were cut off.
 
     Raises:
-        UserError: the address cannot be listened on, or the bundle cannot be opened.
+        UserError: the keys cannot be read, the address not be listened on, or the bundle not be opened.
     """
+    keys = read_keys(settings.api_key_file)
     allowed = connections_allowed(settings.max_connections)
     fewer, settings = allowed < settings.max_connections, within(settings, allowed)
     with listening_socket(settings.host, settings.port, settings.timeout) as listener:
         # the clients' requests are read and answered on the same cores
         bundle = open_bundle(settings.bundle, threads=settings.threads, workers=settings.workers, spin=False)
-        app = make_app(bundle, settings)
+        app = make_app(bundle, settings, keys=keys)
         service: Service = app.state.service
         bundle.run([("warm", "up")] if service.pairs else ["warm up"])
         start_log()
@@ -54,10 +56,13 @@ def serve(settings: Serving) -> int:
         log.info("limits %s", "; ".join(f"{name}: {value}" for name, value in limits(bundle, settings).items()))
         if fewer:
             log.warning("connections limit=%d the process may open no more files (ulimit -n)", allowed)
-        log.info("example %s", curl(bundle, here))
+        log.info("example %s", curl(bundle, here, keyed=keys is not None))
+        if keys:
+            log.info("keys count=%d each request but %s needs one", len(keys), " and ".join(FREE))
         if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-            log.warning("open address=%s others can reach this server, and it asks nobody who they are: see the "
-                        "chapter on security in docs/serve.md", host)  # fmt: skip
+            log.warning("open address=%s others can reach this server, and %s: see the chapter on security in "
+                        "docs/serve.md", host, "keys and texts are not encrypted on their way" if keys else
+                        "it asks nobody who they are")  # fmt: skip
         Draining(app).run(sockets=[listener])
         log.info("stopped cut_off=%d", service.cut_off)
         return 1 if service.cut_off else 0

@@ -81,8 +81,15 @@ class Serving(Checked):
     bundle: str = option(MISSING, "folder that `contrastill export` wrote", "Model", path=True)
     threads: int | None = option(None, "CPU threads of the model [default: every core]", "Model", **THREADS)
     workers: int = option(1, "batches computed at a time; they share the threads", "Model", **THREADS)
-    host: str = option("127.0.0.1", "address to listen on; whoever reaches it may ask", "Server")
+    host: str = option("127.0.0.1", "address to listen on; whoever reaches it may ask, unless there is a key", "Server")
     port: int = option(8000, "port to listen on; 0: any free one", "Server", at_least=0, at_most=65_535)
+    api_key_file: str | None = option(
+        None,
+        "file of keys, one a line: whoever asks must send one (Authorization: Bearer KEY) [default: the key in "
+        "$CONTRASTILL_API_KEY, else nobody needs one]",
+        "Server",
+        path=True,
+    )
     drain: float = option(30.0, "seconds for what has been taken, after SIGTERM", "Server", **SECONDS)
     max_batch: int = option(32, "texts computed together", "Batches", **COUNT)
     max_wait_ms: float = option(
