@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from contrastill import losses
 from contrastill.cache import CachedTeacher, budgeted, fingerprint, teacher
 from contrastill.data import Collate
 from contrastill.data.collate import content_key
-from contrastill.encoder import FrozenEncoder, Wanted, view
+from contrastill.encoder import Encoder, FrozenEncoder, Wanted, view
 from contrastill.errors import UserError
 from contrastill.evaluation import predict
 
@@ -135,6 +136,23 @@ def test_stored_outputs_are_those_of_the_live_teacher(tiny_model, tmp_path, fami
         for what, got, live in compared(model, of, collator()(picked)):
             torch.testing.assert_close(got, live, rtol=1e-5, atol=1e-5, msg=lambda text, w=what: f"{w}: {text}")
             assert got.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("stored", ["float16", "int8"])
+def test_scores_of_a_local_layer_are_stored_as_masked_and_compared_as_the_live_ones(tiny_model, tmp_path, stored):
+    model, rows = tiny_model("modernbert", seed=1).eval(), texts(20)
+    of = cached(model, tmp_path, Wanted(attention=(1, DEPTH)), stored)
+    of.fill([rows], collator())
+    batch = collator()(rows)
+    student = Encoder(tiny_model("modernbert", seed=2).eval())(batch, {"attention"})
+    got, live = of(batch), FrozenEncoder(model)(batch, {"attention"})
+    assert (live.attention[DEPTH - 1] < -1e30).any()
+    for j in of.wanted.attention:
+        ours, theirs = (
+            losses.attention_mse(student.attention[j - 1], found.attention[j - 1], live.mask) for found in (got, live)
+        )
+        assert 0.01 < theirs < 1e3
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("granularity", ["tokens", "cls", "mean"])

@@ -15,10 +15,11 @@ def slow_attention_mse(student, teacher, mask):
         for head in range(len(s)):
             for query in range(len(real)):
                 for key in range(len(real)):
-                    if real[query] and real[key]:
+                    both = all(any(one[query][key] > -100 for one in z) for z in (s, t))
+                    if real[query] and real[key] and both:
                         x, y = (0.0 if z[head][query][key] <= -100 else z[head][query][key] for z in (s, t))
                         errors.append((x - y) ** 2)
-        examples.append(sum(errors) / len(errors))
+        examples.append(sum(errors) / max(1, len(errors)))
     return sum(examples) / len(examples)
 
 
@@ -38,9 +39,19 @@ def test_attention_mse_of_hand_made_scores():
     student = torch.tensor([[[[1.0, 2.0], [3.0, MASKED]]]])
     teacher = torch.tensor([[[[0.0, 2.0], [-150.0, 2.0]]]])
     both = torch.ones(1, 2, dtype=torch.bool)
-    assert attention_mse(student, teacher, both).item() == pytest.approx((1 + 0 + 9 + 4) / 4)
+    assert attention_mse(student, teacher, both).item() == pytest.approx((1 + 0) / 2)
     first = torch.tensor([[True, False]])
     assert attention_mse(student, teacher, first).item() == pytest.approx(1)
+
+
+def test_a_pair_is_compared_where_both_models_may_look_and_where_one_head_is_low():
+    student, teacher = torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
+    near = (torch.arange(3)[:, None] - torch.arange(3)).abs() <= 1
+    real = torch.ones(1, 3, dtype=torch.bool)
+    assert attention_mse(student, teacher.masked_fill(~near, MASKED), real).item() == 1.0
+    assert attention_mse(student.masked_fill(~near.tril(), MASKED), teacher, real).item() == 1.0
+    teacher[0, 0, 0, 0] = -150.0  # counts as 0, as in the authors' code
+    assert attention_mse(student, teacher, real).item() == pytest.approx(17 / 18)
 
 
 def test_entries_count_as_masked_from_minus_100_on():
@@ -53,4 +64,4 @@ def test_entries_count_as_masked_from_minus_100_on():
 def test_masked_entries_give_no_gradient():
     student = torch.tensor([[[[1.0, MASKED], [-torch.inf, 0.5]]]], requires_grad=True)
     attention_mse(student, torch.zeros(1, 1, 2, 2), torch.ones(1, 2, dtype=torch.bool)).backward()
-    assert student.grad.flatten().tolist() == [0.5, 0.0, 0.0, 0.25]
+    assert student.grad.flatten().tolist() == [1.0, 0.0, 0.0, 0.5]

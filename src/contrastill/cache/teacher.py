@@ -35,6 +35,7 @@ BUDGET = {"cpu": 2048, "cuda": 65536}  # tokens a batch: on CPU what stays in it
 SHARD = 64 << 20  # bytes of the largest field at which all fields are written,
 PATIENCE = 60.0  # or seconds: what a kill can lose
 AGREE = 8  # texts on which bfloat16 is compared with float32
+MASKED = -1e4  # of attention: lower scores, which are masked ones, are stored as this, which float16 holds
 LEAST_COSINE = 0.99  # below it the user is told that bfloat16 does not suit this teacher
 
 Rows = Sequence[Mapping[str, Any]]
@@ -239,7 +240,7 @@ class CachedTeacher:
             counts = lengths if w.granularity == "tokens" else [1] * len(lengths)
             found[f"layer-{j}-{w.granularity}"] = list(values[real].cpu().split(counts))
         for j in w.attention:
-            scores = encoding.attention[j - 1].float().permute(0, 2, 3, 1)  # (B, L, L, H)
+            scores = encoding.attention[j - 1].float().clamp(min=MASKED).permute(0, 2, 3, 1)  # (B, L, L, H)
             found[f"attention-{j}"] = [
                 scores[n][mask[n]][:, mask[n]].reshape(-1, self.encoder.heads).cpu() for n in range(len(lengths))
             ]
