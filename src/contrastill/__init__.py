@@ -1,6 +1,9 @@
 """Contrastill: make a slow text encoder small and fast by contrastive knowledge distillation."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime from 1.29 on reports its use; read when it is loaded
 
 __version__ = "0.1.0.dev0"
 
