@@ -297,6 +297,7 @@ def test_serve(script, tmp_path, monkeypatch):
 ELSEWHERE = {
     "tables": "its page is compared above",
     "load": "clients, which `serve` uses",
+    "serve_attack": "tests/serve attacks a server with it",
     "serve_libraries": "its other libraries have environments of their own",
 }
 

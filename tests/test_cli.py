@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
 import contrastill
@@ -69,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=64,
         initializer_range=0.2,
     )
-    BertForSequenceClassification(config).save_pretrained(home / "encoder")
+    BertModel(config).save_pretrained(home / "encoder")
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(

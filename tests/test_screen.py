@@ -90,7 +90,7 @@ def test_the_cache_lists_and_deletes_a_teacher_whose_name_has_markup(
 
     about = {
         "name": NAME, "teacher": "f" * 64, "field": "logits", "stored": "float16", "texts": 1, "bytes": 1,
-        "used": "now",
+        "used": "now", "damaged": False,
     }  # fmt: skip
     entries = [SimpleNamespace(as_dict=lambda: about)]
     monkeypatch.setattr(cache, "entries", lambda root: entries)

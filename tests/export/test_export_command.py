@@ -152,7 +152,7 @@ BAD = {
     "an opset": (["MODEL", "--opset", "99", "--data", "rows.csv", "--out", "b"], "expected an --opset from 18"),
     "a drop": (["MODEL", "--max-drop", "-1", "--out", "b"], "--max-drop: expected a number from 0 to 100 (points)"),
     "nothing to calibrate on": (["MODEL", "--out", "b"], "int8 needs texts to calibrate on"),
-    "empty texts": (["MODEL", "--texts", "blank.txt", "--out", "b"], "texts"),
+    "empty texts": (["MODEL", "--texts", "blank.txt", "--out", "b"], "blank.txt: expected rows, got an empty file"),
     "no labels": (["MODEL", "--data", "unlabelled.csv", "--out", "b"], "label"),
     "other classes": (["MODEL", "--data", "other.csv", "--out", "b"], "classes of the model (cold, mild, hot), got"),
     "other columns": (["MODEL", "--data", "rows.csv", "--text", "body", "--out", "b"], "body"),
