@@ -47,7 +47,8 @@ async def attacker(port: int, kind: str, path: str, ended: Counter[str]) -> None
     }[kind]
     while True:
         with contextlib.suppress(OSError, TimeoutError):
-            reader, writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), 5)
+            async with asyncio.timeout(5):  # wait_for may swallow the end of the attack, and it would not end
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 if kind == "never reads":
                     writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -56,7 +57,8 @@ async def attacker(port: int, kind: str, path: str, ended: Counter[str]) -> None
                     await writer.drain()
                     writer.write(more)
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(reader.read(65536), 1)
+                        async with asyncio.timeout(1):
+                            await reader.read(65536)
             finally:
                 writer.transport.abort()
         ended[kind] += 1
