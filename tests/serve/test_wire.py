@@ -2,9 +2,18 @@
 
 import re
 import socket
+import sys
+import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 from serving import Server
+
+from contrastill.bundle import open_bundle
+
+sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
+from raw_requests import mutations, send_all
 
 PING = b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 BODY = b'{"texts": ["w1"]}'
@@ -153,6 +162,12 @@ TOO_LARGE = {
 }
 
 
+RAW = [*(data for data, _ in READ.values()), *REFUSED.values()] + [
+    WHOLE,
+    CHUNKED + b"11\r\n" + BODY + b"\r\n" + END,
+] * 40
+
+
 @pytest.mark.parametrize("case", READ)
 def test_a_request_that_is_read_leaves_the_connection_open_for_the_next(server, case):
     data, status = READ[case]
@@ -207,3 +222,48 @@ def test_what_is_no_http_is_told_so_in_the_form_of_all_errors_and_counted(server
         'contrastill_requests_total{endpoint="other",status="400"}'
         in server.ask("/metrics", method="GET").body.decode()
     )
+
+
+# ---- requests changed at random (`python tests/fuzz/raw_requests.py 2000` sends more)
+
+
+def embeds(server, folder):
+    """A well-behaved client: asks for vectors; whether they are the bundle's own."""
+    wanted = open_bundle(folder).run(["w1 w2", "w3"])
+    return lambda: bool(
+        np.allclose(server.ask("/embed", {"texts": ["w1 w2", "w3"]}).json["embeddings"], wanted, atol=1e-5)
+    )
+
+
+def test_changed_requests_are_answered_or_refused_while_others_get_their_vectors(bundle_folder, tmp_path):
+    log = tmp_path / "log"
+    server = Server(bundle_folder, log, "--read-timeout", "0.3", "--timeout", "5").wait_until_ready()
+    found = send_all(server.port, [*mutations(RAW, seed=7, count=250)], embeds(server, bundle_folder))
+    assert (found["faults"], found["wrong"]) == ([], 0)
+    assert found["good"] > 5
+    assert {"200", "400", "404", "415"} <= set(found["statuses"])
+    assert server.ask("/health", method="GET").status == 200
+    server.process.terminate()
+    assert server.process.wait(20) == 0
+    assert "Traceback" not in log.read_text()
+    assert "ERROR" not in log.read_text()
+
+
+def test_the_same_seed_changes_requests_alike():
+    assert [*mutations(RAW, 5, 20)] == [*mutations(RAW, 5, 40)][:20]
+
+
+def test_a_server_that_fails_is_seen():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def fail():
+            for answer in (b"HTTP/1.1 500 x\r\n\r\n", b"HTTP/1.1 503 x\r\n\r\n"):
+                with listener.accept()[0] as wire:
+                    wire.recv(65536)
+                    wire.sendall(answer)
+
+        threading.Thread(target=fail).start()
+        found = send_all(listener.getsockname()[1], [get(), get()], lambda: False)
+    assert [statuses for statuses, _ in found["faults"]] == [["500"]]
+    assert (found["statuses"], found["good"]) == ({"500": 1, "503": 1}, 0)
+    assert found["wrong"] > 0
