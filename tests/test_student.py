@@ -333,7 +333,7 @@ def test_a_seed_decides_everything_and_the_global_random_state_stays(start, shap
 
 
 def test_another_teachers_tokenizer_is_refused(tokenizer):
-    with pytest.raises(UserError, match="teacher's own tokenizer"):
+    with pytest.raises(UserError, match="the tokenizer belongs to another model"):
         make_student(small_vocabulary(), tokenizer, "2L")
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from contrastill.errors import UserError
-from contrastill.loading import first_line, load_config, load_like, load_tokenizer, locate
+from contrastill.loading import check_ids, first_line, load_config, load_like, load_tokenizer, locate, rows_of
 from contrastill.mapping import uniform
 
 __all__ = ["PRESETS", "STARTS", "NoDirections", "Shape", "make_student", "parse_shape"]
@@ -133,11 +133,7 @@ def make_student(
         shape = parse_shape(shape, teacher.config)
     else:
         check_shape(shape, teacher.config)
-    if len(tokenizer) > teacher.config.vocab_size:
-        raise UserError(
-            f"expected the teacher's own tokenizer (at most {teacher.config.vocab_size} tokens), got one with "
-            f"{len(tokenizer)}; load it from the folder the teacher was loaded from"
-        )
+    check_ids(len(tokenizer) - 1, rows_of(teacher))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs too
         if start not in STARTS:
@@ -358,7 +354,9 @@ def inherit(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, 
     family, width = FAMILIES.get(teacher.config.model_type), student.config.hidden_size
     if family is None:
         known, got = ", ".join(FAMILIES), teacher.config.model_type
-        logger.warning("start='inherit' knows %s; of a %s it takes the embeddings, the layers are random", known, got)
+        said = f"start='inherit' knows {known}; of a {got} it takes the embeddings, the layers are random"
+        logger.warning("%s", said)
+        student.doubt = said  # type: ignore[assignment]
         ids = torch.cat([ids[mask.bool()] for ids, mask in sample])
         words = cpu(base.get_input_embeddings().weight)[ids]
         inherit_tables(mine, base, basis([words], mine.get_input_embeddings().embedding_dim, True, seed))

@@ -40,6 +40,7 @@ def scored(answers: np.ndarray, labels: np.ndarray, rate: float = 1e-4, **more: 
         splits={"dev": SimpleNamespace(kept={"ours": answers}, labels=labels, reported=reported)},
         teacher=None,
         model=nn.Linear(1, 1),
+        method=SimpleNamespace(student=SimpleNamespace(model=nn.Linear(1, 1))),
         **more,
     )
     return run
@@ -95,6 +96,12 @@ def test_a_loss_that_rose_is_said_unless_a_queue_filled() -> None:
     assert warnings(run, rising) == []
     falls_in_each_stage = [*history(3.0, 2.0, 1.0), *({**row, "stage": 2} for row in history(*np.linspace(9, 5, 8)))]
     assert warnings(scored(RIGHT, LABELS), falls_in_each_stage) == []
+
+
+def test_a_start_with_random_layers_is_said() -> None:
+    run = scored(RIGHT, LABELS)
+    run.method.student.model.doubt = "the layers are random"
+    assert warnings(run, FALLING) == ["the layers are random"]
 
 
 def test_without_dev_a_loss_that_stayed_at_ignorance_is_said() -> None:

@@ -17,7 +17,15 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from contrastill.bundle import OUTPUTS
 from contrastill.errors import UserError
 from contrastill.evaluation.inference import inference
-from contrastill.loading import load_classifier, load_embedder, load_tokenizer, model_folder, positions
+from contrastill.loading import (
+    check_ids,
+    load_classifier,
+    load_embedder,
+    load_tokenizer,
+    model_folder,
+    positions,
+    rows_of,
+)
 from contrastill.results import RunRecord
 from contrastill.training.prepare import class_names
 
@@ -124,6 +132,7 @@ def exportable(name: str, *, pairs: bool = False, max_length: int | None = None)
         raise UserError(
             f"{name}: expected a fast tokenizer (tokenizer.json), got a slow one; save it again as a fast one"
         )
+    check_ids(max(source.tokenizer.get_vocab().values()), rows_of(source.encoder))  # a bundle is given any text
     source.module.eval().requires_grad_(False)
     return source
 
@@ -186,12 +195,6 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
     model, tokenizer = load_classifier(name), load_tokenizer(name)
     model.set_attn_implementation("eager")
     names = class_names(model)
-    problem = model.config.problem_type
-    if problem == "multi_label_classification" or (problem == "regression" and len(names) > 1):
-        raise UserError(
-            f"{name}: expected a model that gives one class or one score, got a {problem} with {len(names)} outputs, "
-            "whose answers are no probabilities of one class; it cannot be exported"
-        )
     task = "classification" if len(names) > 1 else "regression"
     longest = max_length or run_record(name).setting("max_length", int) or longest_input(tokenizer, model.config)
     return Exportable(

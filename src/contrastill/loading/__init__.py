@@ -12,9 +12,10 @@ from contrastill.loading.models import (
     load_tokenizer,
 )
 from contrastill.loading.place import Place, locate, model_folder, run_settings
-from contrastill.loading.weights import check_ids
+from contrastill.loading.weights import FITS, check_ids, highest_id, misfit, refuse_misfits, rows_of
 
 __all__ = [
+    "FITS",
     "SCORED",
     "TRAINED",
     "Length",
@@ -23,6 +24,7 @@ __all__ = [
     "check_length",
     "commit_of",
     "first_line",
+    "highest_id",
     "input_length",
     "load_classifier",
     "load_config",
@@ -31,7 +33,10 @@ __all__ = [
     "load_like",
     "load_tokenizer",
     "locate",
+    "misfit",
     "model_folder",
     "positions",
+    "refuse_misfits",
+    "rows_of",
     "run_settings",
 ]

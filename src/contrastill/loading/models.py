@@ -89,7 +89,7 @@ def load_classifier(name: str, **config: Any) -> PreTrainedModel:
     check_values(name, model)
     if not config:
         check_classes(name, model)
-        check_reads(name, model, rows_of(model), lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits)
+        check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits)
     return model
 
 
@@ -106,7 +106,7 @@ def load_encoder(name: str) -> PreTrainedModel:
     else:
         model = whole(place, AutoModel)
     check_values(name, model)
-    check_reads(name, model, rows_of(model), lambda ids, mask: model(input_ids=ids, attention_mask=mask)[0])
+    check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask)[0])
     return model
 
 
@@ -136,11 +136,6 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
         raise UserError(f"no {what} could be loaded from {name!r}: {first_line(error)}") from None
     check_whole_weights(name, model, report, new_head=bool(config), head=kind is not AutoModel)
     return model
-
-
-def rows_of(model: PreTrainedModel) -> int:
-    """The tokens that a model has embeddings of."""
-    return len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
 
 
 def load_like(model: PreTrainedModel, name: str, config: Any) -> PreTrainedModel:
@@ -255,7 +250,7 @@ def check_encoder_inside(place: Place, model: Any) -> None:
     def vectors(ids: Tensor, mask: Tensor) -> Tensor:
         return model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
 
-    check_reads(place.name, model, rows_of(encoder), vectors)
+    check_reads(place.name, model, vectors)
 
 
 def answer_as_encode(model: Any) -> None:

@@ -1,16 +1,29 @@
 """Checks of weights that have been loaded: whole, finite, of the sizes that config.json says, and not constant."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.errors import UserError
 
-__all__ = ["check_ids", "check_reads", "check_values", "check_whole_weights"]
+__all__ = [
+    "FITS",
+    "check_ids",
+    "check_reads",
+    "check_values",
+    "check_whole_weights",
+    "highest_id",
+    "misfit",
+    "refuse_misfits",
+    "rows_of",
+]
+
+FITS = "tokenizer fits the models"
 
 WRAPPERS = {
     "module.": "torch's DataParallel: save model.module",
@@ -100,14 +113,15 @@ def check_values(name: str, model: nn.Module) -> None:
         raise UserError(f"the weights of {name!r} are all 0: it answers every text alike; train it, or save it again")
 
 
-def check_reads(name: str, model: nn.Module, rows: int, answers: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Lets a model read two short texts, of tokens from all over its vocabulary of `rows`.
+def check_reads(name: str, model: nn.Module, answers: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Lets a model read two short texts, of tokens from all over its vocabulary.
 
     answers: (1, L) token ids and their mask -> the model's answer.
 
     Raises:
         UserError: it cannot, or answers both alike.
     """
+    rows = rows_of(model) or 0
     ids = torch.linspace(rows * 0.05, rows - 1, 16).long().view(8, 2).T
     training = model.training
     try:
@@ -125,8 +139,44 @@ def check_reads(name: str, model: nn.Module, rows: int, answers: Callable[[Tenso
         )
 
 
-def check_ids(highest: int, rows: int) -> str | None:
+# ---- tokens that a model has no embedding of
+
+
+def rows_of(model: Any) -> int | None:
+    """The tokens that a model, or the encoder inside a sentence-embedding model, has embeddings of; None: any."""
+    encoder = model if isinstance(model, PreTrainedModel) else getattr(model[0], "auto_model", None)
+    return len(encoder.get_input_embeddings().weight) if isinstance(encoder, PreTrainedModel) else None  # type: ignore[arg-type]
+
+
+def highest_id(tokenizer: Tokenizer, rows: int | None, texts: Iterable[Sequence[str]]) -> int:
+    """The highest token id of texts, some at a time; 0, and they are not read, where every token has an embedding."""
+    if rows is None or max(tokenizer.get_vocab().values(), default=0) < rows:
+        return 0
+    read = (ids for some in texts if some for ids in tokenizer(list(some), verbose=False)["input_ids"])
+    return max((max(ids) for ids in read if ids), default=0)
+
+
+def misfit(highest: int, rows: int | None) -> str | None:
     """What is wrong where a text has a token that a model has no embedding of; None: nothing."""
-    if highest < rows:
+    if rows is None or highest < rows:
         return None
     return f"highest token id {highest}, smallest vocabulary {rows}; the tokenizer belongs to another model"
+
+
+def check_ids(highest: int, rows: int | None) -> None:
+    """Checks that a model with embeddings of `rows` tokens has one of the highest that occurs.
+
+    Raises:
+        UserError: it has not.
+    """
+    if wrong := misfit(highest, rows):
+        raise UserError(f"{FITS}: {wrong}")
+
+
+def refuse_misfits(model: Any) -> None:
+    """Lets a sentence-embedding model refuse, with the words of `check_ids`, a text that it has no embeddings of."""
+    encoder = getattr(model[0], "auto_model", None)
+    if isinstance(encoder, PreTrainedModel):
+        encoder.get_input_embeddings().register_forward_pre_hook(
+            lambda module, args: check_ids(int(args[0].max()), len(module.weight)) if args else None
+        )

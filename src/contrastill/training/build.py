@@ -23,6 +23,7 @@ from contrastill.loading import (
     load_tokenizer,
     locate,
 )
+from contrastill.loading import rows_of as vocabulary
 from contrastill.settings import CacheBuild, Corpus
 from contrastill.training.folder import processes
 
@@ -67,7 +68,7 @@ def build_cache(**settings: Any) -> dict[str, Any]:
             "choose another folder (--cache DIR), fewer fields, or --cache-dtype int8"
         )
     world = processes()
-    counted = Counted(chunks(asked, tokenizer, prompt), tokenizer, length.tokens, prompt, vocabulary_of(frozen))
+    counted = Counted(chunks(asked, tokenizer, prompt), tokenizer, length.tokens, prompt, vocabulary(frozen.model))
     fresh = teacher.fill(
         counted,
         Collate(tokenizer, regression=False),
@@ -117,8 +118,7 @@ class Counted:
             if full:
                 self.cut += sum(len(ids) > self.max_length for ids in self.tokenizer(full, verbose=False)["input_ids"])
             highest = max((max(row["input_ids"]) for row in chunk if row["input_ids"]), default=0)
-            if self.vocabulary is not None and (wrong := check_ids(highest, self.vocabulary)):
-                raise UserError(f"tokenizer fits the models: {wrong}")
+            check_ids(highest, self.vocabulary)
             yield chunk
 
 
@@ -199,11 +199,6 @@ def parse_fields(names: Sequence[str], frozen: FrozenEncoder | FrozenEmbedder) -
 def encoder_of(frozen: FrozenEncoder | FrozenEmbedder) -> PreTrainedModel | None:
     """The transformer, also one inside a sentence-embedding model; None: it has none."""
     return getattr(frozen.model[0], "auto_model", None) if isinstance(frozen, FrozenEmbedder) else frozen.model
-
-
-def vocabulary_of(frozen: FrozenEncoder | FrozenEmbedder) -> int | None:
-    encoder = encoder_of(frozen)
-    return None if encoder is None else len(encoder.get_input_embeddings().weight)  # type: ignore[arg-type]
 
 
 def load_any(name: str, fields: Sequence[str] | None) -> tuple[FrozenEncoder | FrozenEmbedder, Tokenizer]:

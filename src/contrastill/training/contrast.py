@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,17 @@ from contrastill.cache import cache_root
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import UserError
 from contrastill.evaluation import size, spearman
-from contrastill.loading import TRAINED, Length, input_length, load_embedder, positions
+from contrastill.loading import (
+    FITS,
+    TRAINED,
+    Length,
+    highest_id,
+    input_length,
+    load_embedder,
+    misfit,
+    positions,
+    rows_of,
+)
 from contrastill.losses import contrast as info_nce
 from contrastill.losses import similarity_targets
 from contrastill.report.evidence import of_pairs
@@ -125,7 +136,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
         data_fingerprint=fingerprint_of(rows),
         **({"teacher_fingerprint": teacher.cached.teacher} if teacher is not None else {}),
     )
-    report = Report(checks(model, rows, asked, length.tokens))
+    report = Report(checks(model, rows, asked, length.tokens, score))
     report.raise_if_failed(force=asked.force)
     logger.info("length: %s%s", length, "".join(f"; {one.seen}" for one in report.checks if one.name == "texts fit"))
     longest = set_max_length(model, length.tokens)
@@ -318,19 +329,35 @@ def batch_rows(rows: Dataset, texts: list[str], asked: Contrast) -> int:
 # ---- checks before training
 
 
-def checks(model: Any, rows: Dataset, asked: Contrast, longest: int) -> list[Check]:
+def checks(model: Any, rows: Dataset, asked: Contrast, longest: int, score: "Scores") -> list[Check]:
     tokenizer = getattr(model, "tokenizer", None)
     ids = getattr(tokenizer, "all_special_ids", [])
     if tokenizer is None or (hasattr(tokenizer, "__len__") and len(tokenizer) <= len(ids)):
-        return [Check("tokenizer", False, f"{asked.model!r} has none, or one without words; save it beside the model")]
+        seen = f"{asked.model!r} has none, or one without words; save it beside the model"
+        return [Check("tokenizer", False, seen, forceable=False)]
     wrong = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
     seen = f"NaN or infinity in {wrong}; train the model again" if wrong else "all"
     return [
         Check("tokenizer", True, f"{type(tokenizer).__name__}"),
         Check("weights are finite", wrong is None, seen),
+        *tokens_fit(model, rows, score),
         fits(model, rows, longest),
         room_for_checkpoints(model, asked.out),
     ]
+
+
+def tokens_fit(model: Any, rows: Dataset, score: "Scores") -> list[Check]:
+    """That the model has an embedding of every token of its pairs, and of those it is scored on."""
+    table = rows_of(model)
+    if table is None or not isinstance(model.tokenizer, PreTrainedTokenizerBase):
+        return []
+    scored = [*([score.dev] if score.dev is not None else []), *(score.sets or {}).values()]
+    texts = chain(
+        (batch[name] for batch in rows.iter(1024) for name in rows.column_names),
+        (side for pairs in scored for side in (pairs.first, pairs.second)),
+    )
+    wrong = misfit(highest_id(model.tokenizer, table, texts), table)
+    return [Check(FITS, not wrong, wrong or f"every token is among the {table} that the model knows", forceable=False)]
 
 
 def length_for(model: Any, anchor: StoredTeacher | None, asked: Contrast) -> Length:
@@ -354,7 +381,8 @@ def fits(model: Any, rows: Dataset, longest: int) -> Check:
     room = positions(config)
     least = model.tokenizer.num_special_tokens_to_add() + 1
     if longest < least or (room is not None and longest > room):
-        return Check("texts fit", False, f"max_length {longest}, but the model takes {least} to {room} tokens")
+        seen = f"max_length {longest}, but the model takes {least} to {room} tokens"
+        return Check("texts fit", False, seen, forceable=False)
     some = rows.select(range(min(SAMPLE, len(rows))))
     texts = [text for column in some.column_names for text in some[column][:]]
     lengths = np.array([len(found) for found in model.tokenizer(texts, verbose=False, truncation=False)["input_ids"]])

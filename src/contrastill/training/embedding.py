@@ -26,7 +26,16 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
-from contrastill.loading import TRAINED, Length, input_length, load_embedder, load_encoder, load_tokenizer
+from contrastill.loading import (
+    TRAINED,
+    Length,
+    highest_id,
+    input_length,
+    load_embedder,
+    load_encoder,
+    load_tokenizer,
+    rows_of,
+)
 from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_settings
 from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
@@ -98,6 +107,12 @@ class PreparedEmbedding(PreparedCorpus):
         self.compared: tuple[np.ndarray, np.ndarray] | None = (
             None  # texts held out, and their cosines when last checked
         )
+
+    @property
+    def highest(self) -> int:
+        sets = [*([self.scored] if self.scored is not None else []), *(self.sets or {}).values()]
+        sides = (side for pairs in sets for side in (pairs.first, pairs.second))
+        return max(super().highest, highest_id(self.tokenizer, rows_of(self.method.student.model), sides))
 
     def fingerprints(self) -> dict[str, str]:
         names = [teacher.cached.teacher for teacher in self.teachers.each]

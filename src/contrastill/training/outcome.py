@@ -30,12 +30,13 @@ def warnings(run: Prepared, history: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     rate = run.settings.learning_rate
     slower = f"lower --learning-rate (it was {rate:g})"
+    begun = getattr(run.method.student.model, "doubt", None)  # of a start that was made for this run
     found = [*diverged(run, history, slower)]
     if isinstance(run, PreparedTask):
         found += at_chance(run, slower if rate > FAST or found else "train longer (--epochs), or on more rows")
         if "dev" not in run.splits:
             found += learnt_nothing(run, history, slower)
-    return found
+    return [*([begun] if begun else []), *found]
 
 
 def at_chance(run: PreparedTask, advice: str) -> list[str]:

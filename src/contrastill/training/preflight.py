@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from contrastill.errors import UserError
 from contrastill.evaluation import majority
-from contrastill.loading import positions
+from contrastill.loading import FITS, misfit, positions, rows_of
 from contrastill.training.outcome import WIDE, half_width
 from contrastill.training.prepare import Examples, PreparedTask
 from contrastill.training.prepared import Prepared
@@ -36,6 +36,7 @@ class Check:
     ok: bool
     seen: str
     fatal: bool = True
+    forceable: bool = True  # False: training could only crash
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ class Report:
 
     def raise_if_failed(self, force: bool = False) -> None:
         failed = [check for check in self.checks if not check.ok]
+        fatal = [check for check in failed if check.fatal and not (force and check.forceable)]
         for check in failed:
-            if force or not check.fatal:
+            if check not in fatal:
                 logger.warning("%s: %s", check.name, check.seen)
-        fatal = [check for check in failed if check.fatal]
-        if fatal and not force:
+        if fatal:
             lines = "\n".join(f"  {check.name}: {check.seen}" for check in fatal)
-            raise UserError(f"not started, because a check failed (--force starts all the same):\n{lines}")
+            forced = " (--force starts all the same)" if all(check.forceable for check in fatal) else ""
+            raise UserError(f"not started, because a check failed{forced}:\n{lines}")
 
 
 def check_run(run: Prepared) -> Report:
@@ -118,14 +120,9 @@ def teacher_frozen(run: Prepared) -> Check:
 
 def tokenizer_fits(run: Prepared) -> Check:
     models = [run.method.student.model] + ([run.teacher] if run.teacher is not None else [])
-    top = int(run.words[-1])
-    rows = min(len(model.get_input_embeddings().weight) for model in models)  # type: ignore[arg-type]
-    seen = f"highest token id {top}, smallest vocabulary {rows}"
-    return Check(
-        "tokenizer fits the models",
-        top < rows,
-        seen if top < rows else f"{seen}; the tokenizer belongs to another model",
-    )
+    top, rows = run.highest, min(rows for model in models if (rows := rows_of(model)) is not None)
+    wrong = misfit(top, rows)
+    return Check(FITS, not wrong, wrong or f"highest token id {top}, smallest vocabulary {rows}", forceable=False)
 
 
 def texts_known(run: Prepared) -> Check:
@@ -141,7 +138,10 @@ def lengths(run: Prepared) -> Check:
     room, longest = positions(run.method.student.model.config), run.settings.max_length
     if room is not None and longest > room:
         return Check(
-            "texts fit", False, f"max_length {longest}, but the model has {room} positions; lower --max-length"
+            "texts fit",
+            False,
+            f"max_length {longest}, but the model has {room} positions; lower --max-length",
+            forceable=False,
         )
     cut, mean = run.cut_share, np.mean(run.lengths)
     seen = f"{cut:.1%} of the training texts are cut at {longest} tokens (mean {mean:.0f})"

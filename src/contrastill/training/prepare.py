@@ -30,7 +30,7 @@ from contrastill.data import (
 from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, predict, score, size
-from contrastill.loading import Length, check_ids, input_length, load_classifier, load_tokenizer
+from contrastill.loading import Length, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.methods import METHODS, Finetune, Method, read_settings
 from contrastill.report.evidence import of_classes, of_scores
 from contrastill.settings import DataSource, Distillation, Finetuning
@@ -115,6 +115,10 @@ class PreparedTask(Prepared):
     @property
     def words(self) -> np.ndarray:
         return np.unique(self.examples.data.column("input_ids").combine_chunks().flatten().to_numpy())
+
+    @property
+    def highest(self) -> int:
+        return max([super().highest, *(rows.highest for rows in self.splits.values())])
 
     @property
     def known(self) -> Sequence[Known]:
@@ -336,15 +340,18 @@ class Examples:
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.reported: dict[str, Any] = {}  # the scores of ours
 
+    @property
+    def highest(self) -> int:
+        """Token id."""
+        return max(int(batch["input_ids"].max()) for batch in self.batches)
+
     def check_ids(self, model: PreTrainedModel) -> None:
         """Checks that the model has an embedding of every token.
 
         Raises:
             UserError: it has not.
         """
-        highest = max(int(batch["input_ids"].max()) for batch in self.batches)
-        if wrong := check_ids(highest, len(model.get_input_embeddings().weight)):  # type: ignore[arg-type]
-            raise UserError(f"tokenizer fits the models: {wrong}")
+        check_ids(self.highest, rows_of(model))
 
     def texts(self, numbers: np.ndarray) -> list[list[str]]:
         """The text or texts of these rows, which count in the order of `labels` and logits."""

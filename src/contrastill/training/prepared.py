@@ -54,6 +54,11 @@ class Prepared(ABC):
         """The token ids that occur, sorted."""
 
     @property
+    def highest(self) -> int:
+        """Token id of all texts that the student will read, those it is scored on among them."""
+        return int(self.words[-1])
+
+    @property
     @abstractmethod
     def known(self) -> Sequence[Known]:
         """How much of them the tokenizer knows, and after it each teacher's that is another."""

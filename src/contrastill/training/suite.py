@@ -11,7 +11,7 @@ from contrastill.bundle import METADATA, open_bundle
 from contrastill.errors import UserError
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
 from contrastill.evaluation.suite import mteb_scores
-from contrastill.loading import load_embedder
+from contrastill.loading import load_embedder, refuse_misfits
 from contrastill.settings import SuiteEvaluation
 
 __all__ = ["evaluate_suite"]
@@ -37,6 +37,7 @@ def evaluate_suite(settings: SuiteEvaluation) -> tuple[dict[str, float], dict[st
     if settings.max_length is not None:
         model.max_seq_length = settings.max_length
     if not bundle:
+        refuse_misfits(model)
         say_length(model, [text for pairs in sets.values() for text in (*pairs.first, *pairs.second)])
     if settings.suite == "mteb":
         return mteb_scores(model, tasks, batch_size=settings.batch_size), {}

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from contrastill.cache import CachedTeacher, FrozenEmbedder
 from contrastill.data import Collate
 from contrastill.encoder import Wanted
-from contrastill.loading import load_embedder
+from contrastill.loading import check_ids, load_embedder
+from contrastill.loading import rows_of as vocabulary
 from contrastill.training.build import rows_of
 from contrastill.training.folder import processes
 
@@ -54,11 +55,11 @@ class StoredTeacher:
         """Runs it on the `rows` (so many at a time) whose vectors are not stored; several processes share the work.
 
         Raises:
-            UserError: a vector is not finite; its text is named.
+            UserError: a vector is not finite (its text is named), or a text has a token that it has no embedding of.
         """
         world = processes()
         self.cached.fill(
-            chunks,
+            map(self.fitting, chunks),
             Collate(self.tokenizer, regression=False),
             total=total,
             say=lambda row: repr(row["text"][:80]),
@@ -68,6 +69,10 @@ class StoredTeacher:
         world.wait_for_everyone()
         if world.num_processes > 1:
             self.cached.refresh()  # what the others have stored
+
+    def fitting(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        check_ids(max((max(row["input_ids"], default=0) for row in rows), default=0), vocabulary(self.embedder.model))
+        return rows
 
     def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
         """(N,) texts -> (N, D) unit vectors: stands where a SentenceTransformer is asked to encode."""
