@@ -129,6 +129,7 @@ def unfit(metadata: Mapping[str, Any]) -> str | None:
     fits = {
         "labels": distinct_names(labels, 2) if metadata["task"] == "classification" else labels is None,
         "dimensions": whole(metadata.get("dimensions")) or metadata["task"] != "embedding",
+        "ordered": isinstance(metadata.get("ordered", False), bool),
         "texts": whole(metadata["texts"]) and metadata["texts"] <= 2,
         "positions": positions is None or whole(positions),
         "max_length": whole(metadata["max_length"]) and metadata["max_length"] <= LONGEST,
@@ -171,6 +172,8 @@ class Bundle:
         self.task: str = metadata["task"]
         self.labels = None if metadata["labels"] is None else tuple(metadata["labels"])
         self.dimensions: int | None = metadata.get("dimensions")
+        self.ordered: bool = metadata.get("ordered", False)
+        """Whether the first N numbers of a vector serve by themselves, brought to length 1 again."""
         self.width = width_of(metadata)
         self.texts: int = metadata["texts"]
         """Texts that one answer takes: 1, or 2 for pairs."""

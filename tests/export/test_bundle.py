@@ -132,6 +132,7 @@ def test_what_is_no_bundle(tmp_path, tiny_folder, bundle_of):
         ({"labels": ["cold", 3, "hot"]}, "expected another kind of labels"),
         ({"labels": None}, "expected another kind of labels"),
         ({"task": "embedding", "labels": None}, "expected another kind of dimensions, got None"),
+        ({"ordered": 1}, "expected another kind of ordered, got 1"),
         ({"texts": 3}, "expected another kind of texts, got 3"),
         ({"max_length": "30"}, "expected another kind of max_length, got '30'"),
         ({"max_length": 0}, "expected another kind of max_length"),

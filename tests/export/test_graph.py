@@ -1,6 +1,7 @@
 """One graph answers what torch answers: every architecture, task, batch and length; int8 is int8."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,22 @@ def test_an_embedding_has_pooling_projection_and_normalisation_inside(to, tiny_f
     assert bundle.max_length == 20
     np.testing.assert_allclose(bundle.run(TEXTS), theirs, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(bundle.run(TEXTS), axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ordered"),
+    [({"projection": "compact"}, True), ({"projection": "keep"}, False), ({"projection": "drop"}, False), ({}, False)],
+)
+def test_a_bundle_tells_whether_its_vectors_may_be_cut_as_the_run_ordered_them(
+    settings, ordered, tiny_folder, bundle_of, tmp_path
+):
+    assert not open_bundle(bundle_of("embedder"), threads=1).ordered
+    folder = shutil.copytree(tiny_folder("embedder"), tmp_path / "run" / "student")
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"settings": settings}))
+    source = exportable(str(folder))
+    assert source.ordered is ordered
+    if ordered:
+        assert open_bundle(build(source, tmp_path / "bundle", precision="fp32"), threads=1).ordered
 
 
 @pytest.mark.parametrize(("to", "recipe"), RECIPE_NAMES)

@@ -48,6 +48,7 @@ class FakeBundle:
         self.task, self.texts, self.name = task, texts, f"fake-{task}"
         self.labels = tuple(labels) if labels else None
         self.dimensions = WIDTH if task == "embedding" else None
+        self.ordered = False
         self.tokenizer = make_tokenizer()
         self.gate = threading.Event()
         self.gate.set()

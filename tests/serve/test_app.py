@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from serving import MAX_LENGTH, WIDTH, call, expected
 
+from contrastill.serve.requests import shortened
+
 JSON = ("content-type", "application/json")
 LABELS = ["card", "transfer", "cash"]
 
@@ -93,6 +95,33 @@ def test_openai_s_endpoint_refuses_with_the_field_to_blame(fake, make, change, s
     assert reason(answer, status)
     assert answer.json["error"]["param"] == param
     assert answer.json["error"]["type"] == "invalid_request_error"
+
+
+def test_vectors_whose_numbers_stand_in_order_are_cut_to_the_dimensions_asked_for(fake, make):
+    bundle = fake()
+    bundle.ordered = True
+    app = make(bundle)
+
+    def vector(**change):
+        answer = ask(app, "/v1/embeddings", {"input": "w1", "model": "fake-embedding", **change})
+        return answer.json["data"][0]["embedding"]
+
+    whole = np.array(expected("w1"))
+    for width in range(1, WIDTH):
+        wanted = whole[:width] / np.linalg.norm(whole[:width])
+        np.testing.assert_allclose(vector(dimensions=width), wanted, rtol=1e-6)
+        packed = base64.b64decode(vector(dimensions=width, encoding_format="base64"))
+        np.testing.assert_allclose(np.frombuffer(packed, "<f4"), wanted, rtol=1e-6)
+    assert vector(dimensions=WIDTH) == vector(dimensions=None) == vector() == whole.tolist()
+    for bad in (0, -1, WIDTH + 1, 10**30):
+        answer = ask(app, "/v1/embeddings", {"input": "w1", "model": "fake-embedding", "dimensions": bad})
+        assert reason(answer, 400)
+        assert answer.json["error"]["param"] == "dimensions"
+    assert "can be cut to 1 to 4" in reason(answer, 400)
+
+
+def test_a_vector_that_begins_with_zeros_stays_finite():
+    assert shortened(np.array([0, 0, 1], np.float32), 2).tolist() == [0, 0]
 
 
 def test_token_ids_are_refused_with_the_setting_that_makes_langchain_send_texts(fake, make):

@@ -61,6 +61,7 @@ class Exportable:
     task: str  # classification, regression, embedding
     labels: tuple[str, ...] | None
     dimensions: int | None
+    ordered: bool  # whether the first N numbers of a vector serve by themselves
     texts: int  # 2: pairs
     max_length: int
     positions: int | None = None  # the longest input that the model has positions for
@@ -183,6 +184,7 @@ def embedder(name: str, max_length: int | None) -> Exportable:
         task="embedding",
         labels=None,
         dimensions=model.get_embedding_dimension(),
+        ordered=run_record(name).setting("projection", str) == "compact",
         texts=1,
         max_length=fitting(longest, encoder.config, tokenizer.num_special_tokens_to_add()),
         positions=positions(encoder.config),
@@ -204,6 +206,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
         task=task,
         labels=tuple(names) if len(names) > 1 else None,
         dimensions=None,
+        ordered=False,
         texts=2 if pairs else 1,
         max_length=fitting(longest, model.config, tokenizer.num_special_tokens_to_add(pair=True)),
         positions=positions(model.config),

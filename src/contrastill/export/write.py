@@ -103,6 +103,7 @@ def write_bundle(
             "task": source.task,
             "labels": source.labels,
             "dimensions": source.dimensions,
+            "ordered": source.ordered,
             "texts": source.texts,
             "max_length": source.max_length,
             "positions": source.positions,

@@ -35,6 +35,7 @@ from contrastill.serve.requests import (
     openai_texts,
     packed,
     read_body,
+    shortened,
 )
 from contrastill.settings import Serving
 
@@ -177,19 +178,21 @@ class Service:
 
     async def openai_embeddings(self, request: Request) -> Response:
         asked = await self.read(request, OpenAIEmbeddings, '{"model": "...", "input": "a text" or ["a text", ...]}')
-        if asked.dimensions not in (None, self.bundle.dimensions):
-            raise Refusal(
-                400,
-                f"this model's vectors have {self.bundle.dimensions} dimensions and cannot be shortened",
-                param="dimensions",
-            )
+        width, wanted = self.bundle.dimensions or 0, asked.dimensions
+        if wanted not in (None, width) and not (self.bundle.ordered and 1 <= (wanted or 0) <= width):
+            may = f"can be cut to 1 to {width}" if self.bundle.ordered else "cannot be shortened"
+            raise Refusal(400, f"this model's vectors have {width} dimensions and {may}", param="dimensions")
         rows = await self.rows(request, check_texts(openai_texts(asked), self.settings, field="input"))
         tokens = sum(row.tokens for row in rows)
         return answer(
             {
                 "object": "list",
                 "data": [
-                    {"object": "embedding", "index": place, "embedding": packed(row.output, asked.encoding_format)}
+                    {
+                        "object": "embedding",
+                        "index": place,
+                        "embedding": packed(shortened(row.output, wanted), asked.encoding_format),
+                    }
                     for place, row in enumerate(rows)
                 ],
                 "model": self.bundle.name,

@@ -28,6 +28,7 @@ __all__ = [
     "openai_texts",
     "packed",
     "read_body",
+    "shortened",
 ]
 
 
@@ -230,6 +231,14 @@ def openai_texts(asked: OpenAIEmbeddings) -> list[str]:
 
 
 # ---- answering
+
+
+def shortened(vector: np.ndarray, width: int | None) -> np.ndarray:
+    """The first numbers of a vector, of length 1 again; the vector itself where no other width is asked for."""
+    if width in (None, len(vector)):
+        return vector
+    first = vector[:width]
+    return first / max(float(np.linalg.norm(first)), 1e-12)
 
 
 def packed(vector: np.ndarray, encoding: str) -> list[float] | str:
