@@ -8,7 +8,16 @@ import pytest
 from serving import FakeBundle, Server, write_bundle
 
 from contrastill.serve.app import make_app
+from contrastill.serve.keys import VARIABLE
 from contrastill.settings import Serving
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_key() -> Iterator[None]:
+    """Servers ask for none but where a test gives one, whatever whoever runs the tests has set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(VARIABLE, raising=False)
+        yield
 
 
 @pytest.fixture
