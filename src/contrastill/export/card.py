@@ -89,7 +89,8 @@ def quality(gate: dict[str, Any] | None) -> str:
     same = alike["equal_labels"]
     return "\n".join(
         [
-            f"Measured on {gate['data']} ({gate['rows']:,} texts, {pace['threads']} threads):",
+            f"Measured on {gate['data']} ({gate['rows']:,} texts, {gate['cut_share']:.1%} of them cut, "
+            f"{pace['threads']} threads):",
             "",
             *lines,
             "",

@@ -135,6 +135,7 @@ def compare(source: Exportable, bundle: Bundle, examples: Examples, torch_answer
         "padding_cosine_min": steadiness(bundle),
         "data": examples.data,
         "rows": len(examples.texts),
+        "cut_share": source.cut_share(examples.texts),
         "metric": examples.metric,
         **examples.points_lost(torch_answers, answers),
         "agreement": agreement(torch_answers, answers, source.task),

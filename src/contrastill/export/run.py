@@ -233,8 +233,8 @@ def says(gate: dict[str, Any]) -> str:
     low_high = " ({:+.2f} to {:+.2f})".format(*gate["drop_interval"]) if "drop_interval" in gate else ""
     same, pace = gate["agreement"]["equal_labels"], gate["latency_ms"]
     return (
-        f"{gate['metric']} {100 * gate['bundle']:.2f} of {100 * gate['torch']:.2f} in torch on {gate['rows']:,} texts, "
-        f"{gate['drop_points']:.2f} points lost{low_high}"
+        f"{gate['metric']} {100 * gate['bundle']:.2f} of {100 * gate['torch']:.2f} in torch on {gate['rows']:,} texts "
+        f"({gate['cut_share']:.1%} of them cut), {gate['drop_points']:.2f} points lost{low_high}"
         + (f"; {same:.2%} of the labels equal" if same is not None else "")
         + "; "
         + (f"speed not stated, as {pace['doubt']}" if pace["doubt"] else f"{pace['ratio']:.1f} x the pace of torch")

@@ -94,6 +94,13 @@ class Exportable:
         )
         return {name: encoded[name] for name in self.inputs}
 
+    def cut_share(self, texts: Texts) -> float:
+        """The share of texts, or pairs, that `max_length` cuts."""
+        read = [(self.prompt + text,) if isinstance(text, str) else tuple(text) for text in texts]
+        columns = [list(column) for column in zip(*read, strict=True)]
+        ids = self.tokenizer(*columns, verbose=False, truncation=False)["input_ids"]
+        return sum(len(one) > self.max_length for one in ids) / len(ids)
+
     def random_texts(self, count: int, seed: int = 0) -> Texts:
         """Texts of words drawn from the vocabulary, 3 to 24 of them, always the same."""
         words = sorted(word for word in self.tokenizer.get_vocab() if word.isalpha()) or ["a"]

@@ -2,7 +2,6 @@
 
 from contrastill.loading.length import SCORED, TRAINED, Length, check_length, input_length, positions
 from contrastill.loading.models import (
-    commit_of,
     first_line,
     load_classifier,
     load_config,
@@ -22,7 +21,6 @@ __all__ = [
     "Place",
     "check_ids",
     "check_length",
-    "commit_of",
     "first_line",
     "highest_id",
     "input_length",

@@ -50,7 +50,8 @@ def merged(place: Place, load: Callable[..., PreTrainedModel], config: Mapping[s
     as the adapter's head has.
 
     Raises:
-        UserError: peft is not installed, the adapter's weights are not to be had, or it does not fit its base model.
+        UserError: peft is not installed, the adapter's weights are not to be had, or it does not fit its base model, or
+            its head has other classes than asked for.
     """
     check_mergeable(place)
     from peft import PeftModel
@@ -61,6 +62,11 @@ def merged(place: Place, load: Callable[..., PreTrainedModel], config: Mapping[s
             f"{place.name}: expected the adapter's weights in {WEIGHTS}, found none; save it with peft again"
         )
     head = classes_of(place, str(weights))
+    if head and config.get("num_labels", head) != head:
+        raise UserError(
+            f"{place.name}: expected an adapter whose head has the {config['num_labels']} classes of the data, got one "
+            f"of {head}; merge it and begin from the merged model, whose head is made new"
+        )
     base = load(**(dict(config) or ({"num_labels": head} if head else {})))
     try:
         with warnings.catch_warnings(record=True) as said:

@@ -28,6 +28,10 @@ class Length:
     def __str__(self) -> str:
         return f"{self.tokens} tokens ({self.why})"
 
+    def cutting(self, share: float) -> str:
+        """The sentence of a record: the limit, and the share of texts that it cuts."""
+        return f"{self}; {share:.1%} of the texts are cut"
+
 
 def input_length(
     asked: int | None, name: str, tokenizer: Tokenizer, config: Any, bound: int = TRAINED, *others: Tokenizer

@@ -15,7 +15,6 @@ from contrastill.loading.place import Place, check_whole, locate
 from contrastill.loading.weights import check_reads, check_values, check_whole_weights
 
 __all__ = [
-    "commit_of",
     "first_line",
     "load_classifier",
     "load_config",
@@ -270,11 +269,6 @@ def answer_as_encode(model: Any) -> None:
             return ({"prompt_length": length, **args[0]}, *args[1:])
 
         model.register_forward_pre_hook(leave_out_prompt)
-
-
-def commit_of(model: Any) -> str | None:
-    """The commit of the Hub that a model came from; None: it came from a folder."""
-    return getattr(getattr(model, "config", None), "_commit_hash", None)
 
 
 def first_line(error: BaseException) -> str:

@@ -138,7 +138,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
     )
     report = Report(checks(model, rows, asked, length.tokens, score))
     report.raise_if_failed(force=asked.force)
-    logger.info("length: %s%s", length, "".join(f"; {one.seen}" for one in report.checks if one.name == "texts fit"))
+    logger.info("length: %s; %s", length, report.seen("texts fit"))
     longest = set_max_length(model, length.tokens)
     if asked.unsupervised:
         turn_on_dropout(model)
@@ -150,7 +150,7 @@ def train(folder: RunFolder, asked: Contrast, resume: bool) -> Run:
             "texts": len(texts),
             "columns": rows.column_names[:-1],
             "notes": notes,
-            "decisions": {"length": str(length)},
+            "decisions": {"length": f"{length}; {report.seen('texts fit')}"},
         },
         preflight=report.as_dict(),
         batch_rows=together,

@@ -106,7 +106,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     if examples.known.worse > FEW_UNKNOWN:
         logger.warning("%s: %s: the score says little of other texts", data.task.name, examples.known)
     cut = truncated_share(data.splits[split], tokenizer, length.tokens)
-    logger.info("length: %s; %.1f%% of the texts are cut", length, 100 * cut)
+    logger.info("length: %s", length.cutting(cut))
     result = {
         "model": asked.model,
         "split": "all" if alone else split,
@@ -131,7 +131,7 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
     args, steps = training_arguments(run, folder)
     report = check_data(run)
     report.raise_if_failed(force=settings.force)
-    logger.info("length: %s; %s", run.length, next(check.seen for check in report.checks if check.name == "texts fit"))
+    logger.info("length: %s; %s", run.length, report.seen("texts fit"))
     run.use_cache()
     clock.lap("teacher outputs")
     run.fit_bridges()

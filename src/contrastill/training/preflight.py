@@ -43,6 +43,10 @@ class Check:
 class Report:
     checks: list[Check]
 
+    def seen(self, name: str) -> str:
+        """By the check of that name; empty where there was none."""
+        return next((check.seen for check in self.checks if check.name == name), "")
+
     def as_dict(self) -> list[dict[str, Any]]:
         return [asdict(check) for check in self.checks]
 

@@ -124,8 +124,8 @@ class PreparedTask(Prepared):
     def known(self) -> Sequence[Known]:
         return [known_tokens(*flat(self.examples["input_ids"]), self.tokenizer)]
 
-    @property
-    def cut_share(self) -> float:
+    @cached_property
+    def cut_share(self) -> float:  # type: ignore[override]
         assert self.data.train is not None
         return truncated_share(self.data.train, self.tokenizer, self.length.tokens)
 
@@ -148,7 +148,7 @@ class PreparedTask(Prepared):
 
     def describe(self) -> dict[str, Any]:
         about = self.data.describe()
-        return {**about, "decisions": {**about.get("decisions", {}), "length": str(self.length)}}
+        return {**about, "decisions": {**about.get("decisions", {}), "length": self.length.cutting(self.cut_share)}}
 
     def scores(self, model: PreTrainedModel) -> dict[str, Any]:
         """Of each split, in float32, and the model's size."""

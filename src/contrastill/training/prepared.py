@@ -152,7 +152,7 @@ class PreparedCorpus(Prepared):
             "held_out": len(self.held),
             "train": len(self.examples),
             "tokens": int(self.lengths.sum()),
-            "decisions": {"length": str(self.length)},
+            "decisions": {"length": self.length.cutting(self.cut_share)},
         }
 
 

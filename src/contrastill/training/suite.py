@@ -11,7 +11,7 @@ from contrastill.bundle import METADATA, open_bundle
 from contrastill.errors import UserError
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
 from contrastill.evaluation.suite import mteb_scores
-from contrastill.loading import load_embedder, refuse_misfits
+from contrastill.loading import SCORED, input_length, load_embedder, refuse_misfits
 from contrastill.settings import SuiteEvaluation
 
 __all__ = ["evaluate_suite"]
@@ -34,25 +34,28 @@ def evaluate_suite(settings: SuiteEvaluation) -> tuple[dict[str, float], dict[st
     if bundle and (settings.suite == "mteb" or settings.max_length is not None):
         raise UserError("a bundle is scored on --suite sts, at its own length: leave out --max-length")
     model: Any = Embedding(settings.model) if bundle else load_embedder(settings.model)
-    if settings.max_length is not None:
-        model.max_seq_length = settings.max_length
     if not bundle:
         refuse_misfits(model)
-        say_length(model, [text for pairs in sets.values() for text in (*pairs.first, *pairs.second)])
+        set_length(model, settings, [text for pairs in sets.values() for text in (*pairs.first, *pairs.second)])
     if settings.suite == "mteb":
         return mteb_scores(model, tasks, batch_size=settings.batch_size), {}
     similarities = sts_similarities(model, sets, settings.batch_size)
     return sts_correlations(similarities, sets), sts_intervals(similarities, sets)
 
 
-def say_length(model: Any, texts: Sequence[str]) -> None:
-    """Logs at how many tokens texts are cut, and how many of these are."""
-    longest, tokenizer = model.max_seq_length, model.tokenizer
-    if not isinstance(tokenizer, PreTrainedTokenizerBase) or longest is None:
+def set_length(model: Any, settings: SuiteEvaluation, texts: Sequence[str]) -> None:
+    """Decides where texts are cut, and logs it and the share of these that it cuts."""
+    tokenizer = model.tokenizer
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
-    lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]] if texts else []
-    cut = f"; {sum(n > longest for n in lengths) / len(lengths):.1%} of the texts are cut" if lengths else ""
-    logger.info("length: %d tokens%s", longest, cut)
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    length = input_length(settings.max_length, settings.model, tokenizer, config, SCORED)
+    model.max_seq_length = length.tokens
+    lengths = (
+        [len(ids) for ids in tokenizer(list(texts), verbose=False, truncation=False)["input_ids"]] if texts else []
+    )
+    cut = sum(n > length.tokens for n in lengths) / len(lengths) if lengths else None
+    logger.info("length: %s", length if cut is None else length.cutting(cut))
 
 
 class Embedding:
