@@ -2,15 +2,19 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from contrastill.errors import UserError
 from contrastill.export import exportable
+from contrastill.loading import adapters, load_classifier, load_embedder
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
 from contrastill.training import build_cache, contrast, evaluate
 from contrastill.training.embedding import prepare_embedding
@@ -173,3 +177,103 @@ def test_each_command_refuses_it_in_the_same_words(home: Path, tmp_path: Path, k
             opened(str(folder), home, tmp_path / command)
         said[command] = str(error.value)
     assert len(said) == len(CLASSIFIERS if kind == "classifier" else EMBEDDERS)
+
+
+# ---- what only one of the two kinds can be
+
+
+def without_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    file("adapter_config.json", ADAPTER)(folder)
+
+
+def foreign_module(folder: Path) -> None:
+    path = folder / "modules.json"
+    first, *others = json.loads(path.read_text())
+    path.write_text(json.dumps([first, *({**module, "type": "own.Pooling"} for module in others)]))
+
+
+def saved_as(kind: str) -> Callable[[Path], None]:
+    return config("config_sentence_transformers.json", model_type=kind)
+
+
+NEW_HEAD = {"finetune"}  # it makes a head of its own
+NO_POOLING = {"as-is"}  # it takes the encoder alone
+ONE_KIND: dict[str, tuple[str, Callable[[Path], None], str, set[str]]] = {
+    "a class without a name": ("classifier", config(id2label={"0": "a", "2": "b"}), "the classes 0 to 1", NEW_HEAD),
+    "two classes of one name": ("classifier", config(id2label={"0": "a", "1": "a"}), "two classes 'a'", NEW_HEAD),
+    "several labels a text": (
+        "classifier",
+        config(problem_type="multi_label_classification"),
+        "one class or one score, got a multi_label_classification with 2 outputs",
+        NEW_HEAD,
+    ),
+    "several scores a text": (
+        "classifier",
+        config(problem_type="regression"),
+        "one class or one score, got a regression with 2 outputs",
+        NEW_HEAD,
+    ),
+    "a zero head": (
+        "classifier",
+        weights(lambda found: {key: value * (not key.startswith("classifier.")) for key, value in found.items()}),
+        "answers every text alike",
+        NEW_HEAD,
+    ),
+    "no head": (
+        "classifier",
+        weights(lambda found: {key: value for key, value in found.items() if not key.startswith("classifier.")}),
+        "lack 2 tensors .*give a whole fine-tuned classifier",
+        NEW_HEAD,
+    ),
+    "an encoder and a decoder": ("classifier", config(is_encoder_decoder=True), "an encoder and a decoder", set()),
+    "an adapter without tokenizer": ("classifier", without_tokenizer, r"got an adapter \(LoRA\) of 'ORG/BASE'", set()),
+    "an adapter of an embedder": ("embedder", without_tokenizer, r"got an adapter \(LoRA\) of 'ORG/BASE'", set()),
+    "a module's own code": ("embedder", foreign_module, rf"modules\.json {CODE} \('own\.Pooling'\)", set()),
+    "sparse vectors": ("embedder", saved_as("SparseEncoder"), "got a SparseEncoder, whose answers are no", NO_POOLING),
+    "a cross-encoder": ("embedder", saved_as("CrossEncoder"), "got a CrossEncoder, whose answers are no", NO_POOLING),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", ONE_KIND)
+def test_each_command_that_needs_it_refuses_it_in_the_same_words(home: Path, tmp_path: Path, bad: str) -> None:
+    kind, damage, words, others = ONE_KIND[bad]
+    folder = shutil.copytree(home / kind, tmp_path / "bad")
+    damage(folder)
+    for command, opened in (CLASSIFIERS if kind == "classifier" else EMBEDDERS).items():
+        if command in others:
+            opened(str(folder), home, tmp_path / command)
+            continue
+        with pytest.raises(UserError, match=words):
+            opened(str(folder), home, tmp_path / command)
+
+
+@pytest.mark.parametrize("command", sorted(set(CLASSIFIERS) - {"finetune", "export"}))
+def test_an_embedder_with_a_pickled_head_is_no_classifier(home: Path, tmp_path: Path, command: str) -> None:
+    folder = shutil.copytree(home / "embedder", tmp_path / "setfit")
+    (folder / "model_head.pkl").write_bytes(b"a pickle")
+    with pytest.raises(UserError, match="give a whole fine-tuned classifier"):
+        CLASSIFIERS[command](str(folder), home, tmp_path / "out")
+
+
+def test_an_embedder_of_half_precision_is_read_in_full(home: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(home / "embedder", tmp_path / "half")
+    weights(lambda found: {key: value.half() for key, value in found.items()})(folder)
+    config(dtype="float16")(folder)
+    model = load_embedder(str(folder))
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    whole = load_embedder(str(home / "embedder")).encode(["w1 w2 w3"])
+    assert abs(model.encode(["w1 w2 w3"]) - whole).max() < 1e-2
+
+
+def test_an_adapter_whose_head_has_other_classes_is_told_so(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text(ADAPTER)
+    save_file({"base_model.model.classifier.weight": torch.zeros(3, 8)}, tmp_path / "adapter/adapter_model.safetensors")
+    monkeypatch.setitem(sys.modules, "peft", SimpleNamespace(PeftModel=None))
+    monkeypatch.setattr(adapters, "find_spec", lambda name: True)
+    with pytest.raises(UserError, match="whose head has the 2 classes of the data, got one of 3; merge it"):
+        load_classifier(str(tmp_path / "adapter"), num_labels=2)
