@@ -63,7 +63,7 @@ def test_a_limit_and_fields(asked: dict[str, Any]) -> None:
         ({"fields": ["vector"]}, "sentence-embedding model"),
         ({"max_length": 2}, "max_length"),
         ({"max_length": 100_000}, "max_length"),
-        ({"cache_dtype": "float8"}, "cache dtype"),
+        ({"cache_dtype": "float8"}, "--cache-dtype: expected one of float16, bfloat16, int8, float32"),
         ({"texts": ["none.txt"]}, "check the path"),
         ({"teacher": "./none"}, "found nothing"),
     ],
@@ -80,7 +80,7 @@ def test_an_empty_corpus_and_a_full_disk(asked: dict[str, Any], monkeypatch: pyt
     with pytest.raises(UserError, match="expected room"):
         build_cache(**asked)
     Path(asked["texts"][0]).write_text("\n \n")
-    with pytest.raises(UserError, match="got none"):
+    with pytest.raises(UserError, match="expected rows, got an empty file"):
         build_cache(**asked)
 
 

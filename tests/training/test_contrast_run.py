@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from transformers import BertModel
 from workshop import CLASSES, Workshop, sentence, sha256, snapshot, write_csv, write_encoder
 
 from contrastill import Interrupted, UserError
@@ -427,7 +428,8 @@ def test_an_anchored_run_keeps_the_teachers_similarities(
 
 
 def test_a_teacher_of_another_width_will_do(settings: Settings, tmp_path: Path) -> None:
-    write_encoder(tmp_path / "wide", seed=3, hidden_size=48)
+    wide = write_encoder(tmp_path / "wide", seed=3, hidden_size=48)
+    BertModel.from_pretrained(wide).save_pretrained(wide)  # a classifier is refused
     assert contrast(**settings(anchor=str(tmp_path / "wide"), epochs=0.2)).model.is_dir()
 
 

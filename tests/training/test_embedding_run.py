@@ -486,7 +486,7 @@ def test_the_agreement_on_few_texts_tells_students_apart(settings: Settings, tmp
 
 
 def test_the_checkpoint_that_is_best_is_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = iter([0.3, 0.9, 0.5, 0.4, 0.9])
+    given = iter([0.1, 0.3, 0.9, 0.5, 0.4, 0.9])  # before training, four checks, and of the one that is kept
     monkeypatch.setattr(PreparedEmbedding, "agreement", lambda self: {"agreement": next(given), "cosine": 0.0})
     run = distill(**settings())
     best, last = (load_file(run.folder / f"checkpoints/checkpoint-{n}/model.safetensors") for n in (6, STEPS))
