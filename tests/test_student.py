@@ -307,6 +307,7 @@ def test_of_an_unknown_family_inherit_takes_the_embeddings_and_says_so(tokenizer
     with caplog.at_level(logging.WARNING, logger="contrastill.student"):
         student = make_student(teacher, tokenizer, "2/12/2/20", "inherit", texts=TEXTS)
     assert "deberta-v2" in caplog.text
+    assert "the layers are random" in student.doubt
     mine, theirs = (model.get_input_embeddings().weight.detach() for model in (student, teacher))
     assert explained(theirs, mine) > 0.999
 

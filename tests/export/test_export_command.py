@@ -55,6 +55,7 @@ def test_a_classifier_with_its_gate(run, rows, tiny_folder, tmp_path):
     assert shown["precision"] == "int8"
     assert (gate["data"], gate["rows"], gate["metric"]) == ("rows dev", 6, "accuracy")
     assert gate["drop_points"] == pytest.approx(100 * (gate["torch"] - gate["bundle"]))
+    assert gate["cut_share"] == 0.0
     assert 0.9 < gate["agreement"]["cosine_min"] <= gate["agreement"]["cosine_mean"] <= 1
     assert gate["latency_ms"]["torch_p50"] > 0
     metadata = json.loads((tmp_path / "b" / "bundle.json").read_text())

@@ -113,7 +113,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "GGUF": (only("model-q4.gguf"), "got model-q4.gguf, which cannot be trained"),
     "ONNX": (only("model.onnx"), "got model.onnx, which cannot be trained"),
     "empty": (only(""), "expected a model's folder"),
-    "a bundle": (only("bundle.json", "{}"), "expected a model, got a bundle"),
+    "a bundle": (only("bundle.json", "{}"), r"got a bundle, .*contrastill verify FOLDER --data"),
     "an unfinished run": (only("run.json", RUN), "expected a finished run"),
     "a file": (a_file, "expected a model's folder or Hub name, got a file"),
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """How many tokens of a text are read, where nothing else is asked for."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,21 @@ from transformers import AutoTokenizer
 
 from contrastill import evaluate
 from contrastill.errors import UserError
-from contrastill.loading import input_length, load_config, load_tokenizer
-from contrastill.settings import Contrast, Distillation, EmbeddingDistillation, Finetuning, Pretraining
+from contrastill.export import exportable
+from contrastill.loading import input_length, load_config, load_embedder, load_tokenizer
+from contrastill.settings import (
+    Contrast,
+    Distillation,
+    EmbeddingDistillation,
+    Finetuning,
+    Pretraining,
+    SuiteEvaluation,
+)
 from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder
 from contrastill.training.prepare import prepare_distillation, prepare_finetuning
 from contrastill.training.pretrain import prepare_pretraining
+from contrastill.training.suite import set_length
 
 
 def with_limit(source: Path, folder: Path, limit: int) -> Path:
@@ -121,3 +131,22 @@ def test_a_run_records_the_length_it_came_to_and_goes_on_with_that_alone(tmp_pat
     with pytest.raises(UserError, match="max_length"):
         again.settle(Contrast(model="m", pairs="p", out=str(tmp_path / "run"), max_length=8))
     again.release()
+
+
+def test_a_suite_cuts_where_the_run_did_and_says_how_many(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = of_run(home / "embedder", tmp_path / "run", max_length=5)
+    for name, asked, tokens in ((str(run), None, 5), (str(home / "embedder"), None, 24), (str(run), 7, 7)):
+        model = load_embedder(name)
+        settings = SuiteEvaluation(model=name, suite="sts", max_length=asked)
+        with caplog.at_level(logging.INFO, logger="contrastill.training.suite"):
+            set_length(model, settings, ["w1 " * 4, "w1"])
+        assert model.max_seq_length == tokens
+        assert f"{tokens} tokens" in caplog.text.splitlines()[-1]
+        assert f"{50 * (tokens < 6):.1f}% of the texts are cut" in caplog.text.splitlines()[-1]
+
+
+def test_what_is_exported_says_how_many_texts_it_cuts(home: Path) -> None:
+    source = exportable(str(home / "classifier"), max_length=5)
+    assert source.cut_share(["w1 " * 4, "w1", "w1 w2 w3"]) == pytest.approx(1 / 3)
