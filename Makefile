@@ -25,7 +25,7 @@ test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
 
 fuzz: $(VENV)/.dev ## Try wrong and odd options, run.json, data files and bundles (CASES=1000 SEED=0; about 15 minutes)
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/fuzz.py --cases $(CASES) --seed $(SEED) $(FUZZ)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/driver.py --cases $(CASES) --seed $(SEED) $(FUZZ)
 
 check: $(VENV)/.dev ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import csv
 import importlib
 import io
 import json
+import logging
 import random
 import runpy
 import shutil
@@ -47,6 +48,15 @@ def test_every_result_names_its_command_and_its_machine():
 
 
 # ---- each script at tiny size: in this process, without a network, into a folder of the test's own
+
+
+@pytest.fixture(autouse=True)
+def log_of_others() -> Iterator[None]:
+    """A script may quieten our log; the tests that come after it read it."""
+    ours = logging.getLogger("contrastill")
+    level = ours.level
+    yield
+    ours.setLevel(level)
 
 
 def here(command: list[Any], **options: Any) -> SimpleNamespace:

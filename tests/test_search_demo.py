@@ -250,6 +250,7 @@ def test_a_finished_student_is_taken_up_and_other_settings_are_not(done, materia
 def test_the_command_makes_a_trial_of_a_few_texts(material, tmp_path, monkeypatch, capsys):
     options = {"data": "data", "sentences": "sentences", "teacher": "teacher", "student": "student", "width": "width"}
     given = [part for name, key in options.items() for part in (f"--{name}", str(material[key]))]
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["search", *given, "--limit", "30", "--epochs", "1", "--seconds", "0"])
     monkeypatch.setitem(search.SETTINGS, "max_length", 16)

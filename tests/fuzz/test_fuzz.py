@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+import driver
 import options
 import run_records
-
-import fuzz
 
 CASES = 60
 
@@ -20,12 +19,12 @@ CASES = 60
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxruntime")
     home = tmp_path_factory.mktemp("fuzz")
-    fuzz.make_world(home)
+    driver.make_world(home)
     return home
 
 
 def test_some_cases_of_each_kind_end_done_or_refused_in_a_short_message(home: Path) -> None:
-    found = fuzz.fuzz(home, seed=11, count=CASES)
+    found = driver.fuzz(home, seed=11, count=CASES)
     assert found["faults"] == []
     assert found["cases"] == CASES
     for kind, counts in found["counts"].items():
@@ -51,13 +50,13 @@ def test_the_same_seed_gives_the_same_cases() -> None:
 def test_each_kind_of_fault_is_seen(broken: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from contrastill import cache
 
-    monkeypatch.setattr(fuzz, "LIMIT", 0.3)
+    monkeypatch.setattr(driver, "LIMIT", 0.3)
     monkeypatch.setattr(cache, "entries", broken)
-    assert fuzz.command(["cache", "list"], tmp_path).kind == kind
+    assert driver.command(["cache", "list"], tmp_path).kind == kind
 
 
 def test_a_setting_that_is_recorded_otherwise_than_it_was_given_is_a_difference(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"settings": {"epochs": 0.5, "seed": 3, "set": {"alpha": "1"}}}))
-    assert fuzz.compare({"epochs": ["0.5"], "seed": ["3"], "set": ["alpha=1"]}, tmp_path, tmp_path) is None
+    assert driver.compare({"epochs": ["0.5"], "seed": ["3"], "set": ["alpha=1"]}, tmp_path, tmp_path) is None
     for given in ({"epochs": ["0.6"]}, {"seed": ["3.5"]}, {"set": ["alpha=1", "beta=1"]}):
-        assert fuzz.compare(given, tmp_path, tmp_path).kind == "difference"
+        assert driver.compare(given, tmp_path, tmp_path).kind == "difference"

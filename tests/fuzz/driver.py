@@ -1,6 +1,6 @@
 """Seeded wrong and odd input to the whole product: command lines, run.json, data files, bundles.
 
-`python tests/fuzz/fuzz.py --cases 1000 --seed 0 --json found.json`, or `make fuzz CASES=1000 SEED=0`. Each case must
+`python tests/fuzz/driver.py --cases 1000 --seed 0 --json found.json`, or `make fuzz CASES=1000 SEED=0`. Each case must
 end in time, done or refused in a short message: no traceback, no hang, and where it is accepted no difference from what
 was given.
 Everything runs in one process on tiny models; case N of a seed is the same whatever is run beside it (`--only N`).
@@ -448,7 +448,7 @@ def main() -> None:
         os.environ["COLUMNS"] = "200"
         make_world(home)
         found = fuzz(home, given.seed, given.cases, given.only)
-    found["command"] = " ".join(["python", "tests/fuzz/fuzz.py", *sys.argv[1:]])
+    found["command"] = " ".join(["python", "tests/fuzz/driver.py", *sys.argv[1:]])
     if given.json:
         given.json.write_text(json.dumps(found, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
     print(json.dumps({name: value for name, value in found.items() if name != "faults"}, indent=2))
