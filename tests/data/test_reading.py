@@ -374,10 +374,10 @@ def test_the_usual_column_is_found_in_any_case(tmp_path):
 # ---- places that are no files
 
 
-def test_places_that_are_no_files_are_named(tmp_path):
+def test_places_that_are_no_files_are_named(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.csv")
     with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(tmp_path)
+        monkeypatch.chdir(tmp_path)
         listening.bind("socket.csv")
     (tmp_path / "nowhere.csv").symlink_to("gone.csv")
     (tmp_path / "ring.csv").symlink_to("ring.csv")
