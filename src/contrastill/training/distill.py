@@ -30,7 +30,7 @@ from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation
 from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.outcome import warnings
-from contrastill.training.preflight import FEW_UNKNOWN, Report, check_data, check_models
+from contrastill.training.preflight import FEW_UNKNOWN, check_data, check_models
 from contrastill.training.prepare import (
     Examples,
     PreparedTask,
@@ -135,16 +135,16 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
     run.use_cache()
     clock.lap("teacher outputs")
     run.fit_bridges()
-    report = Report(report.checks + check_models(run).checks)
+    of_models = check_models(run)
     selection = f"the checkpoint with the best dev {run.metric}" if run.check else "the last checkpoint"
     folder.note(
         data=run.describe(),
-        preflight=report.as_dict(),
+        preflight=[*report.as_dict(), *of_models.as_dict()],
         stages=stages(run.method),
         queue=queue(run),
         selection=selection,
     )
-    report.raise_if_failed(force=settings.force)
+    of_models.raise_if_failed(force=settings.force)
     folder.begin()
     clock.lap("checks")
 

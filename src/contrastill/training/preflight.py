@@ -55,7 +55,7 @@ class Report:
         fatal = [check for check in failed if check.fatal and not (force and check.forceable)]
         for check in failed:
             if check not in fatal:
-                logger.warning("%s: %s", check.name, check.seen)
+                logger.warning("%s? %s", check.name, check.seen)
         if fatal:
             lines = "\n".join(f"  {check.name}: {check.seen}" for check in fatal)
             forced = " (--force starts all the same)" if all(check.forceable for check in fatal) else ""
