@@ -442,13 +442,15 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="this case alone, and what it says")
     parser.add_argument("--json", type=Path, help="file for counts and faults")
     given = parser.parse_args()
+    from contrastill.machine import describe_machine
+
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
         os.environ["CONTRASTILL_CACHE"] = str(home / "cache")
         os.environ["COLUMNS"] = "200"
         make_world(home)
         found = fuzz(home, given.seed, given.cases, given.only)
-    found["command"] = " ".join(["python", "tests/fuzz/driver.py", *sys.argv[1:]])
+    found |= {"command": f"make fuzz CASES={given.cases} SEED={given.seed}", "machine": describe_machine()}
     if given.json:
         given.json.write_text(json.dumps(found, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
     print(json.dumps({name: value for name, value in found.items() if name != "faults"}, indent=2))
