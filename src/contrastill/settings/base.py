@@ -14,10 +14,13 @@ __all__ = [
     "ROWS",
     "SECONDS",
     "SEED",
+    "STORED",
     "THREADS",
     "Checked",
+    "delimiter_option",
     "describe",
     "flag",
+    "length_option",
     "option",
 ]
 
@@ -28,6 +31,7 @@ BATCH: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000}
 SEED: dict[str, Any] = {"at_least": 0, "at_most": 2**32 - 1}
 SECONDS: dict[str, Any] = {"above": 0, "at_most": 86_400, "unit": "seconds"}
 THREADS: dict[str, Any] = {"at_least": 1, "at_most": 4096}
+STORED: dict[str, Any] = {"choices": ("float16", "bfloat16", "int8", "float32")}
 POINTS: dict[str, Any] = {"at_least": 0, "at_most": 100, "unit": "points"}
 
 
@@ -53,6 +57,24 @@ def option(
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def delimiter_option() -> Any:
+    """The option of commands that read files with fields."""
+    return option(
+        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
+    )
+
+
+def length_option(bound: int) -> Any:
+    """The option of commands that cut texts. bound: the length where neither a run nor the model has a smaller one."""
+    return option(
+        None,
+        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
+        f"the model's own limit and {bound}]",
+        "Data",
+        **LENGTH,
+    )
 
 
 class Checked:

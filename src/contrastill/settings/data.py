@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, dataclass
 
-from contrastill.settings.base import LENGTH, ROWS, Checked, option
+from contrastill.settings.base import ROWS, Checked, delimiter_option, length_option, option
 
 __all__ = ["Corpus", "DataSource", "GateData"]
 
@@ -35,16 +35,8 @@ class DataSource(Checked):
     dev_share: float = option(0.1, "share of train held out when there is no dev file", "Data", at_least=0, at_most=0.5)
     limit: int | None = option(None, "use at most this many training examples", "Data", **ROWS)
     encoding: str = option("utf-8", "encoding of the text files", "Data")
-    delimiter: str | None = option(
-        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
-    )
-    max_length: int | None = option(
-        None,
-        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
-        "the model's own limit and 128]",
-        "Data",
-        **LENGTH,
-    )
+    delimiter: str | None = delimiter_option()
+    max_length: int | None = length_option(128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +53,8 @@ class Corpus(Checked):
     text: str | None = option(None, "column of the texts, if the file has columns", "Data")
     limit: int | None = option(None, "read at most this many texts", "Data", **ROWS)
     encoding: str = option("utf-8", "encoding of the text files", "Data")
-    delimiter: str | None = option(
-        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
-    )
-    max_length: int | None = option(
-        None,
-        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
-        "the model's own limit and 128]",
-        "Data",
-        **LENGTH,
-    )
+    delimiter: str | None = delimiter_option()
+    max_length: int | None = length_option(128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +70,4 @@ class GateData(Checked):
     label: str | None = option(None, "column of the label or score", "Data")
     metric: str | None = option(None, "the metric that is compared, if not the task's first", "Data")
     encoding: str | None = option(None, "encoding of the text files", "Data")
-    delimiter: str | None = option(
-        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
-    )
+    delimiter: str | None = delimiter_option()

@@ -4,7 +4,19 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from contrastill.errors import UserError
-from contrastill.settings.base import BATCH, LENGTH, POINTS, ROWS, SECONDS, SEED, THREADS, Checked, option
+from contrastill.settings.base import (
+    BATCH,
+    LENGTH,
+    POINTS,
+    ROWS,
+    SECONDS,
+    SEED,
+    STORED,
+    THREADS,
+    Checked,
+    length_option,
+    option,
+)
 from contrastill.settings.data import Corpus, DataSource, GateData
 
 __all__ = ["Bench", "CacheBuild", "Evaluation", "Export", "Serving", "SuiteEvaluation", "Verification"]
@@ -36,7 +48,7 @@ class CacheBuild(Corpus):
         "float16",
         "type the outputs are stored in: float16, bfloat16, int8 or float32",
         "Cache",
-        choices=("float16", "bfloat16", "int8", "float32"),
+        **STORED,
     )
 
 
@@ -49,13 +61,7 @@ class Evaluation(DataSource):
         None, "'train', 'dev' or 'test'; left out: test, else dev, else all of a file", "Data", **SPLIT
     )
     batch_size: int = option(64, "examples a step", "Evaluation", **BATCH)
-    max_length: int | None = option(
-        None,
-        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
-        "the model's own limit and 512]",
-        "Data",
-        **LENGTH,
-    )
+    max_length: int | None = length_option(512)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from contrastill.errors import UserError
 from contrastill.results import RunRecord
-from contrastill.settings.base import BATCH, LENGTH, ROWS, SEED, Checked, option
+from contrastill.settings.base import BATCH, ROWS, SEED, STORED, Checked, delimiter_option, length_option, option
 from contrastill.settings.data import Corpus, DataSource
 
 __all__ = ["Contrast", "Distillation", "EmbeddingDistillation", "Finetuning", "Pretraining", "Settings"]
@@ -16,7 +16,6 @@ RATE: dict[str, Any] = {"above": 0, "at_most": 1}  # AdamW's step is of the rate
 WEIGHT: dict[str, Any] = {"above": 0, "at_most": 1_000_000}
 DROPOUT: dict[str, Any] = {"at_least": 0, "below": 1}
 SCHEDULE: dict[str, Any] = {"choices": ("stages", "linear", "constant")}
-STORED: dict[str, Any] = {"choices": ("float16", "bfloat16", "int8", "float32")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,16 +240,8 @@ class Contrast(Settings):
     )
     limit: int | None = option(None, "use at most this many rows", "Data", **(ROWS | {"at_least": 2}))
     encoding: str = option("utf-8", "encoding of the text files", "Data")
-    delimiter: str | None = option(
-        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
-    )
-    max_length: int | None = option(
-        None,
-        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
-        "the model's own limit and 128]",
-        "Data",
-        **LENGTH,
-    )
+    delimiter: str | None = delimiter_option()
+    max_length: int | None = length_option(128)
     epochs: float = option(1.0, "passes over the pairs", **EPOCHS)
     batch_size: int = option(128, "pairs a step, over all processes", **(BATCH | {"at_least": 2}))
     schedule: str = option("linear", "'linear' or 'constant'", choices=("linear", "constant"))

@@ -54,8 +54,6 @@ class RunFolder:
     """
 
     def __init__(self, command: str, settings: Settings, resume: bool) -> None:
-        if not settings.out:
-            raise UserError("--out: expected the folder of the run, got an empty name")
         self.path, self.command, self.settings = Path(settings.out).expanduser(), command, settings
         self.checkpoints = self.path / "checkpoints"
         self.main, self.begun = processes().is_main_process, resume
