@@ -11,7 +11,7 @@ from contrastill.loading.models import (
     load_tokenizer,
 )
 from contrastill.loading.place import Place, locate, model_folder, run_settings
-from contrastill.loading.weights import FITS, check_ids, highest_id, misfit, refuse_misfits, rows_of
+from contrastill.loading.weights import FITS, check_ids, encoder_inside, highest_id, misfit, refuse_misfits, rows_of
 
 __all__ = [
     "FITS",
@@ -21,6 +21,7 @@ __all__ = [
     "Place",
     "check_ids",
     "check_length",
+    "encoder_inside",
     "first_line",
     "highest_id",
     "input_length",

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from contrastill.errors import UserError
 from contrastill.loading.adapters import check_mergeable, is_adapter, merged, of_base
 from contrastill.loading.place import Place, check_whole, locate
-from contrastill.loading.weights import check_reads, check_values, check_whole_weights
+from contrastill.loading.weights import check_reads, check_values, check_whole_weights, encoder_inside
 
 __all__ = [
     "first_line",
@@ -229,8 +229,8 @@ def check_encoder_inside(place: Place, model: Any) -> None:
 
     The names are compared on the meta device: no weight is read a second time.
     """
-    encoder = getattr(model[0], "auto_model", None)
-    if not isinstance(encoder, PreTrainedModel):
+    encoder = encoder_inside(model)
+    if encoder is None:
         return
     result: Any = type(encoder).from_pretrained(
         place.source,

@@ -142,10 +142,16 @@ def check_reads(name: str, model: nn.Module, answers: Callable[[Tensor, Tensor],
 # ---- tokens that a model has no embedding of
 
 
+def encoder_inside(model: Any) -> PreTrainedModel | None:
+    """The transformer that a model is, or that a sentence-embedding model holds; None: it has none."""
+    encoder = model if isinstance(model, PreTrainedModel) else getattr(model[0], "auto_model", None)
+    return encoder if isinstance(encoder, PreTrainedModel) else None
+
+
 def rows_of(model: Any) -> int | None:
     """The tokens that a model, or the encoder inside a sentence-embedding model, has embeddings of; None: any."""
-    encoder = model if isinstance(model, PreTrainedModel) else getattr(model[0], "auto_model", None)
-    return len(encoder.get_input_embeddings().weight) if isinstance(encoder, PreTrainedModel) else None  # type: ignore[arg-type]
+    encoder = encoder_inside(model)
+    return len(encoder.get_input_embeddings().weight) if encoder is not None else None  # type: ignore[arg-type]
 
 
 def highest_id(tokenizer: Tokenizer, rows: int | None, texts: Iterable[Sequence[str]]) -> int:
@@ -175,8 +181,8 @@ def check_ids(highest: int, rows: int | None) -> None:
 
 def refuse_misfits(model: Any) -> None:
     """Lets a sentence-embedding model refuse, with the words of `check_ids`, a text that it has no embeddings of."""
-    encoder = getattr(model[0], "auto_model", None)
-    if isinstance(encoder, PreTrainedModel):
+    encoder = encoder_inside(model)
+    if encoder is not None:
         encoder.get_input_embeddings().register_forward_pre_hook(
             lambda module, args: check_ids(int(args[0].max()), len(module.weight)) if args else None
         )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
@@ -16,6 +15,7 @@ from contrastill.encoder import GRANULARITIES, FrozenEncoder, Wanted
 from contrastill.errors import UserError
 from contrastill.loading import (
     check_ids,
+    encoder_inside,
     input_length,
     load_classifier,
     load_embedder,
@@ -44,7 +44,9 @@ def build_cache(**settings: Any) -> dict[str, Any]:
     frozen, tokenizer = load_any(asked.teacher, asked.fields)
     wanted = parse_fields(asked.fields or ["vector" if isinstance(frozen, FrozenEmbedder) else "logits"], frozen)
     teacher = CachedTeacher(frozen, wanted, cache_root(asked.cache), stored=asked.cache_dtype, name=asked.teacher)
-    length = input_length(asked.max_length, asked.teacher, tokenizer, getattr(encoder_of(frozen), "config", None))
+    length = input_length(
+        asked.max_length, asked.teacher, tokenizer, getattr(encoder_inside(frozen.model), "config", None)
+    )
     logger.info("length: %s", length)
     asked = replace(asked, max_length=length.tokens)
     prompt = frozen.prompt if isinstance(frozen, FrozenEmbedder) else ""
@@ -194,11 +196,6 @@ def parse_fields(names: Sequence[str], frozen: FrozenEncoder | FrozenEmbedder) -
         granularity=granularities.pop() if granularities else "tokens",
         pooled="vector" in names,
     )
-
-
-def encoder_of(frozen: FrozenEncoder | FrozenEmbedder) -> PreTrainedModel | None:
-    """The transformer, also one inside a sentence-embedding model; None: it has none."""
-    return getattr(frozen.model[0], "auto_model", None) if isinstance(frozen, FrozenEmbedder) else frozen.model
 
 
 def load_any(name: str, fields: Sequence[str] | None) -> tuple[FrozenEncoder | FrozenEmbedder, Tokenizer]:

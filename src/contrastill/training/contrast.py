@@ -33,6 +33,7 @@ from contrastill.loading import (
     FITS,
     TRAINED,
     Length,
+    encoder_inside,
     highest_id,
     input_length,
     load_embedder,
@@ -365,7 +366,7 @@ def length_for(model: Any, anchor: StoredTeacher | None, asked: Contrast) -> Len
     tokenizer = getattr(model, "tokenizer", None)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return Length(asked.max_length or TRAINED, "the model cuts no text")
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    config = getattr(encoder_inside(model), "config", None)
     others = [anchor.tokenizer] if anchor is not None else []
     length = input_length(asked.max_length, asked.model, tokenizer, config, TRAINED, *others)
     if anchor is not None:
@@ -375,7 +376,7 @@ def length_for(model: Any, anchor: StoredTeacher | None, asked: Contrast) -> Len
 
 def fits(model: Any, rows: Dataset, longest: int) -> Check:
     """That the model has a position for every token, and that few texts are cut."""
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    config = getattr(encoder_inside(model), "config", None)
     if config is None:
         return Check("texts fit", True, "the model has no positions")
     room = positions(config)

@@ -29,6 +29,7 @@ from contrastill.evaluation.inference import inference
 from contrastill.loading import (
     TRAINED,
     Length,
+    encoder_inside,
     highest_id,
     input_length,
     load_embedder,
@@ -356,7 +357,7 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
 def length_for(settings: EmbeddingDistillation, teachers: Teachers, tokenizer: Tokenizer) -> Length:
     """The length at which student and teachers cut their texts, which all of them can read."""
     first, *_ = teachers.each
-    config = getattr(getattr(first.embedder.model[0], "auto_model", None), "config", None)
+    config = getattr(encoder_inside(first.embedder.model), "config", None)
     readers = [tokenizer, *(each.tokenizer for each in teachers.each)]
     length = input_length(settings.max_length, settings.teacher[0], first.tokenizer, config, TRAINED, *readers)
     for each in teachers.each:
@@ -420,8 +421,8 @@ def transformer_of(embedder: FrozenEmbedder) -> PreTrainedModel:
     Raises:
         UserError: there is none (a table of word vectors): the student's shape can't be made of it.
     """
-    found = getattr(embedder.model[0], "auto_model", None)
-    if not isinstance(found, PreTrainedModel):
+    found = encoder_inside(embedder.model)
+    if found is None:
         raise UserError(
             f"the teacher ({type(embedder.model[0]).__name__}) has no transformer to make a student of; name an "
             "encoder with --student as-is --start MODEL"

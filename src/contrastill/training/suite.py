@@ -11,7 +11,7 @@ from contrastill.bundle import METADATA, open_bundle
 from contrastill.errors import UserError
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
 from contrastill.evaluation.suite import mteb_scores
-from contrastill.loading import SCORED, input_length, load_embedder, refuse_misfits
+from contrastill.loading import SCORED, encoder_inside, input_length, load_embedder, refuse_misfits
 from contrastill.settings import SuiteEvaluation
 
 __all__ = ["evaluate_suite"]
@@ -48,7 +48,7 @@ def set_length(model: Any, settings: SuiteEvaluation, texts: Sequence[str]) -> N
     tokenizer = model.tokenizer
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    config = getattr(encoder_inside(model), "config", None)
     length = input_length(settings.max_length, settings.model, tokenizer, config, SCORED)
     model.max_seq_length = length.tokens
     lengths = (
