@@ -15,7 +15,7 @@ from typing import Any
 
 from contrastill.errors import CheckFailed
 from contrastill.evaluation.sts import load_sts, sts_scores
-from contrastill.export import export, exportable
+from contrastill.exporting import export, exportable
 from contrastill.loading import load_embedder
 from contrastill.machine import describe_machine
 from contrastill.training.suite import Embedding

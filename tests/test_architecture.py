@@ -40,7 +40,7 @@ EVERYTHING = {
     "report",
     "seal",
     "bundle",
-    "export",
+    "exporting",
     "recipes",
     "cli",
     ROOT,
@@ -67,12 +67,12 @@ ALLOWED = {
     "seal": set(),
     "tokenizing": {"errors"},
     "bundle": {"errors", "seal", "tokenizing"},
-    "serve": {"errors", "settings", "bundle", ROOT, "serve"},  # ROOT: for the version
-    "export": EVERYTHING - {"cli", "recipes"},
-    "bench": EVERYTHING - {"cli", "recipes", ROOT} | {"bundle", "export", "bench"},
-    "training": EVERYTHING - {"cli", "recipes", "export"},
+    "serving": {"errors", "settings", "bundle", ROOT, "serving"},  # ROOT: for the version
+    "exporting": EVERYTHING - {"cli", "recipes"},
+    "timing": EVERYTHING - {"cli", "recipes", ROOT} | {"bundle", "exporting", "timing"},
+    "training": EVERYTHING - {"cli", "recipes", "exporting"},
     "recipes": EVERYTHING - {"cli"},
-    "cli": EVERYTHING - {"cli"} | {"bench", "serve"},
+    "cli": EVERYTHING - {"cli"} | {"timing", "serving"},
     "__main__": {"cli"},
     "__init__": EVERYTHING - {"cli", "recipes", "__init__"},
 }

@@ -289,7 +289,7 @@ def test_embeddings(script, tiny, tmp_path):
 
 
 def test_serve(script, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "serve"))
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "serving"))
     folder = importlib.import_module("serving").write_bundle(tmp_path / "bundle")
 
     def small(module: ModuleType) -> None:
@@ -307,7 +307,7 @@ def test_serve(script, tmp_path, monkeypatch):
 ELSEWHERE = {
     "tables": "its page is compared above",
     "load": "clients, which `serve` uses",
-    "serve_attack": "tests/serve attacks a server with it",
+    "serve_attack": "tests/serving attacks a server with it",
     "serve_libraries": "its other libraries have environments of their own",
 }
 

@@ -174,7 +174,7 @@ def test_locked_versions_are_those_that_pyproject_allows() -> None:
 
 IMPORTED = """
 import sys
-import contrastill.cli, contrastill.serve.server
+import contrastill.cli, contrastill.serving.server
 from contrastill.bundle import open_bundle
 open_bundle(sys.argv[1])
 try:
@@ -190,7 +190,7 @@ print(*{name.partition(".")[0] for name in sys.modules})
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "tiny"
     making = f"from pathlib import Path; from serving import write_bundle; write_bundle(Path({str(folder)!r}))"
-    path = os.pathsep.join([str(ROOT / "tests" / "serve"), *sys.path])
+    path = os.pathsep.join([str(ROOT / "tests" / "serving"), *sys.path])
     subprocess.run([sys.executable, "-c", making], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=60)
     return folder
 

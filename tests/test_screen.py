@@ -61,7 +61,7 @@ def bundle() -> None:
 
 
 def table() -> None:
-    from contrastill.bench.table import print_table
+    from contrastill.timing.table import print_table
 
     row = {"model": NAME, "runtime": "torch", "precision": "fp32", "workers": 1, "length": 8, "batch": 1}
     failed = row | {"error": f"no model at {NAME}"}

@@ -492,8 +492,8 @@ BUNDLE = argument("bundle", "Folder that `contrastill export` wrote.")
 def export(as_json: bool, **options: Any) -> None:
     with reporting(as_json) as show:
         chosen = settings_of(Export, options, None, None)
-        from contrastill.export import export as run
-        from contrastill.export.card import snippet
+        from contrastill.exporting import export as run
+        from contrastill.exporting.card import snippet
 
         result = run(**vars(chosen))
 
@@ -549,7 +549,7 @@ def print_bundle(metadata: dict[str, Any]) -> None:
 def verify(as_json: bool, **options: Any) -> None:
     with reporting(as_json) as show:
         chosen = settings_of(Verification, options, None, None)
-        from contrastill.export import verify as check
+        from contrastill.exporting import verify as check
 
         found = check(**vars(chosen))
 
@@ -587,7 +587,7 @@ def serve(**options: Any) -> None:
     with reporting(transformers=False):
         chosen = settings_of(Serving, options, None, None)
         try:
-            from contrastill.serve.server import serve as run
+            from contrastill.serving.server import serve as run
         except ImportError as error:
             raise UserError(f"{error}; run pip install 'contrastill[serve]'") from None
         code = run(chosen)
@@ -637,8 +637,8 @@ def compare_(
 def bench(as_json: bool, **options: Any) -> None:
     with reporting(as_json) as show:
         chosen = settings_of(Bench, options, None, None)
-        from contrastill.bench import bench as time_models
-        from contrastill.bench.table import print_table
+        from contrastill.timing import bench as time_models
+        from contrastill.timing.table import print_table
 
         result = time_models(**vars(chosen))
         show(result, lambda: print_table(result))

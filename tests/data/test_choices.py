@@ -116,7 +116,7 @@ CHINESE = [f"这是第{n}行的文字" for n in range(12)]
 )
 def test_two_texts_a_row_are_read_as_a_pair_and_said(tmp_path, first, second):
     data = load_task(columns(tmp_path, **{first: LONG, second: OTHER}, score=["0.5", "1.5"]), dev_share=0)
-    assert (data.task.text, data.task.text_pair, data.task.kind) == (first, second, "regression")
+    assert (data.schema.text, data.schema.text_pair, data.schema.kind) == (first, second, "regression")
     assert data.decisions["columns"] == (
         f"text {first!r}, text pair {second!r}, label 'score' (text and label by name)"
     )
@@ -129,8 +129,8 @@ def test_a_second_text_is_never_dropped_without_a_word(tmp_path, other, cells):
     with pytest.raises(UserError, match=f"'text' and in '{other}'; pass --text text to leave it aside, or"):
         load_task(file)
     data = load_task(file, text="text", dev_share=0)
-    assert (data.task.text_pair, data.decisions["columns left aside"]) == (None, repr(other))
-    assert load_task(file, text="text", text_pair=other, dev_share=0).task.text_pair == other
+    assert (data.schema.text_pair, data.decisions["columns left aside"]) == (None, repr(other))
+    assert load_task(file, text="text", text_pair=other, dev_share=0).schema.text_pair == other
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_second_column_that_reads_like_a_label_is_asked_about(tmp_path):
     file = columns(tmp_path, question=LONG, answer=["yes", "no"], label=["a", "b"])
     with pytest.raises(UserError, match="'answer' may be a second text or a label"):
         load_task(file)
-    assert load_task(file, text="question", label="answer", dev_share=0).task.labels == ("no", "yes")
+    assert load_task(file, text="question", label="answer", dev_share=0).schema.labels == ("no", "yes")
 
 
 def test_columns_that_differ_in_case_alone_are_refused(tmp_path):

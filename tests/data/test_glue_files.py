@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contrastill.data.load import load_task
-from contrastill.data.tasks import GLUE, glue_task
+from contrastill.data.schema import GLUE, glue_task
 
 DATA = Path(os.environ.get("CONTRASTILL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -32,9 +32,11 @@ def test_glue_files_load_whole(name):
     if not (DATA / "glue" / name).is_dir():
         pytest.skip(f"needs GLUE's files in {DATA / 'glue'} (or where CONTRASTILL_DATA points)")
     data = load_task(DATA / "glue" / name)
-    assert data.task == glue_task(name)
+    assert data.schema == glue_task(name)
     assert tuple(data.splits[s].num_rows if s in data.splits else None for s in ("train", "dev", "test")) == ROWS[name]
     assert "rows left out" not in data.decisions or "broken" not in data.decisions["rows left out"]
     for split in data.splits.values():
         values = set(split["label"])
-        assert values == set(range(len(data.task.labels))) if data.task.labels else 0 <= min(values) < max(values) <= 5
+        assert (
+            values == set(range(len(data.schema.labels))) if data.schema.labels else 0 <= min(values) < max(values) <= 5
+        )

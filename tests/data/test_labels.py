@@ -14,7 +14,7 @@ from contrastill.data import align_labels, load_task
 from contrastill.data.cells import class_name, listed, numeric, several
 from contrastill.data.classes import kind_of, matching
 from contrastill.data.read import Table
-from contrastill.data.tasks import GLUE
+from contrastill.data.schema import GLUE
 from contrastill.errors import UserError
 
 
@@ -33,7 +33,7 @@ def table(path: Path, labels: list, column: str = "label") -> Path:
 
 
 def names_of(data, split: str = "train") -> list[str]:
-    return [data.task.labels[n] for n in data.splits[split]["label"]]
+    return [data.schema.labels[n] for n in data.splits[split]["label"]]
 
 
 # --- whole numbers, however written ---
@@ -61,7 +61,7 @@ def test_whole_numbers_are_one_class_in_every_spelling_format_and_split(tmp_path
             spelt = SPELLINGS[draw.choice(list(SPELLINGS))]
             files[split] = table(tmp_path / f"{split}{turn}{suffix}", list(map(spelt, values)))
         data = load_task(files["train"], dev=files["dev"])
-        assert data.task.labels == tuple(map(str, sorted(set(values))))
+        assert data.schema.labels == tuple(map(str, sorted(set(values))))
         assert names_of(data) == names_of(data, "dev") == list(map(str, values))
         wanted = wanted or data.fingerprint()
         assert data.fingerprint() == wanted
@@ -79,12 +79,12 @@ def test_what_is_no_plain_whole_number_keeps_its_name(cell):
 
 def test_labels_with_leading_zeros_are_names_in_the_order_of_their_numbers(tmp_path):
     data = load_task(table(tmp_path / "a.csv", ["10", "02", "01"]), dev_share=0)
-    assert data.task.labels == ("01", "02", "10")
+    assert data.schema.labels == ("01", "02", "10")
 
 
 def test_fractions_taken_for_classes_are_in_the_order_of_their_numbers(tmp_path):
     data = load_task(table(tmp_path / "a.csv", ["10.5", "2.5", "-1"]), kind="classification", dev_share=0)
-    assert data.task.labels == ("-1", "2.5", "10.5")
+    assert data.schema.labels == ("-1", "2.5", "10.5")
 
 
 # --- ids in place of names ---
@@ -162,10 +162,10 @@ def test_one_odd_cell_never_turns_scores_into_classes(odd, place):
 
 def test_a_kind_that_is_asked_for_needs_no_evidence(tmp_path):
     file = table(tmp_path / "a.csv", ["404", "500", "timeout"] * 3)
-    assert load_task(file, kind="classification").task.labels == ("404", "500", "timeout")
+    assert load_task(file, kind="classification").schema.labels == ("404", "500", "timeout")
     file = table(tmp_path / "b.csv", ["1", "2", "5"] * 9)
     data = load_task(file, kind="regression", dev_share=0)
-    assert (data.task.kind, data.decisions["kind"]) == ("regression", "regression: as --kind says")
+    assert (data.schema.kind, data.decisions["kind"]) == ("regression", "regression: as --kind says")
 
 
 @pytest.mark.parametrize("cells", [["a|b", "a", "b"], ["Yes", "yes"], [f"id-{n}" for n in range(30)]])
@@ -188,7 +188,7 @@ def test_a_full_list_of_labels_answers_every_doubt(tmp_path, cells):
 )
 def test_names_with_signs_in_them_are_names(tmp_path, names):
     data = load_task(table(tmp_path / "a.csv", names * 3), dev_share=0)
-    assert data.task.labels == tuple(sorted(names))
+    assert data.schema.labels == tuple(sorted(names))
 
 
 @pytest.mark.parametrize("cell", ["1", "-2.5", "1e-3", "3,5", "1,234", "1.234,5", "1 234", "12%", "$4", "\u22123"])
@@ -283,7 +283,7 @@ def data_of(tmp_path, cells: list, **options):
 def test_classes_are_put_in_the_order_of_the_model_by_their_meaning(tmp_path, cells, model, told):
     data = align_labels(data_of(tmp_path, cells, of_model=model if told else None), model)
     plain = {name.lower().replace("-", " ").replace("_", " ") if not numeric(name) else float(name) for name in cells}
-    got = [data.task.labels[n] for n in data.train["label"]]
+    got = [data.schema.labels[n] for n in data.train["label"]]
     assert len(plain) == len(set(got)) == len(cells)
     for cell, name in zip(cells, got, strict=True):
         assert matching([class_name(cell)], [name]) == {class_name(cell): 0}
@@ -316,7 +316,9 @@ def test_data_without_class_names_are_read_with_those_of_the_model(tmp_path):
 
 
 def test_whole_numbers_are_scores_to_a_model_of_scores(tmp_path):
-    assert align_labels(data_of(tmp_path, ["1", "2", "5"], of_model=["LABEL_0"]), ["LABEL_0"]).task.kind == "regression"
+    assert (
+        align_labels(data_of(tmp_path, ["1", "2", "5"], of_model=["LABEL_0"]), ["LABEL_0"]).schema.kind == "regression"
+    )
 
 
 def test_classes_for_a_model_of_scores_are_refused_with_the_option_that_reads_scores(tmp_path):
@@ -343,5 +345,5 @@ def test_the_classes_of_the_source_go_before_those_of_the_model(tmp_path, monkey
     rows = datasets.DatasetDict(train=Dataset.from_dict({"text": ["t", "u"], "label": [0, 1]}, shape))
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config=None: rows)
     data = load_task("org/news", dev_share=0, of_model=["a", "z"])
-    assert data.task.labels == ("z", "a")
+    assert data.schema.labels == ("z", "a")
     assert align_labels(data, ["a", "z"]).train["label"][:] == [1, 0]

@@ -13,7 +13,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from contrastill.data.load import TaskData, load_task, text_key
-from contrastill.data.tasks import GLUE, METRICS, glue_task
+from contrastill.data.schema import GLUE, METRICS, glue_task
 from contrastill.errors import UserError
 
 ROWS = "text,label\n" + "".join(f"text {i},{'abc'[i % 3]}\n" for i in range(60))
@@ -26,7 +26,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def labels(data: TaskData, split: str = "train") -> list[str]:
-    return [data.task.labels[i] for i in data.splits[split]["label"]]
+    return [data.schema.labels[i] for i in data.splits[split]["label"]]
 
 
 # --- tasks ---
@@ -92,7 +92,7 @@ def test_every_format_gives_the_same_rows_and_fingerprint(tmp_path, suffix, pack
     assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 4, "dev": 4, "test": 4}
     assert data.train[0] == {"example_id": "train-0", "text": "Grüße, Welt", "label": 1}
     assert data.train["text"][3] == "NA"
-    assert data.task.labels == ("no", "yes")
+    assert data.schema.labels == ("no", "yes")
     (tmp_path / "again").mkdir()
     for name in ("train", "dev", "test"):
         frame.to_csv(tmp_path / "again" / f"{name}.csv", index=False)
@@ -101,8 +101,8 @@ def test_every_format_gives_the_same_rows_and_fingerprint(tmp_path, suffix, pack
 
 def test_one_file_gives_a_task_of_its_name_with_a_dev_split_by_class(tmp_path):
     data = load_task(write(tmp_path / "intents.csv", ROWS))
-    assert data.task.name == "intents"
-    assert data.task.metrics[0] == "accuracy"
+    assert data.schema.name == "intents"
+    assert data.schema.metrics[0] == "accuracy"
     assert Counter(labels(data, "dev")) == {"a": 2, "b": 2, "c": 2}
     assert set(data.train["example_id"]).isdisjoint(data.dev["example_id"])
     assert len(data.train) + len(data.dev) == 60
@@ -151,7 +151,7 @@ def test_a_limit_above_the_rows_keeps_them_all(tmp_path):
 
 def test_a_pair_is_known_by_its_column_names(tmp_path):
     data = load_task(write(tmp_path / "a.csv", "Question1,Question2,id,Label\nq,r,1,x\ns,t,2,y\nu,v,3,x\n"))
-    assert (data.task.text, data.task.text_pair, data.task.label) == ("Question1", "Question2", "Label")
+    assert (data.schema.text, data.schema.text_pair, data.schema.label) == ("Question1", "Question2", "Label")
     assert data.train.column_names == ["example_id", "text", "text_pair", "label"]
 
 
@@ -160,23 +160,23 @@ def test_named_columns_win_over_guessed_ones(tmp_path):
         write(tmp_path / "a.csv", "text,body,label,topic\na,b,0,x\nc,d,0,y\n"), text="body", label="topic", dev_share=0
     )
     assert data.train["text"][:] == ["b", "d"]
-    assert data.task.labels == ("x", "y")
+    assert data.schema.labels == ("x", "y")
 
 
 def test_whole_numbers_are_classes_in_numeric_order(tmp_path):
     data = load_task(write(tmp_path / "a.csv", "text,label\na,10\nb,9\nc,-1\n"), dev_share=0)
-    assert data.task.labels == ("-1", "9", "10")
+    assert data.schema.labels == ("-1", "9", "10")
 
 
 def test_whole_floats_and_ints_are_the_same_class(tmp_path):
     rows = [{"text": "a", "label": 1.0}, {"text": "b", "label": 1}, {"text": "c", "label": 0}]
     data = load_task(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))), dev_share=0)
-    assert data.task.labels == ("0", "1")
+    assert data.schema.labels == ("0", "1")
 
 
 def test_numbers_with_fractions_are_regression(tmp_path):
     data = load_task(write(tmp_path / "a.csv", "text,score\na,3\nb,2.75\nc,-1e-1\n"), dev_share=0)
-    assert (data.task.kind, data.task.labels, data.task.metrics) == ("regression", (), ("spearman", "pearson"))
+    assert (data.schema.kind, data.schema.labels, data.schema.metrics) == ("regression", (), ("spearman", "pearson"))
     assert data.train["label"][:] == [3.0, 2.75, -0.1]
 
 
@@ -184,7 +184,7 @@ def test_kind_overrides_the_guess(tmp_path):
     file = write(tmp_path / "a.csv", "text,label\na,1\nb,2\nc,2\n")
     assert load_task(file, kind="regression", dev_share=0).train["label"][:] == [1.0, 2.0, 2.0]
     file = write(tmp_path / "b.csv", "text,label\na,1.5\nb,2.5\n")
-    assert load_task(file, kind="classification", dev_share=0).task.labels == ("1.5", "2.5")
+    assert load_task(file, kind="classification", dev_share=0).schema.labels == ("1.5", "2.5")
 
 
 def test_given_labels_set_the_order_of_the_ids(tmp_path):
@@ -204,8 +204,12 @@ def test_a_folder_without_train_loads_when_the_labels_are_given(tmp_path):
 
 
 def test_the_chosen_metric_selects_checkpoints(tmp_path):
-    assert load_task(write(tmp_path / "a.csv", ROWS), metric="matthews").task.metrics == ("matthews", "accuracy", "f1")
-    assert load_task(write(tmp_path / "a.csv", ROWS), metric="f1").task.metrics == ("f1", "accuracy")
+    assert load_task(write(tmp_path / "a.csv", ROWS), metric="matthews").schema.metrics == (
+        "matthews",
+        "accuracy",
+        "f1",
+    )
+    assert load_task(write(tmp_path / "a.csv", ROWS), metric="f1").schema.metrics == ("f1", "accuracy")
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_text(tmp_path):
@@ -279,7 +283,7 @@ def test_a_folder_with_the_name_of_a_glue_task_is_that_task(tmp_path):
     write(tmp_path / "MRPC/dev.tsv", MRPC + "1\t1\t2\tx\ty\n")
     write(tmp_path / "MRPC/test.tsv", "index\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\tx\ty\n")
     data = load_task(tmp_path / "MRPC")
-    assert data.task == GLUE["mrpc"]
+    assert data.schema == GLUE["mrpc"]
     assert data.train[0] == {"example_id": "train-0", "text": "He said", "text_pair": '"The unclosed', "label": 1}
     assert data.test is None
     assert "no labels" in data.decisions["rows left out"]
@@ -295,7 +299,7 @@ def test_a_labelled_test_file_is_preferred(tmp_path):
 def test_a_glue_folder_of_any_name_is_given_after_the_task(tmp_path):
     write(tmp_path / "x/train.tsv", "gj04\t1\t\tA good one.\ngj04\t0\t*\tA bad one.\n")
     data = load_task(f"glue/CoLA:{tmp_path / 'x'}", dev_share=0)
-    assert data.task == GLUE["cola"]
+    assert data.schema == GLUE["cola"]
     assert data.train["text"][:] == ["A good one.", "A bad one."]
 
 
@@ -319,7 +323,7 @@ def test_broken_rows_of_a_benchmark_are_left_out_and_said(tmp_path):
 def test_own_columns_in_a_folder_with_a_glue_name_are_own_data(tmp_path):
     write(tmp_path / "sst2/train.tsv", "review\tstars\nfine\t5\nbad\t1\n")
     data = load_task(tmp_path / "sst2", text="review", label="stars", dev_share=0)
-    assert data.task.labels == ("1", "5")
+    assert data.schema.labels == ("1", "5")
     with pytest.raises(UserError, match="--text"):
         load_task(tmp_path / "sst2")
 
@@ -357,7 +361,7 @@ def test_any_hub_dataset_loads_with_its_own_class_order(monkeypatch):
     rows = Dataset.from_dict({"content": ["t", "u", "v"], "topic": [0, 1, 1]}, shape)
     hub(monkeypatch, ("org/news", "small"), train=rows, test=rows)
     data = load_task("org/news:small", label="topic", dev_share=0)
-    assert data.task.labels == ("z", "a")
+    assert data.schema.labels == ("z", "a")
     assert (labels(data), len(data.test)) == (["z", "a", "a"], 3)
 
 

@@ -202,8 +202,9 @@ def main() -> None:
     sys.path.append(str(Path(__file__).parents[1] / "serve"))
     import tempfile
 
-    from serving import Server, write_bundle
     from test_wire import RAW, embeds
+
+    from serving import Server, write_bundle
 
     count, seed = int(sys.argv[1]), int((sys.argv[2:] or ["0"])[0])
     with tempfile.TemporaryDirectory() as place:

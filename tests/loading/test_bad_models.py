@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from contrastill.errors import UserError
-from contrastill.export import exportable
+from contrastill.exporting import exportable
 from contrastill.loading import adapters, load_classifier, load_embedder
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
 from contrastill.training import build_cache, contrast, evaluate

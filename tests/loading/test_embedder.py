@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 
-from contrastill.export import exportable
+from contrastill.exporting import exportable
 from contrastill.training.vectors import StoredTeacher
 
 TEXTS = ["w1 w2 w3", "w9", "w4 w4 w30 w7"]

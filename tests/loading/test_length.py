@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from contrastill import evaluate
 from contrastill.errors import UserError
-from contrastill.export import exportable
+from contrastill.exporting import exportable
 from contrastill.loading import input_length, load_config, load_embedder, load_tokenizer
 from contrastill.settings import (
     Contrast,

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from contrastill.errors import UserError
-from contrastill.export import exportable
+from contrastill.exporting import exportable
 from contrastill.loading import highest_id, load_embedder, load_tokenizer, rows_of
 from contrastill.settings import EmbeddingDistillation, Evaluation, Finetuning, Pretraining, SuiteEvaluation
 from contrastill.training import build_cache, contrast, evaluate, finetune

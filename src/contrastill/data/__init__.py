@@ -4,8 +4,8 @@ from contrastill.data.collate import Collate, Known, content_key, flat, known_to
 from contrastill.data.corpus import Corpus, read_corpus, read_for_teacher, several_texts
 from contrastill.data.labels import align_labels
 from contrastill.data.load import UNLABELLED, TaskData, load_task, text_key
+from contrastill.data.schema import GLUE, Schema
 from contrastill.data.stream import stream_texts
-from contrastill.data.tasks import GLUE, Task
 
 __all__ = [
     "GLUE",
@@ -13,7 +13,7 @@ __all__ = [
     "Collate",
     "Corpus",
     "Known",
-    "Task",
+    "Schema",
     "TaskData",
     "align_labels",
     "content_key",

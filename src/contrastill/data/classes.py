@@ -10,7 +10,7 @@ import pandas as pd
 
 from contrastill.data.cells import at, class_name, is_whole, loose, number, numeric, several, some
 from contrastill.data.read import Table
-from contrastill.data.tasks import METRICS, Task
+from contrastill.data.schema import METRICS, Schema
 from contrastill.errors import UserError
 
 __all__ = ["Names", "encode_labels", "judge_labels", "matching", "unnamed"]
@@ -32,8 +32,8 @@ class Names:
 
 
 def judge_labels(
-    task: Task, table: Table, cells: "pd.Series[Any]", kind: str | None, known: Names | None, decided: dict[str, str]
-) -> Task:
+    task: Schema, table: Table, cells: "pd.Series[Any]", kind: str | None, known: Names | None, decided: dict[str, str]
+) -> Schema:
     """The task with its kind, classes and metrics, judged by the training labels; what was decided goes to `decided`.
 
     Raises:
@@ -70,7 +70,7 @@ def judge_labels(
     return replace(task, kind=kind, labels=names, metrics=("accuracy", "f1"))
 
 
-def kind_of(table: Table, task: Task, cells: "pd.Series[Any]") -> tuple[str, str]:
+def kind_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[str, str]:
     """The kind, and the evidence for it. Cells that speak for both are refused."""
     plain = cells.map(lambda cell: number(cell) is not None).astype(bool)
     other = ~plain & cells.map(numeric).astype(bool)
@@ -110,7 +110,7 @@ def kind_of(table: Table, task: Task, cells: "pd.Series[Any]") -> tuple[str, str
     return "classification", f"all {len(cells)} cells of {task.label!r} are whole numbers ({span})"
 
 
-def names_of(table: Table, task: Task, cells: "pd.Series[Any]") -> tuple[tuple[str, ...], str]:
+def names_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[tuple[str, ...], str]:
     """The class names that the cells hold, and the order they are in."""
     found = {class_name(cell) for cell in cells}
     if len(found) >= MANY and len(found) > len(cells) / 2:
@@ -137,7 +137,7 @@ def names_of(table: Table, task: Task, cells: "pd.Series[Any]") -> tuple[tuple[s
     return tuple(sorted(found)), "by alphabet"
 
 
-def refuse_several(table: Table, task: Task, cells: "pd.Series[Any]") -> None:
+def refuse_several(table: Table, task: Schema, cells: "pd.Series[Any]") -> None:
     """Raises a UserError if cells look like several labels each."""
     found = several(list(cells))
     if found is None:
@@ -156,7 +156,7 @@ def refuse_several(table: Table, task: Task, cells: "pd.Series[Any]") -> None:
 
 
 def encode_labels(
-    cells: "pd.Series[Any]", task: Task, table: Table, known: Names | None
+    cells: "pd.Series[Any]", task: Schema, table: Table, known: Names | None
 ) -> tuple[list[int] | list[float], str]:
     """Cells as found -> class ids or finite numbers; and how the cells were read.
 
@@ -195,7 +195,7 @@ def encode_labels(
     )
 
 
-def scores_of(cells: "pd.Series[Any]", task: Task, table: Table) -> list[float]:
+def scores_of(cells: "pd.Series[Any]", task: Schema, table: Table) -> list[float]:
     values = [number(cell) for cell in cells]
     wrong = [line for line, value in zip(cells.index, values, strict=True) if value is None]
     if wrong:

@@ -25,14 +25,14 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
     Raises:
         UserError: other classes, or another number of them.
     """
-    if data.task.kind == "regression":
+    if data.schema.kind == "regression":
         if len(names) != 1:
             raise UserError(
-                f"{data.task.name} has scores to regress on (1 output), the model has {len(names)} classes: "
+                f"{data.schema.name} has scores to regress on (1 output), the model has {len(names)} classes: "
                 f"{some(names)}; use a regression model, or say kind='classification' if the labels are classes"
             )
         return data
-    ours = data.task.labels
+    ours = data.schema.labels
     if unnamed(names):
         ids = {str(n): n for n in range(len(names))}
         if set(ours) <= set(ids) and list(ours) == sorted(ours, key=int):
@@ -40,12 +40,12 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
             return in_order(data, tuple(ids), [ids[name] for name in ours], how)
     if len(names) == 1:
         raise UserError(
-            f"{data.task.name} has classes ({some(ours)}), the model gives scores; pass --kind regression if these are "
-            "scores too, or use a model with classes"
+            f"{data.schema.name} has classes ({some(ours)}), the model gives scores; pass --kind regression if these "
+            "are scores too, or use a model with classes"
         )
     if len(names) != len(ours):
         raise UserError(
-            f"{data.task.name} has {len(ours)} classes ({some(ours)}), the model has {len(names)} ({some(names)}); "
+            f"{data.schema.name} has {len(ours)} classes ({some(ours)}), the model has {len(names)} ({some(names)}); "
             "use a model fine-tuned on this task"
         )
     if unnamed(names):
@@ -53,7 +53,7 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
         logger.warning(
             "%s: the order of the model's classes is %s: scores are wrong if it is another; name them in its "
             "config.json (id2label) to be sure",
-            data.task.name,
+            data.schema.name,
             how,
         )
         return in_order(data, ours, list(range(len(ours))), how)
@@ -62,13 +62,13 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
         lacking = [name for name in ours if name not in place]
         spare = [name for n, name in enumerate(names) if n not in place.values()]
         raise UserError(
-            f"{data.task.name} and the model disagree on class names: {some(lacking)} of the data, {some(spare)} of "
+            f"{data.schema.name} and the model disagree on class names: {some(lacking)} of the data, {some(spare)} of "
             "the model are not in the other; rename the classes in one of them"
         )
     how = "the data's"
     if list(names) != list(ours):
         how = f"{some(names)}, matched by name"
-        logger.info("%s: the order of the model's classes is %s", data.task.name, how)
+        logger.info("%s: the order of the model's classes is %s", data.schema.name, how)
     return in_order(data, tuple(names), [place[name] for name in ours], how)
 
 
@@ -87,7 +87,7 @@ def in_order(data: TaskData, names: tuple[str, ...], new: Sequence[int], how: st
 
     return dataclasses.replace(
         data,
-        task=dataclasses.replace(data.task, labels=names),
+        schema=dataclasses.replace(data.schema, labels=names),
         train=moved(data.train),
         dev=moved(data.dev),
         test=moved(data.test),

@@ -20,8 +20,8 @@ from contrastill.data.classes import Names, encode_labels, judge_labels, unnamed
 from contrastill.data.files import LINES, split_name
 from contrastill.data.read import Table, check_delimiter, read_lines
 from contrastill.data.rows import checked_rows, columns_of, hides_labels
+from contrastill.data.schema import METRICS, Schema
 from contrastill.data.sources import find_tables, read_split
-from contrastill.data.tasks import METRICS, Task
 from contrastill.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class TaskData:
     Unlabelled rows stand at the end of `train`, with label -100 (classification) or NaN (regression).
     """
 
-    task: Task
+    schema: Schema
     train: Dataset | None
     dev: Dataset | None
     test: Dataset | None
@@ -51,14 +51,14 @@ class TaskData:
 
     def fingerprint(self) -> str:
         """A sha256 of every row of every split and of the class names: equal data, equal fingerprint."""
-        digest = hashlib.sha256(json.dumps([self.task.kind, self.task.labels]).encode())
+        digest = hashlib.sha256(json.dumps([self.schema.kind, self.schema.labels]).encode())
         for name, split in self.splits.items():
             digest.update(json.dumps([name, split.to_dict()]).encode())
         return digest.hexdigest()
 
     def report(self) -> str:
         """What was decided, a line each."""
-        return "\n".join([f"data: {self.task.name}", *(f"  {name}: {how}" for name, how in self.decisions.items())])
+        return "\n".join([f"data: {self.schema.name}", *(f"  {name}: {how}" for name, how in self.decisions.items())])
 
     def describe(self) -> dict[str, Any]:
         """Rows per split and what to know about them; `duplicates` are texts seen earlier in the same split."""
@@ -67,9 +67,9 @@ class TaskData:
         counts: Counter[int] = Counter()
         for name, split in self.splits.items():
             texts, labels = split["text"][:], split["label"][:]
-            pairs = split["text_pair"][:] if self.task.text_pair else [None] * len(split)
+            pairs = split["text_pair"][:] if self.schema.text_pair else [None] * len(split)
             keys = [text_key(text, pair) for text, pair in zip(texts, pairs, strict=True)]
-            labelled = [x for x in labels if (x != UNLABELLED if self.task.labels else not math.isnan(x))]
+            labelled = [x for x in labels if (x != UNLABELLED if self.schema.labels else not math.isnan(x))]
             rows[name] = {
                 "rows": len(split),
                 "labelled": len(labelled),
@@ -80,9 +80,9 @@ class TaskData:
                 train_keys, counts = set(keys), Counter(labelled)
             else:
                 rows[name]["also_in_train"] = sum(key in train_keys for key in keys)
-        about: dict[str, Any] = {"task": self.task.name, "kind": self.task.kind, "splits": rows}
-        if self.task.labels:
-            per_class = [counts[i] for i in range(len(self.task.labels))]
+        about: dict[str, Any] = {"task": self.schema.name, "kind": self.schema.kind, "splits": rows}
+        if self.schema.labels:
+            per_class = [counts[i] for i in range(len(self.schema.labels))]
             about |= {"classes": len(per_class), "class_count_min": min(per_class), "class_count_max": max(per_class)}
         return about | {"decisions": dict(self.decisions)}
 
@@ -237,7 +237,7 @@ def _in_words(of_splits: Mapping[str, str]) -> str:
     return ", ".join(f"{split}: {each}" for split, each in of_splits.items())
 
 
-def _known(task: Task, table: Table, labels: Sequence[str] | None, of_model: Sequence[str] | None) -> Names | None:
+def _known(task: Schema, table: Table, labels: Sequence[str] | None, of_model: Sequence[str] | None) -> Names | None:
     """The class names that are given before the cells are read: first come, first served."""
     if task.labels:
         return Names(task.labels, f"GLUE's {task.name}")
@@ -250,7 +250,7 @@ def _known(task: Task, table: Table, labels: Sequence[str] | None, of_model: Seq
     return None
 
 
-def _of_classes(frames: Mapping[str, pd.DataFrame], task: Task) -> dict[str, str]:
+def _of_classes(frames: Mapping[str, pd.DataFrame], task: Schema) -> dict[str, str]:
     """What is to be known of classes with hardly any rows."""
     counts = {split: Counter(frame["label"]) for split, frame in frames.items()}
     train, dev = counts["train"], counts.get("dev")
@@ -267,7 +267,7 @@ def _of_classes(frames: Mapping[str, pd.DataFrame], task: Task) -> dict[str, str
     }
 
 
-def _held_out(train: pd.DataFrame, task: Task, seed: int, share: float, name: str) -> np.ndarray:
+def _held_out(train: pd.DataFrame, task: Schema, seed: int, share: float, name: str) -> np.ndarray:
     """The positions of the rows that become dev: class by class, and never the last row of one."""
     order = _spread(train, task, seed, start=0.5)
     if task.labels:
@@ -285,7 +285,13 @@ def _held_out(train: pd.DataFrame, task: Task, seed: int, share: float, name: st
 
 
 def _unlabelled(
-    path: Path, task: Task, glue: Task | None, encoding: str, delimiter: str | None, notes: list[str], told: list[str]
+    path: Path,
+    task: Schema,
+    glue: Schema | None,
+    encoding: str,
+    delimiter: str | None,
+    notes: list[str],
+    told: list[str],
 ) -> pd.DataFrame:
     if split_name(path)[1] in LINES:
         if task.text_pair:
@@ -305,7 +311,7 @@ def _unlabelled(
     return rows
 
 
-def _spread(frame: pd.DataFrame, task: Task, seed: int, start: float) -> np.ndarray:
+def _spread(frame: pd.DataFrame, task: Schema, seed: int, start: float) -> np.ndarray:
     """Row positions in a seeded order, every beginning of which holds the classes in proportion.
 
     Row j of a class of n stands at (j + start) / n. With start 0 every class comes once before any comes twice; with
@@ -320,7 +326,7 @@ def _spread(frame: pd.DataFrame, task: Task, seed: int, start: float) -> np.ndar
     return shuffled[np.argsort(place.to_numpy(), kind="stable")]
 
 
-def _dataset(frame: pd.DataFrame, task: Task) -> Dataset:
+def _dataset(frame: pd.DataFrame, task: Schema) -> Dataset:
     columns = {"example_id": "string", "text": "string"} | ({"text_pair": "string"} if task.text_pair else {})
     types = columns | {"label": "int64" if task.labels else "float64"}
     features = datasets.Features({column: datasets.Value(dtype) for column, dtype in types.items()})

@@ -7,7 +7,7 @@ import pandas as pd
 
 from contrastill.data.cells import at, class_name, is_missing, some
 from contrastill.data.read import Table, lacks
-from contrastill.data.tasks import Task
+from contrastill.data.schema import Schema
 from contrastill.errors import UserError, quoted
 
 __all__ = ["checked_rows", "columns_of", "hides_labels"]
@@ -42,7 +42,7 @@ LABEL_NAMES = ("label", "labels", "category", "intent", "class", "score", "targe
 
 def columns_of(
     name: str, table: Table, text: str | None, text_pair: str | None, label: Any, decided: dict[str, str]
-) -> Task:
+) -> Schema:
     """A task with the text, text pair and label columns asked for, or those whose names leave no doubt; no kind yet.
 
     What was chosen and what was left aside goes to `decided`.
@@ -101,7 +101,7 @@ def columns_of(
             decided["columns left aside"] += (
                 f"; {named[0]!r} names the ids of {label!r}: --label {named[0]} takes the names"
             )
-    return Task(name, "", text, text_pair, label, (), ())
+    return Schema(name, "", text, text_pair, label, (), ())
 
 
 def known_names(table: Table) -> dict[str, str]:
@@ -165,7 +165,7 @@ def hides_labels(table: Table, label: str) -> bool:
     return label not in table.frame or bool(table.frame[label].map(is_missing).all())
 
 
-def checked_rows(table: Table, task: Task, split: str, *, benchmark: bool, notes: list[str]) -> pd.DataFrame:
+def checked_rows(table: Table, task: Schema, split: str, *, benchmark: bool, notes: list[str]) -> pd.DataFrame:
     """The rows as example_id, text, text_pair, label (cells as found); the index still counts the source's lines.
 
     The split "unlabelled" has no label. A benchmark's broken rows are dropped and noted, for its user cannot mend them;

@@ -10,7 +10,7 @@ import pandas as pd
 from contrastill.data.cells import some
 from contrastill.data.files import SUFFIXES, look_up, split_name
 from contrastill.data.read import Table, read_table, table_of
-from contrastill.data.tasks import GLUE, Task, glue_task
+from contrastill.data.schema import GLUE, Schema, glue_task
 from contrastill.errors import UserError
 
 __all__ = ["Found", "find_tables", "read_split"]
@@ -41,7 +41,7 @@ COLA_HEADER = ("source", "label", "star", "sentence")  # its files have none
 @dataclass(frozen=True)
 class Found:
     name: str
-    glue: Task | None
+    glue: Schema | None
     public: bool  # a benchmark or Hub dataset: its test labels may be hidden
     tables: dict[str, Table]  # train, dev, test: those there are
     files: dict[str, str] = field(default_factory=dict)  # where each is from, in words
@@ -75,7 +75,7 @@ def find_tables(source: str | Path, *, own: bool, encoding: str, delimiter: str 
     )
 
 
-def read_split(path: Path, glue: Task | None, encoding: str, delimiter: str | None = None) -> Table:
+def read_split(path: Path, glue: Schema | None, encoding: str, delimiter: str | None = None) -> Table:
     if glue is None or split_name(path)[1] != ".tsv":
         return read_table(path, encoding, delimiter=delimiter)
     table = read_table(path, encoding, glue_header=COLA_HEADER if glue.name == "cola" else ())
@@ -83,7 +83,7 @@ def read_split(path: Path, glue: Task | None, encoding: str, delimiter: str | No
 
 
 def _folder(
-    folder: Path, glue: Task | None, encoding: str, delimiter: str | None = None
+    folder: Path, glue: Schema | None, encoding: str, delimiter: str | None = None
 ) -> tuple[dict[str, Table], dict[str, str], str]:
     if look_up(folder)[1] != "folder":
         raise UserError(f"expected a folder, got {str(folder)!r}, which is none; check the path")

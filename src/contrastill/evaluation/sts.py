@@ -23,7 +23,7 @@ from torch.nn.functional import cosine_similarity
 from contrastill.data import load_task
 from contrastill.data.files import look_up, split_name
 from contrastill.data.read import DELIMITED, Table, read_lines, table_of
-from contrastill.data.tasks import glue_task
+from contrastill.data.schema import glue_task
 from contrastill.errors import UserError, quoted_each
 from contrastill.evaluation.classification import spearman
 from contrastill.evaluation.inference import inference
@@ -123,9 +123,9 @@ def load_scored_pairs(source: str | Path, encoding: str = "utf-8", delimiter: st
         raise UserError(
             f"{wanted}: {found}. Give two texts and a number a row, in columns sentence1, sentence2 and score"
         ) from error
-    if data.task.kind != "regression":
-        raise UserError(f"{wanted}, got the classes {', '.join(data.task.labels[:8])}; choose pairs with numbers")
-    if data.task.text_pair is None:
+    if data.schema.kind != "regression":
+        raise UserError(f"{wanted}, got the classes {', '.join(data.schema.labels[:8])}; choose pairs with numbers")
+    if data.schema.text_pair is None:
         raise UserError(f"{wanted}, got one text a row; name the columns of the texts sentence1 and sentence2")
     rows = data.dev if data.dev is not None else data.train
     if rows is None:

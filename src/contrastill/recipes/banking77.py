@@ -57,7 +57,7 @@ console = Screen(stderr=True)
 
 def run(data: Path, out: Path) -> dict[str, Any]:
     """Makes the runs and result.{json,md} below `out`; returns what result.json holds."""
-    from contrastill.export import verify
+    from contrastill.exporting import verify
     from contrastill.machine import describe_machine
     from contrastill.settings import Distillation
     from contrastill.training import finetune, prepare_distillation

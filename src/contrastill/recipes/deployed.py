@@ -34,7 +34,7 @@ class Served(nn.Module):
 
 def exported(run: Path, console: Screen, **options: Any) -> dict[str, Bundle]:
     """A run's student as int8 bundles below its folder; the gate judges them on the run's own dev data."""
-    from contrastill.export import export
+    from contrastill.exporting import export
 
     bundles = {}
     for to, name in RUNTIMES.items():

@@ -34,17 +34,17 @@ def model_card(settings: Any, data: TaskData, metrics: dict[str, Any]) -> str:
         origin = f"A `{asked.student}` student of `{asked.teacher}`, distilled with `{asked.method}` by Contrastill"
     else:
         origin = f"`{asked.model}`, fine-tuned by Contrastill"
-    labels = ", ".join(data.task.labels[:20]) + (", …" if len(data.task.labels) > 20 else "")
-    task = f"classes: {labels}" if data.task.labels else "one score"
+    labels = ", ".join(data.schema.labels[:20]) + (", …" if len(data.schema.labels) > 20 else "")
+    task = f"classes: {labels}" if data.schema.labels else "one score"
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification
 tags: [contrastill, knowledge-distillation]
 ---
 
-# {data.task.name} {ours}
+# {data.schema.name} {ours}
 
-{origin}, on {rows_seen:,} training texts of `{data.task.name}` ({task}), seed {settings.seed}.
+{origin}, on {rows_seen:,} training texts of `{data.schema.name}` ({task}), seed {settings.seed}.
 
 {table}
 

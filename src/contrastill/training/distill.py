@@ -99,12 +99,12 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     data = align_labels(load(asked, of_model=names), names)
     split = asked.split or next(name for name in ("test", "dev", "train") if name in data.splits)
     if split not in data.splits:
-        raise UserError(f"expected a split of {sorted(data.splits)} of {data.task.name}, got {split!r}")
+        raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
     length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
     examples = Examples(data.splits[split], data, tokenizer, length.tokens, asked.batch_size)
     examples.check_ids(model)
     if examples.known.worse > FEW_UNKNOWN:
-        logger.warning("%s: %s: the score says little of other texts", data.task.name, examples.known)
+        logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)
     cut = truncated_share(data.splits[split], tokenizer, length.tokens)
     logger.info("length: %s", length.cutting(cut))
     result = {

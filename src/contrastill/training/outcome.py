@@ -41,13 +41,13 @@ def warnings(run: Prepared, history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def at_chance(run: PreparedTask, advice: str) -> list[str]:
     """Answers on dev that are all the same, or no better than the commonest label."""
-    dev, metric = run.splits.get("dev"), run.data.task.metrics[0]
+    dev, metric = run.splits.get("dev"), run.data.schema.metrics[0]
     if dev is None or "ours" not in dev.kept:
         return []
-    logits, regression = dev.kept["ours"], run.data.task.kind == "regression"
+    logits, regression = dev.kept["ours"], run.data.schema.kind == "regression"
     answers = logits[:, 0] if regression else logits.argmax(1)
     if len(np.unique(dev.labels)) > 1 and np.ptp(answers) <= 1e-4 * np.ptp(dev.labels) * regression:
-        what = f"{float(answers[0]):.4g}" if regression else repr((run.data.task.labels or [""])[int(answers[0])])
+        what = f"{float(answers[0]):.4g}" if regression else repr((run.data.schema.labels or [""])[int(answers[0])])
         return [f"the {run.name} answers {what[:80]} to every dev text; {advice}"]
     scores = dev.reported
     value, (low, high), chance = scores["metrics"][metric], scores["interval"], majority(dev.labels, metric)
@@ -79,7 +79,7 @@ def diverged(run: Prepared, history: Sequence[Mapping[str, Any]], advice: str) -
 
 def learnt_nothing(run: PreparedTask, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
     """Without dev, a label loss that ended where ignorance is."""
-    seen, classes = losses(history), len(run.data.task.labels or ())
+    seen, classes = losses(history), len(run.data.schema.labels or ())
     if not seen or classes < 2 or run.teacher is not None:
         return []
     last, ignorance = float(np.mean(seen[-LAST:])), math.log(classes)

@@ -94,7 +94,7 @@ def teacher_learnt(run: PreparedTask) -> Check:
     """The teacher beats the commonest answer on dev (without dev: on up to 512 training examples)."""
     assert run.teacher is not None
     assert run.data.train is not None
-    metric = run.data.task.metrics[0]
+    metric = run.data.schema.metrics[0]
     if "dev" in run.splits:
         examples, where = run.splits["dev"], "dev"
         got = run.teacher_scores["dev"]["metrics"][metric]
@@ -198,7 +198,7 @@ def dev_is_large(run: PreparedTask) -> list[Check]:
     if "dev" not in run.splits:
         return []
     rows = len(run.splits["dev"].labels)
-    wide = half_width(rows, run.data.task.kind == "regression")
+    wide = half_width(rows, run.data.schema.kind == "regression")
     seen = f"a score on {rows:,} rows is uncertain by about {wide:.1f} points to either side"
     wrong = f"{seen}, and the checkpoint is chosen by it; give more rows (--dev FILE, or a larger --dev-share)"
     return [Check("dev is large enough", wide <= WIDE, seen if wide <= WIDE else wrong, fatal=False)]

@@ -79,9 +79,9 @@ class PreparedTask(Prepared):
     ) -> "PreparedTask":
         settings = replace(settings, max_length=length.tokens)
         if data.train is None:
-            raise UserError(f"{data.task.name} has no training examples; --data needs a train file")
+            raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
         examples = tokenise(data.train, tokenizer, length.tokens)
-        collate = Collate(tokenizer, data.task.kind == "regression")
+        collate = Collate(tokenizer, data.schema.kind == "regression")
         model: nn.Module = method
         if isinstance(settings, Distillation) and settings.perturb:
             model = Perturbed(method, settings.perturb, settings.epsilon)
@@ -106,7 +106,7 @@ class PreparedTask(Prepared):
 
     @property
     def metric(self) -> str | None:  # type: ignore[override]
-        return self.data.task.metrics[0] if "dev" in self.splits else None
+        return self.data.schema.metrics[0] if "dev" in self.splits else None
 
     @cached_property
     def lengths(self) -> np.ndarray:  # type: ignore[override]
@@ -155,7 +155,7 @@ class PreparedTask(Prepared):
         return {**{split: rows.scores(model, keep="ours") for split, rows in self.splits.items()}, **size(model)}
 
     def results(self) -> dict[str, Any]:
-        task, ours = self.data.task, self.scores(self.method.student.model)
+        task, ours = self.data.schema, self.scores(self.method.student.model)
         metric = task.metrics[0]
         metrics: dict[str, Any] = {
             "task": task.name,
@@ -225,9 +225,9 @@ class PreparedTask(Prepared):
         if dev is None or "ours" not in dev.kept:
             return None
         ours, theirs = dev.kept["ours"], dev.kept.get("theirs")
-        if self.data.task.kind == "regression":
+        if self.data.schema.kind == "regression":
             return of_scores(dev.labels, ours[:, 0], None if theirs is None else theirs[:, 0], dev.texts)
-        return of_classes(dev.labels, ours, theirs, self.data.task.labels, dev.texts)
+        return of_classes(dev.labels, ours, theirs, self.data.schema.labels, dev.texts)
 
     def use_cache(self) -> None:
         """Runs the teacher on the training texts that are not stored yet; from here on the method reads its outputs.
@@ -283,13 +283,13 @@ class PreparedTask(Prepared):
 def prepare_finetuning(settings: Finetuning) -> PreparedTask:
     data, tokenizer = load(settings), load_tokenizer(settings.model)
     set_seed(settings.seed)
-    names = data.task.labels or ("score",)
+    names = data.schema.labels or ("score",)
     model = load_classifier(
         settings.model,
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: n for n, name in enumerate(names)},
-        problem_type="regression" if data.task.kind == "regression" else "single_label_classification",
+        problem_type="regression" if data.schema.kind == "regression" else "single_label_classification",
     )
     length = input_length(settings.max_length, settings.model, tokenizer, model.config)
     return PreparedTask.of(settings, "model", data, tokenizer, Finetune(model, None), None, length)
@@ -326,12 +326,12 @@ class Examples:
     def __init__(
         self, rows: Dataset, data: TaskData, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
     ) -> None:
-        self.task, self.rows = data.task, rows
+        self.schema, self.rows = data.schema, rows
         tokens = tokenise(rows, tokenizer, max_length)
         ids, lengths = flat(tokens["input_ids"])
         self.known = known_tokens(ids, lengths, tokenizer)
         self.order = order = np.argsort(lengths, kind="stable")
-        collate = Collate(tokenizer, data.task.kind == "regression")
+        collate = Collate(tokenizer, data.schema.kind == "regression")
         self.batches = [
             collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
         ]
@@ -374,10 +374,10 @@ class Examples:
         logits = self.logits(model, dtype)
         if keep is not None:
             self.kept[keep] = logits
-        metrics = score(logits, self.labels, self.task.metrics, regression=self.task.kind == "regression")
+        metrics = score(logits, self.labels, self.schema.metrics, regression=self.schema.kind == "regression")
         result: dict[str, Any] = {"metrics": metrics, "rows": len(self.labels)}
         if dtype is None:  # a score to report, not one of the checks of a run
-            result["interval"] = list(bootstrap_interval(logits, self.labels, self.task.metrics[0]))
+            result["interval"] = list(bootstrap_interval(logits, self.labels, self.schema.metrics[0]))
         if keep == "ours":
             self.reported = result
         return result

@@ -1,5 +1,0 @@
-"""How fast models are beside each other. Importing this imports no torch: its workers count their memory."""
-
-from contrastill.bench.compare import bench
-
-__all__ = ["bench"]

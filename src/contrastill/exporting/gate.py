@@ -1,0 +1,222 @@
+"""The quality gate: an exported file answers the dev set, and what it lost is measured against torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from contrastill.bundle import Bundle
+from contrastill.data import TaskData, align_labels
+from contrastill.errors import UserError
+from contrastill.evaluation import bootstrap_interval, paired_bootstrap, score, spearman
+from contrastill.evaluation.inference import inference
+from contrastill.evaluation.sts import load_scored_pairs
+from contrastill.exporting.probes import NotFinite, cosines
+from contrastill.exporting.source import Exportable, Texts
+from contrastill.machine import spread_of
+
+__all__ = [
+    "STEADY",
+    "Examples",
+    "compare",
+    "examples_of_pairs",
+    "examples_of_task",
+    "examples_of_texts",
+    "measure",
+    "texts_of",
+]
+
+Array = np.ndarray[Any, Any]
+TIMED, ROUNDS = 32, 5
+SHORT = 72  # lengths up to which each is tried: heads are 32 or 64 wide, and others between
+STEADY = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Texts, and how answers to them are judged."""
+
+    data: str
+    texts: Texts
+    metric: str
+    judge: Callable[[Array], float]
+    """Answers (N, …) -> a score, 1 at best."""
+    labels: Array | None = None
+
+    def points_lost(self, before: Array, after: Array) -> dict[str, Any]:
+        """Points of the metric, with the 95 % bootstrap interval where rows are judged one by one."""
+        first, second = self.judge(before), self.judge(after)
+        lost: dict[str, Any] = {"torch": first, "bundle": second, "drop_points": 100 * (first - second)}
+        if self.labels is not None:
+            _, low, high = paired_bootstrap(before, after, self.labels, self.metric)
+            lost["drop_interval"] = [100 * low, 100 * high]
+            lost["bundle_interval"] = list(bootstrap_interval(after, self.labels, self.metric))
+        return lost
+
+
+def examples_of_task(
+    data: TaskData, model: Exportable | Bundle, split: str | None, metric: str | None = None
+) -> Examples:
+    """A labelled split: the asked one, else dev, else train.
+
+    Raises:
+        UserError: no such split, other classes than the model's, pairs for a model of single texts or the reverse.
+    """
+    data = align_labels(data, model.labels or ["score"])
+    split = split or ("dev" if "dev" in data.splits else "train")
+    if split not in data.splits:
+        raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
+    pairs = data.schema.text_pair is not None
+    if pairs != (model.texts == 2):
+        raise UserError(
+            f"{data.schema.name}: expected {'pairs of texts' if model.texts == 2 else 'one text a row'} for this "
+            f"model, got {'pairs' if pairs else 'one text a row'}; name the columns with --text and --text-pair"
+        )
+    labels, regression = np.asarray(data.splits[split]["label"][:]), data.schema.kind == "regression"
+    metric = metric or data.schema.metrics[0]
+    return Examples(
+        data=f"{data.schema.name} {split}",
+        texts=texts_of(data.splits[split], pairs),
+        metric=metric,
+        judge=lambda answers: score(answers, labels, [metric], regression)[metric],
+        labels=labels,
+    )
+
+
+def texts_of(rows: Dataset, pairs: bool) -> Texts:
+    first = list(rows["text"][:])
+    return list(zip(first, rows["text_pair"][:], strict=True)) if pairs else first
+
+
+def examples_of_pairs(source: str, encoding: str = "utf-8", delimiter: str | None = None) -> Examples:
+    """Pairs that people have scored: Spearman of the cosines (see `load_scored_pairs`)."""
+    pairs = load_scored_pairs(source, encoding, delimiter)
+    texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
+    place = {text: row for row, text in enumerate(texts)}
+    first, second = ([place[text] for text in side] for side in (pairs.first, pairs.second))
+    return Examples(
+        data=Path(source).name,
+        texts=texts,
+        metric="spearman",
+        judge=lambda vectors: spearman(cosines(vectors[first], vectors[second]), pairs.scores),
+    )
+
+
+def examples_of_texts(texts: list[str], torch_vectors: Array, name: str) -> Examples:
+    """Without scored pairs: whether similarities rank as torch's do (Spearman over random pairs of the texts)."""
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, len(texts), (2, 20 * len(texts)))
+    apart = first != second
+    first, second = first[apart], second[apart]
+    wanted = cosines(torch_vectors[first], torch_vectors[second])
+    return Examples(
+        data=name,
+        texts=texts,
+        metric="spearman with torch's similarities",
+        judge=lambda vectors: spearman(cosines(vectors[first], vectors[second]), wanted),
+    )
+
+
+def compare(source: Exportable, bundle: Bundle, examples: Examples, torch_answers: Array) -> dict[str, Any]:
+    """What the card says: the metric of both, how far the answers agree, and how long each takes for one text.
+
+    Raises:
+        NotFinite: the exported file answers NaN or infinity.
+    """
+    answers = measure(bundle, examples)
+    return {
+        "padding_cosine_min": steadiness(bundle),
+        "data": examples.data,
+        "rows": len(examples.texts),
+        "cut_share": source.cut_share(examples.texts),
+        "metric": examples.metric,
+        **examples.points_lost(torch_answers, answers),
+        "agreement": agreement(torch_answers, answers, source.task),
+        "latency_ms": latencies(source, bundle, examples.texts),
+    }
+
+
+def measure(bundle: Bundle, examples: Examples) -> Array:
+    answers = bundle.run(examples.texts)
+    finite = np.isfinite(answers).all(axis=1)
+    if not finite.all():
+        raise NotFinite(
+            f"{bundle.folder}: expected finite answers, got NaN or infinity for {(~finite).sum()} of {len(answers)} "
+            f"texts, the first {str(examples.texts[int(finite.argmin())])[:80]!r}; try another --precision"
+        )
+    return answers
+
+
+def agreement(ours: Array, theirs: Array, task: str) -> dict[str, float | None]:
+    between = cosines(ours, theirs)
+    return {
+        "max_abs_difference": float(np.abs(ours - theirs).max()),
+        "cosine_mean": None if task == "regression" else float(between.mean()),  # one number has no direction
+        "cosine_min": None if task == "regression" else float(between.min()),
+        "equal_labels": float((ours.argmax(1) == theirs.argmax(1)).mean()) if task == "classification" else None,
+    }
+
+
+def steadiness(bundle: Bundle) -> float:
+    """The least cosine between answers to a text alone and padded by three places, over texts of many lengths.
+
+    A runtime that compiles for each shape can be wrong in one of them, and the dev set need not have it.
+    """
+    random, found = np.random.default_rng(0), [1.0]
+    size = bundle.tokenizer.get_vocab_size()
+    lengths = [*range(2, min(SHORT, bundle.max_length - 2)), *range(SHORT, bundle.max_length - 2, 16)]
+    for length in lengths:
+        ids = random.integers(size // 4, size, (1, length))
+        alone = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        fill = {"input_ids": bundle.metadata["pad_id"], "attention_mask": 0, "token_type_ids": 0}
+        padded = {name: np.pad(some, ((0, 0), (0, 3)), constant_values=fill[name]) for name, some in alone.items()}
+        answers = [bundle.compute({name: x[name] for name in bundle.metadata["inputs"]}) for x in (alone, padded)]
+        if bundle.task == "regression":  # one number has no direction
+            answers = [np.append(one, [[1.0]], axis=1) for one in answers]
+        found.append(float(cosines(*answers)[0]))
+    return float(np.min(found))  # NaN if one is
+
+
+def latencies(source: Exportable, bundle: Bundle, texts: Texts) -> dict[str, Any]:
+    """Medians for one text at a time, tokenised beforehand; the two take turns.
+
+    spread: interquartile range over the rounds, as a share of their median; of the two, the larger.
+    """
+    chosen = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:TIMED]]
+    inputs = [source.encode([text]) for text in chosen]  # type: ignore[list-item]
+    arrays = [bundle.tokenize([text]) for text in chosen]  # type: ignore[list-item]
+    calls = {"torch": lambda n: source.module(**inputs[n]), "bundle": lambda n: bundle.compute(arrays[n])}
+    rounds: dict[str, list[list[float]]] = {name: [] for name in calls}
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(bundle.threads)
+        with inference(source.module):
+            for turn in range(ROUNDS):
+                for name, call in calls.items():
+                    call(0)  # not timed: the other has emptied the processor's caches
+                    times = []
+                    for n in range(len(chosen)):
+                        start = perf_counter()
+                        call(n)
+                        times.append(1000 * (perf_counter() - start))
+                    if turn:
+                        rounds[name].append(times)
+    finally:
+        torch.set_num_threads(before)
+    ours, theirs = (float(np.median(rounds[name])) for name in calls)
+    medians = {name: [round(float(np.median(times)), 4) for times in found] for name, found in rounds.items()}
+    return {
+        "torch_p50": ours,
+        "bundle_p50": theirs,
+        "ratio": ours / theirs,
+        "threads": bundle.threads,
+        "rounds_ms": medians,
+        "spread": max(spread_of(found) for found in medians.values()),
+    }

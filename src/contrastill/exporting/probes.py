@@ -1,0 +1,158 @@
+"""Probes: texts that a bundle keeps with the answers they had, so that any machine can compare its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contrastill.bundle import METADATA, Bundle, open_bundle
+from contrastill.errors import UserError
+from contrastill.exporting.source import Exportable, Texts
+
+__all__ = ["NotFinite", "Probes", "answered", "chosen", "compared", "made_up"]
+
+Array = np.ndarray[Any, Any]
+FEWEST, MOST, NUMBERS = 8, 64, 20_000
+"""Probes at least; at most; and the numbers that all their answers may take, for the file's sake."""
+LONGEST = 1000
+"""Characters of a text above which another one is preferred."""
+TRIED = 256
+"""Made-up texts among which those of as many classes as possible are chosen."""
+ALIKE = 0.95
+"""The least likeness of the answers of two machines: other instructions round otherwise, above all in int8."""
+CLEAR = 0.05
+"""The lead of the first class over the second within which two machines may name different ones."""
+
+
+class NotFinite(UserError):
+    """An exported graph answers NaN or infinity."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Texts to keep, and where they come from."""
+
+    texts: Texts
+    origin: str
+
+
+def chosen(source: Exportable, texts: Texts, answers: Array, origin: str) -> Probes:
+    """For each class the text that is given it most surely, while there is room; then others, spread over the texts.
+
+    Args:
+        answers: (N, width) of the model in torch.
+        origin: named in the bundle, such as "banking77 dev".
+    """
+    short = [row for row, text in enumerate(texts) if len(str(text)) <= LONGEST] or [*range(len(texts))]
+    room = min(MOST, max(FEWEST, NUMBERS // answers.shape[1]))
+    rows: list[int] = []
+    if source.task == "classification":
+        best = answers[short].argmax(axis=1)
+        for label in np.unique(best)[:room]:
+            of_class = [short[n] for n in np.flatnonzero(best == label)]
+            rows.append(max(of_class, key=lambda row: answers[row, label]))
+    left = [row for row in short if row not in set(rows)]
+    more = max(0, min(FEWEST - len(rows), len(left)))
+    rows += [left[int(n)] for n in np.linspace(0, len(left) - 1, more)]
+    return Probes([texts[row] for row in rows], origin)  # type: ignore[arg-type]
+
+
+def made_up(source: Exportable) -> Probes:
+    """Texts of words drawn from the vocabulary."""
+    if source.task != "classification":
+        return Probes(source.random_texts(FEWEST), "made-up texts")
+    texts = source.random_texts(TRIED)
+    return chosen(source, texts, source.run(texts), "made-up texts")
+
+
+def answered(folder: Path, probes: Probes) -> dict[str, Any]:
+    """The entry of bundle.json: the texts, and what the bundle in the folder answers here.
+
+    Raises:
+        NotFinite: it answers NaN or infinity.
+    """
+    bundle = open_bundle(folder, threads=1, check=False)
+    answers = bundle.run(probes.texts, batch_size=1)
+    if not np.isfinite(answers).all():
+        row = int((~np.isfinite(answers).all(axis=1)).argmax())
+        raise NotFinite(
+            f"the exported file answers NaN or infinity, to {str(probes.texts[row])[:80]!r} at first; try another "
+            "--precision"
+        )
+    return {
+        "from": probes.origin,
+        "texts": list(probes.texts),
+        "answers": np.round(answers.astype(float), 6).tolist(),
+        "labels": None if bundle.labels is None else [bundle.labels[n] for n in answers.argmax(axis=1)],
+    }
+
+
+def compared(bundle: Bundle) -> tuple[dict[str, Any], list[str]]:
+    """Asks a bundle its probes: what was found, and a sentence for each problem.
+
+    Raises:
+        UserError: it has no probes, or they are damaged.
+    """
+    entry, texts, stored = read(bundle)
+    here = bundle.run(texts, batch_size=1)
+    problems = []
+    least = likeness(stored, here, bundle.task)
+    found: dict[str, Any] = {"rows": len(texts), "from": entry.get("from"), "likeness_min": least}
+    if not least >= ALIKE:
+        problems.append(
+            f"the stored texts are answered otherwise here (likeness {least:.4f}, expected {ALIKE}): "
+            "another runtime version or processor; export on this kind of machine"
+        )
+    if bundle.labels is not None:
+        found["classes"] = len(set(entry["labels"]))
+        for text, label, answer in zip(texts, entry["labels"], here, strict=True):
+            if not leads(answer, bundle.labels.index(label) if label in bundle.labels else None):
+                problems.append(
+                    f"the stored text {str(text)[:80]!r} was given {label[:80]!r} when it was exported, here "
+                    f"{bundle.labels[int(answer.argmax())][:80]!r}: changed labels, or another machine"
+                )
+                break
+    return found, problems
+
+
+def leads(answer: Array, index: int | None) -> bool:
+    """Whether a class has the highest probability, or one that rounding may make the highest."""
+    return index is not None and bool(answer[index] >= answer.max() - CLEAR)
+
+
+def read(bundle: Bundle) -> tuple[dict[str, Any], list[Any], Array]:
+    """The entry, its texts, and the answers that they had: (N, width)."""
+    entry = bundle.metadata.get("probes")
+    if not entry:
+        raise UserError(
+            f"{bundle.folder / METADATA}: expected stored texts with their answers (probes), found none: nothing tells "
+            "whether it answers as it did; export it again"
+        )
+    try:
+        texts = [text if bundle.texts == 1 else tuple(text) for text in entry["texts"]]
+        answers, labels = np.array(entry["answers"], dtype=np.float64), entry["labels"]
+        good = answers.shape == (len(texts), bundle.width) and len(texts) and bool(np.isfinite(answers).all())
+        if bundle.labels is None:
+            good = good and labels is None
+        else:
+            good = good and len(labels) == len(texts) and all(isinstance(label, str) for label in labels)
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if not good:
+        raise UserError(f"{bundle.folder / METADATA}: the stored answers (probes) are damaged; export it again")
+    return entry, texts, answers
+
+
+def likeness(stored: Array, here: Array, task: str) -> float:
+    """The least cosine; of scores, which have no direction, 1 - the largest difference / the largest stored score."""
+    if task != "regression":
+        return float(cosines(stored, here).min())
+    return 1 - float(np.abs(stored - here).max() / max(np.abs(stored).max(), 1e-12))
+
+
+def cosines(a: Array, b: Array) -> Array:
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1, dtype=np.float64) / np.maximum(norms, 1e-12)

@@ -1,0 +1,77 @@
+"""`contrastill verify`: is a bundle whole, does it compute here what it computed there, does it still answer right?"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from contrastill.bundle import METADATA, Bundle, open_bundle
+from contrastill.data.files import look_up
+from contrastill.errors import UserError
+from contrastill.evaluation import bootstrap_interval
+from contrastill.exporting.gate import Examples, examples_of_pairs, examples_of_task, measure
+from contrastill.exporting.probes import compared
+from contrastill.settings import DataSource, Evaluation, Verification
+from contrastill.training.prepare import load
+
+__all__ = ["verify"]
+
+
+def verify(**settings: Any) -> dict[str, Any]:
+    """Checks a bundle's files, its answers to the stored probes and, given data, its metric. See `Verification`.
+
+    Returns what was found; "problems" is empty where all is well.
+
+    Raises:
+        UserError: no bundle, a damaged one, or data that does not fit it.
+    """
+    asked = Verification.given(settings)
+    bundle = open_bundle(asked.bundle, threads=asked.threads)
+    problems: list[str] = []
+    found: dict[str, Any] = {"bundle": str(bundle.folder), "files": len(bundle.metadata["files"]), "problems": problems}
+    found["probes"], unlike = compared(bundle)
+    problems += unlike
+    if asked.data is not None:
+        examples = examples_for(bundle, asked)
+        answers = measure(bundle, examples)
+        value = examples.judge(answers)
+        found |= {"data": examples.data, "rows": len(examples.texts), "metric": examples.metric, "value": value}
+        if examples.labels is not None:
+            found["interval"] = list(bootstrap_interval(answers, examples.labels, examples.metric))
+        compare_with_gate(bundle, asked, found, problems)
+    elif asked.max_drop is not None:
+        raise UserError("--max-drop: expected --data with it, got none; give the data to measure on")
+    return found
+
+
+def examples_for(bundle: Bundle, asked: Verification) -> Examples:
+    if bundle.task == "embedding":
+        return examples_of_pairs(str(asked.data), asked.encoding or "utf-8", asked.delimiter)
+    known = {f.name for f in fields(DataSource)}
+    given = {name: value for name, value in vars(asked).items() if name in known and value is not None}
+    alone = look_up(str(asked.data))[1] == "file" and asked.split is None
+    if alone:  # a file by itself is what is to be scored, all of it
+        given["dev_share"] = 0.0
+    data = load(Evaluation(model=str(asked.bundle), **given), of_model=bundle.labels or ["score"])
+    return examples_of_task(data, bundle, "train" if alone else asked.split)
+
+
+def compare_with_gate(bundle: Bundle, asked: Verification, found: dict[str, Any], problems: list[str]) -> None:
+    gate = bundle.metadata.get("gate")
+    if gate is None:
+        return
+    numbers = ("torch", "bundle", "drop_points", "max_drop", "rows")
+    if not isinstance(gate, dict) or not all(isinstance(gate.get(key), (int, float)) for key in numbers):
+        raise UserError(f"{bundle.folder / METADATA}: what was measured (gate) is damaged; export it again")
+    if gate.get("metric") != found["metric"]:
+        return
+    found["as_exported"] = {key: gate.get(key) for key in ("data", "torch", "bundle", "drop_points", "max_drop")}
+    found["drop_points"] = 100 * (gate["torch"] - found["value"])
+    allowed = gate["max_drop"] if asked.max_drop is None else asked.max_drop
+    if (gate.get("data"), gate["rows"]) != (found["data"], found["rows"]) and asked.max_drop is None:
+        return  # other examples: another value is no sign of a fault
+    if not found["drop_points"] <= allowed:
+        problems.append(
+            f"{found['metric']} {100 * found['value']:.2f} on {found['data']}: {found['drop_points']:.2f} points below "
+            f"the model's {100 * gate['torch']:.2f}, allowed are {allowed:g}"
+        )

@@ -1,0 +1,5 @@
+"""How fast models are beside each other. Importing this imports no torch: its workers count their memory."""
+
+from contrastill.timing.compare import bench
+
+__all__ = ["bench"]

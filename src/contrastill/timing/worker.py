@@ -1,0 +1,288 @@
+"""One model in a process of its own: it is told on stdin, a JSON line at a time, to load, to prepare, to time a turn.
+
+It answers on stdout, and only once its threads are asleep, so that the next process has the cores to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import psutil
+
+from contrastill.errors import UserError
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+Call = Callable[[], Any]
+
+BLOCK = 8
+"""Calls of a turn on texts: short and long ones in the proportion that all of them have."""
+ASLEEP = (0.002, 0.0002, 1.0)
+"""Asleep is who uses less than so much processor time (the second) in so much time (the first); waited for at most the
+third. All in seconds."""
+AUTO = "transformers.models.auto"
+IMPORTS = {
+    "torch": ("torch", f"{AUTO}.modeling_auto", f"{AUTO}.tokenization_auto"),
+    "onnxruntime": ("onnxruntime", "tokenizers"),
+    "openvino": ("openvino", "tokenizers"),
+}
+"""What a program that runs the model must import; what this one imports beside them is not counted."""
+
+
+class Worker:
+    """What the parent may ask for, a method each; keyword arguments in, a dictionary out."""
+
+    def load(
+        self, source: str, runtime: str, precision: str, threads: int, workers: int, cores: list[int], case: Any
+    ) -> dict[str, Any]:
+        """Imports, loads, and answers one text. Memory is resident megabytes, of the process."""
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
+        begun, before = time.perf_counter(), resident()
+        for name in IMPORTS[runtime]:
+            import_module(name)
+        imports = time.perf_counter() - begun
+        libraries = resident() - before
+        import_module("contrastill.exporting" if runtime == "torch" else "contrastill.bundle")
+        self.bare, begun = resident(), time.perf_counter()
+        self.model: Torch | Graph = (
+            Torch(source, precision, threads, pairs=is_pairs(case))
+            if runtime == "torch"
+            else Graph(source, threads, workers)
+        )
+        one = {**case, "batch": 1, "texts": case["texts"] and case["texts"][:1]}
+        if one["length"] != "data":  # a case that is too long for it fails when its turn comes, and alone
+            one["length"] = min(one["length"], self.model.max_length)
+        self.calls(one)[0][0]()
+        loaded = time.perf_counter() - begun
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        return {
+            "imports_s": imports,
+            "imports_mb": libraries,
+            "load_s": loaded,
+            **self.model.facts(),
+        }
+
+    def prepare(self, case: Any) -> dict[str, Any]:
+        """Builds the inputs of a case and passes over all of them once, so that no shape is timed when first seen."""
+        calls, tokens = self.calls(case)
+        flops = self.model.first_pass(calls)
+        self.blocks = [calls[n :: max(1, len(calls) // BLOCK)] for n in range(max(1, len(calls) // BLOCK))]
+        for n, block in enumerate(self.blocks):
+            random.Random(n).shuffle(block)
+        return {
+            "tokens": tokens,
+            "gflops": None if flops is None else flops / len(calls) / 1e9,
+            "memory_mb": resident() - self.bare,
+        }
+
+    def turn(self, block: int, seconds: float) -> dict[str, Any]:
+        """Times the calls of a block, over and over for so many seconds: milliseconds (repeats, calls)."""
+        calls = self.blocks[block % len(self.blocks)]
+        calls[0]()  # not timed: whoever worked before has emptied the caches
+        ms: list[list[float]] = []
+        stop = time.perf_counter() + seconds
+        while not ms or time.perf_counter() < stop:
+            ms.append([])
+            for call in calls:
+                start = time.perf_counter()
+                call()
+                ms[-1].append(1000 * (time.perf_counter() - start))
+        return {"ms": ms}
+
+    def calls(self, case: Any) -> tuple[list[Call], float]:
+        """The calls of a case, from the longest inputs to the shortest, and the mean tokens of a text."""
+        batch, length, texts = case["batch"], case["length"], case["texts"]
+        if length == "data":
+            texts = [tuple(text) if isinstance(text, list) else text for text in texts]
+            lengths = self.model.lengths(texts)
+            order = sorted(range(len(texts)), key=lambda row: -lengths[row])
+            batches = [[texts[row] for row in order[n : n + batch]] for n in range(0, len(order), batch)]
+            return [self.model.on_texts(some) for some in batches], sum(lengths) / len(lengths)
+        if length > self.model.max_length:
+            raise UserError(f"reads at most {self.model.max_length} tokens, not {length}")
+        words = self.model.words
+        ids = np.random.default_rng(0).choice(words, (batch, length)).astype(np.int64)
+        return [self.model.on_ids(ids)], length
+
+
+class Torch:
+    """A model in PyTorch; bf16: its weights in bfloat16 too."""
+
+    def __init__(self, source: str, precision: str, threads: int, pairs: bool) -> None:
+        import torch
+
+        from contrastill.exporting import exportable
+
+        torch.set_num_threads(threads)
+        torch.set_num_interop_threads(1)
+        self.torch = torch
+        self.source = exportable(source, pairs=pairs)
+        self.module, self.max_length = self.source.module.eval(), self.source.max_length
+        if precision == "bf16":
+            self.module.to(torch.bfloat16)
+        with contextlib.suppress(ValueError):  # a family that has only its own attention
+            self.source.encoder.set_attn_implementation("sdpa")  # type: ignore[operator]
+
+    def facts(self) -> dict[str, Any]:
+        saved = {
+            tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in self.module.state_dict().values()
+        }
+        return {"parameters": self.source.parameters, "weights_mb": sum(saved.values()) / 1e6}
+
+    @property
+    def words(self) -> np.ndarray[Any, Any]:
+        tokenizer = self.source.tokenizer
+        return np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+
+    def lengths(self, texts: Texts) -> list[int]:
+        return [int(self.source.encode([text])["attention_mask"].sum()) for text in texts]  # type: ignore[arg-type]
+
+    def on_texts(self, texts: Texts) -> Call:
+        return self.call(self.source.encode(texts))
+
+    def on_ids(self, ids: np.ndarray[Any, Any]) -> Call:
+        given = self.torch.from_numpy(ids)
+        made = {
+            "input_ids": given,
+            "attention_mask": given.new_ones(given.shape),
+            "token_type_ids": given.new_zeros(given.shape),
+        }
+        return self.call({name: made[name] for name in self.source.inputs})
+
+    def call(self, inputs: Any) -> Call:
+        def run() -> Any:
+            with self.torch.inference_mode():
+                return self.module(**inputs)
+
+        return run
+
+    def first_pass(self, calls: Sequence[Call]) -> int:
+        """Runs every call once and counts the floating-point operations of the matrix products."""
+        from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+        def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+            return sdpa_flop_count(query, key, value)
+
+        unknown = {self.torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}  # to the counter
+        with FlopCounterMode(display=False, custom_mapping=unknown) as counter:
+            for call in calls:
+                call()
+        return counter.get_total_flops()
+
+
+class Graph:
+    """A bundle; with several workers a batch is split among them, each part as long as its own longest text."""
+
+    def __init__(self, source: str, threads: int, workers: int) -> None:
+        from contrastill.bundle import open_bundle
+
+        self.bundle = open_bundle(source, threads=threads, workers=workers)
+        self.max_length = self.bundle.max_length
+        self.pool = ThreadPoolExecutor(workers) if workers > 1 else None
+
+    def facts(self) -> dict[str, Any]:
+        return {"parameters": self.bundle.metadata.get("parameters")}
+
+    @property
+    def words(self) -> np.ndarray[Any, Any]:
+        tokenizer = self.bundle.tokenizer
+        special = [n for n, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+        return np.setdiff1d(np.arange(tokenizer.get_vocab_size()), special)
+
+    def lengths(self, texts: Texts) -> list[int]:
+        return [int(self.bundle.tokenize([text])["attention_mask"].sum()) for text in texts]  # type: ignore[arg-type]
+
+    def on_texts(self, texts: Texts) -> Call:
+        return self.call([self.bundle.tokenize(part) for part in self.parts(texts)])
+
+    def on_ids(self, ids: np.ndarray[Any, Any]) -> Call:
+        made = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        names = self.bundle.metadata["inputs"]
+        return self.call(
+            [dict(zip(names, part, strict=True)) for part in zip(*(self.parts(made[n]) for n in names), strict=True)]
+        )
+
+    def parts(self, rows: Any) -> list[Any]:
+        size = -(-len(rows) // self.bundle.workers)
+        return [rows[n : n + size] for n in range(0, len(rows), size)]
+
+    def call(self, parts: list[Any]) -> Call:
+        def run() -> Any:
+            if self.pool is None or len(parts) == 1:
+                return [self.bundle.compute(part) for part in parts]
+            return list(self.pool.map(self.bundle.compute, parts))
+
+        return run
+
+    def first_pass(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            call()
+
+
+def is_pairs(case: Any) -> bool:
+    return bool(case["texts"]) and not isinstance(case["texts"][0], str)
+
+
+def resident() -> float:
+    """Megabytes of this process that are in memory."""
+    return psutil.Process().memory_info().rss / 1e6
+
+
+def rest() -> bool:
+    """Waits until the threads of this process have stopped spinning. False: they never do."""
+    nap, busy, longest = ASLEEP
+    stop = time.perf_counter() + longest
+    while time.perf_counter() < stop:
+        used = time.process_time()
+        time.sleep(nap)
+        if time.process_time() - used < busy:
+            return True
+    return False
+
+
+def asked() -> Iterator[str]:
+    """The lines of stdin. When it ends the parent has ended, and so does this process, whatever it computes."""
+    lines: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
+def main() -> None:
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+    worker = Worker()
+    for line in asked():
+        what = json.loads(line)
+        try:
+            answer = getattr(worker, what.pop("do"))(**what)
+        except Exception as error:  # of any library: the parent makes it the row's error
+            text = " ".join(str(error).split())[:300]
+            answer = {"error": text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"}
+        answer["asleep"] = rest()
+        print(json.dumps(answer), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()
