@@ -39,6 +39,7 @@ EVERYTHING = {
     "training",
     "report",
     "seal",
+    "answers",
     "bundle",
     "exporting",
     "recipes",
@@ -66,7 +67,8 @@ ALLOWED = {
     "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version
     "seal": set(),
     "tokenizing": {"errors"},
-    "bundle": {"errors", "seal", "tokenizing"},
+    "answers": {"errors"},
+    "bundle": {"errors", "seal", "tokenizing", "answers"},
     "serving": {"errors", "settings", "bundle", ROOT, "serving"},  # ROOT: for the version
     "exporting": EVERYTHING - {"cli", "recipes"},
     "timing": EVERYTHING - {"cli", "recipes", ROOT} | {"bundle", "exporting", "timing"},

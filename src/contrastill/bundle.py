@@ -13,17 +13,15 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from contrastill.answers import ANSWERS, answer_of, names, whole
 from contrastill.errors import UserError
 from contrastill.seal import SEAL, changed_file, seal_of, unique_keys
 from contrastill.tokenizing import encode, read_tokenizer
 
-__all__ = ["FORMAT", "METADATA", "OUTPUTS", "Bundle", "open_bundle", "read_metadata"]
+__all__ = ["FORMAT", "METADATA", "Bundle", "open_bundle", "read_metadata"]
 
 FORMAT = 2
 METADATA = "bundle.json"
-OUTPUTS = {"classification": "probabilities", "regression": "scores", "embedding": "sentence_embedding"}
-"""Task -> the name of the graph's output."""
-
 LARGEST, LONGEST = 64 * 2**20, 2**31
 """Bytes of the metadata, and tokens of a longest input: more is a fault."""
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -109,9 +107,9 @@ def read_metadata(folder: Path, check: bool = True) -> dict[str, Any]:
     needed = {"task", "labels", "texts", "max_length", "runtime", "precision", "file", "inputs", "output", "files"}
     if missing := sorted(needed - set(metadata)):
         raise UserError(f"{folder / METADATA}: expected {', '.join(missing)} too, found none; export it again")
-    if metadata["task"] not in [*OUTPUTS] or metadata["runtime"] not in [*RUNTIMES]:
+    if metadata["task"] not in [*ANSWERS] or metadata["runtime"] not in [*RUNTIMES]:
         raise UserError(
-            f"{folder / METADATA}: expected a task of {', '.join(OUTPUTS)} and a runtime of {', '.join(RUNTIMES)}, "
+            f"{folder / METADATA}: expected a task of {', '.join(ANSWERS)} and a runtime of {', '.join(RUNTIMES)}, "
             f"got {str(metadata['task'])[:80]!r} and {str(metadata['runtime'])[:80]!r}"
         )
     if wrong := unfit(metadata):
@@ -124,17 +122,16 @@ def read_metadata(folder: Path, check: bool = True) -> dict[str, Any]:
 
 def unfit(metadata: Mapping[str, Any]) -> str | None:
     """The first entry that no export writes: a seal only says that nobody changed it later."""
-    labels, files, inputs = metadata["labels"], metadata["files"], metadata["inputs"]
+    files, inputs = metadata["files"], metadata["inputs"]
     positions = metadata.get("positions")
     fits = {
-        "labels": distinct_names(labels, 2) if metadata["task"] == "classification" else labels is None,
-        "dimensions": whole(metadata.get("dimensions")) or metadata["task"] != "embedding",
+        **ANSWERS[metadata["task"]].fits(metadata),
         "ordered": isinstance(metadata.get("ordered", False), bool),
         "texts": whole(metadata["texts"]) and metadata["texts"] <= 2,
         "positions": positions is None or whole(positions),
         "max_length": whole(metadata["max_length"]) and metadata["max_length"] <= LONGEST,
         "precision": metadata["precision"] in PRECISIONS,
-        "inputs": distinct_names(inputs, 1) and "input_ids" in inputs and set(inputs) <= set(INPUTS),
+        "inputs": names(inputs, 1) and "input_ids" in inputs and set(inputs) <= set(INPUTS),
         "output": isinstance(metadata["output"], str),
         "files": isinstance(files, dict)
         and all(isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in files.values())
@@ -150,19 +147,6 @@ def unfit(metadata: Mapping[str, Any]) -> str | None:
     return next((name for name, good in fits.items() if not good), None)
 
 
-def distinct_names(value: Any, least: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) >= least
-        and all(isinstance(one, str) and one.strip() for one in value)
-        and len(set(value)) == len(value)
-    )
-
-
-def whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 class Bundle:
     """A model that answers texts. Safe to call from several threads, `workers` of them at a time."""
 
@@ -170,11 +154,12 @@ class Bundle:
         self.folder, self.metadata, self.threads, self.workers = folder, metadata, threads, workers
         self.name: str = metadata.get("name") or folder.name
         self.task: str = metadata["task"]
-        self.labels = None if metadata["labels"] is None else tuple(metadata["labels"])
+        self.answer = answer_of(metadata)
+        self.labels = self.answer.labels
         self.dimensions: int | None = metadata.get("dimensions")
         self.ordered: bool = metadata.get("ordered", False)
         """Whether the first N numbers of a vector serve by themselves, brought to length 1 again."""
-        self.width = width_of(metadata)
+        self.width = self.answer.width
         self.texts: int = metadata["texts"]
         """Texts that one answer takes: 1, or 2 for pairs."""
         self.max_length: int = metadata["max_length"]
@@ -344,17 +329,12 @@ def check_graph(path: Path, metadata: Mapping[str, Any], inputs: Sequence[str], 
             f"{path}: expected a graph with the inputs {', '.join(metadata['inputs'])} and the output "
             f"{metadata['output']}, got {', '.join(inputs)} and {', '.join(outputs)}: another model"
         )
-    wanted, got = width_of(metadata), outputs[metadata["output"]]
+    wanted, got = answer_of(metadata).width, outputs[metadata["output"]]
     if isinstance(got, int) and got != wanted:
         raise UserError(
             f"{path}: expected answers of {wanted} numbers, as {METADATA} says (labels, dimensions), the graph gives "
             f"{got}: another model, or changed labels"
         )
-
-
-def width_of(metadata: Mapping[str, Any]) -> int:
-    """Numbers in an answer."""
-    return metadata["dimensions"] if metadata["task"] == "embedding" else len(metadata["labels"] or ["score"])
 
 
 def last_width(shape: Any) -> int | None:

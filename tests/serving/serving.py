@@ -22,6 +22,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
+from contrastill.answers import answer_of
 from contrastill.bundle import FORMAT
 from contrastill.seal import SEAL, file_seals, seal_of
 
@@ -48,6 +49,7 @@ class FakeBundle:
         self.task, self.texts, self.name = task, texts, f"fake-{task}"
         self.labels = tuple(labels) if labels else None
         self.dimensions = WIDTH if task == "embedding" else None
+        self.answer = answer_of({"task": task, "labels": self.labels, "dimensions": self.dimensions})
         self.ordered = False
         self.tokenizer = make_tokenizer()
         self.gate = threading.Event()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from contrastill.answers import answer_of
+
 __all__ = ["bundle_card", "snippet"]
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -46,11 +48,7 @@ def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
 
 def bundle_card(metadata: dict[str, Any]) -> str:
     gate, size = metadata["gate"], sum(one["bytes"] for one in metadata["files"].values()) / 1e6
-    answers = {
-        "classification": f"probabilities of {len(metadata['labels'] or [])} classes",
-        "regression": "one score",
-        "embedding": f"a vector of {metadata['dimensions']} numbers",
-    }[metadata["task"]]
+    answers = answer_of(metadata).words
     made = f", int8 by the recipe `{metadata['recipe']}`" if metadata["recipe"] else ""
     origin = f", a student of `{metadata['teacher']}`" if metadata["teacher"] else ""
     return f"""---

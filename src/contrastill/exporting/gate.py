@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from contrastill.answers import cosines
 from contrastill.bundle import Bundle
 from contrastill.data import TaskData, align_labels
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval, paired_bootstrap, score, spearman
 from contrastill.evaluation.inference import inference
 from contrastill.evaluation.sts import load_scored_pairs
-from contrastill.exporting.probes import NotFinite, cosines
+from contrastill.exporting.probes import NotFinite
 from contrastill.exporting.source import Exportable, Texts
 from contrastill.machine import spread_of
 
@@ -138,7 +139,7 @@ def compare(source: Exportable, bundle: Bundle, examples: Examples, torch_answer
         "cut_share": source.cut_share(examples.texts),
         "metric": examples.metric,
         **examples.points_lost(torch_answers, answers),
-        "agreement": agreement(torch_answers, answers, source.task),
+        "agreement": source.answer.agreement(torch_answers, answers),
         "latency_ms": latencies(source, bundle, examples.texts),
     }
 
@@ -152,16 +153,6 @@ def measure(bundle: Bundle, examples: Examples) -> Array:
             f"texts, the first {str(examples.texts[int(finite.argmin())])[:80]!r}; try another --precision"
         )
     return answers
-
-
-def agreement(ours: Array, theirs: Array, task: str) -> dict[str, float | None]:
-    between = cosines(ours, theirs)
-    return {
-        "max_abs_difference": float(np.abs(ours - theirs).max()),
-        "cosine_mean": None if task == "regression" else float(between.mean()),  # one number has no direction
-        "cosine_min": None if task == "regression" else float(between.min()),
-        "equal_labels": float((ours.argmax(1) == theirs.argmax(1)).mean()) if task == "classification" else None,
-    }
 
 
 def steadiness(bundle: Bundle) -> float:
@@ -178,9 +169,7 @@ def steadiness(bundle: Bundle) -> float:
         fill = {"input_ids": bundle.metadata["pad_id"], "attention_mask": 0, "token_type_ids": 0}
         padded = {name: np.pad(some, ((0, 0), (0, 3)), constant_values=fill[name]) for name, some in alone.items()}
         answers = [bundle.compute({name: x[name] for name in bundle.metadata["inputs"]}) for x in (alone, padded)]
-        if bundle.task == "regression":  # one number has no direction
-            answers = [np.append(one, [[1.0]], axis=1) for one in answers]
-        found.append(float(cosines(*answers)[0]))
+        found.append(float(cosines(*map(bundle.answer.directions, answers))[0]))
     return float(np.min(found))  # NaN if one is
 
 

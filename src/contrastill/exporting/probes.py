@@ -23,8 +23,6 @@ TRIED = 256
 """Made-up texts among which those of as many classes as possible are chosen."""
 ALIKE = 0.95
 """The least likeness of the answers of two machines: other instructions round otherwise, above all in int8."""
-CLEAR = 0.05
-"""The lead of the first class over the second within which two machines may name different ones."""
 
 
 class NotFinite(UserError):
@@ -49,10 +47,10 @@ def chosen(source: Exportable, texts: Texts, answers: Array, origin: str) -> Pro
     short = [row for row, text in enumerate(texts) if len(str(text)) <= LONGEST] or [*range(len(texts))]
     room = min(MOST, max(FEWEST, NUMBERS // answers.shape[1]))
     rows: list[int] = []
-    if source.task == "classification":
-        best = answers[short].argmax(axis=1)
-        for label in np.unique(best)[:room]:
-            of_class = [short[n] for n in np.flatnonzero(best == label)]
+    marks = source.answer.marks(answers[short])
+    if marks is not None:
+        for label in np.flatnonzero(marks.any(0))[:room]:
+            of_class = [short[n] for n in np.flatnonzero(marks[:, label])]
             rows.append(max(of_class, key=lambda row: answers[row, label]))
     left = [row for row in short if row not in set(rows)]
     more = max(0, min(FEWEST - len(rows), len(left)))
@@ -62,7 +60,7 @@ def chosen(source: Exportable, texts: Texts, answers: Array, origin: str) -> Pro
 
 def made_up(source: Exportable) -> Probes:
     """Texts of words drawn from the vocabulary."""
-    if source.task != "classification":
+    if source.labels is None:
         return Probes(source.random_texts(FEWEST), "made-up texts")
     texts = source.random_texts(TRIED)
     return chosen(source, texts, source.run(texts), "made-up texts")
@@ -86,7 +84,7 @@ def answered(folder: Path, probes: Probes) -> dict[str, Any]:
         "from": probes.origin,
         "texts": list(probes.texts),
         "answers": np.round(answers.astype(float), 6).tolist(),
-        "labels": None if bundle.labels is None else [bundle.labels[n] for n in answers.argmax(axis=1)],
+        "labels": bundle.answer.named(answers),
     }
 
 
@@ -99,28 +97,24 @@ def compared(bundle: Bundle) -> tuple[dict[str, Any], list[str]]:
     entry, texts, stored = read(bundle)
     here = bundle.run(texts, batch_size=1)
     problems = []
-    least = likeness(stored, here, bundle.task)
+    least = bundle.answer.likeness(stored, here)
     found: dict[str, Any] = {"rows": len(texts), "from": entry.get("from"), "likeness_min": least}
     if not least >= ALIKE:
         problems.append(
             f"the stored texts are answered otherwise here (likeness {least:.4f}, expected {ALIKE}): "
             "another runtime version or processor; export on this kind of machine"
         )
-    if bundle.labels is not None:
-        found["classes"] = len(set(entry["labels"]))
-        for text, label, answer in zip(texts, entry["labels"], here, strict=True):
-            if not leads(answer, bundle.labels.index(label) if label in bundle.labels else None):
+    named = bundle.answer.named(here)
+    if named is not None:
+        found["classes"] = len(set(map(str, entry["labels"])))
+        for text, before, now, answer in zip(texts, entry["labels"], named, here, strict=True):
+            if bundle.answer.contradicts(answer, before):
                 problems.append(
-                    f"the stored text {str(text)[:80]!r} was given {label[:80]!r} when it was exported, here "
-                    f"{bundle.labels[int(answer.argmax())][:80]!r}: changed labels, or another machine"
+                    f"the stored text {str(text)[:80]!r} was given {str(before)[:80]!r} when it was exported, here "
+                    f"{str(now)[:80]!r}: changed labels, or another machine"
                 )
                 break
     return found, problems
-
-
-def leads(answer: Array, index: int | None) -> bool:
-    """Whether a class has the highest probability, or one that rounding may make the highest."""
-    return index is not None and bool(answer[index] >= answer.max() - CLEAR)
 
 
 def read(bundle: Bundle) -> tuple[dict[str, Any], list[Any], Array]:
@@ -138,21 +132,9 @@ def read(bundle: Bundle) -> tuple[dict[str, Any], list[Any], Array]:
         if bundle.labels is None:
             good = good and labels is None
         else:
-            good = good and len(labels) == len(texts) and all(isinstance(label, str) for label in labels)
+            good = good and len(labels) == len(texts) and all(map(bundle.answer.may_be_named, labels))
     except (KeyError, TypeError, ValueError):
         good = False
     if not good:
         raise UserError(f"{bundle.folder / METADATA}: the stored answers (probes) are damaged; export it again")
     return entry, texts, answers
-
-
-def likeness(stored: Array, here: Array, task: str) -> float:
-    """The least cosine; of scores, which have no direction, 1 - the largest difference / the largest stored score."""
-    if task != "regression":
-        return float(cosines(stored, here).min())
-    return 1 - float(np.abs(stored - here).max() / max(np.abs(stored).max(), 1e-12))
-
-
-def cosines(a: Array, b: Array) -> Array:
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return (a * b).sum(axis=1, dtype=np.float64) / np.maximum(norms, 1e-12)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.bundle import OUTPUTS
+from contrastill.answers import Answer, answer_of
 from contrastill.errors import UserError
 from contrastill.evaluation.inference import inference
 from contrastill.loading import (
@@ -35,8 +35,8 @@ Texts = Sequence[str] | Sequence[tuple[str, str]]
 Array = np.ndarray[Any, Any]
 
 
-class Answer(nn.Module):
-    """What the graph computes. Inputs int64 (B, L) each; the output's name and width follow from the task."""
+class Graph(nn.Module):
+    """Computes what the graph answers. Inputs int64 (B, L) each; the output's name and width follow from the task."""
 
     def __init__(self, model: Any, inputs: Sequence[str], task: str) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Exportable:
     """A loaded model, ready to be exported."""
 
     name: str
-    module: Answer
+    module: Graph
     tokenizer: Tokenizer
     task: str  # classification, regression, embedding
     labels: tuple[str, ...] | None
@@ -73,8 +73,12 @@ class Exportable:
         return self.module.inputs
 
     @property
+    def answer(self) -> Answer:
+        return answer_of({"task": self.task, "labels": self.labels, "dimensions": self.dimensions})
+
+    @property
     def output(self) -> str:
-        return OUTPUTS[self.task]
+        return self.answer.output
 
     @property
     def parameters(self) -> int:
@@ -186,7 +190,7 @@ def embedder(name: str, max_length: int | None) -> Exportable:
     longest = max_length or model.max_seq_length or longest_input(tokenizer, encoder.config)
     return Exportable(
         name=own_name(name),
-        module=Answer(model, inputs_of(tokenizer, encoder), "embedding"),
+        module=Graph(model, inputs_of(tokenizer, encoder), "embedding"),
         tokenizer=tokenizer,
         task="embedding",
         labels=None,
@@ -208,7 +212,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
     longest = max_length or run_record(name).setting("max_length", int) or longest_input(tokenizer, model.config)
     return Exportable(
         name=own_name(name),
-        module=Answer(model, inputs_of(tokenizer, model), task),
+        module=Graph(model, inputs_of(tokenizer, model), task),
         tokenizer=tokenizer,
         task=task,
         labels=tuple(names) if len(names) > 1 else None,

@@ -21,7 +21,7 @@ from contrastill.bundle import Bundle
 from contrastill.serving.batching import Batcher, Failed, Full, Text
 from contrastill.serving.keys import FREE, Keys
 from contrastill.serving.metrics import Metrics
-from contrastill.serving.page import openapi, page, url
+from contrastill.serving.page import endpoints, openapi, page, url
 from contrastill.serving.requests import (
     Embed,
     EmbedPairs,
@@ -151,17 +151,7 @@ class Service:
     async def predict(self, request: Request) -> Response:
         asked = await self.read(request, PredictPairs if self.pairs else Predict, self.expected)
         rows = await self.rows(request, check_texts(asked.texts, self.settings))
-        labels = self.bundle.labels
-        if labels is None:
-            found = [{"score": float(row.output[0])} for row in rows]
-        else:
-            found = []
-            for row in rows:
-                best = [(labels[i], float(row.output[i])) for i in np.argsort(-row.output)[: asked.top]]
-                one: dict[str, Any] = {"label": best[0][0], "score": best[0][1]}
-                if asked.top > 1:
-                    one["top"] = [{"label": label, "score": score} for label, score in best]
-                found.append(one)
+        found = [self.bundle.answer.record(row.output, asked.top) for row in rows]
         return answer({"model": self.bundle.name, "predictions": found, "usage": usage(rows)})
 
     async def embed(self, request: Request) -> Response:
@@ -224,13 +214,9 @@ class Service:
         return HTMLResponse(page(self.bundle, self.settings, url(host, port), keyed=self.keys is not None))
 
     def routes(self) -> list[Route]:
-        embeds = self.bundle.task == "embedding"
-        mine = (
-            {"/embed": self.embed, **({} if self.pairs else {"/v1/embeddings": self.openai_embeddings})}
-            if embeds
-            else {"/predict": self.predict}
-        )
-        others = {"/embed", "/v1/embeddings", "/predict"} - set(mine)
+        answers = {"/predict": self.predict, "/embed": self.embed, "/v1/embeddings": self.openai_embeddings}
+        mine = {path: answers[path] for path in endpoints(self.bundle)}
+        others = set(answers) - set(mine)
         read = {
             "/": self.show_page,
             "/health": self.health,
@@ -247,8 +233,11 @@ class Service:
 
     def other_task(self, instead: str) -> Callable[[Request], Awaitable[Response]]:
         async def refuse(request: Request) -> Response:
-            what = ("an " if self.bundle.task == "embedding" else "a ") + f"{self.bundle.task} model"
-            raise Refusal(404, f"{self.bundle.name!r} is {what}: call {instead} instead", code="other_task")
+            raise Refusal(
+                404,
+                f"{self.bundle.name!r} answers {self.bundle.answer.words}: call {instead} instead",
+                code="other_task",
+            )
 
         return refuse
 

@@ -22,13 +22,15 @@ READ = {
     "/openapi.json": "this description for programs",
 }
 
+REQUESTS: dict[str, tuple[type, type]] = {"/predict": (Predict, PredictPairs), "/embed": (Embed, EmbedPairs)}
+"""Path -> what it takes of a model of single texts, and of one of pairs."""
+
 
 def endpoints(bundle: Bundle) -> dict[str, type]:
     """The paths that compute, and what each takes."""
-    pairs = bundle.texts == 2
-    if bundle.task != "embedding":
-        return {"/predict": PredictPairs if pairs else Predict}
-    return {"/embed": EmbedPairs} if pairs else {"/embed": Embed, "/v1/embeddings": OpenAIEmbeddings}
+    path = bundle.answer.endpoint
+    kind = REQUESTS[path][bundle.texts - 1]
+    return {path: kind, **({"/v1/embeddings": OpenAIEmbeddings} if kind is Embed else {})}
 
 
 def limits(bundle: Bundle, settings: Serving) -> dict[str, str]:
@@ -50,10 +52,9 @@ def url(host: str, port: int) -> str:
 
 
 def curl(bundle: Bundle, url: str, *, keyed: bool) -> str:
-    path = "/embed" if bundle.task == "embedding" else "/predict"
     body = json.dumps({"texts": [["a text", "its pair"]] if bundle.texts == 2 else ["a text"]})
     key = f' -H "Authorization: Bearer ${VARIABLE}"' if keyed else ""
-    return f"curl {url}{path}{key} -H 'Content-Type: application/json' -d '{body}'"
+    return f"curl {url}{bundle.answer.endpoint}{key} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def openapi(bundle: Bundle, settings: Serving, *, keyed: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from contrastill.answers import VectorAnswer
 from contrastill.bundle import METADATA, open_bundle
 from contrastill.errors import UserError
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
@@ -63,8 +64,10 @@ class Embedding:
 
     def __init__(self, folder: str) -> None:
         self.bundle = open_bundle(folder)
-        if self.bundle.task != "embedding":
-            raise UserError(f"{folder}: expected a bundle of sentence embeddings, got one of {self.bundle.task}")
+        if not isinstance(self.bundle.answer, VectorAnswer):
+            raise UserError(
+                f"{folder}: expected a bundle of sentence embeddings, got one of {self.bundle.answer.words}"
+            )
 
     def encode(self, texts: list[str], batch_size: int = 64, **options: Any) -> Any:
         return self.bundle.run(texts, batch_size)

@@ -1,0 +1,245 @@
+"""Answers of a model as rows of numbers: name of the graph's output, width, JSON form, likeness to other answers.
+
+numpy alone: a bundle, a server and `predict` read it without torch. `ANSWERS`: task -> class.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from contrastill.errors import UserError
+
+__all__ = [
+    "ANSWERS",
+    "Answer",
+    "ClassAnswer",
+    "ScoreAnswer",
+    "VectorAnswer",
+    "answer_of",
+    "cosines",
+    "flat",
+    "names",
+    "whole",
+]
+
+Array = np.ndarray[Any, Any]
+CLEAR = 0.05
+"""The lead of the first class over the second within which two machines may name different ones."""
+TEXT, NUMBER, NUMBERS, TEXTS = "text", "number", "numbers", "texts"
+"""Kinds of a column of answers."""
+
+
+class Answer(ABC):
+    """What a model of one task answers: a row of `width` numbers a text.
+
+    metadata: the entries "labels" (None: it has no classes) and "dimensions" of a bundle.json.
+    """
+
+    task: ClassVar[str]
+    output: ClassVar[str]
+    """Name of the graph's output."""
+    endpoint: ClassVar[str] = "/predict"
+    """Path of the server that gives it."""
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self.labels: tuple[str, ...] | None = None if metadata["labels"] is None else tuple(metadata["labels"])
+
+    @classmethod
+    def fits(cls, metadata: Mapping[str, Any]) -> dict[str, bool]:
+        """Entry of bundle.json -> whether its value is one that this answer may have."""
+        return {"labels": metadata["labels"] is None}
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers in a row."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """The answer in words: "probabilities of 77 classes"."""
+
+    @abstractmethod
+    def record(self, row: Array, top: int = 1, probabilities: bool = False) -> dict[str, Any]:
+        """One answer as JSON. top: classes listed, the likeliest first; probabilities: those of all classes too."""
+
+    @abstractmethod
+    def columns(self, top: int = 1, probabilities: bool = False) -> dict[str, str]:
+        """Column -> kind of the record as a row of a table, in `flat` form."""
+
+    def marks(self, answers: Array) -> Array | None:
+        """(N, classes) bool: the classes that each of (N, width) answers names; None: the answer has no classes."""
+        return None
+
+    def named(self, answers: Array) -> list[Any] | None:
+        """The class of each answer, as JSON; None: the answer has no classes."""
+        return None
+
+    def contradicts(self, row: Array, named: Any) -> bool:
+        """Whether an answer names another class than `named` did, by more than rounding may do."""
+        return False
+
+    def may_be_named(self, value: Any) -> bool:
+        """Whether JSON is one that `named` gives."""
+        return value is None
+
+    def directions(self, answers: Array) -> Array:
+        """Answers as vectors whose angle says how alike they are."""
+        return answers
+
+    def likeness(self, stored: Array, here: Array) -> float:
+        """The least likeness of (N, width) answers to stored ones, 1 at best."""
+        return float(cosines(stored, here).min())
+
+    def agreement(self, ours: Array, theirs: Array) -> dict[str, float | None]:
+        """How far (N, width) answers agree with others: for the card of an export."""
+        between, (mine, other) = cosines(ours, theirs), (self.marks(ours), self.marks(theirs))
+        return {
+            "max_abs_difference": float(np.abs(ours - theirs).max()),
+            "cosine_mean": float(between.mean()),
+            "cosine_min": float(between.min()),
+            "equal_labels": None if mine is None or other is None else float((mine == other).all(1).mean()),
+        }
+
+
+class ClassAnswer(Answer):
+    """The probability of each class; they sum to 1."""
+
+    task, output = "classification", "probabilities"
+    labels: tuple[str, ...]
+
+    @classmethod
+    def fits(cls, metadata: Mapping[str, Any]) -> dict[str, bool]:
+        return {"labels": names(metadata["labels"], 2)}
+
+    @property
+    def width(self) -> int:
+        return len(self.labels)
+
+    @property
+    def words(self) -> str:
+        return f"probabilities of {self.width} classes"
+
+    def record(self, row: Array, top: int = 1, probabilities: bool = False) -> dict[str, Any]:
+        best = [{"label": self.labels[n], "score": float(row[n])} for n in np.argsort(-row, kind="stable")[:top]]
+        found: dict[str, Any] = dict(best[0])
+        if top > 1:
+            found["top"] = best
+        if probabilities:
+            found["probabilities"] = dict(zip(self.labels, map(float, row), strict=True))
+        return found
+
+    def columns(self, top: int = 1, probabilities: bool = False) -> dict[str, str]:
+        found = {"label": TEXT, "score": NUMBER}
+        for place in range(2, min(top, self.width) + 1):
+            found |= {f"label_{place}": TEXT, f"score_{place}": NUMBER}
+        return found | ({f"probability_{name}": NUMBER for name in self.labels} if probabilities else {})
+
+    def marks(self, answers: Array) -> Array:
+        return np.eye(self.width, dtype=bool)[answers.argmax(1)]
+
+    def named(self, answers: Array) -> list[Any]:
+        return [self.labels[n] for n in answers.argmax(1)]
+
+    def contradicts(self, row: Array, named: Any) -> bool:
+        return named not in self.labels or bool(row[self.labels.index(named)] < row.max() - CLEAR)
+
+    def may_be_named(self, value: Any) -> bool:
+        return isinstance(value, str)
+
+
+class ScoreAnswer(Answer):
+    """One score."""
+
+    task, output = "regression", "scores"
+    width = 1
+    words = "one score"
+
+    def record(self, row: Array, top: int = 1, probabilities: bool = False) -> dict[str, Any]:
+        return {"score": float(row[0])}
+
+    def columns(self, top: int = 1, probabilities: bool = False) -> dict[str, str]:
+        return {"score": NUMBER}
+
+    def directions(self, answers: Array) -> Array:
+        return np.append(answers, np.ones((len(answers), 1), answers.dtype), axis=1)  # one number has no direction
+
+    def likeness(self, stored: Array, here: Array) -> float:
+        return 1 - float(np.abs(stored - here).max() / max(np.abs(stored).max(), 1e-12))
+
+    def agreement(self, ours: Array, theirs: Array) -> dict[str, float | None]:
+        return {**super().agreement(ours, theirs), "cosine_mean": None, "cosine_min": None}
+
+
+class VectorAnswer(Answer):
+    """A vector of length 1."""
+
+    task, output, endpoint = "embedding", "sentence_embedding", "/embed"
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        super().__init__(metadata)
+        self.dimensions: int = metadata["dimensions"]
+
+    @classmethod
+    def fits(cls, metadata: Mapping[str, Any]) -> dict[str, bool]:
+        return super().fits(metadata) | {"dimensions": whole(metadata.get("dimensions"))}
+
+    @property
+    def width(self) -> int:
+        return self.dimensions
+
+    @property
+    def words(self) -> str:
+        return f"a vector of {self.dimensions} numbers"
+
+    def record(self, row: Array, top: int = 1, probabilities: bool = False) -> dict[str, Any]:
+        return {"vector": row.astype(float).tolist()}
+
+    def columns(self, top: int = 1, probabilities: bool = False) -> dict[str, str]:
+        return {"vector": NUMBERS}
+
+
+ANSWERS: dict[str, type[Answer]] = {kind.task: kind for kind in (ClassAnswer, ScoreAnswer, VectorAnswer)}
+
+
+def answer_of(metadata: Mapping[str, Any]) -> Answer:
+    """The answer of a model with these entries: "task", "labels", "dimensions".
+
+    Raises:
+        UserError: a task of none of `ANSWERS`.
+    """
+    kind = ANSWERS.get(metadata["task"])
+    if kind is None:
+        raise UserError(f"expected a task of {', '.join(ANSWERS)}, got {str(metadata['task'])[:80]!r}")
+    return kind(metadata)
+
+
+def flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as a row of a table: "top" as label_2, score_2, …, "probabilities" as probability_NAME."""
+    found = {name: value for name, value in record.items() if name not in ("top", "probabilities")}
+    for place, one in enumerate(record.get("top", ())[1:], 2):
+        found |= {f"{name}_{place}": value for name, value in one.items()}
+    return found | {f"probability_{name}": value for name, value in record.get("probabilities", {}).items()}
+
+
+def cosines(a: Array, b: Array) -> Array:
+    """(N,) cosines of the rows of (N, D) and (N, D)."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1, dtype=np.float64) / np.maximum(norms, 1e-12)
+
+
+def names(value: Any, least: int) -> bool:
+    """Whether a JSON value is a list of at least so many different names."""
+    return (
+        isinstance(value, list)
+        and len(value) >= least
+        and all(isinstance(one, str) and one.strip() for one in value)
+        and len(set(value)) == len(value)
+    )
+
+
+def whole(value: Any) -> bool:
+    """Whether a JSON value is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
