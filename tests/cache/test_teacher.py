@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from contrastill import losses
-from contrastill.cache import CachedTeacher, budgeted, fingerprint, teacher
+from contrastill.cache import CachedTeacher, Facts, budgeted, fingerprint, teacher
 from contrastill.data import Collate
 from contrastill.data.collate import content_key
 from contrastill.encoder import Encoder, FrozenEncoder, Wanted, view
@@ -410,6 +410,24 @@ def test_outputs_that_are_not_finite_are_refused_by_text_and_nothing_of_their_ba
     assert set(left.tolist()) == set.union(*batches[at:])
 
 
+def test_with_a_batch_running_ahead_the_same_is_stored_and_refused(tiny_model, tmp_path, monkeypatch):
+    model, rows = tiny_model().eval(), texts(60)
+    chunks = [rows[:40], [*rows[40:], *rows[:40:3]]]
+    one = cached(model, tmp_path / "one")
+    one.fill(chunks, collator())
+    monkeypatch.setattr(teacher, "accelerated", lambda: True)
+    two = cached(model, tmp_path / "two")
+    assert two.fill(chunks, collator()) == 60
+    assert stored_values(two, rows) == stored_values(one, rows)
+    broken = row([5, 6, POISON])
+    with torch.no_grad():
+        model.get_input_embeddings().weight[POISON] = float("nan")
+    of = cached(model, tmp_path / "three")
+    with pytest.raises(UserError, match=r"of words ending in 49 are not finite"):
+        of.fill([[*rows[:40], broken]], collator(), say=lambda r: f"words ending in {r['input_ids'][-1]}")
+    assert 0 in of.missing(teacher.keys_of([broken]))
+
+
 class Stop(Exception):
     pass
 
@@ -448,14 +466,14 @@ def test_after_an_interruption_values_are_bitwise_those_of_an_uninterrupted_fill
 
 def test_an_interruption_while_outputs_are_gathered_keeps_the_batches_before(tiny_model, tmp_path, monkeypatch):
     model, rows = tiny_model().eval(), texts(30)
-    asked, before = iter(range(13)), teacher.Writer.bf16
+    asked, before = iter(range(13)), Facts.bytes_per_row.fget
 
-    def interrupted(self, field):  # Ctrl-C may come between any two lines
+    def interrupted(self):  # Ctrl-C may come between any two lines
         if next(asked, None) is None:
             raise KeyboardInterrupt
-        return before(self, field)
+        return before(self)
 
-    monkeypatch.setattr(teacher.Writer, "bf16", interrupted)
+    monkeypatch.setattr(Facts, "bytes_per_row", property(interrupted))
     with pytest.raises(KeyboardInterrupt):
         cached(model, tmp_path, Wanted(layers=(0, 1, 2))).fill([rows], collator())
     monkeypatch.undo()

@@ -36,6 +36,9 @@ class FrozenEmbedder:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, needs: Collection[str] = ()) -> Encoding:
+        device = batch["input_ids"].device
+        if self.model.device != device:
+            self.model.to(device)
         names = ("input_ids", "attention_mask", "token_type_ids")
         output = self.model({name: batch[name] for name in names if name in batch})
         return Encoding(batch["attention_mask"].bool(), pooled=output["sentence_embedding"])

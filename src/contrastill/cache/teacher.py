@@ -10,6 +10,7 @@ import logging
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 
 from contrastill.cache.embedder import FrozenEmbedder
 from contrastill.cache.folder import mark
+from contrastill.cache.overlap import Outputs, accelerated, read_ahead
 from contrastill.cache.store import DTYPES, KEY, Facts, Store
 from contrastill.encoder import Encoding, FrozenEncoder, Wanted, view
 from contrastill.errors import UserError
@@ -157,24 +159,39 @@ class CachedTeacher:
         before = self.forwards
         writer = Writer(self.stores)
         teacher = None
+        overlapped = accelerated()
         every = 0.2 if sys.stderr.isatty() else 30.0
         with (
             tqdm(total=total, desc=what, unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar,
             writer,
         ):
-            for chunk in chunks:
+            for chunk in read_ahead(chunks) if overlapped else chunks:
                 keys = keys_of(chunk)
                 # A text's key says whose it is: what others have stored meanwhile changes nothing.
                 mine = [n for n in self.missing(keys) if keys[n, 0] % share[1] == share[0]]
                 missing = np.array([n for n in mine if keys[n].tobytes() not in writer.waiting], np.int64)
                 bar.update(len(chunk) - len(missing))
+                running: deque[tuple[np.ndarray, Outputs]] = deque()  # on an accelerator a batch is behind another
+
+                def keep(at: np.ndarray, outputs: Outputs, chunk: Rows = chunk, keys: np.ndarray = keys) -> None:
+                    values = outputs.values()
+                    if broken := outputs.broken():
+                        field, text = broken[0], say(chunk[at[broken[1]]])
+                        raise UserError(
+                            f"the teacher's {field} values of {text} are not finite; check the teacher's weights"
+                        )
+                    writer.add(keys[at], values)
+                    self.forwards += len(at)
+                    bar.update(len(at))
+
                 for picked in budgeted([len(chunk[n]["input_ids"]) for n in missing], self.budget):
-                    rows = [chunk[missing[n]] for n in picked]
-                    batch = collate(rows)
+                    batch = collate([chunk[n] for n in missing[picked]])
                     teacher = teacher or self.quick(batch)
-                    writer.add(keys[missing[picked]], self.outputs(teacher, batch, rows, say))
-                    self.forwards += len(rows)
-                    bar.update(len(rows))
+                    running.append((missing[picked], self.outputs(teacher, batch)))
+                    if len(running) > overlapped:
+                        keep(*running.popleft())
+                while running:
+                    keep(*running.popleft())
         return self.forwards - before
 
     @property
@@ -189,11 +206,15 @@ class CachedTeacher:
             return self.frozen
         lowered = type(self.frozen)(copy.deepcopy(self.model))
         lowered.encoder.to(device=device, dtype=torch.bfloat16)
-        some = {key: value[:AGREE].to(device) for key, value in sample.items()}
-        exact, quick = self.extract(self.frozen, some), self.extract(lowered, some)
+        self.encoder.to(device)
+        some = {key: value[:AGREE] for key, value in sample.items()}
+        exact, quick = (
+            {field: torch.cat(values).float() for field, values in self.outputs(each, some).values().items()}
+            for each in (self.frozen, lowered)
+        )
         # Logits are few and near nought for a new head: their direction says little. Of layers it says all.
         cosines = [
-            float(F.cosine_similarity(torch.cat(quick[f]), torch.cat(exact[f])).mean())
+            float(F.cosine_similarity(quick[f], exact[f]).mean())
             for f in exact
             if not f.startswith("attention") and self.stores[f].facts.width > 2
         ]
@@ -206,45 +227,35 @@ class CachedTeacher:
         logger.debug("bfloat16 against float32: cosines %s", cosines)
         return lowered
 
-    def outputs(
-        self,
-        teacher: Frozen,
-        batch: Mapping[str, Tensor],
-        rows: Rows,
-        say: Callable[[Any], str],
-    ) -> dict[str, list[Tensor]]:
-        device = teacher.model.device
-        found = self.extract(teacher, {key: value.to(device) for key, value in batch.items()})
-        for field, values in found.items():
-            if not all(bool(value.isfinite().all()) for value in values):
-                bad = next(n for n, value in enumerate(values) if not value.isfinite().all())
-                raise UserError(
-                    f"the teacher's {field} values of {say(rows[bad])} are not finite; check the teacher's weights"
-                )
-        return found
-
     @torch.inference_mode()
-    def extract(self, teacher: Frozen, batch: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Each field of each text of the batch: a list of (rows, width), float32, on the CPU."""
-        w, found = self.wanted, {}
+    def outputs(self, teacher: Frozen, batch: Mapping[str, Tensor]) -> Outputs:
+        """Each field of each text of a batch; its values may still be computing.
+
+        Values are in the type the teacher computes in, which loses nothing and waits in half the memory.
+        """
+        w, device, mask = self.wanted, teacher.model.device, batch["attention_mask"].bool()
+        lengths = mask.sum(1).numpy()
+        # Where the tokens are is known here: on the accelerator, asking would mean waiting for it.
+        tokens = mask.flatten().nonzero().flatten().to(device, non_blocking=True)
         needs = {n for n, on in (("logits", w.logits), ("hidden", w.layers), ("attention", w.attention)) if on}
-        encoding = teacher(batch, needs)
-        mask = encoding.mask
-        lengths = mask.sum(1).tolist()
-        if w.logits:
-            found["logits"] = list(encoding.logits.float().cpu().split(1))
+        encoding = teacher({key: value.to(device, non_blocking=True) for key, value in batch.items()}, needs)
+        found = {"logits": encoding.logits} if w.logits else {}
         if w.pooled:
-            found["vector"] = list(encoding.pooled.float().cpu().split(1))
+            found["vector"] = encoding.pooled
         for j in w.layers:
-            values, real = view(encoding.hidden[j].float(), mask, w.granularity)
-            counts = lengths if w.granularity == "tokens" else [1] * len(lengths)
-            found[f"layer-{j}-{w.granularity}"] = list(values[real].cpu().split(counts))
-        for j in w.attention:
-            scores = encoding.attention[j - 1].float().clamp(min=MASKED).permute(0, 2, 3, 1)  # (B, L, L, H)
-            found[f"attention-{j}"] = [
-                scores[n][mask[n]][:, mask[n]].reshape(-1, self.encoder.heads).cpu() for n in range(len(lengths))
-            ]
-        return found
+            if w.granularity == "tokens":
+                values = encoding.hidden[j].flatten(0, 1)[tokens]
+            else:
+                values = view(encoding.hidden[j].float(), encoding.mask, w.granularity)[0][:, 0]
+            found[f"layer-{j}-{w.granularity}"] = values
+        if w.attention:
+            pairs = (mask.unsqueeze(2) & mask.unsqueeze(1)).flatten().nonzero().flatten().to(device, non_blocking=True)
+            for j in w.attention:
+                scores = encoding.attention[j - 1].float().clamp(min=MASKED).permute(0, 2, 3, 1)  # (B, L, L, H)
+                found[f"attention-{j}"] = scores.flatten(0, 2)[pairs]
+        if teacher is not self.frozen:
+            found = {field: values.to(torch.bfloat16) for field, values in found.items()}
+        return Outputs(found, {field: rows_of(field, lengths).tolist() for field in found})
 
     # ---- logits in full precision, for scores
 
@@ -278,16 +289,12 @@ class Writer:
 
     def add(self, keys: np.ndarray, found: Mapping[str, list[Tensor]]) -> None:
         for field, values in found.items():
-            self.values[field] += [v.to(torch.bfloat16) if self.bf16(field) else v for v in values]
+            self.values[field] += values
             self.bytes[field] += sum(len(v) for v in values) * self.stores[field].facts.bytes_per_row
         self.keys.append(keys)  # last: after Ctrl-C in between, `flush` writes the batches before
         self.waiting.update(key.tobytes() for key in keys)
         if max(self.bytes.values()) >= SHARD or time.monotonic() - self.since >= PATIENCE:
             self.flush()
-
-    def bf16(self, field: str) -> bool:
-        """The teacher's own precision loses nothing, and waits in half the memory."""
-        return self.stores[field].facts.computed == "bfloat16"
 
     def flush(self) -> None:
         if self.keys:

@@ -1,0 +1,68 @@
+"""A teacher's pass in which an accelerator computes while the processor reads the next texts and writes the last ones.
+
+Shapes: B batch, N rows of all its texts, D width.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Outputs", "accelerated", "read_ahead"]
+
+Chunk = TypeVar("Chunk")
+
+
+def accelerated() -> bool:
+    """Whether the teacher's pass runs on another device than the rest of the work."""
+    return torch.cuda.is_available()
+
+
+def read_ahead(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Yields the chunks while a thread makes the next one."""
+    rest = iter(chunks)
+    with ThreadPoolExecutor(1, "read-ahead") as thread:
+        following = thread.submit(list, take(rest))
+        while found := following.result():
+            following = thread.submit(list, take(rest))
+            yield from found
+
+
+def take(rest: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The next chunk, if there is one."""
+    for chunk in rest:
+        yield chunk
+        return
+
+
+class Outputs:
+    """A batch's outputs on their way to the processor; `values` waits for them.
+
+    fields: (N, D) each, the rows of one text after those of the one before. counts: of each field, rows of each text.
+    """
+
+    def __init__(self, fields: Mapping[str, Tensor], counts: Mapping[str, Sequence[int]]) -> None:
+        self.counts = counts
+        finite = torch.stack([values.isfinite().all() for values in fields.values()])
+        # Copies that are not waited for land in pinned memory, behind the pass and before the next batch's.
+        self.found = {field: values.to("cpu", non_blocking=True) for field, values in fields.items()}
+        self.finite = finite.to("cpu", non_blocking=True)
+        self.copied = torch.cuda.Event() if finite.is_cuda else None
+        if self.copied is not None:
+            self.copied.record(torch.cuda.current_stream(finite.device))
+
+    def values(self) -> dict[str, list[Tensor]]:
+        """Each field of each text: (rows, D)."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return {field: list(values.split(list(self.counts[field]))) for field, values in self.found.items()}
+
+    def broken(self) -> tuple[str, int] | None:
+        """The first field with a value that is not finite, and the number of the text; asked for after `values`."""
+        for (field, values), finite in zip(self.found.items(), self.finite.tolist(), strict=True):
+            if not finite:
+                texts = values.split(list(self.counts[field]))
+                return field, next(n for n, text in enumerate(texts) if not text.isfinite().all())
+        return None
