@@ -24,6 +24,7 @@ from transformers import BertConfig, BertForSequenceClassification, TrainingArgu
 
 from contrastill.machine import bf16_pays, describe_machine
 from contrastill.methods import LRCBert
+from contrastill.tasks import Classification
 from contrastill.training.order import GroupedByLength
 from contrastill.training.trainer import DistillationTrainer
 
@@ -69,7 +70,7 @@ class Pad:
 
 def method() -> LRCBert:
     torch.manual_seed(0)
-    made = LRCBert(model(4, 312, 1200), model(6, 384, 1536))
+    made = LRCBert(model(4, 312, 1200), model(6, 384, 1536), Classification([str(n) for n in range(CLASSES)]))
     made.with_shares({"representation": 0.0, "joint": 1.0})
     return made
 

@@ -39,6 +39,7 @@ from contrastill.loading import load_tokenizer
 from contrastill.machine import describe_machine
 from contrastill.methods import Finetune
 from contrastill.recipes.banking77 import base_model
+from contrastill.tasks import Classification
 from contrastill.training.trainer import DistillationTrainer
 from contrastill.training.vocabulary import only_occurring_words
 
@@ -116,7 +117,7 @@ def plain(data: Dataset, steps: int, attention: str, **flags: Any) -> float:
 def ours(data: Dataset, steps: int, *, rare_words: bool = False, without: tuple[Any, ...] = ()) -> float:
     watch, student = Stopwatch(), model("eager" if DEVICE == "cpu" else "sdpa")
     used = np.arange(30522) if rare_words else np.unique(np.concatenate(data["input_ids"][:]))
-    method = Finetune(student, None)
+    method = Finetune(student, None, Classification([str(n) for n in range(CLASSES)]))
     with tempfile.TemporaryDirectory() as folder, only_occurring_words(student, used), contextlib.ExitStack() as stack:
         for change in without:
             stack.enter_context(change())

@@ -35,7 +35,7 @@ def ours(model: Any, texts: list[str], folder: Path) -> tuple[float, np.ndarray]
     teacher = CachedTeacher(FrozenEmbedder(model), Wanted(pooled=True), folder)
     start = time.perf_counter()
     rows = rows_of(texts, model.tokenizer, 128)
-    teacher.fill([rows], Collate(model.tokenizer, regression=False), total=len(rows))
+    teacher.fill([rows], Collate(model.tokenizer), total=len(rows))
     seconds = time.perf_counter() - start
     (store,) = teacher.stores.values()
     return len(texts) / seconds, np.stack([store.read(int(row))[0] for row in store.find(keys_of(rows))])

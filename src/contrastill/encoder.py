@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from contrastill.forward import Switched, autocasting, run
 
-__all__ = ["GRANULARITIES", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "view"]
+__all__ = ["GRANULARITIES", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "pool_layer"]
 
 Batch = Mapping[str, Tensor]
 GRANULARITIES = ("tokens", "cls", "mean")
@@ -49,7 +49,7 @@ class Encoding:
     """(B, D): a sentence-embedding model's vectors."""
 
 
-def view(hidden: Tensor, mask: Tensor, granularity: str) -> tuple[Tensor, Tensor]:
+def pool_layer(hidden: Tensor, mask: Tensor, granularity: str) -> tuple[Tensor, Tensor]:
     """What is compared of a layer: (B, L, D), (B, L) -> (B, L or 1, D), its mask. Of a single vector, that vector."""
     if granularity == "tokens":
         return hidden, mask
@@ -117,7 +117,7 @@ class Encoder(nn.Module):
 
     def pool(self, last: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D), (B, L) -> (B, D), in float32."""
-        return view(last.float(), mask, self.pooling)[0][:, 0]
+        return pool_layer(last.float(), mask, self.pooling)[0][:, 0]
 
 
 class FrozenEncoder:

@@ -15,7 +15,7 @@ from contrastill import losses
 from contrastill.cache import CachedTeacher, Facts, budgeted, fingerprint, teacher
 from contrastill.data import Collate
 from contrastill.data.collate import content_key
-from contrastill.encoder import Encoder, FrozenEncoder, Wanted, view
+from contrastill.encoder import Encoder, FrozenEncoder, Wanted, pool_layer
 from contrastill.errors import UserError
 from contrastill.evaluation import predict
 
@@ -52,7 +52,7 @@ def texts(count: int, *, types: bool = False, seed: int = 0, longest: int = 12) 
 
 
 def collator(side: str = "right") -> Collate:
-    return Collate(SimpleNamespace(pad_token_id=1, pad_token_type_id=0, padding_side=side), False)
+    return Collate(SimpleNamespace(pad_token_id=1, pad_token_type_id=0, padding_side=side))
 
 
 def cached(model, root: Path, wanted: Wanted = EVERYTHING, stored: str = "float32") -> CachedTeacher:
@@ -86,8 +86,8 @@ def compared(model, of: CachedTeacher, batch: dict[str, Tensor]) -> Iterator[tup
     if of.wanted.logits:
         yield "logits", got.logits, live.logits
     for j in of.wanted.layers:
-        values, mask = view(got.hidden[j], got.mask, of.wanted.granularity)
-        expected, there = view(live.hidden[j], live.mask, of.wanted.granularity)
+        values, mask = pool_layer(got.hidden[j], got.mask, of.wanted.granularity)
+        expected, there = pool_layer(live.hidden[j], live.mask, of.wanted.granularity)
         assert torch.equal(mask, there)
         yield f"layer {j}", values[mask], expected[there]
     for j in of.wanted.attention:

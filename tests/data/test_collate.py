@@ -62,7 +62,7 @@ def test_many_rows_are_one_table_in_their_order(monkeypatch):
 def test_a_tokenizer_without_token_types_makes_no_such_column():
     rows = tokenise(single(), tokenizer(model_input_names=["input_ids", "attention_mask"]), 8)
     assert "token_type_ids" not in rows.column_names
-    assert "token_type_ids" not in Collate(tokenizer(), regression=False)(rows.to_list())
+    assert "token_type_ids" not in Collate(tokenizer())(rows.to_list())
 
 
 def test_the_longer_text_of_a_pair_is_cut_first():
@@ -89,7 +89,7 @@ def test_a_length_that_cannot_work_is_an_error(max_length, said):
 def test_a_batch_equals_the_tokenizers_own_padding(side, multiple):
     slow = tokenizer(padding_side=side, pad_token="w99", pad_token_type_id=1)
     data = pairs()
-    batch = Collate(slow, regression=True, pad_to_multiple_of=multiple)(tokenise(data, slow, 16).to_list())
+    batch = Collate(slow, torch.float32, pad_to_multiple_of=multiple)(tokenise(data, slow, 16).to_list())
     expected = slow(
         data["text"][:], data["text_pair"][:], truncation=True, max_length=16, padding=True, pad_to_multiple_of=multiple
     )
@@ -99,22 +99,22 @@ def test_a_batch_equals_the_tokenizers_own_padding(side, multiple):
 
 
 def test_labels_are_ids_or_floats():
-    one = Collate(tokenizer(), regression=False)(tokenise(single(), tokenizer(), 8).to_list())
+    one = Collate(tokenizer())(tokenise(single(), tokenizer(), 8).to_list())
     assert (one["labels"].dtype, one["labels"].tolist()) == (torch.int64, [0, 1, -100])
-    two = Collate(tokenizer(), regression=True)(tokenise(pairs(), tokenizer(), 16).to_list())
+    two = Collate(tokenizer(), torch.float32)(tokenise(pairs(), tokenizer(), 16).to_list())
     assert two["labels"].dtype == torch.float32
     assert two["labels"][1].isnan()
 
 
 def test_a_batch_keeps_all_63_bits_of_the_text_keys():
-    batch = Collate(tokenizer(), regression=False)(tokenise(single(), tokenizer(), 8).to_list())
+    batch = Collate(tokenizer())(tokenise(single(), tokenizer(), 8).to_list())
     assert batch["text_key"].dtype == batch["index"].dtype == torch.int64
     assert batch["text_key"].tolist() == [text_key(text) for text in single()["text"]]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_data_loader_batches_the_rows(workers):
-    collate = pickle.loads(pickle.dumps(Collate(tokenizer(), regression=False)))
+    collate = pickle.loads(pickle.dumps(Collate(tokenizer())))
     loader = DataLoader(
         tokenise(single(), tokenizer(), 8),
         batch_size=2,
@@ -129,7 +129,7 @@ def test_a_data_loader_batches_the_rows(workers):
 
 def test_a_tokenizer_without_padding_is_an_error():
     with pytest.raises(UserError, match=r"set tokenizer\.pad_token"):
-        Collate(tokenizer(pad_token=None), regression=False)
+        Collate(tokenizer(pad_token=None))
 
 
 def known(texts: list[str], reader: PreTrainedTokenizerFast) -> Known:

@@ -57,7 +57,7 @@ def stored(corpus, teacher=0):
 def test_a_batch_is_what_collate_makes_of_the_same_texts(rows, side):
     reader = tokenizer(padding_side=side, pad_token="w59")
     ids = ids_of([TEXTS[row] for row in rows], reader)
-    expected = Collate(reader, regression=False)(
+    expected = Collate(reader)(
         [{"input_ids": each, "labels": 0, "text_key": 0, "index": 0, "content": content_key(each)} for each in ids]
     )
     batch = corpus_of(reader=reader).batch(rows)

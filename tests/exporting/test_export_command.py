@@ -99,7 +99,9 @@ def test_a_file_that_lost_too_much_is_not_written(run, rows, tiny_folder, tmp_pa
         onnx.save(model, path)
 
     monkeypatch.setattr("contrastill.exporting.write.quantized_onnx", ruined)
-    monkeypatch.setattr("contrastill.exporting.gate.score", lambda a, *_: {"accuracy": float((a.argmax(1) > 0).mean())})
+    monkeypatch.setattr(
+        "contrastill.tasks.Classification.score", lambda _, a, *__: {"accuracy": float((a.argmax(1) > 0).mean())}
+    )
     code, _, err = run("export", tiny_folder("bert"), "--data", rows, "--out", "b")
     assert code == 1
     assert "loses more than --max-drop 0.5 points" in err
@@ -213,7 +215,7 @@ def test_a_failed_export_leaves_the_former_bundle(run, exported, rows, tiny_fold
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
     words = ["export", tiny_folder("bert"), "--precision", "fp32", "--data", rows, "--out", exported, "--overwrite"]
     with monkeypatch.context() as patch:  # the gate refuses
-        patch.setattr("contrastill.exporting.gate.score", lambda a, *_: {"accuracy": float(a.sum() == 0)})
+        patch.setattr("contrastill.tasks.Classification.score", lambda _, a, *__: {"accuracy": float(a.sum() == 0)})
         patch.setattr(
             "contrastill.exporting.gate.Examples.points_lost", lambda *_: {"drop_points": 50, "torch": 1, "bundle": 0.5}
         )

@@ -5,6 +5,7 @@ import pytest
 from method_rows import CASES, IDS
 
 from contrastill.methods import METHODS, Method
+from contrastill.tasks import Classification, Embedding, Regression
 
 
 @pytest.fixture
@@ -27,9 +28,10 @@ def tiny_method(tiny_model) -> Callable[..., Method]:
         master = tiny_model(
             **({"family": family, "layers": 4, "width": 24, "classes": classes, "seed": 1} | (teacher or {}))
         )
-        if METHODS[name].embeds:
-            pupil, master = pupil.base_model, master.base_model
-        method = METHODS[name](pupil, master, **(settings or {}))
+        task = Classification([f"class {n}" for n in range(classes)]) if classes > 1 else Regression()
+        if not METHODS[name].serves(task):
+            pupil, master, task = pupil.base_model, master.base_model, Embedding()
+        method = METHODS[name](pupil, master, task, **(settings or {}))
         return method.train()
 
     return build

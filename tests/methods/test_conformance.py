@@ -12,6 +12,7 @@ from method_rows import ROWS
 from contrastill.errors import UserError
 from contrastill.methods import METHODS, Stage, method_settings, read_settings
 from contrastill.methods.base import Method
+from contrastill.tasks import Classification
 
 SOURCE = r"(arXiv:\d{4}\.\d{5}|ACL \d{4}\.[a-z-]+\.\d+)\."  # of a paper
 STAGED = [(name, index) for name, method in METHODS.items() for index in range(len(method.stages))]
@@ -20,7 +21,7 @@ STAGED = [(name, index) for name, method in METHODS.items() for index in range(l
 def terms_of(method, batch, seed=0):
     """The unweighted terms; negatives, where they are drawn, are drawn from the same seed. No queue is pushed to."""
     torch.manual_seed(seed)
-    return method.losses(method.student(batch, method.needs), method.teach(batch), batch)
+    return method.losses(method.student(batch, method.needs), method.run_teacher(batch), batch)
 
 
 def rows_of(batch, rows):
@@ -50,7 +51,6 @@ def test_the_table_covers_every_method_and_every_setting():
 @pytest.mark.parametrize("classes", [1, 2, 77])
 def test_every_stage_gives_a_finite_loss_and_a_gradient_to_the_student(case, classes, pairs, tiny_method, tiny_batch):
     method = with_queue_filled(tiny_method(*case, classes=classes), tiny_batch, classes)
-    assert method.regression == (classes == 1)
     batch, reached = tiny_batch(pairs=pairs, classes=classes), set()
     for stage in method.stages:
         method.stage = stage
@@ -274,18 +274,18 @@ def test_the_registrys_name_is_the_classs_own_and_its_settings_have_simple_defau
     assert cls.name == name
     assert issubclass(cls, Method)
     parameters = list(inspect.signature(cls.__init__).parameters)
-    assert parameters[:3] == ["self", "student", "teacher"]
-    assert parameters[3:] == list(method_settings(name))
+    assert parameters[:4] == ["self", "student", "teacher", "task"]
+    assert parameters[4:] == list(method_settings(name))
     assert all(type(default) in (int, float, str) for default in method_settings(name).values())
 
 
 def test_a_method_without_its_teacher_is_refused_with_the_way_out(case, tiny_model):
     name, settings = case
     if not METHODS[name].uses_teacher:
-        assert METHODS[name](tiny_model(), None, **settings).teacher is None
+        assert METHODS[name](tiny_model(), None, Classification("abc"), **settings).teacher is None
         return
     with pytest.raises(UserError, match=f"{name}.*expected a teacher, got none.*'finetune'"):
-        METHODS[name](tiny_model(), None, **settings)
+        METHODS[name](tiny_model(), None, Classification("abc"), **settings)
 
 
 @pytest.mark.parametrize("name", ["lrc_bert", "pkd", "tinybert"])

@@ -16,8 +16,9 @@ from contrastill import losses
 from contrastill.encoder import Encoder, FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.methods import METHODS, method_settings
+from contrastill.tasks import BareEncoder, Classification, Embedding
 
-NAMES = [name for name, cls in METHODS.items() if cls.embeds]
+NAMES = [name for name, cls in METHODS.items() if cls.serves(Embedding)]
 QUEUED = ["disco", "congen", "rrd"]
 T = 24  # the teacher's width
 
@@ -36,7 +37,7 @@ def seen_by_the_term(method, batch, monkeypatch):
     seen, original = [], losses.contrast
     with monkeypatch.context() as patch:
         patch.setattr(losses, "contrast", lambda *args: seen.append([*args, None][:5]) or original(*args))
-        method.losses(method.student(batch, method.needs), method.teach(batch), batch)
+        method.losses(method.student(batch, method.needs), method.run_teacher(batch), batch)
     (only,) = seen
     return SimpleNamespace(
         **dict(zip(("anchors", "candidates", "target", "temperature", "allowed"), only, strict=True))
@@ -139,7 +140,7 @@ def test_a_training_step_pushes_its_texts_once_and_eval_none(name, tiny_method, 
     method(**batch)
     assert method.queue.pushed == 6
     method.train()
-    method.losses(method.student(batch, method.needs), method.teach(batch), batch)
+    method.losses(method.student(batch, method.needs), method.run_teacher(batch), batch)
     assert method.queue.pushed == 6
 
 
@@ -234,11 +235,11 @@ def test_the_start_lowers_the_methods_own_term(name, tiny_method, tiny_batch):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_reaches_student_and_projection_and_not_the_teachers_vectors(name, tiny_method, tiny_batch):
     method, batch = tiny_method(name), tiny_batch()
-    answer = method.teach(batch)
+    answer = method.run_teacher(batch)
     assert not answer.pooled.requires_grad
     own, pooled = method.student(batch, method.needs), answer.pooled.clone().requires_grad_()
     terms = method.losses(own, replace(answer, pooled=pooled), batch)
-    method.weigh(terms)["loss"].backward()
+    method.weighted_sum(terms)["loss"].backward()
     assert method.project.weight.grad.abs().sum() > 0
     assert all(p.grad.abs().sum() > 0 for n, p in method.student.named_parameters() if n.endswith("query.weight"))
     assert all(p.grad is None for p in method.teacher.model.parameters())
@@ -366,9 +367,11 @@ def test_settings_that_cannot_be_are_refused(name, settings, said, tiny_method):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sentence_embedding_method_has_no_terms_that_serve_without_its_teachers_vectors(name, tiny_method):
-    with pytest.raises(UserError, match=f"'{name}' has no terms that serve without a task"):
-        tiny_method(name).generally()
+def test_a_sentence_embedding_method_serves_no_task_without_vectors(name, tiny_method, tiny_model):
+    for task in (Classification("abc"), BareEncoder()):
+        assert not METHODS[name].serves(task)
+        with pytest.raises(UserError, match=f"'{name}' needs pooled, which the task '{task.name}' does not give"):
+            METHODS[name](tiny_model(), tiny_model(), task)
     assert tiny_method(name).wanted.pooled
     assert not tiny_method(name).wanted.logits
 
@@ -376,6 +379,6 @@ def test_a_sentence_embedding_method_has_no_terms_that_serve_without_its_teacher
 @pytest.mark.parametrize("name", QUEUED)
 def test_a_teacher_of_another_width_than_the_projection_is_refused(name, tiny_method, tiny_batch):
     method, batch = tiny_method(name), tiny_batch()
-    wide = replace(method.teach(batch), pooled=torch.ones(6, 2 * T))
+    wide = replace(method.run_teacher(batch), pooled=torch.ones(6, 2 * T))
     with pytest.raises(UserError, match=r"expected teacher vectors of 24 numbers, .* got 48"):
         method.losses(method.student(batch, method.needs), wide, batch)

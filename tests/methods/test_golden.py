@@ -36,7 +36,7 @@ def trajectory(case, tiny_method, tiny_batch):
     steps = []
     torch.manual_seed(0)  # the draw of negatives
     for step in range(STEPS):
-        method.enter(step, STEPS)
+        method.set_stage(step, STEPS)
         optimizer.zero_grad()
         result = method(**tiny_batch(seed=1 + step % 2))
         result["loss"].backward()

@@ -8,7 +8,7 @@ from contrastill.methods import Stage
 
 
 def stages_of(method, total):
-    return [method.enter(step, total).name for step in range(total)]
+    return [method.set_stage(step, total).name for step in range(total)]
 
 
 def test_lrc_bert_spends_half_of_its_steps_on_representations(tiny_method):
@@ -38,7 +38,7 @@ def test_tinybert_trains_20_and_3_of_23_epochs_the_second_afresh(tiny_method):
 def test_the_stage_is_a_function_of_the_step_alone(tiny_method):
     method = tiny_method("lrc_bert")
     for step, name in [(9, "joint"), (0, "representation"), (5, "joint"), (4, "representation"), (10, "joint")]:
-        assert method.enter(step, 10) is method.stage
+        assert method.set_stage(step, 10) is method.stage
         assert method.stage.name == name
 
 
@@ -90,7 +90,7 @@ def test_weigh_sums_what_the_stage_weighs_and_keeps_the_rest_for_the_log(tiny_me
     method = tiny_method("finetune")
     method.stage = Stage("mine", {"a": 2.0, "b": 0.5})
     terms = {"a": torch.tensor(3.0, requires_grad=True), "b": torch.tensor(4.0), "c": torch.tensor(100.0)}
-    result = method.weigh(terms)
+    result = method.weighted_sum(terms)
     assert {name: value.item() for name, value in result.items()} == {"loss": 8.0, "a": 3.0, "b": 4.0, "c": 100.0}
 
 
@@ -98,16 +98,16 @@ def test_a_term_of_weight_0_cannot_spoil_the_loss(tiny_method):
     method = tiny_method("finetune")
     method.stage = Stage("mine", {"a": 1.0, "b": 0.0})
     a, b = torch.tensor(3.0, requires_grad=True), torch.tensor(torch.inf, requires_grad=True)
-    loss = method.weigh({"a": a, "b": b * 0})["loss"]
+    loss = method.weighted_sum({"a": a, "b": b * 0})["loss"]
     loss.backward()
     assert loss == 3
     assert b.grad is None
 
 
 def test_kds_alpha_and_pkds_beta_are_the_weights(tiny_method):
-    assert tiny_method("kd", {"alpha": 0.9}).stage.weights == {"soft": 0.9, "hard": pytest.approx(0.1)}
+    assert tiny_method("kd", {"alpha": 0.9}).stage.weights == {"kd": 0.9, "hard": pytest.approx(0.1)}
     assert tiny_method("pkd", {"alpha": 0.2, "beta": 10.0}).stage.weights == {
-        "soft": 0.2,
+        "kd": 0.2,
         "hard": 0.8,
         "patient": 10.0,
     }

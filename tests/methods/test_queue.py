@@ -91,7 +91,7 @@ def seen_by_the_loss(method, batch, monkeypatch):
     seen, original = [], losses.cos_nce
     with monkeypatch.context() as patch:
         patch.setattr(losses, "cos_nce", lambda *args: seen.append(args[3]) or original(*args))
-        terms = method.losses(method.student(batch, method.needs), method.teach(batch), batch)
+        terms = method.losses(method.student(batch, method.needs), method.run_teacher(batch), batch)
     return seen[0], terms
 
 

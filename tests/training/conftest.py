@@ -49,8 +49,8 @@ def quick_collections() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def few_resamples() -> Iterator[None]:
     """Intervals of 50 resamples: the correlations' 2 000 take longer than the tiny runs themselves."""
-    from contrastill.training import prepare
+    from contrastill import evaluation
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "bootstrap_interval", partial(prepare.bootstrap_interval, samples=50))
+        patch.setattr(evaluation, "bootstrap_interval", partial(evaluation.bootstrap_interval, samples=50))
         yield

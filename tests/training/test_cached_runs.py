@@ -12,7 +12,7 @@ import pytest
 import transformers
 from workshop import Workshop, sha256, snapshot
 
-from contrastill import METHODS, UserError
+from contrastill import UserError
 from contrastill.cache.folder import entries
 
 COMPARED = ("lrc_bert", "kd", "pkd", "tinybert")
@@ -180,21 +180,6 @@ def test_without_a_cache_none_is_written(workshop: Workshop, tmp_path: Path, mon
 def assert_live(run: Any, other: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
     assert [record for record in caplog.records if said in record.message and "live" in record.message]
     assert losses(run.folder) == losses(other.folder)
-
-
-def test_a_method_that_changes_its_texts_runs_live_and_refuses_a_cache_asked_for(
-    workshop: Workshop,
-    tmp_path: Path,
-    live: Callable[[str], Any],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(METHODS["kd"], "changes_texts", True)
-    with pytest.raises(UserError, match=r"kd.*nothing to store.*--cache none"):
-        workshop.distill(tmp_path / "asked", method="kd", cache=str(tmp_path / "cache"))
-    assert not (tmp_path / "asked").exists()
-    with caplog.at_level(logging.INFO):
-        assert_live(workshop.distill(tmp_path / "run", method="kd"), live("kd"), "another text", caplog)
 
 
 def test_where_there_is_too_little_room_runs_are_live_and_a_cache_asked_for_is_refused(

@@ -13,8 +13,8 @@ from torch import nn
 
 from contrastill import Distillation, UserError
 from contrastill.errors import CheckFailed
-from contrastill.evaluation import bootstrap_interval, score
-from contrastill.training.outcome import half_width, warnings
+from contrastill.tasks import Classification, LabelledTask, Regression
+from contrastill.training.outcome import warnings
 from contrastill.training.preflight import scores_differ, unseen
 from contrastill.training.prepare import PreparedTask
 from contrastill.training.seen import SEEN, rows_of_teacher, seen_by, seen_share, write_seen
@@ -25,18 +25,16 @@ CLASSES = ("food", "music", "sport")
 
 def scored(answers: np.ndarray, labels: np.ndarray, rate: float = 1e-4, **more: Any) -> PreparedTask:
     """A run that has been scored: logits (N, C), or (N, 1) for a regression, and labels (N,)."""
-    kind = "regression" if answers.shape[1] == 1 else "classification"
-    metrics = ("pearson",) if kind == "regression" else ("accuracy",)
+    task = Regression(metrics=["pearson"]) if answers.shape[1] == 1 else Classification(CLASSES, ["accuracy"])
     reported = {
-        "metrics": score(answers, labels, metrics, regression=kind == "regression"),
-        "interval": bootstrap_interval(answers, labels, metrics[0], samples=200),
+        "metrics": task.score(answers, labels),
+        "interval": task.interval(answers, labels, task.metrics[0], samples=200),
     }
-    task = SimpleNamespace(metrics=metrics, kind=kind, labels=CLASSES if kind == "classification" else None)
     run = object.__new__(PreparedTask)
     vars(run).update(
         settings=SimpleNamespace(learning_rate=rate),
         name="student",
-        data=SimpleNamespace(task=task),
+        task=task,
         splits={"dev": SimpleNamespace(kept={"ours": answers}, labels=labels, reported=reported)},
         teacher=None,
         model=nn.Linear(1, 1),
@@ -119,8 +117,9 @@ def test_a_loss_that_is_not_finite_is_a_failed_run_not_bad_input(logs: dict[str,
 
 
 def test_thirty_rows_leave_fourteen_points_to_either_side() -> None:
-    assert half_width(30, regression=False) == pytest.approx(14.3, abs=0.1)
-    assert half_width(246, regression=False) < 5 < half_width(245, regression=False)
+    task = Classification(CLASSES)
+    assert task.half_width(30) == pytest.approx(14.3, abs=0.1)
+    assert task.half_width(246) < 5 < task.half_width(245)
 
 
 @pytest.mark.parametrize(
@@ -128,15 +127,18 @@ def test_thirty_rows_leave_fourteen_points_to_either_side() -> None:
     [
         ([1.0, 2.0], [1.0, 3.0], True, False),
         ([2.0, 2.0], [1.0, 3.0], False, True),
-        ([1.0, 2.0], [3.0, 3.0], False, False),
+        ([1.0, 2.0], [0.0, 0.0], False, False),
     ],
 )
+@pytest.mark.parametrize("task", [Regression(), Classification([*CLASSES, "news"])], ids=lambda task: task.name)
 def test_labels_that_are_all_equal_teach_and_tell_nothing(
-    train: list[float], dev: list[float], ok: bool, fatal: bool
+    task: LabelledTask, train: list[float], dev: list[float], ok: bool, fatal: bool
 ) -> None:
     run = object.__new__(PreparedTask)
     vars(run).update(
-        examples={"labels": [*train, math.nan, -100]}, splits={"dev": SimpleNamespace(labels=np.array(dev))}
+        task=task,
+        examples={"labels": [*train, math.nan if task.name == "regression" else -100]},
+        splits={"dev": SimpleNamespace(labels=np.array(dev))},
     )
     check = scores_differ(run)
     assert (check.ok, check.fatal) == (ok, fatal)

@@ -213,13 +213,13 @@ def test_the_dry_run_leaves_no_trace(prepare: Prepare, changes: dict[str, Any]) 
 
 def test_the_dry_run_goes_through_every_stage(prepare: Prepare) -> None:
     run, seen = prepare(), []
-    before = run.method.weigh
+    before = run.method.weighted_sum
 
-    def weigh(terms: Any) -> Any:
+    def weighted_sum(terms: Any) -> Any:
         seen.append(run.method.stage.name)
         return before(terms)
 
-    run.method.weigh = weigh
+    run.method.weighted_sum = weighted_sum
     check_run(run)
     assert seen == ["representation"] * 2 + ["joint"] * 2
 

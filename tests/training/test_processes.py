@@ -130,7 +130,7 @@ def test_two_processes_log_the_loss_and_the_terms_of_the_whole_batch(
     on_two_processes: Path, on_one_process: dict[str, Path]
 ) -> None:
     for ours, theirs in zip(log(on_two_processes / "unlabelled"), log(on_one_process["unlabelled"]), strict=True):
-        for column in ("step", "stage", "loss", "soft", "hard", "learning_rate"):
+        for column in ("step", "stage", "loss", "kd", "hard", "learning_rate"):
             assert ours[column] == pytest.approx(theirs[column], rel=1e-3), (column, ours["step"])
 
 
@@ -152,7 +152,7 @@ def test_a_batch_in_parts_logs_the_terms_of_the_whole_batch(
     for ours, theirs in zip(
         log(trained(workshop, "kd", tmp_path / "parts", accumulate=4)), log(on_one_process["kd"]), strict=True
     ):
-        for column in ("step", "loss", "soft", "hard"):
+        for column in ("step", "loss", "kd", "hard"):
             assert ours[column] == pytest.approx(theirs[column], rel=1e-3), (column, ours["step"])
 
 

@@ -13,6 +13,7 @@ from workshop import CLASSES, Workshop, sha256, snapshot, write_csv
 
 from contrastill import METHODS, Distillation, UserError, distill, evaluate, finetune
 from contrastill.errors import CheckFailed
+from contrastill.tasks import Classification
 from contrastill.training.trainer import DistillationTrainer
 
 LEFT = {
@@ -213,7 +214,7 @@ def test_another_seed_is_another_run(runs: dict[str, Any], tmp_path: Path) -> No
     )
 
 
-@pytest.mark.parametrize("method", [name for name, cls in METHODS.items() if not cls.embeds])
+@pytest.mark.parametrize("method", [name for name, cls in METHODS.items() if cls.serves(Classification)])
 def test_every_method_runs_from_its_defaults(workshop: Workshop, tmp_path: Path, method: str) -> None:
     run = workshop.distill(tmp_path / "run", method=method, epochs=1, checks=1)
     stages = {row["stage"] for row in log(run.folder) if "stage" in row}

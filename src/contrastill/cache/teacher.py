@@ -25,7 +25,7 @@ from contrastill.cache.embedder import FrozenEmbedder
 from contrastill.cache.folder import mark
 from contrastill.cache.overlap import Outputs, accelerated, read_ahead
 from contrastill.cache.store import DTYPES, KEY, Facts, Store
-from contrastill.encoder import Encoding, FrozenEncoder, Wanted, view
+from contrastill.encoder import Encoding, FrozenEncoder, Wanted, pool_layer
 from contrastill.errors import UserError
 from contrastill.machine import bf16_pays, keep_freed_memory
 
@@ -246,7 +246,7 @@ class CachedTeacher:
             if w.granularity == "tokens":
                 values = encoding.hidden[j].flatten(0, 1)[tokens]
             else:
-                values = view(encoding.hidden[j].float(), encoding.mask, w.granularity)[0][:, 0]
+                values = pool_layer(encoding.hidden[j].float(), encoding.mask, w.granularity)[0][:, 0]
             found[f"layer-{j}-{w.granularity}"] = values
         if w.attention:
             pairs = (mask.unsqueeze(2) & mask.unsqueeze(1)).flatten().nonzero().flatten().to(device, non_blocking=True)

@@ -137,18 +137,22 @@ def _encode(rows: Mapping[str, list[Any]], tokenizer: PreTrainedTokenizerBase, *
 class Collate:
     """Rows of `tokenise` -> a batch of tensors, padded to its longest row or the next multiple of `pad_to_multiple_of`.
 
-    B rows, L tokens: input_ids, attention_mask and token_type_ids (B, L); labels (B,), int64 or, for regression,
-    float32; text_key and index (B,); content (B, 2), its 16 bytes.
+    B rows, L tokens: input_ids, attention_mask and token_type_ids (B, L); labels (B,) or (B, C), of `label_dtype`;
+    text_key and index (B,); content (B, 2), its 16 bytes.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, regression: bool, *, pad_to_multiple_of: int | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        label_dtype: torch.dtype = torch.int64,
+        *,
+        pad_to_multiple_of: int | None = None,
     ) -> None:
         if tokenizer.pad_token_id is None:
             raise UserError("expected a tokenizer with a padding token, got one without; set tokenizer.pad_token")
         self.pads = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self.left = tokenizer.padding_side == "left"
-        self.regression = regression
+        self.label_dtype = label_dtype
         self.multiple = pad_to_multiple_of or 1
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -163,9 +167,7 @@ class Collate:
                 # One list for all rows, laid into the real places row by row: quicker than a copy per row.
                 padded[real] = [token for row in rows for token in row[name]]
                 batch[name] = torch.from_numpy(padded)
-        batch["labels"] = torch.tensor(
-            [row["labels"] for row in rows], dtype=torch.float32 if self.regression else torch.int64
-        )
+        batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self.label_dtype)
         for name in ("text_key", "index"):
             batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.int64)
         content = np.frombuffer(b"".join(row["content"] for row in rows), np.int64)

@@ -1,6 +1,6 @@
 """What a model is worth: scores and their intervals, speed, size. Plain Hugging Face models; no method is known."""
 
-from contrastill.evaluation.classification import (
+from contrastill.evaluation.scores import (
     METRICS,
     bootstrap_interval,
     majority,

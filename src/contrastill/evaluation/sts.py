@@ -25,8 +25,8 @@ from contrastill.data.files import look_up, split_name
 from contrastill.data.read import DELIMITED, Table, read_lines, table_of
 from contrastill.data.schema import glue_task
 from contrastill.errors import UserError, quoted_each
-from contrastill.evaluation.classification import spearman
 from contrastill.evaluation.inference import inference
+from contrastill.evaluation.scores import spearman
 
 __all__ = [
     "Pairs",

@@ -16,12 +16,13 @@ from contrastill.answers import cosines
 from contrastill.bundle import Bundle
 from contrastill.data import TaskData, align_labels
 from contrastill.errors import UserError
-from contrastill.evaluation import bootstrap_interval, paired_bootstrap, score, spearman
+from contrastill.evaluation import spearman
 from contrastill.evaluation.inference import inference
 from contrastill.evaluation.sts import load_scored_pairs
 from contrastill.exporting.probes import NotFinite
 from contrastill.exporting.source import Exportable, Texts
 from contrastill.machine import spread_of
+from contrastill.tasks import LabelledTask, task_of
 
 __all__ = [
     "STEADY",
@@ -50,15 +51,16 @@ class Examples:
     judge: Callable[[Array], float]
     """Answers (N, …) -> a score, 1 at best."""
     labels: Array | None = None
+    task: LabelledTask | None = None
 
     def points_lost(self, before: Array, after: Array) -> dict[str, Any]:
         """Points of the metric, with the 95 % bootstrap interval where rows are judged one by one."""
         first, second = self.judge(before), self.judge(after)
         lost: dict[str, Any] = {"torch": first, "bundle": second, "drop_points": 100 * (first - second)}
-        if self.labels is not None:
-            _, low, high = paired_bootstrap(before, after, self.labels, self.metric)
+        if self.task is not None and self.labels is not None:
+            _, low, high = self.task.paired(before, after, self.labels, self.metric)
             lost["drop_interval"] = [100 * low, 100 * high]
-            lost["bundle_interval"] = list(bootstrap_interval(after, self.labels, self.metric))
+            lost["bundle_interval"] = list(self.task.interval(after, self.labels, self.metric))
         return lost
 
 
@@ -80,14 +82,15 @@ def examples_of_task(
             f"{data.schema.name}: expected {'pairs of texts' if model.texts == 2 else 'one text a row'} for this "
             f"model, got {'pairs' if pairs else 'one text a row'}; name the columns with --text and --text-pair"
         )
-    labels, regression = np.asarray(data.splits[split]["label"][:]), data.schema.kind == "regression"
-    metric = metric or data.schema.metrics[0]
+    labels, task = np.asarray(data.splits[split]["label"][:]), task_of(data.schema)
+    metric = metric or task.metrics[0]
     return Examples(
         data=f"{data.schema.name} {split}",
         texts=texts_of(data.splits[split], pairs),
         metric=metric,
-        judge=lambda answers: score(answers, labels, [metric], regression)[metric],
+        judge=lambda answers: task.score(answers, labels, [metric])[metric],
         labels=labels,
+        task=task,
     )
 
 

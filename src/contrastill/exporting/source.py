@@ -27,7 +27,7 @@ from contrastill.loading import (
     rows_of,
 )
 from contrastill.results import RunRecord
-from contrastill.training.prepare import class_names
+from contrastill.tasks import Embedding, Task, task_of_model
 
 __all__ = ["Exportable", "Texts", "exportable", "run_record", "told_by_run"]
 
@@ -36,19 +36,16 @@ Array = np.ndarray[Any, Any]
 
 
 class Graph(nn.Module):
-    """Computes what the graph answers. Inputs int64 (B, L) each; the output's name and width follow from the task."""
+    """Computes the graph's answers. Inputs int64 (B, L) each; the output's name and width follow from the task."""
 
-    def __init__(self, model: Any, inputs: Sequence[str], task: str) -> None:
+    def __init__(self, model: Any, inputs: Sequence[str], task: Task) -> None:
         super().__init__()
         self.model, self.inputs, self.task = model, tuple(inputs), task
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        features = {name: given[name] for name in self.inputs}
-        if self.task == "embedding":
-            return self.model(features)["sentence_embedding"]
-        logits = self.model(**features).logits
-        return logits if self.task == "regression" else logits.softmax(-1)
+        features = {name: tensor for name in self.inputs if (tensor := given[name]) is not None}
+        return self.task.answer(self.model, features)
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Exportable:
     name: str
     module: Graph
     tokenizer: Tokenizer
-    task: str  # classification, regression, embedding
+    task: str  # its name
     labels: tuple[str, ...] | None
     dimensions: int | None
     ordered: bool  # whether the first N numbers of a vector serve by themselves
@@ -87,7 +84,7 @@ class Exportable:
     @property
     def encoder(self) -> nn.Module:
         """The transformers model inside, with its config and its table of word vectors."""
-        return self.module.model[0].model if self.task == "embedding" else self.module.model
+        return self.module.model[0].model if "pooled" in self.module.task.outputs else self.module.model
 
     def encode(self, texts: Texts) -> dict[str, Tensor]:
         """Tokens as transformers makes them: int64 (B, L), cut at `max_length`, padded to the longest."""
@@ -190,9 +187,9 @@ def embedder(name: str, max_length: int | None) -> Exportable:
     longest = max_length or model.max_seq_length or longest_input(tokenizer, encoder.config)
     return Exportable(
         name=own_name(name),
-        module=Graph(model, inputs_of(tokenizer, encoder), "embedding"),
+        module=Graph(model, inputs_of(tokenizer, encoder), Embedding()),
         tokenizer=tokenizer,
-        task="embedding",
+        task=Embedding.name,
         labels=None,
         dimensions=model.get_embedding_dimension(),
         ordered=run_record(name).setting("projection", str) == "compact",
@@ -207,15 +204,14 @@ def embedder(name: str, max_length: int | None) -> Exportable:
 def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
     model, tokenizer = load_classifier(name), load_tokenizer(name)
     model.set_attn_implementation("eager")
-    names = class_names(model)
-    task = "classification" if len(names) > 1 else "regression"
+    task = task_of_model(name, model.config)
     longest = max_length or run_record(name).setting("max_length", int) or longest_input(tokenizer, model.config)
     return Exportable(
         name=own_name(name),
         module=Graph(model, inputs_of(tokenizer, model), task),
         tokenizer=tokenizer,
-        task=task,
-        labels=tuple(names) if len(names) > 1 else None,
+        task=task.name,
+        labels=task.labels or None,
         dimensions=None,
         ordered=False,
         texts=2 if pairs else 1,

@@ -5,6 +5,8 @@ Shapes: B batch, H heads, L tokens.
 
 from torch import Tensor
 
+from contrastill.losses.shapes import check_pair
+
 __all__ = ["attention_mse"]
 
 LEAST = -1e2
@@ -18,6 +20,7 @@ def attention_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     the authors' code. Mean over heads and those pairs of an example, then over examples; the authors' code averages
     over padding too.
     """
+    check_pair(student, teacher, "B H L L", mask)
     student, teacher = student.float(), teacher.float()
     seen = (student > LEAST).any(1) & (teacher > LEAST).any(1)
     student, teacher = (x.masked_fill(x <= LEAST, 0.0) for x in (student, teacher))

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contrastill.losses.shapes import check_pair
+
 __all__ = ["contrast", "cos_nce", "negatives_of", "similarity_targets", "unit_mean"]
 
 
@@ -43,6 +45,7 @@ def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor
         () in float32: mean over an example's real representations, then over examples, so that padding, text length
         and the split of a batch over processes do not change it.
     """
+    check_pair(student, teacher, "B L D", mask)
     weight = allowed.float()
     with torch.autocast(student.device.type, enabled=False):  # which would round this product to half precision
         opposite = (weight / weight.sum(1, keepdim=True).clamp(min=1)) @ negatives.float()  # (B, D)

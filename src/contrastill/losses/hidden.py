@@ -6,6 +6,8 @@ Shapes: B batch, L tokens, D width.
 import torch.nn.functional as F
 from torch import Tensor
 
+from contrastill.losses.shapes import check_pair
+
 __all__ = ["hidden_mse", "normalised_mse", "unit_distance"]
 
 
@@ -14,6 +16,7 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
     Mean over width and the example's real tokens, then over examples. (The paper's code averages over padding too.)
     """
+    check_pair(student, teacher, "B L D", mask)
     error = (student.float() - teacher.float()).square().mean(-1)  # (B, L)
     real = mask.float()
     return ((error * real).sum(1) / real.sum(1).clamp(min=1)).mean()
@@ -25,6 +28,7 @@ def normalised_mse(student: Tensor, teacher: Tensor) -> Tensor:
     Mean squared distance of the unit vectors. The mean is over width too, as in the authors' code, for which their
     weights (10 to 1000) were found; the paper's formula sums over width.
     """
+    check_pair(student, teacher, "B D")
     return F.mse_loss(F.normalize(student.float(), dim=-1), F.normalize(teacher.float(), dim=-1))
 
 
@@ -33,4 +37,5 @@ def unit_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     Summed over width, mean over examples: `2 - 2 cos(s, t)`.
     """
+    check_pair(student, teacher, "B D")
     return (F.normalize(student.float(), dim=-1) - F.normalize(teacher.float(), dim=-1)).square().sum(-1).mean()

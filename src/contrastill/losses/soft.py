@@ -6,7 +6,9 @@ Shapes: B batch, C classes.
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["hard_cross_entropy", "hard_mse", "kd", "soft_kl", "soft_mse"]
+from contrastill.losses.shapes import check_labels, check_pair
+
+__all__ = ["hard_cross_entropy", "hard_mse", "soft_kl", "soft_mse"]
 
 
 def soft_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -15,6 +17,7 @@ def soft_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tenso
     LRC-BERT's soft loss (t = 1.1). TinyBERT's soft cross-entropy differs from it by the teacher's entropy only, which
     has no gradient.
     """
+    check_pair(student, teacher, "B C")
     return F.kl_div(
         F.log_softmax(student.float() / temperature, dim=-1),
         F.log_softmax(teacher.float() / temperature, dim=-1),
@@ -23,25 +26,20 @@ def soft_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tenso
     )
 
 
-def kd(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """`T^2 soft_kl`, (B, C), (B, C) -> (): Hinton et al. 2015 (arXiv:1503.02531, section 2).
-
-    *With* T^2, which keeps the gradient's size when the temperature changes.
-    """
-    return temperature**2 * soft_kl(student, teacher, temperature)
-
-
 def soft_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Regression's soft loss: mean squared distance to the teacher's score, (B, 1), (B, 1) -> ()."""
+    check_pair(student, teacher, "B 1")
     return F.mse_loss(student.float(), teacher.float())
 
 
 def hard_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     """(B, C), (B,) -> (B,): cross-entropy of each example; 0 where the label is -100 (unlabelled)."""
+    check_labels(student, labels, student.shape[:1])
     return F.cross_entropy(student.float(), labels, ignore_index=-100, reduction="none")
 
 
 def hard_mse(student: Tensor, labels: Tensor) -> Tensor:
     """(B, 1), (B,) -> (B,): squared error of each example; 0 where the label is NaN (unlabelled)."""
+    check_labels(student, labels, (student.numel(),))
     known = ~labels.isnan()
     return (student.float().squeeze(-1) - labels.float().where(known, 0.0)).square().where(known, 0.0)

@@ -13,12 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from contrastill import losses, mapping
-from contrastill.encoder import Encoder, Encoding, FrozenEncoder, Wanted, view
+from contrastill import mapping
+from contrastill.encoder import Encoder, Encoding, FrozenEncoder, Wanted, pool_layer
 from contrastill.errors import UserError
 from contrastill.methods.settings import checking
+from contrastill.tasks.base import Task
 
-__all__ = ["Method", "Stage", "gather"]
+__all__ = ["TASK_TERMS", "Method", "Stage", "gather"]
+
+TASK_TERMS = frozenset({"soft", "kd", "hard"})
+"""Terms that compare answers: the task computes them."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,6 @@ class Method(nn.Module):
     uses_teacher: ClassVar[bool] = True
     across_batch: ClassVar[bool] = False  # a term compares the batch's examples: gathered, never accumulated
     queued: ClassVar[frozenset[str]] = frozenset()  # terms that compare with a queue too, where there is one
-    general: ClassVar[Mapping[str, float]] = {}  # weights of the terms that need neither labels nor a task's teacher
-    embeds: ClassVar[bool] = False  # it distils sentence embeddings, not a task
-    changes_texts: ClassVar[bool] = False  # the teacher reads another text in every step: nothing to store
     pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
     granularity: str = "tokens"  # what of them is compared
     _keys_to_ignore_on_save = None  # transformers' Trainer asks where a checkpoint has a tensor under one name of two
@@ -58,18 +59,30 @@ class Method(nn.Module):
         if "__init__" in vars(cls):
             cls.__init__ = checking(cls.__init__)  # type: ignore[method-assign]
 
-    def __init__(self, student: PreTrainedModel, teacher: Any) -> None:
+    def __init__(self, student: PreTrainedModel, teacher: Any, task: Task) -> None:
         super().__init__()
         if self.uses_teacher and teacher is None:
             raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
+        if not self.serves(task):
+            raise UserError(
+                f"method {self.name!r} needs {' and '.join(sorted(self.needs))}, which the task {task.name!r} does not "
+                f"give ({', '.join(sorted(task.outputs))}); choose another method"
+            )
+        self.task = task
+        self.needs = set(self.needs) & task.outputs
+        self.stages = stages_on(task, self.stages)
         self.student = Encoder(student)
         self.teacher: Any = None  # a FrozenEncoder, or what stands in its place (cache.CachedTeacher)
         if self.uses_teacher:
             self.teacher = FrozenEncoder(teacher) if isinstance(teacher, PreTrainedModel) else teacher
         self.bridges: list[tuple[nn.Linear, tuple[tuple[int, int], ...]]] = []
-        self.regression = student.config.num_labels == 1
         self.stage = self.stages[0]
-        self.register_state_dict_post_hook(once)
+        self.register_state_dict_post_hook(drop_duplicate_tensors)
+
+    @classmethod
+    def serves(cls, task: Task | type[Task]) -> bool:
+        """Whether it can learn that task: the task gives what the method needs, or all of it but answers to compare."""
+        return set(cls.needs) - {"logits"} <= task.outputs and bool(stages_on(task, cls.stages))
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The paper's terms, unweighted: name -> (). The names are those that the stages weigh.
@@ -95,16 +108,16 @@ class Method(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """A padded batch -> {"loss": (), and each term: ()}."""
-        teacher = self.teach(batch)
-        result = self.weigh(self.losses(self.student(batch, self.needs), teacher, batch))
-        self.remember(teacher, batch)
+        teacher = self.run_teacher(batch)
+        result = self.weighted_sum(self.losses(self.student(batch, self.needs), teacher, batch))
+        self.after_step(teacher, batch)
         return result
 
-    def teach(self, batch: Mapping[str, Tensor]) -> Encoding:
+    def run_teacher(self, batch: Mapping[str, Tensor]) -> Encoding:
         """What the teacher says of the batch; once a step, however often the student runs."""
         return self.teacher(batch, self.needs) if self.uses_teacher else None  # type: ignore[return-value]
 
-    def weigh(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    def weighted_sum(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adds "loss", the current stage's weighted sum. A term of weight 0 is left out of the sum, not multiplied."""
         weights = self.stage.weights
         if unknown := set(weights) - set(terms):
@@ -115,7 +128,7 @@ class Method(nn.Module):
         total = torch.stack([weight * terms[term] for term, weight in weights.items() if weight]).sum()
         return {"loss": total, **{term: value.detach() for term, value in terms.items()}}
 
-    def remember(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
+    def after_step(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
         """Called once after each training step's losses: a method with a queue pushes here."""
 
     # ---- stages
@@ -139,19 +152,11 @@ class Method(nn.Module):
             ends.append(round(done * total))
         return ends
 
-    def enter(self, step: int, total: int) -> Stage:
+    def set_stage(self, step: int, total: int) -> Stage:
         """Sets and returns the stage in force at `step` (from 0) of `total`: a function of the step alone."""
         ends = self.milestones(total)
         self.stage = next((s for s, end in zip(self.stages, ends, strict=True) if step < end), self.stages[-1])
         return self.stage
-
-    def generally(self) -> None:
-        """From here on it trains an encoder on texts alone: its `general` terms, in one stage."""
-        if not self.general:
-            raise UserError(f"{self.name!r} has no terms that serve without a task: expected a method that has")
-        self.needs = set(self.needs) - {"logits"}
-        self.stages = (Stage("general", self.general),)
-        self.stage = self.stages[0]
 
     # ---- terms that most methods share
 
@@ -160,32 +165,20 @@ class Method(nn.Module):
         return {name: term() for name, term in terms.items()} if "logits" in self.needs else {}
 
     def soft(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
-        """KL to the teacher's distribution (no T^2); for regression, squared distance to its score."""
-        return (
-            losses.soft_mse(student.logits, teacher.logits)
-            if self.regression
-            else losses.soft_kl(student.logits, teacher.logits, temperature)
-        )
+        """The task's distance to the teacher's answers, without T^2: ()."""
+        return self.task.soft(student.logits, teacher.logits, student.mask, temperature)
 
     def kd(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
-        """As `soft`, with T^2 (Hinton)."""
-        return (
-            losses.soft_mse(student.logits, teacher.logits)
-            if self.regression
-            else losses.kd(student.logits, teacher.logits, temperature)
-        )
+        """As `soft`, with T^2 (Hinton): ()."""
+        return self.task.kd(student.logits, teacher.logits, student.mask, temperature)
 
     def hard(self, student: Encoding, batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy with the labels, for regression squared error; mean over the labelled examples of the batch.
+        """The task's loss against the labels, mean over the labelled examples of the batch: ().
 
         The count of labelled examples is that of the whole batch over all processes, so that the mean of the
         processes' gradients is the gradient of the whole batch's mean.
         """
-        labels = batch["labels"]
-        if self.regression:
-            errors, known = losses.hard_mse(student.logits, labels), ~labels.isnan()
-        else:
-            errors, known = losses.hard_cross_entropy(student.logits, labels), labels != -100
+        errors, known = self.task.hard(student.logits, batch["labels"], student.mask)
         count = known.sum().float()
         if processes() > 1:
             dist.all_reduce(count)
@@ -229,7 +222,7 @@ class Method(nn.Module):
             student, teacher = self.student(batch, needs), self.teacher(batch, needs)
             for (gram, cross), (linear, pairs) in zip(moments, self.bridges, strict=True):
                 for i, j in pairs:
-                    x, y = self.ends(student, teacher, i, j)
+                    x, y = self.bridge_inputs(student, teacher, i, j)
                     s = F.pad(x, (0, 1), value=float(linear.bias is not None)).cpu()
                     gram += s.T @ s
                     cross += s.T @ y.cpu()
@@ -241,10 +234,10 @@ class Method(nn.Module):
             if linear.bias is not None:
                 linear.bias.copy_(solved[-1])
 
-    def ends(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
+    def bridge_inputs(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
         """What a bridge leads from and to: (rows, D_S), (rows, D_T)."""
-        x, real = view(student.hidden[i].float(), student.mask, self.granularity)
-        y, _ = view(teacher.hidden[j].float(), teacher.mask, self.granularity)
+        x, real = pool_layer(student.hidden[i].float(), student.mask, self.granularity)
+        y, _ = pool_layer(teacher.hidden[j].float(), teacher.mask, self.granularity)
         return x[real], y[real]
 
     @property
@@ -252,7 +245,13 @@ class Method(nn.Module):
         return self.teacher.encoder.width
 
 
-def once(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+def stages_on(task: Task | type[Task], stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The stages that a task has terms for; without answers, those that compare none."""
+    answers = "logits" in task.outputs
+    return tuple(s for s in stages if answers or not any(s.weights.get(term) for term in TASK_TERMS))
+
+
+def drop_duplicate_tensors(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
     """Of a tensor with two names (T5's embeddings) a state dict, and so a checkpoint, keeps the first."""
     seen: set[int] = set()
     for name in list(state):

@@ -9,6 +9,7 @@ from contrastill.encoder import Encoding
 from contrastill.methods.base import Stage
 from contrastill.methods.embedding import EmbeddingMethod
 from contrastill.methods.settings import Number, Temperature
+from contrastill.tasks.base import Task
 
 
 class ConGen(EmbeddingMethod):
@@ -31,12 +32,13 @@ class ConGen(EmbeddingMethod):
         self,
         student: PreTrainedModel,
         teacher: Any,
+        task: Task,
         *,
         queue: Number = 16384,
         temperature: Temperature = 0.05,
         teacher_temperature: Temperature = 0.05,
     ) -> None:
-        super().__init__(student, teacher, queue)
+        super().__init__(student, teacher, task, queue)
         self.temperatures = temperature, teacher_temperature
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from contrastill.errors import UserError
 from contrastill.methods.base import Stage
 from contrastill.methods.embedding import EmbeddingMethod
 from contrastill.methods.settings import Number, Temperature
+from contrastill.tasks.base import Task
 
 
 class DisCo(EmbeddingMethod):
@@ -35,21 +36,22 @@ class DisCo(EmbeddingMethod):
         self,
         student: PreTrainedModel,
         teacher: Any,
+        task: Task,
         *,
         queue: Number = 16384,
         temperature: Temperature = 0.1,
         least_temperature: Temperature = 0.1,
     ) -> None:
-        super().__init__(student, teacher, queue)
+        super().__init__(student, teacher, task, queue)
         if least_temperature > temperature:
             raise UserError(f"expected a least_temperature of at most {temperature}, got {least_temperature}")
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.least_temperature = least_temperature
 
-    def teach(self, batch: Mapping[str, Tensor]) -> Encoding:
+    def run_teacher(self, batch: Mapping[str, Tensor]) -> Encoding:
         with torch.no_grad():  # clamped in the loss, it would have no gradient to rise again by
             self.log_scale.clamp_(max=-math.log(self.least_temperature))
-        return super().teach(batch)
+        return super().run_teacher(batch)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         s, t = self.vectors(student, teacher)

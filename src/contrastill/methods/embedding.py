@@ -16,6 +16,7 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.methods.base import Method, gather, processes
 from contrastill.methods.queue import Queue
+from contrastill.tasks.base import Task
 
 __all__ = ["EmbeddingMethod"]
 
@@ -30,14 +31,13 @@ class EmbeddingMethod(Method):
     """
 
     needs = {"pooled"}
-    embeds = True
 
-    def __init__(self, student: PreTrainedModel, teacher: Any, queue: int = 0) -> None:
-        super().__init__(student, teacher)
+    def __init__(self, student: PreTrainedModel, teacher: Any, task: Task, queue: int = 0) -> None:
+        super().__init__(student, teacher, task)
         self.project = self.bridge((0, 0), bias=False)
         self.queue = Queue(queue, 1, self.teacher_width)
 
-    def ends(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
+    def bridge_inputs(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
         return student.pooled, F.normalize(teacher.pooled, dim=-1)
 
     def projected(self, student: Encoding, teacher: Encoding) -> Tensor:
@@ -67,7 +67,7 @@ class EmbeddingMethod(Method):
         rank = dist.get_rank() if processes() > 1 else 0
         return rows[:, 0], keys, rank * len(teacher) + torch.arange(len(teacher), device=teacher.device)
 
-    def remember(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
+    def after_step(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
         if self.queue.size and self.training:
             vectors = F.normalize(teacher.pooled.float(), dim=-1)
             self.queue.push(gather(vectors).unsqueeze(1), gather(batch["text_key"]))

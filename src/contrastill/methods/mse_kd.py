@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from contrastill.encoder import Encoding
 from contrastill.methods.base import Stage
 from contrastill.methods.embedding import EmbeddingMethod
+from contrastill.tasks.base import Task
 
 
 class MSEKD(EmbeddingMethod):
@@ -20,10 +21,10 @@ class MSEKD(EmbeddingMethod):
     name = "mse_kd"
     stages = (Stage("distil", {"mse": 1.0}),)
 
-    def __init__(self, student: PreTrainedModel, teacher: Any) -> None:
-        super().__init__(student, teacher)
+    def __init__(self, student: PreTrainedModel, teacher: Any, task: Task) -> None:
+        super().__init__(student, teacher, task)
 
-    def ends(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
+    def bridge_inputs(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
         return student.pooled, teacher.pooled.float()
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

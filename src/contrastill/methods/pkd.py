@@ -5,9 +5,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill import losses
-from contrastill.encoder import Encoding
+from contrastill.encoder import Encoding, pool_layer
 from contrastill.methods.base import Method, Stage
 from contrastill.methods.settings import LayerMap, Share, Temperature, Weight
+from contrastill.tasks.base import Task
 
 
 class PKD(Method):
@@ -17,7 +18,7 @@ class PKD(Method):
     The paper's student has the teacher's width; at another width, each mapped layer gets a trained projection.
 
     temperature: T of the soft labels (5, 10 or 20 in the paper).
-    alpha: the share of the soft term (0.2, 0.5 or 0.7).
+    alpha: the share of the kd term (0.2, 0.5 or 0.7).
     beta: the weight of the patient term (10, 100, 500 or 1000).
     layer_map: "skip" or "last".
     """
@@ -25,20 +26,21 @@ class PKD(Method):
     name = "pkd"
     needs = {"hidden", "logits"}
     granularity = "cls"
-    stages = (Stage("distil", {"soft": 0.5, "hard": 0.5, "patient": 100.0}),)
+    stages = (Stage("distil", {"kd": 0.5, "hard": 0.5, "patient": 100.0}),)
 
     def __init__(
         self,
         student: PreTrainedModel,
         teacher: PreTrainedModel | None,
+        task: Task,
         *,
         temperature: Temperature = 5.0,
         alpha: Share = 0.5,
         beta: Weight = 100.0,
         layer_map: LayerMap = "skip",
     ) -> None:
-        self.stages = (Stage("distil", {"soft": alpha, "hard": 1 - alpha, "patient": beta}),)
-        super().__init__(student, teacher)
+        self.stages = (Stage("distil", {"kd": alpha, "hard": 1 - alpha, "patient": beta}),)
+        super().__init__(student, teacher, task)
         self.temperature = temperature
         self.pairs = self.layers(layer_map)
         same = self.student.width == self.teacher_width
@@ -46,11 +48,14 @@ class PKD(Method):
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         patient = [
-            losses.normalised_mse(project(student.hidden[i][:, 0]), teacher.hidden[j][:, 0])
+            losses.normalised_mse(
+                project(pool_layer(student.hidden[i], student.mask, "cls")[0][:, 0]),
+                pool_layer(teacher.hidden[j], teacher.mask, "cls")[0][:, 0],
+            )
             for project, (i, j) in zip(self.project, self.pairs, strict=True)
         ]
         return {
-            "soft": self.kd(student, teacher, self.temperature),
+            "kd": self.kd(student, teacher, self.temperature),
             "hard": self.hard(student, batch),
             "patient": torch.stack(patient).mean(),
         }

@@ -9,6 +9,7 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.methods.base import Method, Stage
 from contrastill.methods.settings import LayerMap, Temperature
+from contrastill.tasks.base import Task
 
 
 class TinyBERT(Method):
@@ -23,7 +24,6 @@ class TinyBERT(Method):
 
     name = "tinybert"
     needs = {"hidden", "attention", "logits"}
-    general = {"embedding": 1.0, "hidden": 1.0, "attention": 1.0}
     stages = (
         Stage("intermediate", {"embedding": 1.0, "hidden": 1.0, "attention": 1.0}, share=20 / 23),
         Stage("prediction", {"soft": 1.0}, share=3 / 23, fresh=True),
@@ -33,11 +33,12 @@ class TinyBERT(Method):
         self,
         student: PreTrainedModel,
         teacher: PreTrainedModel | None,
+        task: Task,
         *,
         temperature: Temperature = 1.0,
         layer_map: LayerMap = "uniform",
     ) -> None:
-        super().__init__(student, teacher)
+        super().__init__(student, teacher, task)
         self.temperature = temperature
         self.pairs = self.layers(layer_map)
         self.project_embedding, self.project_hidden = self.bridge((0, 0)), self.bridge(*self.pairs)

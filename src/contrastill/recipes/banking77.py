@@ -183,7 +183,7 @@ def timed(models: dict[str, Path], bundles: dict[str, Bundle], data: Path) -> di
     tokenizer = load_tokenizer(str(models["teacher"]))
     rows = load_task(data / "train.csv.gz", test=data / "test.csv.gz").splits["test"]
     tokens = tokenise(rows.shuffle(seed=0).select(range(256)), tokenizer, 64)
-    collate = Collate(tokenizer, regression=False)
+    collate = Collate(tokenizer)
     loaded: dict[str, Any] = {name: load_classifier(str(path)) for name, path in models.items()}
     loaded |= {name: Served(bundle) for name, bundle in bundles.items()}
     speeds = measure(

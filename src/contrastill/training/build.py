@@ -73,7 +73,7 @@ def build_cache(**settings: Any) -> dict[str, Any]:
     counted = Counted(chunks(asked, tokenizer, prompt), tokenizer, length.tokens, prompt, vocabulary(frozen.model))
     fresh = teacher.fill(
         counted,
-        Collate(tokenizer, regression=False),
+        Collate(tokenizer),
         total=total,
         say=lambda row: repr(row["text"][:80]),
         share=(world.process_index, world.num_processes),

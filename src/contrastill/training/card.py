@@ -4,6 +4,7 @@ from typing import Any
 
 from contrastill.data import TaskData
 from contrastill.settings import Distillation, EmbeddingDistillation, Pretraining
+from contrastill.tasks import task_of
 
 __all__ = ["embedding_card", "encoder_card", "model_card"]
 
@@ -34,8 +35,7 @@ def model_card(settings: Any, data: TaskData, metrics: dict[str, Any]) -> str:
         origin = f"A `{asked.student}` student of `{asked.teacher}`, distilled with `{asked.method}` by Contrastill"
     else:
         origin = f"`{asked.model}`, fine-tuned by Contrastill"
-    labels = ", ".join(data.schema.labels[:20]) + (", …" if len(data.schema.labels) > 20 else "")
-    task = f"classes: {labels}" if data.schema.labels else "one score"
+    task = task_of(data.schema).describe()
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification

@@ -27,6 +27,7 @@ from contrastill.methods.queue import Queue
 from contrastill.report import PAGE, leave_report
 from contrastill.results import read_metrics, write_text
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning
+from contrastill.tasks import Embedding, task_of
 from contrastill.training.embedding import prepare_embedding
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.outcome import warnings
@@ -85,7 +86,7 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
 
 def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDistillation]:
     """The settings that a method's runs have."""
-    return EmbeddingDistillation if method in METHODS and METHODS[method].embeds else Distillation
+    return EmbeddingDistillation if method in METHODS and METHODS[method].serves(Embedding) else Distillation
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     if split not in data.splits:
         raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
     length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
-    examples = Examples(data.splits[split], data, tokenizer, length.tokens, asked.batch_size)
+    examples = Examples(data.splits[split], task_of(data.schema), tokenizer, length.tokens, asked.batch_size)
     examples.check_ids(model)
     if examples.known.worse > FEW_UNKNOWN:
         logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)

@@ -42,6 +42,7 @@ from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.student import STARTS, NoDirections
+from contrastill.tasks import Embedding
 from contrastill.training.build import corpus_texts, silent
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
@@ -349,7 +350,7 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
     if queue > (rows := len(corpus) - held_out(corpus, scored)):
         logger.info("the queue holds each text once at most: %s, not %s", rows, queue)
         given["queue"] = rows
-    method: Any = METHODS[settings.method](student, teachers, **given)
+    method: Any = METHODS[settings.method](student, teachers, Embedding(), **given)
     method.student.pooling = settings.pooling
     return PreparedEmbedding(settings, tokenizer, teachers, method, corpus, scored, length, sets)
 
@@ -366,8 +367,8 @@ def length_for(settings: EmbeddingDistillation, teachers: Teachers, tokenizer: T
 
 
 def check_choices(settings: EmbeddingDistillation) -> None:
-    if not METHODS[settings.method].embeds:
-        known = ", ".join(name for name, cls in METHODS.items() if cls.embeds)
+    if not METHODS[settings.method].serves(Embedding):
+        known = ", ".join(name for name, cls in METHODS.items() if cls.serves(Embedding))
         raise UserError(f"expected a method for sentence embeddings ({known}), got {settings.method!r}")
     if settings.student == "as-is" and settings.start in STARTS:
         raise UserError("--student as-is takes an encoder as it is: name its folder or Hub name with --start")

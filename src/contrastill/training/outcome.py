@@ -1,26 +1,18 @@
 """What a run's end says against it: chance, one answer for everything, a loss that rose, a dev set too small."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from contrastill.evaluation import majority
 from contrastill.training.prepare import PreparedTask
 from contrastill.training.prepared import Prepared
 
-__all__ = ["half_width", "warnings"]
+__all__ = ["warnings"]
 
 WIDE = 5.0  # points to either side of a score, beyond which it can hardly choose a checkpoint
 FAST = 1e-3  # learning rates above it are the first thing to change
 LAST = 3  # logged losses whose mean is a run's end: the very last may be that of one short batch
-
-
-def half_width(rows: int, regression: bool) -> float:
-    """Points to either side of a score of 0.8 (an accuracy, or a correlation) on so many rows, at 95 %."""
-    spread = 1 - 0.8**2 if regression else math.sqrt(0.8 * 0.2)
-    return 196 * spread / math.sqrt(max(1, rows))
 
 
 def warnings(run: Prepared, history: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -41,19 +33,16 @@ def warnings(run: Prepared, history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def at_chance(run: PreparedTask, advice: str) -> list[str]:
     """Answers on dev that are all the same, or no better than the commonest label."""
-    dev, metric = run.splits.get("dev"), run.data.schema.metrics[0]
+    dev, task, metric = run.splits.get("dev"), run.task, run.task.metrics[0]
     if dev is None or "ours" not in dev.kept:
         return []
-    logits, regression = dev.kept["ours"], run.data.schema.kind == "regression"
-    answers = logits[:, 0] if regression else logits.argmax(1)
-    if len(np.unique(dev.labels)) > 1 and np.ptp(answers) <= 1e-4 * np.ptp(dev.labels) * regression:
-        what = f"{float(answers[0]):.4g}" if regression else repr((run.data.schema.labels or [""])[int(answers[0])])
-        return [f"the {run.name} answers {what[:80]} to every dev text; {advice}"]
+    if (answer := task.same_answer(dev.kept["ours"], dev.labels)) is not None:
+        return [f"the {run.name} answers {answer} to every dev text; {advice}"]
     scores = dev.reported
-    value, (low, high), chance = scores["metrics"][metric], scores["interval"], majority(dev.labels, metric)
+    value, (low, high), chance = scores["metrics"][metric], scores["interval"], task.chance(dev.labels, metric)
     if low > chance:
         return []
-    few = half_width(len(dev.labels), regression) > WIDE and value > chance
+    few = task.half_width(len(dev.labels)) > WIDE and value > chance
     return [
         f"dev {metric} {value:.3f} ({low:.3f} to {high:.3f}) does not differ from that of always giving the commonest "
         f"answer ({chance:.3f}); {'score it on more rows (--dev FILE)' if few else advice}"
@@ -79,13 +68,14 @@ def diverged(run: Prepared, history: Sequence[Mapping[str, Any]], advice: str) -
 
 def learnt_nothing(run: PreparedTask, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
     """Without dev, a label loss that ended where ignorance is."""
-    seen, classes = losses(history), len(run.data.schema.labels or ())
-    if not seen or classes < 2 or run.teacher is not None:
+    seen, ignorance = losses(history), run.task.ignorance
+    if not seen or ignorance is None or run.teacher is not None:
         return []
-    last, ignorance = float(np.mean(seen[-LAST:])), math.log(classes)
+    last = float(np.mean(seen[-LAST:]))
     if last < 0.98 * ignorance:
         return []
+    outputs = len(run.task.names)
     return [
-        f"the loss ended at {last:.3g}, and a model that knows nothing of {classes} classes has {ignorance:.3g}; "
+        f"the loss ended at {last:.3g}, and a model that knows nothing of {outputs} classes has {ignorance:.3g}; "
         f"{advice}"
     ]

@@ -36,10 +36,10 @@ class Perturbed(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         method = self.method
-        teacher = method.teach(batch)
+        teacher = method.run_teacher(batch)
 
         def losses() -> dict[str, Tensor]:
-            return method.weigh(method.losses(method.student(batch, method.needs), teacher, batch))
+            return method.weighted_sum(method.losses(method.student(batch, method.needs), teacher, batch))
 
         device = batch["input_ids"].device
         seen: list[Tensor] = []
@@ -56,7 +56,7 @@ class Perturbed(nn.Module):
         step = self.step(*torch.autograd.grad(loss, seen[0]))
         with output_of(method.student.embeddings, lambda emb: emb + step):
             result = losses()
-        method.remember(teacher, batch)
+        method.after_step(teacher, batch)
         return result
 
     def step(self, gradient: Tensor) -> Tensor:

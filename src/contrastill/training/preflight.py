@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from contrastill.errors import UserError
-from contrastill.evaluation import majority
 from contrastill.loading import FITS, misfit, positions, rows_of
-from contrastill.training.outcome import WIDE, half_width
+from contrastill.training.outcome import WIDE
 from contrastill.training.prepare import Examples, PreparedTask
 from contrastill.training.prepared import Prepared
 from contrastill.training.seen import seen_by, seen_share
@@ -94,17 +93,16 @@ def teacher_learnt(run: PreparedTask) -> Check:
     """The teacher beats the commonest answer on dev (without dev: on up to 512 training examples)."""
     assert run.teacher is not None
     assert run.data.train is not None
-    metric = run.data.schema.metrics[0]
+    metric = run.task.metrics[0]
     if "dev" in run.splits:
         examples, where = run.splits["dev"], "dev"
         got = run.teacher_scores["dev"]["metrics"][metric]
     else:
-        labels = np.array(run.data.train["label"], dtype=np.float64)
-        known = np.flatnonzero(~np.isnan(labels) & (labels != -100))
+        known = np.flatnonzero(run.task.known(np.array(run.data.train["label"])))
         rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
-        examples, where = Examples(rows, run.data, run.tokenizer, run.settings.max_length), "a training sample"
+        examples, where = Examples(rows, run.task, run.tokenizer, run.settings.max_length), "a training sample"
         got = examples.scores(run.cached or run.teacher)["metrics"][metric]
-    chance = majority(examples.labels, metric)
+    chance = run.task.chance(examples.labels, metric)
     seen = f"{metric} {got:.3f} on {where}; always the commonest answer gives {chance:.3f}"
     if got > chance:
         return Check("teacher has learnt the task", True, seen)
@@ -184,11 +182,10 @@ def unseen(run: PreparedTask) -> list[Check]:
 
 def scores_differ(run: PreparedTask) -> Check:
     """That there is something to learn, and on dev something to choose by."""
-    labels = np.asarray(run.examples["labels"], dtype=np.float64)
-    known = labels[~np.isnan(labels) & (labels != -100)]
-    if len(known) and np.ptp(known) == 0:
-        return Check("labels differ", False, f"every training row has the label {known[0]:g}; add rows with others")
-    same = [split for split, rows in run.splits.items() if len(np.unique(rows.labels)) < 2]
+    labels = np.asarray(run.examples["labels"])
+    if (same_label := run.task.same_label(labels[run.task.known(labels)])) is not None:
+        return Check("labels differ", False, f"every training row has the label {same_label}; add rows with others")
+    same = [split for split, rows in run.splits.items() if run.task.same_label(rows.labels) is not None]
     seen = f"every row of {' and '.join(same)} has one label: no score on it says anything; give other rows"
     return Check("labels differ", not same, seen if same else "in every split", fatal=False)
 
@@ -198,7 +195,7 @@ def dev_is_large(run: PreparedTask) -> list[Check]:
     if "dev" not in run.splits:
         return []
     rows = len(run.splits["dev"].labels)
-    wide = half_width(rows, run.data.schema.kind == "regression")
+    wide = run.task.half_width(rows)
     seen = f"a score on {rows:,} rows is uncertain by about {wide:.1f} points to either side"
     wrong = f"{seen}, and the checkpoint is chosen by it; give more rows (--dev FILE, or a larger --dev-share)"
     return [Check("dev is large enough", wide <= WIDE, seen if wide <= WIDE else wrong, fatal=False)]

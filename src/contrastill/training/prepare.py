@@ -29,11 +29,11 @@ from contrastill.data import (
 )
 from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
-from contrastill.evaluation import bootstrap_interval, predict, score, size
+from contrastill.evaluation import predict, size
 from contrastill.loading import Length, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.methods import METHODS, Finetune, Method, read_settings
-from contrastill.report.evidence import of_classes, of_scores
 from contrastill.settings import DataSource, Distillation, Finetuning
+from contrastill.tasks import Embedding, LabelledTask, task_of
 from contrastill.training.card import model_card
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.perturbation import Perturbed
@@ -55,6 +55,7 @@ class PreparedTask(Prepared):
 
     settings: Any
     name: str
+    task: LabelledTask
     data: TaskData
     tokenizer: Tokenizer
     teacher: PreTrainedModel | None
@@ -81,13 +82,15 @@ class PreparedTask(Prepared):
         if data.train is None:
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
         examples = tokenise(data.train, tokenizer, length.tokens)
-        collate = Collate(tokenizer, data.schema.kind == "regression")
+        task = task_of(data.schema)
+        collate = Collate(tokenizer, task.label_dtype)
         model: nn.Module = method
         if isinstance(settings, Distillation) and settings.perturb:
             model = Perturbed(method, settings.perturb, settings.epsilon)
         return cls(
             settings=settings,
             name=name,
+            task=task,
             data=data,
             tokenizer=tokenizer,
             teacher=teacher,
@@ -96,7 +99,7 @@ class PreparedTask(Prepared):
             examples=examples,
             collate=collate,
             splits={
-                split: Examples(rows, data, tokenizer, length.tokens)
+                split: Examples(rows, task, tokenizer, length.tokens)
                 for split, rows in (("dev", data.dev), ("test", data.test))
                 if rows is not None
             },
@@ -106,7 +109,7 @@ class PreparedTask(Prepared):
 
     @property
     def metric(self) -> str | None:  # type: ignore[override]
-        return self.data.schema.metrics[0] if "dev" in self.splits else None
+        return self.task.metrics[0] if "dev" in self.splits else None
 
     @cached_property
     def lengths(self) -> np.ndarray:  # type: ignore[override]
@@ -134,8 +137,7 @@ class PreparedTask(Prepared):
 
     @property
     def unlabelled(self) -> int:  # type: ignore[override]
-        labels = np.asarray(self.examples["labels"], dtype=np.float64)
-        return int((np.isnan(labels) | (labels == -100)).sum())
+        return int((~self.task.known(np.asarray(self.examples["labels"]))).sum())
 
     def fingerprints(self) -> dict[str, str]:
         teacher = {"teacher_fingerprint": fingerprint(self.teacher)} if self.teacher is not None else {}
@@ -155,10 +157,9 @@ class PreparedTask(Prepared):
         return {**{split: rows.scores(model, keep="ours") for split, rows in self.splits.items()}, **size(model)}
 
     def results(self) -> dict[str, Any]:
-        task, ours = self.data.schema, self.scores(self.method.student.model)
-        metric = task.metrics[0]
+        ours, metric = self.scores(self.method.student.model), self.task.metrics[0]
         metrics: dict[str, Any] = {
-            "task": task.name,
+            "task": self.data.schema.name,
             "metric": metric,
             "train_rows": len(self.examples),
             self.name: ours,
@@ -224,17 +225,14 @@ class PreparedTask(Prepared):
         dev = self.splits.get("dev")
         if dev is None or "ours" not in dev.kept:
             return None
-        ours, theirs = dev.kept["ours"], dev.kept.get("theirs")
-        if self.data.schema.kind == "regression":
-            return of_scores(dev.labels, ours[:, 0], None if theirs is None else theirs[:, 0], dev.texts)
-        return of_classes(dev.labels, ours, theirs, self.data.schema.labels, dev.texts)
+        return self.task.evidence(dev.labels, dev.kept["ours"], dev.kept.get("theirs"), dev.texts)
 
     def use_cache(self) -> None:
         """Runs the teacher on the training texts that are not stored yet; from here on the method reads its outputs.
 
         Raises:
-            UserError: the method's texts change from step to step, or the disk has no room, and a cache was asked for
-                (unasked, the teacher is run live, and a log line says why).
+            UserError: the disk has no room, and a cache was asked for (unasked, the teacher is run live, and a log line
+                says why).
         """
         teacher = self.cached
         if teacher is None or not self.method.uses_teacher:
@@ -243,9 +241,7 @@ class PreparedTask(Prepared):
         lengths = self.lengths
         need, free = teacher.room(lengths)
         why = ""
-        if self.method.changes_texts:
-            why = f"{self.method.name!r} gives its teacher another text in every step: there is nothing to store"
-        elif need > free * (0.95 if self.settings.cache else 0.5):
+        if need > free * (0.95 if self.settings.cache else 0.5):
             why = (
                 f"the teacher's outputs for {len(lengths):,} texts take {need / 1e9:.1f} GB, of {free / 1e9:.1f} GB "
                 f"free at {teacher.root}; --cache-dtype int8 or --set granularity=cls take less"
@@ -283,16 +279,10 @@ class PreparedTask(Prepared):
 def prepare_finetuning(settings: Finetuning) -> PreparedTask:
     data, tokenizer = load(settings), load_tokenizer(settings.model)
     set_seed(settings.seed)
-    names = data.schema.labels or ("score",)
-    model = load_classifier(
-        settings.model,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: n for n, name in enumerate(names)},
-        problem_type="regression" if data.schema.kind == "regression" else "single_label_classification",
-    )
+    task = task_of(data.schema)
+    model = load_classifier(settings.model, **task.head())
     length = input_length(settings.max_length, settings.model, tokenizer, model.config)
-    return PreparedTask.of(settings, "model", data, tokenizer, Finetune(model, None), None, length)
+    return PreparedTask.of(settings, "model", data, tokenizer, Finetune(model, None, task), None, length)
 
 
 def prepare_distillation(settings: Distillation) -> PreparedTask:
@@ -300,7 +290,7 @@ def prepare_distillation(settings: Distillation) -> PreparedTask:
     given = read_settings(settings.method, settings.set)
     if settings.cache not in (None, "none"):
         mark(cache_root(settings.cache))  # a folder that was asked for and can't be had is an error, before all work
-    if METHODS[settings.method].embeds:
+    if METHODS[settings.method].serves(Embedding):
         raise UserError(f"{settings.method!r} distils sentence embeddings: it takes --texts, and no --data")
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     data = align_labels(load(settings, settings.unlabelled), class_names(teacher))
@@ -309,7 +299,7 @@ def prepare_distillation(settings: Distillation) -> PreparedTask:
     model = start_student(
         teacher, tokenizer, settings.student, settings.start, settings.seed, texts, cache_folder(settings)
     )
-    method = METHODS[settings.method](model, teacher, **given)
+    method = METHODS[settings.method](model, teacher, task_of(data.schema), **given)
     if settings.stages:
         method.with_shares(settings.stages)
     length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
@@ -324,14 +314,14 @@ class Examples:
     """A labelled split, tokenised and batched once, shortest texts first."""
 
     def __init__(
-        self, rows: Dataset, data: TaskData, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
+        self, rows: Dataset, task: LabelledTask, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
     ) -> None:
-        self.schema, self.rows = data.schema, rows
+        self.task, self.rows = task, rows
         tokens = tokenise(rows, tokenizer, max_length)
         ids, lengths = flat(tokens["input_ids"])
         self.known = known_tokens(ids, lengths, tokenizer)
         self.order = order = np.argsort(lengths, kind="stable")
-        collate = Collate(tokenizer, data.schema.kind == "regression")
+        collate = Collate(tokenizer, task.label_dtype)
         self.batches = [
             collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
         ]
@@ -374,10 +364,9 @@ class Examples:
         logits = self.logits(model, dtype)
         if keep is not None:
             self.kept[keep] = logits
-        metrics = score(logits, self.labels, self.schema.metrics, regression=self.schema.kind == "regression")
-        result: dict[str, Any] = {"metrics": metrics, "rows": len(self.labels)}
+        result: dict[str, Any] = {"metrics": self.task.score(logits, self.labels), "rows": len(self.labels)}
         if dtype is None:  # a score to report, not one of the checks of a run
-            result["interval"] = list(bootstrap_interval(logits, self.labels, self.schema.metrics[0]))
+            result["interval"] = list(self.task.interval(logits, self.labels, self.task.metrics[0]))
         if keep == "ours":
             self.reported = result
         return result

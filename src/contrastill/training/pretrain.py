@@ -20,6 +20,7 @@ from contrastill.evaluation.inference import inference
 from contrastill.loading import Length, input_length
 from contrastill.methods import METHODS, Method, read_settings
 from contrastill.settings import Pretraining
+from contrastill.tasks import BareEncoder
 from contrastill.training.build import load_any
 from contrastill.training.card import encoder_card
 from contrastill.training.distill import Run, finished, saving, train
@@ -82,9 +83,9 @@ class PreparedPretraining(PreparedCorpus):
         with inference(self.method, self.dtype):
             for n in range(0, len(self.held), 32):
                 batch = {k: v.to(device) for k, v in self.held.batch(range(n, min(n + 32, len(self.held)))).items()}
-                teacher = self.method.teach(batch)
+                teacher = self.method.run_teacher(batch)
                 student = self.method.student(batch, self.method.needs)
-                for term, value in self.method.weigh(self.method.losses(student, teacher, batch)).items():
+                for term, value in self.method.weighted_sum(self.method.losses(student, teacher, batch)).items():
                     found.setdefault(term, []).append(float(value))
         return {term: float(np.mean(values)) for term, values in found.items()}
 
@@ -114,8 +115,8 @@ class PreparedPretraining(PreparedCorpus):
 
 def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
     given = read_settings(settings.method, settings.set)
-    if not METHODS[settings.method].general:
-        known = ", ".join(name for name, cls in METHODS.items() if cls.general)
+    if not METHODS[settings.method].serves(BareEncoder):
+        known = ", ".join(name for name, cls in METHODS.items() if cls.serves(BareEncoder))
         raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
     frozen, tokenizer = load_any(settings.teacher, None)
     teacher: Any = transformer_of(frozen) if isinstance(frozen, FrozenEmbedder) else frozen.model.base_model
@@ -125,6 +126,5 @@ def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
     set_seed(settings.seed)
     student = start_encoder(settings, teacher, tokenizer, corpus, cache_root(settings.cache))
     set_dropout(student, settings.dropout)
-    method = METHODS[settings.method](student, teacher, **given)
-    method.generally()
+    method = METHODS[settings.method](student, teacher, BareEncoder(), **given)
     return PreparedPretraining(settings, tokenizer, teacher, method, corpus, length)

@@ -144,7 +144,7 @@ class Stages(TrainerCallback):
         self.method = method
 
     def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
-        stage = self.method.enter(state.global_step, state.max_steps)
+        stage = self.method.set_stage(state.global_step, state.max_steps)
         begins = [0, *self.method.milestones(state.max_steps)[:-1]]
         if stage.fresh and state.global_step == begins[self.method.stages.index(stage)]:
             optimizer.state.clear()

@@ -60,7 +60,7 @@ class StoredTeacher:
         world = processes()
         self.cached.fill(
             map(self.fitting, chunks),
-            Collate(self.tokenizer, regression=False),
+            Collate(self.tokenizer),
             total=total,
             say=lambda row: repr(row["text"][:80]),
             share=(world.process_index, world.num_processes),
@@ -76,7 +76,7 @@ class StoredTeacher:
 
     def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
         """(N,) texts -> (N, D) unit vectors: stands where a SentenceTransformer is asked to encode."""
-        rows, collate = self.rows(texts), Collate(self.tokenizer, regression=False)
+        rows, collate = self.rows(texts), Collate(self.tokenizer)
         self.fill([rows], len(rows))
         batches = (collate(rows[n : n + 256]) for n in range(0, len(rows), 256))
         return torch.cat([F.normalize(self.cached(batch).pooled, dim=-1) for batch in batches]).numpy()

@@ -6,7 +6,7 @@ from sklearn import metrics as reference
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from contrastill.errors import UserError
-from contrastill.evaluation.classification import (
+from contrastill.evaluation.scores import (
     METRICS,
     bootstrap_interval,
     majority,
@@ -104,7 +104,7 @@ def test_class_metrics_agree_with_their_formulas(classes):
 
 def test_correlations_read_the_one_output_of_a_regression():
     logits, labels = answers(1)
-    scores = score(logits, labels, ["pearson", "spearman"], regression=True)
+    scores = score(logits, labels, ["pearson", "spearman"])
     assert scores["pearson"] == pytest.approx(np.corrcoef(logits[:, 0], labels)[0, 1])
     ranks = logits[:, 0].argsort().argsort(), labels.argsort().argsort()
     assert scores["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
@@ -139,7 +139,7 @@ def test_rows_without_a_label_are_refused_and_counted(missing, regression):
     labels = labels.astype(float)
     labels[:3] = missing
     with pytest.raises(UserError, match="3 of 10 without one"):
-        score(logits, labels, ["pearson"], regression=regression)
+        score(logits, labels, ["pearson"])
 
 
 def test_nan_logits_are_refused_and_their_rows_counted():
@@ -157,10 +157,6 @@ def test_what_does_not_fit_together_is_refused():
         score(logits, labels[:9], ["accuracy"])
     with pytest.raises(UserError, match="labels from 1 to 3"):
         score(logits, np.array([1, 2, 3] * 3 + [1]), ["accuracy"])
-    with pytest.raises(UserError, match=r"1 output \(regression\) for this task, got 3"):
-        score(logits, labels, ["pearson"], regression=True)
-    with pytest.raises(UserError, match="2 or more outputs"):
-        score(logits[:, :1], labels, ["accuracy"])
     with pytest.raises(UserError, match="pearson or spearman"):
         bootstrap_interval(logits[:, :1], labels, "accuracy")
 
@@ -199,7 +195,7 @@ def test_a_pair_is_scored_on_the_same_resamples(metric, classes):
     bad, _ = answers(classes, noise=3.0)
     assert paired_bootstrap(good, good, labels, metric, samples=50) == (0.0, 0.0, 0.0)
     difference, low, high = paired_bootstrap(good, bad, labels, metric, samples=200)
-    scores = [score(logits, labels, [metric], regression=classes == 1)[metric] for logits in (good, bad)]
+    scores = [score(logits, labels, [metric])[metric] for logits in (good, bad)]
     assert difference == pytest.approx(scores[0] - scores[1])
     assert 0 < low < difference < high
 

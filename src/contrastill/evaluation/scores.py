@@ -1,6 +1,6 @@
-"""Scores of a sequence classifier or regressor: the model's logits, a metric over them, and how far to trust it.
+"""Scores of a model with one answer a text: its logits, a metric over them, and how far to trust it.
 
-N rows, C outputs (1 output: a regression, as Hugging Face reads `num_labels=1`), S resamples.
+N rows, C outputs (1 output: a number, as Hugging Face reads `num_labels=1`), S resamples.
 Scores are fractions: 0.913, not 91.3.
 """
 
@@ -95,14 +95,8 @@ def predict(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], dty
         return torch.cat(rows).cpu().numpy()
 
 
-def score(logits: Array, labels: Array, metrics: Sequence[str], regression: bool = False) -> dict[str, float]:
-    """Each metric's score. `regression` is the task's word for it: the head must agree (one output, or several)."""
-    outputs = np.asarray(logits).shape[-1]
-    if regression != (outputs == 1):
-        expected = "1 output (regression)" if regression else "2 or more outputs (classification)"
-        raise UserError(
-            f"expected a model with {expected} for this task, got {outputs}; set num_labels to fit the task"
-        )
+def score(logits: Array, labels: Array, metrics: Sequence[str]) -> dict[str, float]:
+    """Each metric's score."""
     return {name: _value(name, *_checked(logits, labels, name)) for name in metrics}
 
 

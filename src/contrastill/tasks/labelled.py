@@ -1,0 +1,127 @@
+"""What the tasks have in common whose texts have labels and whose models have a head: logits (B, C).
+
+Shapes: B batch, N rows, C outputs.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from contrastill import evaluation
+from contrastill.errors import UserError
+from contrastill.report.evidence import Texts
+from contrastill.tasks.base import Task
+
+__all__ = ["LabelledTask"]
+
+Array = np.ndarray[Any, Any]
+
+
+class LabelledTask(Task):
+    """A task with labels. labels: the names of its classes in the order of their ids; () where it has none."""
+
+    outputs = frozenset({"logits", "hidden", "attention"})
+    problem_type: ClassVar[str]
+    """transformers' word for it, in a model's config."""
+    known_metrics: ClassVar[tuple[str, ...]]
+    """Every metric that can judge it."""
+
+    def __init__(self, labels: Sequence[str] = (), metrics: Sequence[str] | None = None) -> None:
+        self.labels = tuple(labels)
+        self.metrics = tuple(metrics or self.known_metrics)
+
+    # ---- the model
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, config: Any) -> bool:
+        """Whether a model with this config answers this task."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the model's outputs."""
+        return self.labels
+
+    def head(self) -> dict[str, Any]:
+        """The settings of a model's config that give it a head for this task."""
+        return {
+            "num_labels": len(self.names),
+            "id2label": dict(enumerate(self.names)),
+            "label2id": {name: n for n, name in enumerate(self.names)},
+            "problem_type": self.problem_type,
+        }
+
+    @abstractmethod
+    def activate(self, logits: Tensor) -> Tensor:
+        """Logits (B, C) -> answers (B, C): probabilities, or scores."""
+
+    def answer(self, model: Any, features: Mapping[str, Tensor]) -> Tensor:
+        return self.activate(model(**features).logits)
+
+    # ---- scores, as fractions
+
+    def check(self, logits: Array) -> None:
+        """Checks that logits (N, C) come from a model of this task.
+
+        Raises:
+            UserError: they have another width.
+        """
+        expected, got = len(self.names), np.asarray(logits).shape[-1]
+        if got != expected:
+            raise UserError(
+                f"expected a model with {expected} outputs for this task ({self.name}), got {got}; set num_labels to "
+                "fit the task"
+            )
+
+    def score(self, logits: Array, labels: Array, metrics: Sequence[str] | None = None) -> dict[str, float]:
+        """Each metric's score; by default all of the task's metrics."""
+        self.check(logits)
+        return evaluation.score(logits, labels, metrics or self.metrics)
+
+    def interval(self, logits: Array, labels: Array, metric: str, **options: Any) -> tuple[float, float]:
+        """Percentile interval of a metric over resampled rows; options: as `evaluation.bootstrap_interval` has."""
+        return evaluation.bootstrap_interval(logits, labels, metric, **options)
+
+    def paired(
+        self, logits_a: Array, logits_b: Array, labels: Array, metric: str, **options: Any
+    ) -> tuple[float, float, float]:
+        """(a - b, low, high) of a metric of two models, scored on the same resampled rows."""
+        return evaluation.paired_bootstrap(logits_a, logits_b, labels, metric, **options)
+
+    def chance(self, labels: Array, metric: str) -> float:
+        """The score of the best answer that is the same for every row."""
+        return evaluation.majority(labels, metric)
+
+    # ---- what labels and answers say by themselves
+
+    @abstractmethod
+    def known(self, labels: Array) -> Array:
+        """Which rows have a label: (N,) bool."""
+
+    @abstractmethod
+    def half_width(self, rows: int) -> float:
+        """Points to either side of a score of 0.8 on so many rows, at 95 %."""
+
+    @abstractmethod
+    def same_label(self, labels: Array) -> str | None:
+        """The label of all rows in words; None where they differ."""
+
+    @abstractmethod
+    def same_answer(self, logits: Array, labels: Array) -> str | None:
+        """The answer to all rows in words; None where they differ, or where their labels are the same too."""
+
+    @property
+    def ignorance(self) -> float | None:
+        """The label loss of a model that knows nothing; None where there is no such number."""
+        return None
+
+    @abstractmethod
+    def evidence(self, labels: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:
+        """What the run's page shows of single answers: of labels (N,), logits (N, C), the teacher's, and the texts."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The labels in a few words."""
