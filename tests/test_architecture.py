@@ -171,7 +171,7 @@ def test_the_trainer_of_transformers_is_known_to_one_file():
         attributes = {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
         assert not attributes & set(homes), path
     assert homes["Trainer"] == homes["TrainerCallback"] == {"training/trainer.py"}
-    assert homes["TrainingArguments"] <= {"training/trainer.py", "training/distill.py"}
+    assert homes["TrainingArguments"] <= {"training/trainer.py", "training/run.py"}
 
 
 def test_no_file_has_a_name_that_says_nothing():

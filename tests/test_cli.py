@@ -687,12 +687,12 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(home: Path, tmp_path: 
 
 
 def test_ctrl_c_before_training_ends_without_a_traceback(home: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from contrastill.training import distill as runs
+    from contrastill.training import run as runs
 
     def pressed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["contrastill.training.distill"], "check_data", pressed)
+    monkeypatch.setattr(sys.modules["contrastill.training.run"], "check_data", pressed)
     assert runs is not None
     result = contrastill_("distill", *given(home), "--out", tmp_path / "run", *QUICK, *SMALL)
     assert result.exit_code == 130

@@ -75,8 +75,8 @@ if TYPE_CHECKING:
     from contrastill.training import Interrupted, Perturbed, Run
     from contrastill.training.build import build_cache
     from contrastill.training.contrast import contrast
-    from contrastill.training.distill import distill, evaluate, finetune
-    from contrastill.training.pretrain import pretrain
+    from contrastill.training.encoder import pretrain
+    from contrastill.training.run import distill, evaluate, finetune
 
 
 def __getattr__(name: str) -> Any:

@@ -448,10 +448,10 @@ def doctor(as_json: bool, **options: Any) -> None:
 
         result: dict[str, Any] = {"machine": describe_machine()}
         if any(value not in (None, []) for value in options.values()):
-            from contrastill.training import check_run, prepare_distillation
+            from contrastill.training import check_run, plan_distillation
 
             chosen = settings_of(Distillation, {**options, "out": options["out"] or "."}, None, None)
-            result["checks"] = check_run(prepare_distillation(chosen)).as_dict()
+            result["checks"] = check_run(plan_distillation(chosen)).as_dict()
 
         def pretty() -> None:
             for name, value in result["machine"].items():

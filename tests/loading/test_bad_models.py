@@ -17,9 +17,9 @@ from contrastill.exporting import exportable
 from contrastill.loading import adapters, load_classifier, load_embedder
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
 from contrastill.training import build_cache, contrast, evaluate
-from contrastill.training.embedding import prepare_embedding
-from contrastill.training.prepare import prepare_distillation, prepare_finetuning
-from contrastill.training.pretrain import prepare_pretraining
+from contrastill.training.embeddings import plan_embedding
+from contrastill.training.encoder import plan_pretraining
+from contrastill.training.labelled import plan_distillation, plan_finetuning
 
 # ---- what is wrong with a folder
 
@@ -124,10 +124,10 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 
 Opened = Callable[[str, Path, Path], Any]
 CLASSIFIERS: dict[str, Opened] = {
-    "finetune": lambda name, home, out: prepare_finetuning(
+    "finetune": lambda name, home, out: plan_finetuning(
         Finetuning(model=name, data=str(home / "data.csv"), out=str(out))
     ),
-    "distill": lambda name, home, out: prepare_distillation(
+    "distill": lambda name, home, out: plan_distillation(
         Distillation(teacher=name, data=str(home / "data.csv"), student="1/4/2/8", start="random", out=str(out))
     ),
     "evaluate": lambda name, home, out: evaluate(**vars(Evaluation(model=name, data=str(home / "data.csv")))),
@@ -137,13 +137,13 @@ CLASSIFIERS: dict[str, Opened] = {
     "export": lambda name, home, out: exportable(name),
 }
 EMBEDDERS: dict[str, Opened] = {
-    "disco": lambda name, home, out: prepare_embedding(
+    "disco": lambda name, home, out: plan_embedding(
         EmbeddingDistillation(
             teacher=[name], texts=[str(home / "texts.txt")], student="1/4/2/8", start="random",
             out=str(out), cache=str(out / "cache"),
         )
     ),
-    "as-is": lambda name, home, out: prepare_embedding(
+    "as-is": lambda name, home, out: plan_embedding(
         EmbeddingDistillation(
             teacher=[str(home / "embedder")], texts=[str(home / "texts.txt")], student="as-is", start=name,
             out=str(out), cache=str(out / "cache"),
@@ -152,7 +152,7 @@ EMBEDDERS: dict[str, Opened] = {
     "contrast": lambda name, home, out: contrast(
         model=name, pairs=str(home / "pairs.csv"), out=str(out)
     ),
-    "pretrain": lambda name, home, out: prepare_pretraining(
+    "pretrain": lambda name, home, out: plan_pretraining(
         Pretraining(
             teacher=name, texts=[str(home / "texts.txt")], student="1/4/2/8", start="random",
             out=str(out),

@@ -21,10 +21,10 @@ from contrastill.settings import (
     Pretraining,
     SuiteEvaluation,
 )
-from contrastill.training.embedding import prepare_embedding
+from contrastill.training.embeddings import plan_embedding
+from contrastill.training.encoder import plan_pretraining
 from contrastill.training.folder import RunFolder
-from contrastill.training.prepare import prepare_distillation, prepare_finetuning
-from contrastill.training.pretrain import prepare_pretraining
+from contrastill.training.labelled import plan_distillation, plan_finetuning
 from contrastill.training.suite import set_length
 
 
@@ -80,16 +80,14 @@ def test_the_limit_of_every_model_that_reads_the_texts_counts(home: Path) -> Non
 
 
 PREPARED = {
-    "finetune": lambda model, home, out: prepare_finetuning(
-        Finetuning(model=model, data=str(home / "data.csv"), out=out)
-    ),
-    "distill": lambda model, home, out: prepare_distillation(
+    "finetune": lambda model, home, out: plan_finetuning(Finetuning(model=model, data=str(home / "data.csv"), out=out)),
+    "distill": lambda model, home, out: plan_distillation(
         Distillation(teacher=model, data=str(home / "data.csv"), student="1/4/2/8", start="random", out=out)
     ),
-    "pretrain": lambda model, home, out: prepare_pretraining(
+    "pretrain": lambda model, home, out: plan_pretraining(
         Pretraining(teacher=model, texts=[str(home / "texts.txt")], student="1/4/2/8", start="random", out=out)
     ),
-    "disco": lambda model, home, out: prepare_embedding(
+    "disco": lambda model, home, out: plan_embedding(
         EmbeddingDistillation(
             teacher=[model], texts=[str(home / "texts.txt")], student="1/4/2/8", start="random", out=out, cache=out
         )

@@ -14,10 +14,10 @@ from contrastill.exporting import exportable
 from contrastill.loading import highest_id, load_embedder, load_tokenizer, rows_of
 from contrastill.settings import EmbeddingDistillation, Evaluation, Finetuning, Pretraining, SuiteEvaluation
 from contrastill.training import build_cache, contrast, evaluate, finetune
-from contrastill.training.embedding import prepare_embedding
+from contrastill.training.embeddings import plan_embedding
+from contrastill.training.encoder import plan_pretraining
+from contrastill.training.labelled import plan_finetuning
 from contrastill.training.preflight import Check, Report, check_data
-from contrastill.training.prepare import prepare_finetuning
-from contrastill.training.pretrain import prepare_pretraining
 from contrastill.training.suite import evaluate_suite
 
 WORDS = "tokenizer fits the models: highest token id 40, smallest vocabulary 40; the tokenizer belongs to another model"
@@ -63,7 +63,7 @@ def checked(run: Any) -> None:
 CLASSIFIER: dict[str, Callable[[str, Path, str], Any]] = {
     "finetune": lambda model, at, out: finetune(model=model, data=str(at / "data.csv"), out=out, force=True),
     "finetune, in dev alone": lambda model, at, out: checked(
-        prepare_finetuning(Finetuning(model=model, data=str(at / "train.csv"), dev=str(at / "dev.csv"), out=out))
+        plan_finetuning(Finetuning(model=model, data=str(at / "train.csv"), dev=str(at / "dev.csv"), out=out))
     ),
     "evaluate": lambda model, at, out: evaluate(**vars(Evaluation(model=model, data=str(at / "data.csv")))),
     "cache build": lambda model, at, out: build_cache(
@@ -77,12 +77,12 @@ EMBEDDER: dict[str, Callable[[str, Path, str], Any]] = {
         model=model, pairs=str(at / "plain.csv"), dev=str(at / "scored.csv"), out=out, force=True
     ),
     "pretrain": lambda model, at, out: checked(
-        prepare_pretraining(
+        plan_pretraining(
             Pretraining(teacher=model, texts=[str(at / "texts.txt")], student="2/8/2/16", start="random", out=out)
         )
     ),
     "cache build": lambda model, at, out: build_cache(teacher=model, texts=[str(at / "texts.txt")], cache=out),
-    "a teacher's own tokens": lambda model, at, out: prepare_embedding(
+    "a teacher's own tokens": lambda model, at, out: plan_embedding(
         EmbeddingDistillation(
             teacher=[model], texts=[str(at / "texts.txt")], student="as-is", start=str(at / "home/encoder"), out=out,
             cache=out,

@@ -21,7 +21,7 @@ from contrastill import EmbeddingDistillation, Interrupted, UserError, distill
 from contrastill.data import read_corpus, several_texts
 from contrastill.evaluation import sts
 from contrastill.loading import load_tokenizer
-from contrastill.training.embedding import PreparedEmbedding, prepare_embedding
+from contrastill.training.embeddings import EmbeddingPlan, plan_embedding
 from contrastill.training.trainer import StopRequest
 
 st = pytest.importorskip("sentence_transformers")
@@ -120,12 +120,12 @@ def settings(files: dict[str, Path], tmp_path: Path) -> Settings:
 
 
 @contextmanager
-def keeping_what_was_prepared() -> Iterator[list[PreparedEmbedding]]:
+def keeping_what_was_prepared() -> Iterator[list[EmbeddingPlan]]:
     """What the runs in it have trained, in their order."""
-    kept: list[PreparedEmbedding] = []
-    save = PreparedEmbedding.save
+    kept: list[EmbeddingPlan] = []
+    save = EmbeddingPlan.save
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PreparedEmbedding, "save", lambda self, *args: kept.append(self) or save(self, *args))
+        patch.setattr(EmbeddingPlan, "save", lambda self, *args: kept.append(self) or save(self, *args))
         yield kept
 
 
@@ -134,7 +134,7 @@ def trained(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """A run of each method, and what it has trained."""
     root, found = tmp_path_factory.mktemp("trained"), {}
     with keeping_what_was_prepared() as kept, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("contrastill.training.embedding.NEAREST", NEAREST)
+        patch.setattr("contrastill.training.embeddings.NEAREST", NEAREST)
         for name, given in METHODS.items():
             run = distill(**settings_of(files, root / name, method=name, set=given))
             found[name] = run, kept[-1]
@@ -150,7 +150,7 @@ def encode(model: Any, texts: list[str], **options: Any) -> torch.Tensor:
     return torch.as_tensor(loaded.encode(texts, show_progress_bar=False))
 
 
-def by_the_method(prepared: PreparedEmbedding, texts: list[str], project: bool = True) -> torch.Tensor:
+def by_the_method(prepared: EmbeddingPlan, texts: list[str], project: bool = True) -> torch.Tensor:
     """The unit vectors of the trained method in eval mode, before anything is saved."""
     method: Any = prepared.method.eval()
     batch = prepared.tokenizer(texts, truncation=True, max_length=24, padding=True, return_tensors="pt")
@@ -220,9 +220,9 @@ def test_examples_are_the_files_own_texts_and_what_the_tokenizer_read_where_a_fi
     corpus = read_corpus(several_texts(settings.texts), tokenizer, settings.max_length).part(np.array([3, 0, 2, 1]))
     assert corpus.duplicates == 1
     shown = [texts[4], texts[0], texts[3].strip(), texts[1]]
-    assert PreparedEmbedding.originals(run, corpus, np.arange(4)) == [[text] for text in shown]
+    assert EmbeddingPlan.originals(run, corpus, np.arange(4)) == [[text] for text in shown]
     file.write_text("\n".join([*texts[:4], "another one"]))
-    assert PreparedEmbedding.originals(run, corpus, np.array([0, 1])) == [["word1 word2"], [texts[0]]]
+    assert EmbeddingPlan.originals(run, corpus, np.array([0, 1])) == [["word1 word2"], [texts[0]]]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -270,7 +270,7 @@ def test_a_second_run_needs_no_teacher(files: dict[str, Path], tmp_path: Path) -
 
 def test_texts_that_come_again_are_learnt_once(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "twice.txt").write_text("\n".join(lines(20) + lines(20)))
-    prepared = prepare_embedding(EmbeddingDistillation(**settings(texts=[str(tmp_path / "twice.txt")])))
+    prepared = plan_embedding(EmbeddingDistillation(**settings(texts=[str(tmp_path / "twice.txt")])))
     assert (len(prepared.corpus), prepared.corpus.duplicates) == (20, 20)
     assert len(prepared.held) + len(prepared.examples) == 20
     ours, theirs = ({key.tobytes() for key in part.keys(0)} for part in (prepared.held, prepared.examples))
@@ -280,7 +280,7 @@ def test_texts_that_come_again_are_learnt_once(settings: Settings, tmp_path: Pat
 def test_the_same_seed_gives_the_same_student_and_another_another(
     files: dict[str, Path], tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contrastill.training.embedding.NEAREST", NEAREST)
+    monkeypatch.setattr("contrastill.training.embeddings.NEAREST", NEAREST)
     first = trained["disco"][0].model
     for name, seed in (("same", 0), ("other", 1)):
         run = distill(**settings_of(files, tmp_path / name, method="disco", set=METHODS["disco"], seed=seed))
@@ -416,7 +416,7 @@ def test_a_student_saved_in_half_precision_is_trained_in_float32(
     AutoModel.from_pretrained(files["small"]).to(dtype).save_pretrained(tmp_path / "half")
     write_tokenizer(tmp_path / "half", WORDS)
     asked = settings(student="as-is", start=str(tmp_path / "half"))
-    student = prepare_embedding(EmbeddingDistillation(**asked)).method.student.model
+    student = plan_embedding(EmbeddingDistillation(**asked)).method.student.model
     assert {p.dtype for p in student.parameters()} == {torch.float32}
 
 
@@ -424,7 +424,7 @@ def test_a_prompt_that_the_teacher_puts_before_a_text_is_put_there(files: dict[s
     model = st.SentenceTransformer(str(files["teacher"]), device="cpu")
     model.prompts, model.default_prompt_name = {"query": "word1 word2 "}, "query"
     model.save(str(tmp_path / "prompted"))
-    prepared = prepare_embedding(
+    prepared = plan_embedding(
         EmbeddingDistillation(**settings_of(files, tmp_path / "run", teacher=[str(tmp_path / "prompted")]))
     )
     prepared.use_cache()
@@ -479,7 +479,7 @@ def test_the_agreement_on_few_texts_tells_students_apart(settings: Settings, tmp
     """Of 4 and of 11 texts held out: all others must not count as the nearest."""
     (tmp_path / "few.txt").write_text("\n".join(lines(count)))
     asked = settings(texts=[str(tmp_path / "few.txt")], start="random")
-    prepared = prepare_embedding(EmbeddingDistillation(**asked))
+    prepared = plan_embedding(EmbeddingDistillation(**asked))
     prepared.use_cache()
     assert prepared.metric == "agreement"
     assert prepared.agreement()["agreement"] < 1
@@ -487,7 +487,7 @@ def test_the_agreement_on_few_texts_tells_students_apart(settings: Settings, tmp
 
 def test_the_checkpoint_that_is_best_is_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([0.1, 0.3, 0.9, 0.5, 0.4, 0.9])  # before training, four checks, and of the one that is kept
-    monkeypatch.setattr(PreparedEmbedding, "agreement", lambda self: {"agreement": next(given), "cosine": 0.0})
+    monkeypatch.setattr(EmbeddingPlan, "agreement", lambda self: {"agreement": next(given), "cosine": 0.0})
     run = distill(**settings())
     best, last = (load_file(run.folder / f"checkpoints/checkpoint-{n}/model.safetensors") for n in (6, STEPS))
     kept = load_file(run.model / "model.safetensors")
@@ -606,9 +606,9 @@ def test_another_corpus_or_teacher_is_refused_on_resume(files: dict[str, Path], 
 
 @pytest.mark.parametrize("given", [{"queue": 5000}, {}], ids=["set", "default"])
 def test_a_queue_larger_than_the_corpus_holds_each_text_once(settings: Settings, given: dict[str, int]) -> None:
-    prepared = prepare_embedding(EmbeddingDistillation(**settings(method="disco", set=given)))
+    prepared = plan_embedding(EmbeddingDistillation(**settings(method="disco", set=given)))
     assert prepared.method.queue.size <= LINES
-    small = prepare_embedding(EmbeddingDistillation(**settings(method="disco", set={"queue": 7})))
+    small = plan_embedding(EmbeddingDistillation(**settings(method="disco", set={"queue": 7})))
     assert small.method.queue.size == 7
 
 
@@ -642,7 +642,7 @@ def test_dropout_is_as_set_in_training_and_as_it_was_in_the_config(
     settings: Settings, tmp_path: Path, given: dict[str, float], share: float, family: str
 ) -> None:
     shape = {"student": "1/16/4/32", "start": "random", "teacher": [family]}
-    prepared = prepare_embedding(EmbeddingDistillation(**settings(**shape, **given)))
+    prepared = plan_embedding(EmbeddingDistillation(**settings(**shape, **given)))
     student = prepared.method.student
     rates = {module.p for module in student.modules() if isinstance(module, nn.Dropout)}
     assert rates == {share}
@@ -698,7 +698,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_made(
 
 def test_a_method_for_tasks_is_refused_in_the_settings_of_a_sentence_embedding_run(settings: Settings) -> None:
     with pytest.raises(UserError, match=r"for sentence embeddings \(disco, .*leaf\), got 'kd'"):
-        prepare_embedding(EmbeddingDistillation(**settings(method="kd")))
+        plan_embedding(EmbeddingDistillation(**settings(method="kd")))
 
 
 def test_one_text_a_step_is_enough_where_none_are_compared(settings: Settings) -> None:

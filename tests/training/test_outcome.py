@@ -14,23 +14,23 @@ from torch import nn
 from contrastill import Distillation, UserError
 from contrastill.errors import CheckFailed
 from contrastill.tasks import Classification, LabelledTask, Regression
+from contrastill.training.labelled import LabelledPlan
 from contrastill.training.outcome import warnings
 from contrastill.training.preflight import scores_differ, unseen
-from contrastill.training.prepare import PreparedTask
 from contrastill.training.seen import SEEN, rows_of_teacher, seen_by, seen_share, write_seen
 from contrastill.training.trainer import check_finite
 
 CLASSES = ("food", "music", "sport")
 
 
-def scored(answers: np.ndarray, labels: np.ndarray, rate: float = 1e-4, **more: Any) -> PreparedTask:
+def scored(answers: np.ndarray, labels: np.ndarray, rate: float = 1e-4, **more: Any) -> LabelledPlan:
     """A run that has been scored: logits (N, C), or (N, 1) for a regression, and labels (N,)."""
     task = Regression(metrics=["pearson"]) if answers.shape[1] == 1 else Classification(CLASSES, ["accuracy"])
     reported = {
         "metrics": task.score(answers, labels),
         "interval": task.interval(answers, labels, task.metrics[0], samples=200),
     }
-    run = object.__new__(PreparedTask)
+    run = object.__new__(LabelledPlan)
     vars(run).update(
         settings=SimpleNamespace(learning_rate=rate),
         name="student",
@@ -134,7 +134,7 @@ def test_thirty_rows_leave_fourteen_points_to_either_side() -> None:
 def test_labels_that_are_all_equal_teach_and_tell_nothing(
     task: LabelledTask, train: list[float], dev: list[float], ok: bool, fatal: bool
 ) -> None:
-    run = object.__new__(PreparedTask)
+    run = object.__new__(LabelledPlan)
     vars(run).update(
         task=task,
         examples={"labels": [*train, math.nan if task.name == "regression" else -100]},
@@ -176,7 +176,7 @@ def test_dev_rows_that_the_teacher_was_trained_on_are_found(
     tmp_path: Path, held: list[int], ok: bool, fatal: bool
 ) -> None:
     model = run_with_keys(tmp_path / "run", [1, 2, 7])
-    run = object.__new__(PreparedTask)
+    run = object.__new__(LabelledPlan)
     vars(run).update(
         settings=SimpleNamespace(teacher=model, start="inherit"),
         examples={"text_key": [6, 7]},  # what is in one's own training rows as well is another check's

@@ -15,7 +15,7 @@ from workshop import CLASSES, WORDS, Workshop, single_rows, write_csv, write_enc
 
 from contrastill import Distillation, UserError, evaluate, finetune
 from contrastill.data import Known
-from contrastill.training import check_run, prepare_distillation
+from contrastill.training import check_run, plan_distillation
 from contrastill.training.preflight import check_data, texts_known
 
 Prepare = Callable[..., Any]
@@ -23,7 +23,7 @@ Prepare = Callable[..., Any]
 
 @pytest.fixture
 def prepare(workshop: Workshop, tmp_path: Path) -> Prepare:
-    return lambda **changes: prepare_distillation(Distillation(**workshop.settings(tmp_path / "run", **changes)))
+    return lambda **changes: plan_distillation(Distillation(**workshop.settings(tmp_path / "run", **changes)))
 
 
 def failed(run: Any) -> dict[str, str]:

@@ -16,7 +16,7 @@ from contrastill import METHODS, Interrupted, Pretraining, UserError, distill, m
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.methods.base import stages_on
 from contrastill.tasks import BareEncoder
-from contrastill.training.pretrain import prepare_pretraining
+from contrastill.training.encoder import plan_pretraining
 from contrastill.training.trainer import StopRequest
 
 LINES, HELD, STEPS = 120, 12, 13  # batches of 8 of 108
@@ -105,14 +105,14 @@ def test_a_start_that_inherits_is_ahead_of_a_random_one(settings: Settings) -> N
     """Before the first step, on the texts held out."""
     lost = {}
     for start in ("inherit", "random"):
-        prepared = prepare_pretraining(Pretraining(**settings(start=start)))
+        prepared = plan_pretraining(Pretraining(**settings(start=start)))
         prepared.fit_bridges()
         lost[start] = prepared.held_out()["loss"]
     assert lost["inherit"] < lost["random"]
 
 
 def test_the_losses_are_of_texts_that_are_not_trained_on(settings: Settings) -> None:
-    prepared = prepare_pretraining(Pretraining(**settings()))
+    prepared = plan_pretraining(Pretraining(**settings()))
     ours, theirs = ({key.tobytes() for key in part.keys(0)} for part in (prepared.held, prepared.examples))
     assert (len(ours), len(theirs), len(ours & theirs)) == (HELD, LINES - HELD, 0)
     assert prepared.method.needs == {"hidden"}
@@ -221,7 +221,7 @@ def test_a_sentence_embedding_model_and_a_bare_encoder_are_encoders_too(
         shutil.copy(path, tmp_path / "bare")
     lost = []
     for teacher in (workshop.teacher(), tmp_path / "embedder", tmp_path / "bare"):
-        prepared = prepare_pretraining(Pretraining(**settings(teacher=str(teacher))))
+        prepared = plan_pretraining(Pretraining(**settings(teacher=str(teacher))))
         prepared.fit_bridges()
         lost.append(prepared.held_out()["loss"])
     assert lost == pytest.approx([lost[0]] * 3, rel=1e-4)

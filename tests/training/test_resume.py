@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from workshop import Workshop, sha256, snapshot
 
 from contrastill import Distillation, Interrupted, UserError, distill, finetune
-from contrastill.training.prepare import Examples
+from contrastill.training.labelled import Examples
 from contrastill.training.trainer import Seal, Stages, StopRequest, last_good_checkpoint
 
 STEPS = 16  # 2 epochs of 8

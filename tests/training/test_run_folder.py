@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 
 from contrastill import Finetuning, UserError
 from contrastill.results import RunRecord
-from contrastill.training.distill import finished, saving
 from contrastill.training.folder import RunFolder
+from contrastill.training.run import finished, saving
 
 
 def settings(out: Path | str, **changes: Any) -> Finetuning:

@@ -44,7 +44,7 @@ from contrastill.machine import doubt
 from contrastill.report import leave_report
 from contrastill.results import RunRecord
 from contrastill.settings import DataSource, Evaluation, Export
-from contrastill.training.prepare import load
+from contrastill.training.labelled import load
 
 __all__ = ["Exported", "export"]
 

@@ -12,7 +12,7 @@ from contrastill.evaluation import bootstrap_interval
 from contrastill.exporting.gate import Examples, examples_of_pairs, examples_of_task, measure
 from contrastill.exporting.probes import compared
 from contrastill.settings import DataSource, Evaluation, Verification
-from contrastill.training.prepare import load
+from contrastill.training.labelled import load
 
 __all__ = ["verify"]
 

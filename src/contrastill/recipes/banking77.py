@@ -60,7 +60,7 @@ def run(data: Path, out: Path) -> dict[str, Any]:
     from contrastill.exporting import verify
     from contrastill.machine import describe_machine
     from contrastill.settings import Distillation
-    from contrastill.training import finetune, prepare_distillation
+    from contrastill.training import finetune, plan_distillation
 
     began = time.perf_counter()
     texts: dict[str, Any] = {"data": str(data / "train.csv.gz"), "max_length": 64, "overwrite": True}
@@ -81,7 +81,7 @@ def run(data: Path, out: Path) -> dict[str, Any]:
         for method, settings in METHODS.items()
     }
     step("running the teacher on all texts, once for all students")
-    prepare_distillation(Distillation(**jobs["all", "lrc_bert"])).use_cache()
+    plan_distillation(Distillation(**jobs["all", "lrc_bert"])).use_cache()
     step("distilling six students, two at a time")
     runs = dict(zip(jobs, side_by_side(distilled, jobs.values()), strict=True))
     step("exporting the LRC-BERT student of all texts in int8")

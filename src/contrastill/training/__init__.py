@@ -2,11 +2,11 @@
 
 from contrastill.training.build import build_cache
 from contrastill.training.contrast import contrast
-from contrastill.training.distill import Run, distill, distillation, evaluate, finetune
+from contrastill.training.encoder import pretrain
+from contrastill.training.labelled import plan_distillation
 from contrastill.training.perturbation import Perturbed
 from contrastill.training.preflight import check_run
-from contrastill.training.prepare import prepare_distillation
-from contrastill.training.pretrain import pretrain
+from contrastill.training.run import Run, distill, distillation, evaluate, finetune
 from contrastill.training.trainer import Interrupted
 
 __all__ = [
@@ -20,6 +20,6 @@ __all__ = [
     "distillation",
     "evaluate",
     "finetune",
-    "prepare_distillation",
+    "plan_distillation",
     "pretrain",
 ]

@@ -46,10 +46,10 @@ from contrastill.losses import similarity_targets
 from contrastill.report.evidence import of_pairs
 from contrastill.results import read_object
 from contrastill.settings import Contrast
-from contrastill.training.distill import Clock, Run, check_reporters, conclude, doubt, finished, saving
 from contrastill.training.folder import RunFolder, processes
+from contrastill.training.plan import autocast_dtype
 from contrastill.training.preflight import Check, Report, room_for_checkpoints
-from contrastill.training.prepared import autocast_dtype
+from contrastill.training.run import Clock, Run, check_reporters, conclude, doubt, finished, saving
 from contrastill.training.trainer import (
     Epochs,
     Interrupted,

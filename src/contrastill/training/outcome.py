@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from contrastill.training.prepare import PreparedTask
-from contrastill.training.prepared import Prepared
+from contrastill.training.labelled import LabelledPlan
+from contrastill.training.plan import Plan
 
 __all__ = ["warnings"]
 
@@ -15,7 +15,7 @@ FAST = 1e-3  # learning rates above it are the first thing to change
 LAST = 3  # logged losses whose mean is a run's end: the very last may be that of one short batch
 
 
-def warnings(run: Prepared, history: Sequence[Mapping[str, Any]]) -> list[str]:
+def warnings(run: Plan, history: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence for each doubt about a run that has just been scored: what was seen, and the one thing to change.
 
     history: the log, a mapping a logged step.
@@ -24,14 +24,14 @@ def warnings(run: Prepared, history: Sequence[Mapping[str, Any]]) -> list[str]:
     slower = f"lower --learning-rate (it was {rate:g})"
     begun = getattr(run.method.student.model, "doubt", None)  # of a start that was made for this run
     found = [*diverged(run, history, slower)]
-    if isinstance(run, PreparedTask):
+    if isinstance(run, LabelledPlan):
         found += at_chance(run, slower if rate > FAST or found else "train longer (--epochs), or on more rows")
         if "dev" not in run.splits:
             found += learnt_nothing(run, history, slower)
     return [*([begun] if begun else []), *found]
 
 
-def at_chance(run: PreparedTask, advice: str) -> list[str]:
+def at_chance(run: LabelledPlan, advice: str) -> list[str]:
     """Answers on dev that are all the same, or no better than the commonest label."""
     dev, task, metric = run.splits.get("dev"), run.task, run.task.metrics[0]
     if dev is None or "ours" not in dev.kept:
@@ -55,7 +55,7 @@ def losses(history: Sequence[Mapping[str, Any]]) -> list[float]:
     return [float(row["loss"]) for row in rows if row.get("stage") == rows[-1].get("stage")]
 
 
-def diverged(run: Prepared, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
+def diverged(run: Plan, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
     """A loss above its start. (Where a queue fills, it rises for having more to tell apart: nothing is said.)"""
     seen = losses(history)
     if len(seen) < 2 * LAST or any(name.endswith("pushed") for name, _ in run.model.named_buffers()):
@@ -66,7 +66,7 @@ def diverged(run: Prepared, history: Sequence[Mapping[str, Any]], advice: str) -
     return [f"the loss rose from {first:.3g} to {last:.3g}; {advice}"]
 
 
-def learnt_nothing(run: PreparedTask, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
+def learnt_nothing(run: LabelledPlan, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
     """Without dev, a label loss that ended where ignorance is."""
     seen, ignorance = losses(history), run.task.ignorance
     if not seen or ignorance is None or run.teacher is not None:

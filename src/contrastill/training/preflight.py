@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from contrastill.errors import UserError
 from contrastill.loading import FITS, misfit, positions, rows_of
+from contrastill.training.labelled import Examples, LabelledPlan
 from contrastill.training.outcome import WIDE
-from contrastill.training.prepare import Examples, PreparedTask
-from contrastill.training.prepared import Prepared
+from contrastill.training.plan import Plan
 from contrastill.training.seen import seen_by, seen_share
 
 __all__ = ["FEW_UNKNOWN", "Check", "Report", "check_data", "check_models", "check_run", "room_for_checkpoints"]
@@ -61,7 +61,7 @@ class Report:
             raise UserError(f"not started, because a check failed{forced}:\n{lines}")
 
 
-def check_run(run: Prepared) -> Report:
+def check_run(run: Plan) -> Report:
     """Every check that applies to the run, in order; the dry run last."""
     report = check_data(run)
     if any(check.fatal and not check.ok for check in report.checks):
@@ -69,27 +69,27 @@ def check_run(run: Prepared) -> Report:
     return Report(report.checks + check_models(run).checks)
 
 
-def check_data(run: Prepared) -> Report:
+def check_data(run: Plan) -> Report:
     """The checks that run no model."""
     rows = (
         [splits_apart(run), *unseen(run), scores_differ(run), *dev_is_large(run)]
-        if isinstance(run, PreparedTask)
+        if isinstance(run, LabelledPlan)
         else []
     )
     return Report([tokenizer_fits(run), texts_known(run), lengths(run), *rows])
 
 
-def check_models(run: Prepared) -> Report:
+def check_models(run: Plan) -> Report:
     checks: list[Check] = []
     if run.method.teacher is not None and run.teacher is not None:
         checks += [teacher_frozen(run)]
-    if run.method.teacher is not None and isinstance(run, PreparedTask):
+    if run.method.teacher is not None and isinstance(run, LabelledPlan):
         checks += [teacher_learnt(run)]
     checks += [*dry_run(run), disk(run)]
     return Report(checks)
 
 
-def teacher_learnt(run: PreparedTask) -> Check:
+def teacher_learnt(run: LabelledPlan) -> Check:
     """The teacher beats the commonest answer on dev (without dev: on up to 512 training examples)."""
     assert run.teacher is not None
     assert run.data.train is not None
@@ -113,21 +113,21 @@ def teacher_learnt(run: PreparedTask) -> Check:
     )
 
 
-def teacher_frozen(run: Prepared) -> Check:
+def teacher_frozen(run: Plan) -> Check:
     assert run.teacher is not None
     trained = {id(p) for p in run.model.parameters()}
     bad = run.teacher.training or any(p.requires_grad or id(p) in trained for p in run.teacher.parameters())
     return Check("teacher is frozen", not bad, "in train mode, or trained" if bad else "in eval mode, no gradient")
 
 
-def tokenizer_fits(run: Prepared) -> Check:
+def tokenizer_fits(run: Plan) -> Check:
     models = [run.method.student.model] + ([run.teacher] if run.teacher is not None else [])
     top, rows = run.highest, min(rows for model in models if (rows := rows_of(model)) is not None)
     wrong = misfit(top, rows)
     return Check(FITS, not wrong, wrong or f"highest token id {top}, smallest vocabulary {rows}", forceable=False)
 
 
-def texts_known(run: Prepared) -> Check:
+def texts_known(run: Plan) -> Check:
     """The tokenizers know the words, or the script, of the training texts."""
     worst = max(run.known, key=lambda known: known.worse)
     if worst.worse <= FEW_UNKNOWN:
@@ -136,7 +136,7 @@ def texts_known(run: Prepared) -> Check:
     return Check("texts are known", False, seen, fatal=worst.worse > MOST_UNKNOWN)
 
 
-def lengths(run: Prepared) -> Check:
+def lengths(run: Plan) -> Check:
     room, longest = positions(run.method.student.model.config), run.settings.max_length
     if room is not None and longest > room:
         return Check(
@@ -150,7 +150,7 @@ def lengths(run: Prepared) -> Check:
     return Check("texts fit", cut < 0.1, seen if cut < 0.1 else f"{seen}; raise --max-length?", fatal=False)
 
 
-def splits_apart(run: PreparedTask) -> Check:
+def splits_apart(run: LabelledPlan) -> Check:
     ours = set(run.examples["text_key"])
     shared = {
         split: sum(int(key) in ours for batch in rows.batches for key in batch["text_key"]) / max(1, len(rows.labels))
@@ -162,7 +162,7 @@ def splits_apart(run: PreparedTask) -> Check:
     return Check("splits are apart", all(s < 0.05 for s in shared.values()), seen, fatal=False)
 
 
-def unseen(run: PreparedTask) -> list[Check]:
+def unseen(run: LabelledPlan) -> list[Check]:
     """That the models a run begins with were not trained on the rows it is judged by, as far as their runs tell."""
     ours = np.array(run.examples["text_key"])
     found = []
@@ -180,7 +180,7 @@ def unseen(run: PreparedTask) -> list[Check]:
     return found
 
 
-def scores_differ(run: PreparedTask) -> Check:
+def scores_differ(run: LabelledPlan) -> Check:
     """That there is something to learn, and on dev something to choose by."""
     labels = np.asarray(run.examples["labels"])
     if (same_label := run.task.same_label(labels[run.task.known(labels)])) is not None:
@@ -190,7 +190,7 @@ def scores_differ(run: PreparedTask) -> Check:
     return Check("labels differ", not same, seen if same else "in every split", fatal=False)
 
 
-def dev_is_large(run: PreparedTask) -> list[Check]:
+def dev_is_large(run: LabelledPlan) -> list[Check]:
     """How far a score on dev can be trusted, and the choice of a checkpoint by it."""
     if "dev" not in run.splits:
         return []
@@ -201,7 +201,7 @@ def dev_is_large(run: PreparedTask) -> list[Check]:
     return [Check("dev is large enough", wide <= WIDE, seen if wide <= WIDE else wrong, fatal=False)]
 
 
-def dry_run(run: Prepared) -> list[Check]:
+def dry_run(run: Plan) -> list[Check]:
     """Two batches of the longest texts through every stage, forward and backward; nothing of it remains."""
     model, method = run.model, run.method
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
@@ -258,7 +258,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def disk(run: Prepared) -> Check:
+def disk(run: Plan) -> Check:
     return room_for_checkpoints(run.model, run.settings.out)
 
 

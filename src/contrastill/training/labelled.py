@@ -37,20 +37,20 @@ from contrastill.tasks import Embedding, LabelledTask, task_of
 from contrastill.training.card import model_card
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.perturbation import Perturbed
-from contrastill.training.prepared import Prepared, autocast_dtype
+from contrastill.training.plan import Plan, autocast_dtype
 from contrastill.training.seen import rows_of_teacher
 from contrastill.training.start import start_student
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Examples", "PreparedTask", "class_names", "load", "prepare_distillation", "prepare_finetuning"]
+__all__ = ["Examples", "LabelledPlan", "class_names", "load", "plan_distillation", "plan_finetuning"]
 
 
 CHUNK = 16_384  # rows among which texts of a length are looked for, when the teacher is run
 
 
 @dataclass(eq=False)
-class PreparedTask(Prepared):
+class LabelledPlan(Plan):
     """Fine-tuning or distillation on labelled rows."""
 
     settings: Any
@@ -77,7 +77,7 @@ class PreparedTask(Prepared):
         method: Method,
         teacher: PreTrainedModel | None,
         length: Length,
-    ) -> "PreparedTask":
+    ) -> "LabelledPlan":
         settings = replace(settings, max_length=length.tokens)
         if data.train is None:
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
@@ -276,16 +276,16 @@ class PreparedTask(Prepared):
         self.method.teacher = teacher
 
 
-def prepare_finetuning(settings: Finetuning) -> PreparedTask:
+def plan_finetuning(settings: Finetuning) -> LabelledPlan:
     data, tokenizer = load(settings), load_tokenizer(settings.model)
     set_seed(settings.seed)
     task = task_of(data.schema)
     model = load_classifier(settings.model, **task.head())
     length = input_length(settings.max_length, settings.model, tokenizer, model.config)
-    return PreparedTask.of(settings, "model", data, tokenizer, Finetune(model, None, task), None, length)
+    return LabelledPlan.of(settings, "model", data, tokenizer, Finetune(model, None, task), None, length)
 
 
-def prepare_distillation(settings: Distillation) -> PreparedTask:
+def plan_distillation(settings: Distillation) -> LabelledPlan:
     settings = rows_of_teacher(settings)
     given = read_settings(settings.method, settings.set)
     if settings.cache not in (None, "none"):
@@ -303,7 +303,7 @@ def prepare_distillation(settings: Distillation) -> PreparedTask:
     if settings.stages:
         method.with_shares(settings.stages)
     length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
-    return PreparedTask.of(settings, "student", data, tokenizer, method, teacher, length)
+    return LabelledPlan.of(settings, "student", data, tokenizer, method, teacher, length)
 
 
 def cache_folder(settings: Distillation) -> Path | None:

@@ -28,19 +28,19 @@ from contrastill.report import PAGE, leave_report
 from contrastill.results import read_metrics, write_text
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning
 from contrastill.tasks import Embedding, task_of
-from contrastill.training.embedding import prepare_embedding
+from contrastill.training.embeddings import plan_embedding
 from contrastill.training.folder import RunFolder, processes
-from contrastill.training.outcome import warnings
-from contrastill.training.preflight import FEW_UNKNOWN, check_data, check_models
-from contrastill.training.prepare import (
+from contrastill.training.labelled import (
     Examples,
-    PreparedTask,
+    LabelledPlan,
     class_names,
     load,
-    prepare_distillation,
-    prepare_finetuning,
+    plan_distillation,
+    plan_finetuning,
 )
-from contrastill.training.prepared import Prepared
+from contrastill.training.outcome import warnings
+from contrastill.training.plan import Plan
+from contrastill.training.preflight import FEW_UNKNOWN, check_data, check_models
 from contrastill.training.seen import rows_of_teacher, seen_by, seen_share, write_seen
 from contrastill.training.trainer import DistillationTrainer, Interrupted, last_good_checkpoint
 from contrastill.training.vocabulary import only_occurring_words
@@ -68,7 +68,7 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
     """
     asked = Finetuning.given(settings)
     with RunFolder("finetune", asked, resume) as folder, saving(folder):
-        return finished(folder, "model") or train(folder, partial(prepare_finetuning, asked), resume)
+        return finished(folder, "model") or train(folder, partial(plan_finetuning, asked), resume)
 
 
 def distill(*, resume: bool = False, **settings: Any) -> Run:
@@ -79,7 +79,7 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
     asked = distillation(settings.get("method")).given(settings)
     if isinstance(asked, Distillation):
         asked = rows_of_teacher(asked)
-    prepare: Any = prepare_embedding if isinstance(asked, EmbeddingDistillation) else prepare_distillation
+    prepare: Any = plan_embedding if isinstance(asked, EmbeddingDistillation) else plan_distillation
     with RunFolder("distill", asked, resume) as folder, saving(folder):
         return finished(folder, "student") or train(folder, partial(prepare, asked), resume)
 
@@ -122,7 +122,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     return result
 
 
-def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> Run:
+def train(folder: RunFolder, prepare: Callable[[], Plan], resume: bool) -> Run:
     """From settings to the finished folder."""
     clock, run = Clock(), prepare()
     settings, student = run.settings, run.method.student.model
@@ -165,7 +165,7 @@ def train(folder: RunFolder, prepare: Callable[[], Prepared], resume: bool) -> R
         trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
     clock.lap("training")
     path = run.save(folder)
-    if isinstance(run, PreparedTask) and folder.main:
+    if isinstance(run, LabelledPlan) and folder.main:
         write_seen(folder.path, run.examples["text_key"])
     folder.note(status="saved")  # whatever goes wrong from here on, the model is there
     metrics = {"steps": steps, **run.results()}
@@ -201,7 +201,7 @@ def conclude(
         leave_report(folder.path, evidence)
 
 
-def training_arguments(run: Prepared, folder: RunFolder) -> tuple[TrainingArguments, int]:
+def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments, int]:
     """transformers' arguments, and the number of steps."""
     settings, method, rows, has_dev = run.settings, run.method, len(run.examples), run.check is not None
     world = processes().num_processes
@@ -310,7 +310,7 @@ def saving(folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def queue(run: Prepared) -> dict[str, Any] | None:
+def queue(run: Plan) -> dict[str, Any] | None:
     """The method's queue of past texts, the terms that read it, and the step at which it is full; None without one."""
     size = run.method.queue.size if isinstance(getattr(run.method, "queue", None), Queue) else 0
     together = min(run.settings.batch_size, len(run.examples))

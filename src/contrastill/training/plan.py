@@ -19,12 +19,12 @@ from contrastill.methods import Method
 from contrastill.settings import Settings
 from contrastill.training.folder import RunFolder
 
-__all__ = ["Prepared", "PreparedCorpus", "autocast_dtype"]
+__all__ = ["CorpusPlan", "Plan", "autocast_dtype"]
 
 FITTED = 512  # texts on which projections are started
 
 
-class Prepared(ABC):
+class Plan(ABC):
     """Data, models and method of a run: what `train` asks of it, in the order in which it asks."""
 
     settings: Any  # a `Settings`, and what else this kind of run has
@@ -113,17 +113,17 @@ class Prepared(ABC):
         """README.md of the model's folder."""
 
 
-class PreparedCorpus(Prepared):
+class CorpusPlan(Plan):
     """A run on texts without labels; some of them are held out."""
 
     corpus: Corpus
     held: Corpus
     examples: Corpus
 
-    def divide(self, corpus: Corpus, held: int) -> None:
+    def hold_out(self, corpus: Corpus, held: int) -> None:
         """Keeps `held` texts from training, drawn by the run's seed."""
         order = np.random.default_rng((self.settings.seed, 1)).permutation(len(corpus))
-        self.corpus, self.collate = corpus, only
+        self.corpus, self.collate = corpus, unwrap_batch
         self.held, self.examples = corpus.part(np.sort(order[:held])), corpus.part(np.sort(order[held:]))
 
     @cached_property
@@ -156,7 +156,7 @@ class PreparedCorpus(Prepared):
         }
 
 
-def only(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+def unwrap_batch(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """A corpus hands over whole batches."""
     return batches[0]
 

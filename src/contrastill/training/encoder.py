@@ -23,8 +23,7 @@ from contrastill.settings import Pretraining
 from contrastill.tasks import BareEncoder
 from contrastill.training.build import load_any
 from contrastill.training.card import encoder_card
-from contrastill.training.distill import Run, finished, saving, train
-from contrastill.training.embedding import (
+from contrastill.training.embeddings import (
     corpus_fingerprint,
     load_corpus,
     set_dropout,
@@ -32,7 +31,8 @@ from contrastill.training.embedding import (
     transformer_of,
 )
 from contrastill.training.folder import RunFolder
-from contrastill.training.prepared import PreparedCorpus, autocast_dtype
+from contrastill.training.plan import CorpusPlan, autocast_dtype
+from contrastill.training.run import Run, finished, saving, train
 
 __all__ = ["pretrain"]
 
@@ -43,10 +43,10 @@ def pretrain(*, resume: bool = False, **settings: Any) -> Run:
     """Makes a general student of an encoder. Settings: see `Pretraining`. Raises as `distill` does."""
     asked = Pretraining.given(settings)
     with RunFolder("pretrain", asked, resume) as folder, saving(folder):
-        return finished(folder, "student") or train(folder, partial(prepare_pretraining, asked), resume)
+        return finished(folder, "student") or train(folder, partial(plan_pretraining, asked), resume)
 
 
-class PreparedPretraining(PreparedCorpus):
+class EncoderPlan(CorpusPlan):
     name = "student"
     metric = "loss"
 
@@ -63,7 +63,7 @@ class PreparedPretraining(PreparedCorpus):
         self.settings, self.tokenizer, self.teacher = settings, tokenizer, teacher
         self.method = self.model = method
         self.dtype = autocast_dtype(settings)
-        self.divide(corpus, min(HELD_OUT, len(corpus) // 10))
+        self.hold_out(corpus, min(HELD_OUT, len(corpus) // 10))
 
     def fingerprints(self) -> dict[str, str]:
         assert self.teacher is not None
@@ -113,7 +113,7 @@ class PreparedPretraining(PreparedCorpus):
         return encoder_card(self.settings, self.describe(), metrics)
 
 
-def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
+def plan_pretraining(settings: Pretraining) -> EncoderPlan:
     given = read_settings(settings.method, settings.set)
     if not METHODS[settings.method].serves(BareEncoder):
         known = ", ".join(name for name, cls in METHODS.items() if cls.serves(BareEncoder))
@@ -127,4 +127,4 @@ def prepare_pretraining(settings: Pretraining) -> PreparedPretraining:
     student = start_encoder(settings, teacher, tokenizer, corpus, cache_root(settings.cache))
     set_dropout(student, settings.dropout)
     method = METHODS[settings.method](student, teacher, BareEncoder(), **given)
-    return PreparedPretraining(settings, tokenizer, teacher, method, corpus, length)
+    return EncoderPlan(settings, tokenizer, teacher, method, corpus, length)

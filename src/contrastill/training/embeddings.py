@@ -46,11 +46,11 @@ from contrastill.tasks import Embedding
 from contrastill.training.build import corpus_texts, silent
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
-from contrastill.training.prepared import PreparedCorpus, autocast_dtype
+from contrastill.training.plan import CorpusPlan, autocast_dtype
 from contrastill.training.start import start_student
 from contrastill.training.vectors import StoredTeacher
 
-__all__ = ["PreparedEmbedding", "load_corpus", "prepare_embedding", "set_dropout"]
+__all__ = ["EmbeddingPlan", "load_corpus", "plan_embedding", "set_dropout"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Teachers:
         return np.concatenate([teacher.encode(texts) for teacher in self.each], 1) / len(self.each) ** 0.5
 
 
-class PreparedEmbedding(PreparedCorpus):
+class EmbeddingPlan(CorpusPlan):
     name = "student"
     teacher = None  # the method's is read from disk alone
 
@@ -103,7 +103,7 @@ class PreparedEmbedding(PreparedCorpus):
         self.dtype = autocast_dtype(settings)
         self.scored, self.sets = scored, sets
         held = held_out(corpus, scored)
-        self.divide(corpus, held)
+        self.hold_out(corpus, held)
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
         self.untrained: float | None = None
         self.compared: tuple[np.ndarray, np.ndarray] | None = (
@@ -320,7 +320,7 @@ def held_out(corpus: Corpus, scored: Any) -> int:
     return 0 if scored is not None else min(HELD_OUT, len(corpus) // 10)
 
 
-def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
+def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
     given = read_settings(settings.method, settings.set)
     check_choices(settings)
     root = cache_root(settings.cache)
@@ -352,7 +352,7 @@ def prepare_embedding(settings: EmbeddingDistillation) -> PreparedEmbedding:
         given["queue"] = rows
     method: Any = METHODS[settings.method](student, teachers, Embedding(), **given)
     method.student.pooling = settings.pooling
-    return PreparedEmbedding(settings, tokenizer, teachers, method, corpus, scored, length, sets)
+    return EmbeddingPlan(settings, tokenizer, teachers, method, corpus, scored, length, sets)
 
 
 def length_for(settings: EmbeddingDistillation, teachers: Teachers, tokenizer: Tokenizer) -> Length:
