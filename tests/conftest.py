@@ -16,6 +16,13 @@ FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
 VOCABULARY, PAD, LONGEST = 50, 1, 32
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA GPU here"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Runs that name no cache fill one of these tests' own, not that of whoever runs them."""

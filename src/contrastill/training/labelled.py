@@ -350,9 +350,10 @@ class Examples:
         return [list(row) for row in zip(*columns, strict=True)]
 
     def logits(self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None) -> np.ndarray:
+        device = processes().device
         if isinstance(model, CachedTeacher):
-            return model.logits(self.batches, predict)
-        return predict(model, self.batches, dtype=dtype)
+            return model.logits(self.batches, lambda teacher, batches: predict(teacher.to(device), batches))
+        return predict(model.to(device), self.batches, dtype=dtype)
 
     def scores(
         self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None, keep: str | None = None

@@ -17,7 +17,7 @@ from contrastill.loading import Length
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
 from contrastill.settings import Settings
-from contrastill.training.folder import RunFolder
+from contrastill.training.folder import RunFolder, processes
 
 __all__ = ["CorpusPlan", "Plan", "autocast_dtype"]
 
@@ -85,7 +85,9 @@ class Plan(ABC):
     def fit_bridges(self) -> None:
         """Starts the method's projections on some of the training texts."""
         some = np.random.default_rng(self.settings.seed).permutation(len(self.examples))[:FITTED]
-        self.method.fit_bridges(self.batch(some[n : n + 32]) for n in range(0, len(some), 32))
+        device = processes().device
+        batches = (self.batch(some[n : n + 32]) for n in range(0, len(some), 32))
+        self.method.to(device).fit_bridges({k: v.to(device) for k, v in batch.items()} for batch in batches)
 
     @property
     @abstractmethod
