@@ -21,7 +21,7 @@ def evidence(run: RunFiles) -> dict[str, Any] | None:
         return None
     examples = objects(found.get("examples"))
     names = {
-        "ours": "after" if run.command == "contrast" else "student" if "student" in run.metrics else "model",
+        "ours": "after" if run.command == "contrast" else "student" if "student" in run.result.models else "model",
         "theirs": "before" if run.command == "contrast" else "teacher",
     }
     return {

@@ -8,7 +8,7 @@ from typing import Any
 from contrastill.report import charts, results
 from contrastill.report.charts import Chart, Point
 from contrastill.report.results import Model
-from contrastill.report.run import RunFiles, dig, mapping, number
+from contrastill.report.run import RunFiles
 
 __all__ = ["measure", "scores", "tradeoff"]
 
@@ -71,29 +71,22 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     return Chart(title, picture, note, key=marks)
 
 
+def place(score: tuple[str, str, bool]) -> int:
+    """Where the row of a score (rows, metric, x 100) stands: dev, test, then the STS sets and their mean."""
+    where, _, hundred = score
+    return {"dev": 0, "test": 1}.get(where, 2) + 3 * hundred + (where == "mean")
+
+
 def scores(run: RunFiles) -> dict[str, Any] | None:
     """Every score in metrics.json: of each split and metric, or of each STS set; and who has the better one."""
-    metrics, rows = run.metrics, []
-    if "base" in metrics:
-        columns = ["before", "after"]
-        if number(metrics, "dev", "after") is not None:
-            rows.append(("dev", [number(metrics, "dev", when) for when in columns], "", True))
-        sets = mapping(dig(metrics, "sts", "after"))
-        rows += [(each, [number(metrics, "sts", when, each) for when in columns], "", True) for each in sets]
-    else:
-        columns = [name for name in ("teacher", "student", "model") if isinstance(metrics.get(name), dict)]
-        if not columns:
-            return None
-        ours = columns[-1]
-        for split in ("dev", "test"):
-            for metric in mapping(dig(metrics, ours, split, "metrics")):
-                values = [number(metrics, name, split, "metrics", metric) for name in columns]
-                rows.append((split, values, metric, False))
-        for metric in ("spearman", "agreement", "cosine", "loss"):
-            if number(metrics, ours, metric) is not None:
-                rows.append(("dev", [number(metrics, name, metric) for name in columns], metric, False))
-        sets = mapping(dig(metrics, "sts", ours))
-        rows += [(each, [number(metrics, "sts", name, each) for name in columns], "", True) for each in sets]
+    found = run.result.columns
+    columns = list(found)
+    tables = [{(one.where, one.metric, one.hundred): one.value for one in column} for column in found.values()]
+    wanted = sorted({key: None for table in reversed(tables) for key in table}, key=place)
+    rows = [
+        (where, [table.get((where, metric, hundred)) for table in tables], "" if hundred else metric, hundred)
+        for where, metric, hundred in wanted
+    ]
     if not rows:
         return None
     known = [n for n, _ in enumerate(columns) if any(values[n] is not None for _, values, _, _ in rows)]

@@ -104,7 +104,7 @@ def about(run: RunFiles) -> list[str]:
     teacher = asked.get("teacher") or asked.get("model")
     names = [teacher] if isinstance(teacher, str) else teacher if isinstance(teacher, list) else []
     role = "teacher" if asked.get("teacher") else "of"
-    task = run.metrics.get("task") or dig(run.record, "data", "task")
+    task = run.result.task or dig(run.record, "data", "task")
     return [
         *([f"task {task}"] if task else []),
         *([f"method {method}"] if method else []),

@@ -82,8 +82,9 @@ def decisions(run: RunFiles) -> dict[str, str]:
 
 def warnings(run: RunFiles) -> list[str]:
     """What the run itself says against its figures: before training in run.json, after it in metrics.json."""
-    said = [found for known in (run.record, run.metrics) if isinstance(found := known.get("warnings"), list)]
-    return list(dict.fromkeys(sentence(one) for each in said for one in each))
+    said = run.record.get("warnings")
+    before = said if isinstance(said, list) else []
+    return list(dict.fromkeys(sentence(one) for one in (*before, *run.result.warnings)))
 
 
 def data(run: RunFiles) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def data(run: RunFiles) -> dict[str, Any]:
         for key, value in known.items()
         if key not in ("splits", "notes", "decisions") and value not in (None, [])
     }
-    trained_on = number(run.metrics, "train_rows")
+    trained_on = run.result.figures.get("train_rows")
     if trained_on is not None:
         other["rows trained on"] = int(trained_on)
     lengths = next(
@@ -131,10 +132,9 @@ def check(one: dict[str, Any]) -> dict[str, Any]:
 
 def phases(run: RunFiles) -> list[tuple[str, float, float]]:
     """(phase, seconds, share of the longest)."""
-    known = mapping(run.metrics.get("seconds"))
-    found = [(str(name), number(known, name)) for name in known]
-    longest = max((seconds for _, seconds in found if seconds), default=1)
-    return [(name, seconds, seconds / longest) for name, seconds in found if seconds is not None]
+    known = run.result.seconds
+    longest = max((seconds for seconds in known.values() if seconds), default=1)
+    return [(name, seconds, seconds / longest) for name, seconds in known.items()]
 
 
 def sentence(value: Any) -> str:

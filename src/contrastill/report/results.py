@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from contrastill import results
 from contrastill.report.run import RunFiles, dig, mapping, number, objects
 
 __all__ = [
@@ -40,16 +41,8 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Score:
-    """A figure as metrics.json has it, and what it is."""
-
-    value: float
-    metric: str
-    where: str  # "test", "dev", the sets, the gate's rows
-    rows: int | None = None
-    low: float | None = None
-    high: float | None = None
-    hundred: bool = False  # it is x 100 already
+class Score(results.Score):
+    """A score in words: value, metric and rows as metrics.json has them, and how they are written."""
 
     @property
     def factor(self) -> float:
@@ -109,7 +102,7 @@ def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
 
     gate: give scores of its kind, if there are, so that they compare; else of the run's own bundles' gates.
     """
-    if not run.metrics:
+    if not run.scored:
         return []
     known, gate = trained_scores(run), gate or gate_of(run)
     found = []
@@ -123,8 +116,8 @@ def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
                 name if name in ("teacher", "before") else "trained",
                 score,
                 kept=ratio_of(score, reference) if name != "before" and len(known) > 1 else None,
-                parameters=number(run.metrics, name, "parameters") or number(run.metrics, "parameters"),
-                size_mb=number(run.metrics, name, "size_mb") or number(run.metrics, "size_mb"),
+                parameters=run.result.size_of(name, "parameters"),
+                size_mb=run.result.size_of(name, "size_mb"),
             )
         )
     return with_speed(run, [*found, *bundles_of(run)])
@@ -149,40 +142,21 @@ def gate_of(run: RunFiles) -> Score | None:
 
 def trained_scores(run: RunFiles) -> dict[str, list[Score]]:
     """Every score of the teacher (or of the model before) and of what was trained, the one that says most first."""
-    metrics = run.metrics
-    if "base" in metrics:  # of `contrast`: one model, before and after
-        return {when: sts_scores(metrics, when, ("sts", when), ("dev", when)) for when in ("before", "after")}
-    names = [name for name in ("teacher", "student", "model") if isinstance(metrics.get(name), dict)]
-    return {name: task_scores(metrics, name) or embedding_scores(metrics, name) for name in names}
+    return {
+        name: [in_words(score) for score in scores if not score.hundred or score.where in ("mean", "dev")]
+        for name, scores in run.result.columns.items()
+    }
 
 
-def task_scores(metrics: dict[str, Any], name: str) -> list[Score]:
-    """By what selects checkpoints on test and on dev, then by the other metrics."""
-    main, found = str(metrics.get("metric")), []
-    for split in ("test", "dev"):
-        known = dig(metrics, name, split, "metrics")
-        rows = number(metrics, name, split, "rows")
-        for metric in known if isinstance(known, dict) else ():
-            value = number(known, metric)
-            if value is not None:
-                low, high = bounds(dig(metrics, name, split, "interval")) if metric == main else (None, None)
-                found.append(Score(value, metric, split, int(rows) if rows else None, low, high))
-    return sorted(found, key=lambda score: score.metric != main)
-
-
-def embedding_scores(metrics: dict[str, Any], name: str) -> list[Score]:
-    """Of embeddings the mean of the STS sets, then what selects checkpoints; of a general student its loss."""
-    found = sts_scores(metrics, name, ("sts", name), ())
-    metric = str(metrics.get("metric"))
-    value = number(metrics, name, metric)
-    where = "dev" if metric == "spearman" else "texts held out"
-    return found if value is None else [*found, Score(value, metric, where)]
-
-
-def sts_scores(metrics: dict[str, Any], name: str, sets: tuple[str, ...], dev: tuple[str, ...]) -> list[Score]:
-    mean, on_dev = number(metrics, *sets, "mean"), number(metrics, *dev) if dev else None
-    found = [Score(mean, "mean Spearman × 100", "the STS sets", hundred=True)] if mean is not None else []
-    return found if on_dev is None else [*found, Score(on_dev, "Spearman × 100", "dev", hundred=True)]
+def in_words(score: results.Score) -> Score:
+    """A score of metrics.json as the page shows it."""
+    metric, where = score.metric, score.where
+    if score.hundred:
+        mean = where == "mean"
+        metric, where = ("mean " if mean else "") + "Spearman × 100", "the STS sets" if mean else where
+    elif score.rows is None:
+        where = "dev" if metric == "spearman" else "texts held out"
+    return Score(score.value, metric, where, score.rows, score.low, score.high, score.hundred)
 
 
 def alike(a: Score, b: Score) -> bool:
@@ -296,7 +270,7 @@ def by_gates(run: RunFiles, found: list[Model]) -> list[Model]:
     threads = number(first, "threads")
     about = "the exports' gates" + (f", {threads:.0f} thread{'s' if threads > 1 else ''}" if threads else "")
     result, waiting = [], iter(gates)
-    base_name = f"{'student' if 'student' in run.metrics else 'model'} in PyTorch"
+    base_name = f"{'student' if 'student' in run.result.models else 'model'} in PyTorch"
     for model in found:
         if model.kind == "bundle":
             gate = next(waiting)
@@ -316,7 +290,7 @@ def by_gates(run: RunFiles, found: list[Model]) -> list[Model]:
 
 def yardstick(run: RunFiles) -> str:
     """What an agreement with the teacher is to be held against."""
-    known = {name: number(run.metrics, "yardsticks", name) for name in ("untrained", "chance")}
+    known = {name: run.result.yardsticks.get(name) for name in ("untrained", "chance")}
     untrained, chance = known["untrained"], known["chance"]
     if untrained is None or chance is None:
         return ""
@@ -328,7 +302,7 @@ def yardstick(run: RunFiles) -> str:
 
 def headline(run: RunFiles) -> str:
     """What the run came to, in a sentence."""
-    if not run.metrics:
+    if not run.scored:
         last = run.log[-1]["step"] if run.log else 0
         return f"There are no scores: the run has not finished. Its log ends at step {last:,.0f}."
     score, reference = verdict(run)
@@ -340,7 +314,7 @@ def headline(run: RunFiles) -> str:
         said = f"{what} {score.text} on {score.where}{rows}."
         worth = " What it is worth shows in the students that start from it." if run.command == "pretrain" else ""
         return said + (worth or (f" {beside}" if (beside := yardstick(run)) and score.metric == "agreement" else ""))
-    if "base" in run.metrics:
+    if run.result.before_and_after:
         change = score.value - reference.value
         verb = "rose" if change > 0 else "fell" if change < 0 else "is as it was"
         return f"{what} on {score.where} {verb}: {reference.text} before, {score.text} after."
@@ -372,13 +346,13 @@ def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
     """(what, figure, explanation) of the few figures that matter most."""
     result = []
     score, reference = verdict(run)
-    if score and reference and "base" in run.metrics:
+    if score and reference and run.result.before_and_after:
         change = signed((score.value - reference.value) * score.factor)
         result.append(("change", change, f"{score.words}, {score.where}"))
     elif score and (kept := ratio_of(score, reference)) is not None:
         result.append(("kept", percent(kept), f"of the teacher's {score.words}"))
     elif score:
-        untrained = number(run.metrics, "yardsticks", "untrained") if score.metric == "agreement" else None
+        untrained = run.result.yardsticks.get("untrained") if score.metric == "agreement" else None
         beside = "" if untrained is None else f"; {percent(untrained)} before training"
         result.append((score.words, score.text, f"on {score.where}{beside}"))
     teacher = next((model.size_mb for model in found if model.kind == "teacher"), None)
@@ -393,14 +367,14 @@ def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
     elif ours and ours.size_mb and ours.parameters:
         result.append(("parameters", millions(ours.parameters), f"{megabytes(ours.size_mb)} MB"))
     # one yardstick: where there is a teacher it is the teacher, not the student in PyTorch of an export's gate
-    by_gate = "teacher" in run.metrics and not timings(run)
+    by_gate = "teacher" in run.result.models and not timings(run)
     quoted = [] if by_gate else [m for m in found if not m.doubt and m.kind != "teacher"]
     ratios = [(model.ratio, model.name, model.than) for model in quoted if model.ratio]
     if ratios:
         ratio, name, than = max(ratios)
         result.append(("faster", times(ratio), f"{name} than the {than}, one text at a time"))
-    if seconds := number(run.metrics, "seconds", "training"):
-        steps = number(run.metrics, "steps")
+    if seconds := run.result.seconds.get("training"):
+        steps = run.result.figures.get("steps")
         result.append(("training", duration(seconds), f"{steps:,.0f} steps" if steps else ""))
     return result
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from contrastill import results
 from contrastill.errors import UserError
+from contrastill.results import RunResult
 
 __all__ = ["RunFiles", "dig", "mapping", "number", "objects", "read_run"]
 
@@ -22,7 +23,7 @@ class RunFiles:
 
     folder: Path
     record: dict[str, Any]  # run.json
-    metrics: dict[str, Any]
+    result: RunResult  # metrics.json
     log: list[dict[str, Any]]
     evidence: dict[str, Any]
     bench: dict[str, Any]
@@ -43,7 +44,11 @@ class RunFiles:
 
     @property
     def finished(self) -> bool:
-        return self.record.get("status") == "finished" and bool(self.metrics)
+        return self.record.get("status") == "finished" and self.scored
+
+    @property
+    def scored(self) -> bool:
+        return self.result != RunResult()
 
 
 def read_run(folder: str | Path) -> RunFiles:
@@ -68,7 +73,7 @@ def read_run(folder: str | Path) -> RunFiles:
     return RunFiles(
         folder=path,
         record=record,
-        metrics=metrics,
+        result=RunResult.from_json(metrics),
         log=read_log(path / "log.jsonl", problems),
         evidence=read_object(path / "evidence.json", problems),
         bench=read_object(path / "bench.json", problems),

@@ -42,7 +42,7 @@ def unlike(runs: Sequence[RunFiles], timed: Sequence[str]) -> list[str]:
     for key, what in (("data_fingerprint", "data"), ("teacher_fingerprint", "teachers")):
         if len({str(run.record.get(key)) for run in runs if run.record.get(key)}) > 1:
             found.append(f"The runs have different {what}: compare their figures with care.")
-    if len({str(run.metrics.get("metric")) for run in runs if run.metrics}) > 1:
+    if len({run.result.metric for run in runs if run.scored}) > 1:
         found.append("The runs are measured by different metrics: the chart shows only those with the first run's.")
     processors = {str(run.record["machine"].get("cpu")) for run in runs if mapping(run.record.get("machine"))}
     if len(timed) > 1 or (timed and len(processors) > 1):

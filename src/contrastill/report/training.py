@@ -85,7 +85,7 @@ def stages(run: RunFiles) -> list[tuple[str, float, float, dict[str, Any]]]:
     """(name, first step, last step, weights) of each stage that the log has reached."""
     known = objects(run.record.get("stages"))
     last = max((row["step"] for row in run.log), default=0)
-    total, shares = number(run.metrics, "steps"), [number(stage, "share") or 0 for stage in known]
+    total, shares = run.result.figures.get("steps"), [number(stage, "share") or 0 for stage in known]
     found, begin, done = [], 0.0, 0.0
     for n, stage in enumerate(known, 1):
         done += shares[n - 1]
@@ -149,7 +149,7 @@ def dev_chart(
     drawn: list[tuple[str, Line]] = []  # with the metric's name
     for n, (name, run) in enumerate(runs):
         keys = list(dict.fromkeys(key for row in run.log for key in row if key.startswith("eval_")))
-        chosen = f"eval_{run.metrics.get('metric')}"
+        chosen = f"eval_{run.result.metric}"
         keys.sort(key=lambda key: key != chosen)
         for key in keys[:1] if name is not None or "eval_loss" in keys else keys:
             metric, (steps, values) = key.removeprefix("eval_"), points(run, key)

@@ -1,4 +1,4 @@
-"""What a run wrote of itself: run.json and metrics.json, read and written here alone."""
+"""run.json: what a run was asked for, where, and how far it is; and the seal of its model."""
 
 import json
 import os

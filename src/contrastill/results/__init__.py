@@ -1,0 +1,28 @@
+"""What a run wrote of itself: run.json and metrics.json, read and written here alone."""
+
+from contrastill.results.record import (
+    CARD,
+    PLACES,
+    RunRecord,
+    check_sealed,
+    located,
+    read_metrics,
+    read_object,
+    write_text,
+)
+from contrastill.results.scores import RunResult, Score, Scores, Split
+
+__all__ = [
+    "CARD",
+    "PLACES",
+    "RunRecord",
+    "RunResult",
+    "Score",
+    "Scores",
+    "Split",
+    "check_sealed",
+    "located",
+    "read_metrics",
+    "read_object",
+    "write_text",
+]

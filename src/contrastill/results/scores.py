@@ -1,0 +1,204 @@
+"""metrics.json: the scores of a run, typed.
+
+A run compares two columns: teacher and student, or a model before and after. The file has two layouts for that, from
+which `RunResult.columns` makes one. A value of another kind than expected is left out, so that a damaged file still
+shows the rest.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+__all__ = ["RunResult", "Score", "Scores", "Split", "number"]
+
+COLUMNS = ("teacher", "student", "model")
+SPLITS = ("test", "dev")
+HELD_OUT = ("spearman", "agreement", "cosine", "loss")
+"""Metrics of a model without labels, beside its size."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of a model on some rows, with its 95 % interval where rows are scored one by one."""
+
+    value: float
+    metric: str
+    where: str  # "test", "dev", an STS set, "mean" of the STS sets
+    rows: int | None = None
+    low: float | None = None
+    high: float | None = None
+    hundred: bool = False  # x 100 already
+
+
+@dataclass(frozen=True)
+class Split:
+    """A model's metrics on a labelled split; interval: of the first."""
+
+    metrics: Mapping[str, float]
+    rows: int | None = None
+    interval: tuple[float, float] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        ends = found.get("interval")
+        low, high = map(number, ends) if isinstance(ends, list | tuple) and len(ends) == 2 else (None, None)
+        rows = number(found.get("rows"))
+        return cls(
+            numbers(found.get("metrics")),
+            None if rows is None else int(rows),
+            None if low is None or high is None else (low, high),
+            {key: value for key, value in found.items() if key not in ("metrics", "rows", "interval")},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "metrics": dict(self.metrics),
+            **({} if self.rows is None else {"rows": self.rows}),
+            **({} if self.interval is None else {"interval": list(self.interval)}),
+            **self.more,
+        }
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured of one model: each split, and figures such as parameters, size_mb, agreement."""
+
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        splits = {name: Split.from_json(one) for name, one in found.items() if isinstance(one, Mapping)}
+        return cls(splits, numbers(found))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**{name: split.to_json() for name, split in self.splits.items()}, **self.figures}
+
+    def listed(self, first: str | None) -> list[Score]:
+        """Every score, test before dev; those of the metric `first` before the others."""
+        found = []
+        for where in SPLITS:
+            split = self.splits.get(where, Split({}))
+            for metric, value in split.metrics.items():
+                low, high = split.interval if split.interval and metric == first else (None, None)
+                found.append(Score(value, metric, where, split.rows, low, high))
+        found += [Score(self.figures[metric], metric, "dev") for metric in HELD_OUT if metric in self.figures]
+        return sorted(found, key=lambda score: score.metric != first)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run measured.
+
+    models: "teacher", "student", "model" -> scores. base: the start of a model that was trained further; changes: its
+    scores before and after. sts: column -> STS set -> Spearman x 100. kept: split -> share of the teacher's score.
+    figures: numbers of the whole run (steps, train_rows, parameters, …). more: the other entries.
+    """
+
+    task: str | None = None
+    metric: str | None = None
+    base: str | None = None
+    models: Mapping[str, Scores] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    sts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    kept: Mapping[str, float] = field(default_factory=dict)
+    yardsticks: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """The result in a metrics.json of any version."""
+        base = text(found.get("base"))
+        changes = {name: numbers(found.get(name)) for name in ("dev", "retrieval")} if base is not None else {}
+        sts, said = found.get("sts"), found.get("warnings")
+        tables = {name: numbers(found.get(name)) for name in ("kept", "yardsticks", "seconds")}
+        result = cls(
+            task=text(found.get("task")),
+            metric=text(found.get("metric")),
+            base=base,
+            models={n: Scores.from_json(found[n]) for n in COLUMNS if isinstance(found.get(n), Mapping)},
+            changes={name: change for name, change in changes.items() if change},
+            sts={str(n): numbers(one) for n, one in sts.items()} if isinstance(sts, Mapping) else {},
+            warnings=tuple(map(str, said)) if isinstance(said, list) else (),
+            figures=numbers(found),
+            **tables,  # type: ignore[arg-type]
+        )
+        known = result.to_json()
+        return cls(**{**vars(result), "more": {key: value for key, value in found.items() if key not in known}})
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that metrics.json holds."""
+        words = {"task": self.task, "metric": self.metric, "base": self.base}
+        tables = {
+            **{name: scores.to_json() for name, scores in self.models.items()},
+            **{name: dict(change) for name, change in self.changes.items()},
+            "sts": {name: dict(table) for name, table in self.sts.items()},
+            "kept": dict(self.kept),
+            "yardsticks": dict(self.yardsticks),
+            "seconds": dict(self.seconds),
+            "warnings": list(self.warnings),
+        }
+        return {
+            **{name: word for name, word in words.items() if word is not None},
+            **self.figures,
+            **{name: table for name, table in tables.items() if table},
+            **self.more,
+        }
+
+    @property
+    def before_and_after(self) -> bool:
+        """Whether one model was trained further, and is compared with itself."""
+        return self.base is not None
+
+    @property
+    def columns(self) -> dict[str, list[Score]]:
+        """Column of the table of results -> its scores, the most telling first; what is compared with comes first."""
+        if not self.before_and_after:
+            return {name: [*self.sts_of(name), *scores.listed(self.metric)] for name, scores in self.models.items()}
+        return {
+            when: [
+                *self.sts_of(when),
+                *(
+                    Score(change[when], "Spearman x 100", where, hundred=True)
+                    for where, change in self.changes.items()
+                    if where == "dev" and when in change
+                ),
+            ]
+            for when in ("before", "after")
+        }
+
+    def sts_of(self, column: str) -> list[Score]:
+        """The STS sets of a column, their mean first."""
+        table = self.sts.get(column, {})
+        names = sorted(table, key=lambda name: name != "mean")
+        return [Score(table[name], "Spearman x 100", name, hundred=True) for name in names]
+
+    def size_of(self, column: str, name: str) -> float | None:
+        """A figure of a column ("parameters", "size_mb"); a model trained further has one for both."""
+        scores = self.models.get(column)
+        return scores.figures.get(name) if scores is not None else self.figures.get(name)
+
+
+def number(value: Any) -> float | None:
+    """A finite number, as it is; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # an integer that no float holds
+        return None
+
+
+def numbers(value: Any) -> dict[str, float]:
+    """The finite numbers of an object."""
+    entries = value.items() if isinstance(value, Mapping) else ()
+    return {str(key): known for key, one in entries if (known := number(one)) is not None}
+
+
+def text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
