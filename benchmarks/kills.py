@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-CLI = [sys.executable, "-m", "contrastill.cli"]
+CLI = [sys.executable, "-m", "contrastill"]
 QUICK = """
     --student 2/16/4/32 --method lrc_bert --set queue=64 --set negatives=8 --perturb l2-per-token --epsilon 0.1
     --batch-size 8 --epochs 30 --checks 40 --learning-rate 0.003 --precision fp32 --max-length 24

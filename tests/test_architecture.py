@@ -55,7 +55,7 @@ ALLOWED = {
     "losses": {"losses"},
     "machine": {ROOT},  # for the version
     "locks": {"errors"},
-    "results": {"errors", "seal"},
+    "results": {"errors", "seal", "results"},
     "settings": {"errors", "ranges", "results", "settings"},
     "forward": set(),
     "encoder": {"errors", "forward"},
@@ -76,7 +76,7 @@ ALLOWED = {
     "timing": EVERYTHING - {"cli", "recipes", ROOT} | {"bundle", "exporting", "timing"},
     "training": EVERYTHING - {"cli", "recipes", "exporting"},
     "recipes": EVERYTHING - {"cli"},
-    "cli": EVERYTHING - {"cli"} | {"timing", "serving"},
+    "cli": EVERYTHING | {"timing", "serving"},
     "__main__": {"cli"},
     "__init__": EVERYTHING - {"cli", "recipes", "__init__"},
 }
@@ -117,7 +117,7 @@ def test_the_files_looked_at_are_the_whole_package():
     assert len(names) >= 30
     assert names >= {
         "__init__.py",
-        "cli.py",
+        "cli/options.py",
         "encoder.py",
         "cache/store.py",
         "losses/contrast.py",

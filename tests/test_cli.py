@@ -21,7 +21,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
 import contrastill
+from contrastill import Distillation, EmbeddingDistillation, Evaluation
 from contrastill.cli import app
+from contrastill.settings import SuiteEvaluation
 
 COMMANDS = ("finetune", "distill", "pretrain", "contrast", "evaluate", "doctor", "methods")
 QUICK = ["--epochs", "1", "--checks", "2", "--batch-size", "8", "--precision", "fp32", "--max-length", "16"]
@@ -119,42 +121,95 @@ def test_the_help_of_a_command_shows_an_example_of_it(name: str) -> None:
 def test_every_example_in_the_help_is_a_command_with_options_that_exist() -> None:
     import inspect
 
-    from contrastill import cli
+    from contrastill.cli import cache, deploy, evaluate, train
 
     pattern = r"^ +(?:Example: )?contrastill ((?:cache )?\w+)(.*)$"
-    examples = re.findall(pattern, inspect.getsource(cli), re.MULTILINE)
+    source = "".join(map(inspect.getsource, (cache, deploy, evaluate, train)))
+    examples = re.findall(pattern, source, re.MULTILINE)
     assert len(examples) >= 14
     assert {"cache build", "cache list", "cache verify", "cache prune"} <= {name for name, _ in examples}
     for name, line in examples:
-        options = words(contrastill_(*name.split(), "--help").stdout)
+        options = words(contrastill_(*name.split(), *line.split(), "--help").stdout)
         assert [flag for flag in re.findall(r"--[\w-]+", line) if f"{flag} " not in options] == []
+
+
+EMBEDDED = ("--method", "disco")
 
 
 def test_help_gives_every_setting_and_its_default() -> None:
     from dataclasses import fields
 
-    from contrastill import Distillation, EmbeddingDistillation
-
-    shown = words(contrastill_("distill", "--help").stdout)
-    for f in [*fields(Distillation), *fields(EmbeddingDistillation)]:
-        assert "--" + f.name.replace("_", "-") + " " in shown
-    for default in (
-        "[default: 4L-312]",
-        "[default: lrc_bert; or disco]",
-        "[default: 4.0; or 1.0]",
-        "[default: 32; or 128]",
-        f"[default: {Distillation.learning_rate}; or {EmbeddingDistillation.learning_rate}]",
-        "[default: stages; or linear]",
-        "[default: compact]",
+    for kind, asked, defaults in (
+        (Distillation, (), ("lrc_bert", "4.0", "32", str(Distillation.learning_rate), "stages")),
+        (EmbeddingDistillation, EMBEDDED, ("disco", "1.0", "128", str(EmbeddingDistillation.learning_rate), "compact")),
     ):
-        assert default in shown
-    assert shown.count("[required]") == 4  # --out, --teacher, and --data or --texts
-    assert "fine-tuned teacher; or: Hub name or folder of a sentence-embedding model" in shown
+        shown = words(contrastill_("distill", *asked, "--help").stdout)
+        for f in fields(kind):
+            assert f"--{f.name.replace('_', '-')} " in shown
+        for default in ("4L-312", *defaults):
+            assert f"[default: {default}]" in shown
+        assert shown.count("[required]") == 3  # --out, --teacher, and --data or --texts
+        for f in fields(kind):
+            assert f.metadata["help"].partition(" (")[0][:40] in shown
+
+
+KINDS: dict[str, dict[type, tuple[object, ...]]] = {
+    "distill": {Distillation: (), EmbeddingDistillation: EMBEDDED},
+    "evaluate": {Evaluation: (), SuiteEvaluation: ("--suite", "sts")},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_help_shows_the_options_of_one_kind_of_run_and_names_the_other(name: str) -> None:
+    from dataclasses import fields
+
+    for kind, asked in KINDS[name].items():
+        shown = words(contrastill_(name, *asked, "--help").stdout)
+        own = {f.name for f in fields(kind)}
+        others = {f.name for other in KINDS[name] for f in fields(other)} - own
+        options, _, last = shown.partition("Options of ")
+        options = options.split("Options", 1)[1]
+        assert others
+        assert [one for one in sorted(others) if f"--{one.replace('_', '-')} " in options] == []
+        assert "; or:" not in options
+        assert re.fullmatch(rf"an? [a-z ]+: contrastill {name} --\w+ \w+ --help", last)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("--method", "leaf"), ("--method=rrd",), ("--texts", "x.txt"), ("--texts=x", "--method", "mine.methods:Mine")],
+)
+def test_the_options_given_tell_which_help_is_meant(asked: tuple[str, ...]) -> None:
+    assert "--pooling " in contrastill_("distill", *asked, "--help").stdout
+
+
+@pytest.mark.parametrize("asked", [("--method", "kd"), ("--method", "mine.methods:Mine"), ("--data", "x")])
+def test_without_them_the_help_is_of_a_task(asked: tuple[str, ...]) -> None:
+    assert "--perturb " in contrastill_("distill", "--help", *asked).stdout
+
+
+def test_the_methods_for_embeddings_are_known_without_importing_them() -> None:
+    from contrastill.methods import METHODS
+    from contrastill.settings import EMBEDDING_METHODS
+    from contrastill.training import distillation
+
+    assert tuple(sorted(n for n in METHODS if distillation(n) is EmbeddingDistillation)) == EMBEDDING_METHODS
+
+
+@pytest.mark.parametrize("args", ["distill", "distill --method disco", "evaluate --suite sts", "export", "cache build"])
+def test_help_is_shown_without_torch(args: str) -> None:
+    code = (
+        "import sys\nfrom contrastill.cli import app\n"
+        f"try:\n    app({[*args.split(), '--help']!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print(sorted({'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("flag", ["--seed", "--dropout"])
 def test_help_gives_a_default_of_0_too(flag: str) -> None:
-    shown = words(contrastill_("distill", "--help").stdout)
+    shown = words(contrastill_("distill", *EMBEDDED, "--help").stdout)
     assert re.search(rf"{flag} <\w+> [^\[]*\[default: 0(\.0)?\]", shown)
 
 
@@ -341,7 +396,9 @@ def test_required_options_of_the_other_commands_are_named() -> None:
 )
 def test_an_option_of_the_other_kind_of_distillation_is_refused(args: tuple[object, ...], foreign: str) -> None:
     result = contrastill_("distill", "--teacher", "t", "--out", "o", *args)
-    refused(result, f"error: {foreign}: expected options of this kind of run", "--help")
+    kinds = ["a distillation on a task", "a distillation of sentence embeddings"]
+    own, other = kinds if "disco" not in args else kinds[::-1]
+    refused(result, f"error: {foreign}: expected options of {own}, got those of {other}; for that give --method ")
 
 
 def test_a_teacher_given_twice_to_a_method_that_takes_one_is_refused() -> None:
@@ -411,7 +468,7 @@ def test_nothing_is_deleted_for_a_number_of_days_that_cannot_be(tmp_path: Path) 
 
 
 def test_the_help_and_the_list_of_methods_show_ranges() -> None:
-    shown = words(contrastill_("distill", "--help").stdout)
+    shown = words(contrastill_("distill", *EMBEDDED, "--help").stdout)
     for given in ("[0 < x <= 100,000]", "[0 <= x < 1]", "[1 <= x <= 1,000,000]"):
         assert given in shown
     listed = json.loads(contrastill_("methods", "--json").stdout)
@@ -652,7 +709,7 @@ def test_a_folder_in_use_is_refused_and_overwritten_only_when_asked(home: Path) 
 
 # ---- Ctrl-C --------------------------------------------------------------------------------------------------------
 
-CLI = [sys.executable, "-m", "contrastill.cli"]
+CLI = [sys.executable, "-m", "contrastill"]
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 

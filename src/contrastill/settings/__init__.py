@@ -3,6 +3,7 @@
 from contrastill.settings.data import Corpus, DataSource
 from contrastill.settings.deploy import Bench, CacheBuild, Evaluation, Export, Serving, SuiteEvaluation, Verification
 from contrastill.settings.training import (
+    EMBEDDING_METHODS,
     Contrast,
     Distillation,
     EmbeddingDistillation,
@@ -12,6 +13,7 @@ from contrastill.settings.training import (
 )
 
 __all__ = [
+    "EMBEDDING_METHODS",
     "Bench",
     "CacheBuild",
     "Contrast",

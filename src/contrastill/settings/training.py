@@ -9,7 +9,18 @@ from contrastill.results import RunRecord
 from contrastill.settings.base import BATCH, ROWS, SEED, STORED, Checked, delimiter_option, length_option, option
 from contrastill.settings.data import Corpus, DataSource
 
-__all__ = ["Contrast", "Distillation", "EmbeddingDistillation", "Finetuning", "Pretraining", "Settings"]
+__all__ = [
+    "EMBEDDING_METHODS",
+    "Contrast",
+    "Distillation",
+    "EmbeddingDistillation",
+    "Finetuning",
+    "Pretraining",
+    "Settings",
+]
+
+EMBEDDING_METHODS = ("congen", "disco", "leaf", "mse_kd", "rrd")
+"""Methods for sentence embeddings, so that a help need not import them."""
 
 EPOCHS: dict[str, Any] = {"above": 0, "at_most": 100_000}
 RATE: dict[str, Any] = {"above": 0, "at_most": 1}  # AdamW's step is of the rate's size

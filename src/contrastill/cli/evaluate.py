@@ -1,0 +1,112 @@
+"""Commands that measure without training: evaluate, doctor, methods."""
+
+import inspect
+from typing import Any
+
+import typer
+
+from contrastill.cli.options import AS_JSON, Json, Kind, command, option_in, settings_of
+from contrastill.cli.show import print_checks, print_evaluation, print_methods, print_suite, reporting
+from contrastill.settings import Distillation, Evaluation, SuiteEvaluation
+
+__all__ = ["register"]
+
+EVALUATE = """Score a model: on labelled examples, or an embedding model on a suite of tasks (--suite).
+
+    Examples:
+
+    contrastill evaluate --model runs/student/student --data glue/mrpc --split dev
+
+    contrastill evaluate --model runs/student --data intents-new.csv --json
+    """
+EVALUATE_SUITE = """Score a model: a sentence-embedding one on a suite of tasks.
+
+    Examples:
+
+    contrastill evaluate --suite sts --model runs/disco/student
+
+    contrastill evaluate --suite mteb --tasks NFCorpus --model runs/disco/student --json
+    """
+DOCTOR = """Check the machine and, given a teacher and data, everything a distillation would check, without training.
+
+    Examples:
+
+    contrastill doctor
+
+    contrastill doctor --teacher runs/teacher/model --data intents.csv
+    """
+
+ON_EXAMPLES = Kind(Evaluation, EVALUATE, "a score on labelled examples", "--data DATA")
+ON_A_SUITE = Kind(
+    SuiteEvaluation,
+    EVALUATE_SUITE,
+    "a score on a suite",
+    "--suite sts",
+    lambda words: option_in(words, "--suite") is not None,
+)
+KINDS = (ON_EXAMPLES, ON_A_SUITE)
+
+
+def evaluate(as_json: bool, **options: Any) -> None:
+    if options["suite"] is not None:
+        return evaluate_suite(as_json, options)
+    with reporting(as_json) as show:
+        chosen = settings_of(Evaluation, options, kinds=KINDS)
+        from contrastill.training import evaluate as score
+
+        result = score(**vars(chosen))
+        show(result, lambda: print_evaluation(result))
+
+
+def evaluate_suite(as_json: bool, options: dict[str, Any]) -> None:
+    with reporting(as_json) as show:
+        chosen = settings_of(SuiteEvaluation, options, kinds=KINDS)
+        from contrastill.training.suite import evaluate_suite as score
+
+        result, intervals = score(chosen)
+        show(result, lambda: print_suite(f"{chosen.suite}: {chosen.model}", result, intervals))
+
+
+def doctor(as_json: bool, **options: Any) -> None:
+    with reporting(as_json) as show:
+        from contrastill.machine import describe_machine
+
+        result: dict[str, Any] = {"machine": describe_machine()}
+        if any(value not in (None, []) for value in options.values()):
+            from contrastill.training import check_run, plan_distillation
+
+            chosen = settings_of(Distillation, {**options, "out": options["out"] or "."})
+            result["checks"] = check_run(plan_distillation(chosen)).as_dict()
+        show(result, lambda: print_checks(result))
+        if any(not check["ok"] and check["fatal"] for check in result.get("checks", [])):
+            raise typer.Exit(1)
+
+
+def methods(as_json: Json = False) -> None:
+    """List the distillation methods: their papers, stages and settings."""
+    with reporting(as_json) as show:
+        from contrastill.methods import METHODS, method_ranges, method_settings
+
+        ranges = {name: method_ranges(name) for name in METHODS}
+        result: dict[str, Any] = {
+            name: {
+                "paper": (inspect.getdoc(cls) or "").splitlines()[0],
+                "needs": sorted(cls.needs),
+                "settings": method_settings(name),
+                "ranges": {key: one.as_dict() for key, one in ranges[name].items()},
+                "stages": {stage.name: {"share": stage.share, "weights": dict(stage.weights)} for stage in cls.stages},
+            }
+            for name, cls in METHODS.items()
+        }
+
+        def allowed(name: str, setting: str) -> str:
+            range_ = ranges[name][setting]
+            return " | ".join(range_.choices) if range_.choices else str(range_)
+
+        show(result, lambda: print_methods(result, allowed))
+
+
+def register(app: typer.Typer) -> None:
+    command(app, evaluate, KINDS, AS_JSON)
+    command(app, doctor, Kind(Distillation, DOCTOR), AS_JSON)
+    app.command()(methods)

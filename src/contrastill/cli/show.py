@@ -1,0 +1,244 @@
+"""What a command prints: its result on stdout, as JSON or by its one printer; all else on stderr."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from contrastill.errors import CheckFailed, UserError
+from contrastill.results import RunResult
+from contrastill.screen import LogHandler, Screen, json_text, reader_gone, say
+
+__all__ = ["Show", "console", "reporting"]
+
+console = Screen(stderr=True)  # stdout is for results alone
+
+Show = Callable[[Any, Callable[[], None] | None], None]
+NOISY = ("httpx", "transformers", "datasets", "accelerate", "filelock", "fsspec", "urllib3")
+
+
+@contextlib.contextmanager
+def reporting(as_json: bool = False, *, transformers: bool = True) -> Iterator[Show]:
+    """Keeps stdout for the result; turns a user's mistake into a message and exit code 2.
+
+    Gives `show(result, pretty)`: it prints the result as JSON if that was asked for or `pretty` is None.
+
+    transformers: whether the command uses it; one that does not starts without it.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[LogHandler(console)], force=True)
+    for noisy in NOISY:
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    out = sys.stdout
+
+    def show(result: Any, pretty: Callable[[], None] | None) -> None:
+        if as_json or pretty is None:
+            print(json_text(result, ascii_only=not out.encoding.lower().startswith("utf")), file=out)
+        else:
+            with contextlib.redirect_stdout(out):
+                pretty()
+        out.flush()
+
+    try:
+        if transformers:
+            from transformers.utils import logging as transformers_logging
+
+            transformers_logging.disable_progress_bar()
+        with contextlib.redirect_stdout(sys.stderr):
+            yield show
+    except UserError as error:
+        console.error("error:", error)
+        raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from None
+    except KeyboardInterrupt as stop:
+        console.error("stopped.", stop, style="bold yellow")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        reader_gone()
+
+
+def table_of(title: str, *columns: str) -> Table:
+    """A table whose first column is words, the others figures."""
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    return table
+
+
+# ---- a printer for each result
+
+
+def print_run(folder: Path, model: Path, result: RunResult) -> None:
+    """The scores of a training run, and where its model and page are."""
+    stdout = Screen()
+    if result.before_and_after:
+        print_change(result, stdout)
+    else:
+        print_beside(result, stdout)
+    say(f"model: {model}")
+    if (page := folder / "report.html").is_file():
+        say(f"report: {page}")
+
+
+def print_beside(result: RunResult, stdout: Screen) -> None:
+    """Scores and sizes of teacher and student, or of a model alone."""
+    table = table_of(f"{result.task} ({result.metric})", "", *result.models)
+    ours = list(result.models.values())[-1]
+    for split in ("dev", "test"):
+        if split in ours.splits:
+            cells = []
+            for scores in result.models.values():
+                value, interval = scores.splits[split].metrics[str(result.metric)], scores.splits[split].interval
+                cells.append(f"{value:.4f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else ""))
+            table.add_row(split, *cells)
+    if (chosen_by := str(result.metric)) in ours.figures:
+        known = [scores.figures.get(chosen_by) for scores in result.models.values()]  # of a teacher there may be none
+        table.add_row(f"dev {chosen_by}", *("" if value is None else f"{value:.4}" for value in known))
+    for name, form in (("parameters", ",.0f"), ("size_mb", ".1f")):
+        label = "MB" if name == "size_mb" else name
+        table.add_row(label, *(format(scores.figures[name], form) for scores in result.models.values()))
+    for each in next(iter(result.sts.values()), {}):
+        table.add_row(each, *(f"{result.sts[name][each]:.2f}" for name in result.models))
+    stdout.print(table)
+    if result.kept:
+        shares = ", ".join(f"{split} {share:.1%}" for split, share in result.kept.items())
+        stdout.print(f"kept of the teacher: {shares}")
+
+
+def print_change(result: RunResult, stdout: Screen) -> None:
+    """Scores of one model before and after."""
+    title = f"{result.base}, {result.figures['train_rows']:,} rows"
+    table = table_of(title, "Spearman x 100", "before", "after")
+    if (dev := result.changes.get("dev")) is not None:
+        table.add_row("dev", f"{dev['before']:.2f}", f"{dev['after']:.2f}")
+    for name, after in result.sts.get("after", {}).items():
+        table.add_row(name, f"{result.sts['before'][name]:.2f}", f"{after:.2f}")
+    if table.row_count:
+        stdout.print(table)
+    if found := result.changes.get("retrieval"):
+        stdout.print(
+            f"training rows whose second text is the nearest: {found['before']:.1f} % before, {found['after']:.1f} % "
+            "after; --dev scores the model on other texts"
+        )
+    stdout.print(f"{result.figures['parameters']:,} parameters, {result.figures['size_mb']:.1f} MB")
+
+
+def print_evaluation(result: dict[str, Any]) -> None:
+    """A model's scores on one split."""
+    low, high = result["interval"]
+    for place, (name, value) in enumerate(result["metrics"].items()):
+        say(f"{name} {value:.4f}" + ("" if place else f" ({low:.4f} to {high:.4f})"))
+    size = [f"{result['parameters']:,} parameters"] if "parameters" in result else []
+    say(", ".join([f"{result['rows']} rows", *size, f"{result['size_mb']:.1f} MB"]))
+
+
+def print_suite(title: str, result: dict[str, float], intervals: dict[str, tuple[float, float]]) -> None:
+    """A model's score on each task of a suite."""
+    table = table_of(title, "", "score", *(["95 % interval"] if intervals else []))
+    for name, value in result.items():
+        low_high = [f"{intervals[name][0]:.2f} to {intervals[name][1]:.2f}"] if intervals else []
+        table.add_row(name, f"{value:.2f}", *low_high)
+    Screen().print(table)
+
+
+def print_checks(result: dict[str, Any]) -> None:
+    """The machine, and the checks before a run."""
+    for name, value in result["machine"].items():
+        say(f"{name.replace('_', ' '):>24}  {value}")
+    for check in result.get("checks", []):
+        mark = "ok" if check["ok"] else "FAILED" if check["fatal"] else "look"
+        say(f"{mark:>24}  {check['name']}: {check['seen']}")
+
+
+def print_bundle(metadata: dict[str, Any]) -> None:
+    """What an export made, and what the gate measured."""
+    gate = metadata["gate"]
+    size = sum(one["bytes"] for one in metadata["files"].values()) / 1e6
+    recipe = f" ({metadata['recipe']})" if metadata["recipe"] else ""
+    say(f"{metadata['name']}: {metadata['runtime']}, {metadata['precision']}{recipe}, {size:.1f} MB")
+    if gate is None:
+        say("quality: not measured, as no labelled data or texts were given (--data)")
+        return
+    table = table_of(f"{gate['data']}, {gate['rows']:,} texts", "", "torch fp32", "exported")
+    pace, alike = gate["latency_ms"], gate["agreement"]
+    table.add_row(f"{gate['metric']} x 100", f"{100 * gate['torch']:.2f}", f"{100 * gate['bundle']:.2f}")
+    table.add_row("one text, ms", f"{pace['torch_p50']:.2f}", f"{pace['bundle_p50']:.2f}")
+    Screen().print(table)
+    mean, same = alike["cosine_mean"], alike["equal_labels"]
+    say(
+        f"lost {gate['drop_points']:.2f} of {gate['max_drop']:g} points allowed; answers differ from torch's by "
+        f"{alike['max_abs_difference']:.4f} at most"
+        + (f", cosine {mean:.4f}, least {alike['cosine_min']:.4f}" if mean is not None else "")
+        + (f"; {same:.2%} of the labels equal" if same is not None else "")
+    )
+
+
+def print_verification(found: dict[str, Any]) -> None:
+    """What the check of a bundle found."""
+    say(f"{found['files']} files as they were exported")
+    if "probes" in found:
+        say(f"{found['probes']['rows']} stored texts, least likeness {found['probes']['likeness_min']:.4f}")
+    if "value" in found:
+        say(f"{found['metric']} {100 * found['value']:.2f} on {found['data']}, {found['rows']:,} texts")
+    if "as_exported" in found:
+        say(f"when exported: {100 * found['as_exported']['bundle']:.2f}")
+    for problem in found["problems"]:
+        say(f"PROBLEM: {problem}")
+
+
+def print_predictions(result: dict[str, Any]) -> None:
+    """How many rows were answered, and where the answers are."""
+    skipped = f", {result['skipped']:,} broken rows left out" if result["skipped"] else ""
+    pace = f"{result['seconds']:.1f} s, {result['rows'] / max(result['seconds'], 1e-9):,.0f} rows/s"
+    say(f"{result['rows']:,} rows answered{skipped}; {pace}")
+    say(f"answers: {result['out']}")
+
+
+def print_methods(result: dict[str, Any], allowed: Callable[[str, str], str]) -> None:
+    """The distillation methods. allowed: method, setting -> its range in words."""
+    for name, facts in result.items():
+        say(f"{name}: {facts['paper']}")
+        for stage, what in facts["stages"].items():
+            say(f"    stage {stage}, {what['share']:.0%} of the run: {what['weights']}")
+        listed = (f"{k}={v} [{allowed(name, k)}]" for k, v in facts["settings"].items())
+        say("    settings: " + (", ".join(listed) or "none"))
+
+
+def print_stored(root: Path, found: list[dict[str, Any]]) -> None:
+    """What the cache holds, teacher by teacher."""
+    table = Table(title=str(root), title_justify="left")
+    for name in ("teacher", "fingerprint", "field", "stored", "texts", "MB", "last used"):
+        table.add_column(name, justify="right" if name in ("texts", "MB") else "left")
+    for one in found:
+        table.add_row(
+            "(store.json is damaged)" if one["damaged"] else one["name"],
+            one["teacher"][:12], one["field"], one["stored"], f"{one['texts']:,}",
+            f"{one['bytes'] / 1e6:,.1f}", one["used"],
+        )  # fmt: skip
+    Screen().print(table)
+    say(f"{sum(one['bytes'] for one in found) / 1e6:,.1f} MB in all")
+
+
+def print_build(result: dict[str, Any]) -> None:
+    """What was stored of a corpus."""
+    new, size = result["teacher_forwards"], result["bytes"] / 1e6
+    say(f"{result['texts']:,} texts, {new:,} of them new; {size:,.1f} MB stored")
+    for field, folder in result["folders"].items():
+        say(f"{field}: {folder}")
+
+
+def print_checked(files: int, damaged: list[str]) -> None:
+    """The files of the cache that are damaged."""
+    for path in damaged:
+        say(f"damaged: {path}")
+    say(f"{files} files, {len(damaged)} damaged")
+
+
+def print_deleted(gone: list[dict[str, Any]], dry_run: bool) -> None:
+    """What of the cache was deleted, or would be."""
+    for one in gone:
+        say(f"{one['name'] or one['teacher'][:12]} {one['field']}: {one['bytes'] / 1e6:,.1f} MB")
+    say(f"{sum(one['bytes'] for one in gone) / 1e6:,.1f} MB {'would be ' if dry_run else ''}deleted")
