@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from datasets import Dataset
 
-from contrastill.training.order import POOL, GroupedByLength
+from contrastill import UserError
+from contrastill.training.order import POOL, GroupedByLength, NoSharedTexts
 
 SIZES = [(1000, 8), (1003, 8), (64, 16), (7, 8), (8, 8), (1, 4), (3000, 8)]
 
@@ -71,3 +74,54 @@ def test_the_longest_text_comes_first(count: int, batch_size: int) -> None:
     for epoch in range(3):
         rows = order(count, batch_size, epoch=epoch)
         assert lengths[rows[:batch_size]].max() == lengths.max()
+
+
+# ---- rows that share no text ---------------------------------------------------------------------------------------
+
+
+def some_rows(count: int, texts: int, columns: int, seed: int = 0) -> np.ndarray:
+    """Numbers of texts, many of them in several rows."""
+    return np.random.default_rng(seed).integers(0, texts, (count, columns))
+
+
+def batches(order: NoSharedTexts, epoch: int = 0) -> list[list[int]]:
+    order.set_epoch(epoch)
+    rows = list(order)
+    return [rows[n : n + order.batch_size] for n in range(0, len(rows), order.batch_size)]
+
+
+@pytest.mark.parametrize(
+    ("count", "texts", "columns", "size"),
+    [(60, 600, 2, 8), (60, 45, 2, 8), (200, 80, 3, 16), (33, 30, 2, 4), (12, 6, 2, 3), (500, 90, 3, 25)],
+)
+def test_the_batches_are_those_of_sentence_transformers(count: int, texts: int, columns: int, size: int) -> None:
+    sampler = pytest.importorskip("sentence_transformers.base.sampler").NoDuplicatesBatchSampler
+    rows = some_rows(count, texts, columns)
+    data = Dataset.from_dict({f"column{n}": [f"text {text}" for text in rows[:, n]] for n in range(columns)})
+    theirs = sampler(data, batch_size=size, drop_last=True, generator=torch.Generator(), seed=5)
+    ours = NoSharedTexts(rows, size, 5)
+    for epoch in range(4):
+        theirs.set_epoch(epoch)
+        assert batches(ours, epoch) == list(theirs)
+    assert len(ours) == count - count % size
+
+
+def test_no_batch_holds_a_text_twice_and_every_epoch_is_another_order() -> None:
+    rows = np.array([(n // 3, 100 + n % 30) for n in range(60)])
+    order = NoSharedTexts(rows, 10, 0)
+    epochs = [batches(order, epoch) for epoch in range(3)]
+    for batch in (batch for epoch in epochs for batch in epoch):
+        assert len(batch) == 10
+        assert len(set(rows[batch].ravel())) == 20
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert batches(order, 1) == epochs[1]
+
+
+def test_a_text_may_be_its_own_positive() -> None:
+    order = NoSharedTexts(np.array([(n, n) for n in range(12)]), 4, 0)
+    assert sorted(n for batch in batches(order) for n in batch) == list(range(12))
+
+
+def test_an_epoch_without_a_batch_is_an_error() -> None:
+    with pytest.raises(UserError, match="expected 3 rows without a text in common in every epoch, found none in epoch"):
+        batches(NoSharedTexts(np.array([(0, n) for n in range(1, 9)]), 3, 0))

@@ -1,13 +1,19 @@
 """The order of training examples: a function of the seed and the epoch alone, so that a resumed run goes on in it."""
 
+import itertools
+import operator
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
-__all__ = ["GroupedByLength"]
+from contrastill.errors import UserError
+
+__all__ = ["GroupedByLength", "NoSharedTexts"]
 
 POOL = 32  # batches whose texts are sorted together: enough to pad little, few enough to mix well
+PASSES = 3  # over the rows, in an epoch whose first pass comes to too few batches
 
 
 class GroupedByLength(Sampler[int]):
@@ -48,3 +54,58 @@ class GroupedByLength(Sampler[int]):
             longest = max(range(len(batches)), key=lambda n: int(self.lengths[batches[n]].max()))
             batches[0], batches[longest] = batches[longest], batches[0]
         return iter(np.concatenate([*batches, *([] if self.whole else [tail])]).tolist())
+
+
+class NoSharedTexts(Sampler[int]):
+    """A random order of rows in which no two rows of a batch have a text in common.
+
+    Rows are shuffled; each batch takes, from the front, the rows whose texts it does not have yet, and leaves the others
+    to the batches after it. Incomplete batches are left out. If an epoch comes to fewer than `len` batches, rows are
+    shuffled again, twice at most, and some of them come a second time. (The batches are those of sentence-transformers'
+    NoDuplicatesBatchSampler.)
+
+    texts: (rows, columns) the numbers of each row's texts; a text may stand in several columns of one row.
+    batch_size: rows a step, over all processes.
+
+    Raises:
+        UserError: while iterating, if there is no whole batch in an epoch.
+    """
+
+    def __init__(self, texts: np.ndarray, batch_size: int, seed: int) -> None:
+        self.texts, self.batch_size, self.seed, self.epoch = texts.tolist(), batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.texts) - len(self.texts) % self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        random, wanted, found = torch.Generator().manual_seed(self.seed + self.epoch), len(self), 0
+        for _ in range(PASSES):
+            for batch in self.batches(torch.randperm(len(self.texts), generator=random, dtype=torch.int32).tolist()):
+                yield from batch
+                found += len(batch)
+                if found >= wanted:
+                    return
+            if not found:
+                raise UserError(
+                    f"expected {self.batch_size} rows without a text in common in every epoch, found none in epoch "
+                    f"{self.epoch + 1}; lower --batch-size"
+                )
+
+    def batches(self, order: Sequence[int]) -> Iterator[list[int]]:
+        """The whole batches of rows in this order."""
+        ahead, passed = iter(order), list[int]()
+        while len(passed) + operator.length_hint(ahead) >= self.batch_size:
+            waiting, batch, again, seen = iter(passed), list[int](), list[int](), set[int]()
+            for row in itertools.chain(waiting, ahead):
+                if not seen.isdisjoint(self.texts[row]):
+                    again.append(row)
+                    continue
+                batch.append(row)
+                seen.update(self.texts[row])
+                if len(batch) == self.batch_size:
+                    yield batch
+                    break
+            passed = [*again, *waiting]
