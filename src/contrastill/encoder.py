@@ -5,7 +5,8 @@ Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
 
 import copy
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from contrastill.forward import Switched, autocasting, run
+from contrastill.errors import UserError
+from contrastill.forward import Switched, autocasting, cheap, run
 
-__all__ = ["GRANULARITIES", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "pool_layer"]
+__all__ = ["GRANULARITIES", "Embedder", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "pool_layer"]
 
 Batch = Mapping[str, Tensor]
 GRANULARITIES = ("tokens", "cls", "mean")
@@ -77,6 +79,11 @@ class Encoder(nn.Module):
         self.inputs = [k for k in ("input_ids", "attention_mask", "token_type_ids") if k in accepted]
 
     @property
+    def transformer(self) -> PreTrainedModel | None:
+        """The transformer in it; None: there is none."""
+        return self.model
+
+    @property
     def depth(self) -> int:
         return int(self.model.config.num_hidden_layers)
 
@@ -118,6 +125,94 @@ class Encoder(nn.Module):
     def pool(self, last: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D), (B, L) -> (B, D), in float32."""
         return pool_layer(last.float(), mask, self.pooling)[0][:, 0]
+
+
+class Embedder(Encoder):
+    """Wraps a whole sentence-embedding model, whose `pooled` is made by its own modules (pooling, a dense layer, …).
+
+    model: a `SentenceTransformer`. inside: the transformer in it; None: it has none (a table of word vectors).
+
+    On a CPU texts of about equal length run together, so that little is padding.
+    """
+
+    OURS = frozenset({"labels", "text_key", "index", "content"})
+    """Of a batch: not for the model."""
+
+    def __init__(self, model: Any, inside: PreTrainedModel | None) -> None:
+        nn.Module.__init__(self)
+        self.model = model
+        self.inside = (inside,)  # in a tuple: a module under two names would be saved twice
+
+    @property
+    def transformer(self) -> PreTrainedModel | None:
+        return self.inside[0]
+
+    @property
+    def width(self) -> int:
+        return int(self.model.get_embedding_dimension())  # type: ignore[operator]
+
+    @property
+    def embeddings(self) -> nn.Module:
+        if self.transformer is None:
+            raise UserError(
+                f"expected a model with a transformer, got one of {type(self.model[0]).__name__}: it has no embeddings "  # type: ignore[index]
+                "of tokens to perturb; leave --perturb out"
+            )
+        return Encoder(self.transformer).embeddings
+
+    def forward(self, batch: Batch, needs: Collection[str]) -> Encoding:
+        features = {name: value for name, value in batch.items() if name not in self.OURS}
+        if "attention_mask" not in features:  # word vectors: a text has no row of its own
+            mask = torch.ones(len(batch["text_key"]), 1, dtype=torch.bool, device=batch["text_key"].device)
+            return Encoding(mask, pooled=self.vectors(features))
+        mask = features["attention_mask"].bool()
+        groups = by_length(mask)
+        parts = [
+            self.vectors({name: value[rows, :longest] for name, value in features.items()}) for rows, longest in groups
+        ]
+        place = torch.cat([rows for rows, _ in groups]).argsort()
+        return Encoding(mask, pooled=torch.cat(parts)[place])
+
+    def vectors(self, features: dict[str, Tensor]) -> Tensor:
+        """(B, D), in float32; pooling too is in float32."""
+        with cheap(self.model, self.embeddings if self.transformer is not None else None), in_float32(self.model[0]):  # type: ignore[index]
+            return self.model(features)["sentence_embedding"].float()
+
+
+@contextmanager
+def in_float32(module: nn.Module) -> Iterator[None]:
+    """While it lasts, the token vectors that the module gives are float32."""
+
+    def cast(_module: nn.Module, _inputs: Any, output: dict[str, Any]) -> dict[str, Any]:
+        tokens = output.get("token_embeddings")
+        return output if tokens is None else {**output, "token_embeddings": tokens.float()}
+
+    handle = module.register_forward_hook(cast)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+MOST_GROUPS, GROUP_COST = 4, 300  # a pass more costs about as much as so many tokens
+
+
+def by_length(mask: Tensor) -> list[tuple[Tensor, int]]:
+    """Rows (n,) of a batch that run together, and the length of the longest: what costs the fewest tokens, padding
+    included. mask: (B, L), of real tokens.
+    """
+    place = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    lengths = (mask * place).amax(1)  # up to the last real token: positions stay, where padding stands on the left
+    whole = [(torch.arange(len(mask), device=mask.device), int(lengths.max()))]
+    if mask.device.type != "cpu":  # elsewhere a small pass costs as much as a large one
+        return whole
+    order = lengths.argsort(descending=True, stable=True)
+    cuts = [
+        [(rows, int(lengths[rows[0]])) for rows in order.tensor_split(n)]
+        for n in range(2, MOST_GROUPS + 1)
+        if len(order) >= n
+    ]
+    return min([whole, *cuts], key=lambda groups: sum(len(rows) * longest + GROUP_COST for rows, longest in groups))
 
 
 class FrozenEncoder:

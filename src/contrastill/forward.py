@@ -1,7 +1,7 @@
 """The trained model's forward pass at less cost: weights cast once a pass, and dropout with cheap random numbers."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -9,22 +9,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CheapDropout", "Switched", "autocasting", "run"]
+__all__ = ["CheapDropout", "Switched", "autocasting", "cheap", "run"]
 
 
 def run(model: nn.Module, embeddings: nn.Module, inputs: Mapping[str, Any]) -> Any:
-    """`model(**inputs)`; while training under bfloat16 autocast, in bfloat16 from the embeddings on.
+    """`model(**inputs)`, made cheap."""
+    with cheap(model, embeddings):
+        return model(**inputs)
 
-    Autocast alone keeps the stream between the layers in float32 and casts to and fro around each product. Here all
-    weights behind the embeddings are cast in one go, and their gradients come back as float32: the parameters, the
-    optimiser and the checkpoints are what they would be without. Autocast stays on for what meets a float32 tensor.
+
+@contextmanager
+def cheap(model: nn.Module, embeddings: nn.Module | None) -> Iterator[None]:
+    """While it lasts, the model's training pass costs less: under bfloat16 autocast it is in bfloat16 from the
+    embeddings on; on a CPU its dropout takes cheap random numbers.
+
+    Autocast alone keeps the stream between the layers in float32 and casts to and fro around each product. The
+    gradients of the weights, which autocast casts once a step, come back as float32: the parameters, the optimiser and
+    the checkpoints are what they would be without. Autocast stays on for what meets a float32 tensor.
+
+    embeddings: the module whose output is cast; None: none is.
     """
     kind = next(model.parameters()).device.type
-    with CheapDropout(enabled=model.training and kind == "cpu"):
-        if not (model.training and torch.is_grad_enabled() and autocasting(kind)):
-            return model(**inputs)
-        with casting(embeddings, torch.bfloat16):
-            return model(**inputs)
+    lowered = model.training and torch.is_grad_enabled() and autocasting(kind)
+    cast = casting(embeddings, torch.bfloat16) if lowered and embeddings is not None else nullcontext()
+    with CheapDropout(enabled=model.training and kind == "cpu"), cast:
+        yield
 
 
 def autocasting(kind: str) -> bool:
@@ -34,22 +43,6 @@ def autocasting(kind: str) -> bool:
         and torch.is_autocast_enabled(kind)
         and torch.get_autocast_dtype(kind) is torch.bfloat16
     )
-
-
-class Cast(torch.autograd.Function):
-    """Tensors in another type; their gradients come back in the type the tensors had."""
-
-    @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.dtypes = [tensor.dtype for tensor in tensors]
-        cast = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
-        torch._foreach_copy_(cast, list(tensors))
-        return tuple(cast)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        return None, *(g if g is None else g.to(t) for g, t in zip(gradients, ctx.dtypes, strict=True))
 
 
 @contextmanager

@@ -2,10 +2,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from method_rows import CASES, IDS
+from torch import Tensor
 
 from contrastill.methods import METHODS, Method
-from contrastill.tasks import Classification, Embedding, Regression
+from contrastill.tasks import Classification, Embedding, Pairs, Regression
 
 
 @pytest.fixture
@@ -30,11 +32,33 @@ def tiny_method(tiny_model) -> Callable[..., Method]:
         )
         task = Classification([f"class {n}" for n in range(classes)]) if classes > 1 else Regression()
         if not METHODS[name].serves(task):
-            pupil, master, task = pupil.base_model, master.base_model, Embedding()
+            task = Pairs(columns=2) if METHODS[name].per_group else Embedding()
+            pupil, master = pupil.base_model, master.base_model
         method = METHODS[name](pupil, master, task, **(settings or {}))
         return method.train()
 
     return build
+
+
+class Groups(dict[str, Tensor]):
+    """A batch of texts that belong together: all anchors, then all positives."""
+
+    columns = 2
+
+
+@pytest.fixture
+def tiny_batch(
+    tiny_batch: Callable[..., dict[str, Tensor]], request: pytest.FixtureRequest
+) -> Callable[..., dict[str, Tensor]]:
+    """As everywhere; for a method that compares texts that belong together, `rows` of them."""
+
+    def groups(**options: Any) -> Groups:
+        anchors, positives = tiny_batch(**options), tiny_batch(**options | {"seed": options.get("seed", 0) + 50})
+        return Groups({name: torch.cat([anchors[name], positives[name]]) for name in anchors})
+
+    names = [request.getfixturevalue(each) for each in ("case", "name") if each in request.fixturenames]
+    name = next((each if isinstance(each, str) else each[0] for each in names), None)
+    return groups if name in METHODS and METHODS[name].per_group else tiny_batch
 
 
 @pytest.fixture(params=CASES, ids=IDS)

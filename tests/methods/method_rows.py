@@ -20,6 +20,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "congen": [{}, {"queue": 8}, {"queue": 0, "temperature": 0.1, "teacher_temperature": 0.2}],
     "rrd": [{}, {"queue": 8}, {"queue": 0, "temperature": 0.2, "teacher_temperature": 0.1}],
     "leaf": [{}],
+    "simcse": [{}, {"queue": 8}, {"scale": 5.0, "anchor_weight": 3.0, "anchor_temperature": 0.2}],
 }
 
 

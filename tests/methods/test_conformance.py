@@ -12,7 +12,7 @@ from method_rows import ROWS
 from contrastill.errors import UserError
 from contrastill.methods import METHODS, Stage, method_settings, read_settings
 from contrastill.methods.base import Method
-from contrastill.tasks import Classification
+from contrastill.tasks import Classification, Pairs
 
 SOURCE = r"(arXiv:\d{4}\.\d{5}|ACL \d{4}\.[a-z-]+\.\d+)\."  # of a paper
 STAGED = [(name, index) for name, method in METHODS.items() for index in range(len(method.stages))]
@@ -25,7 +25,9 @@ def terms_of(method, batch, seed=0):
 
 
 def rows_of(batch, rows):
-    return {name: value[rows] for name, value in batch.items()}
+    """Some rows: texts, or groups of texts, which stand column by column."""
+    columns = getattr(batch, "columns", 1)
+    return {name: torch.cat([part[rows] for part in value.chunk(columns)]) for name, value in batch.items()}
 
 
 def with_queue_filled(method, tiny_batch, classes=3):
@@ -101,7 +103,7 @@ def test_student_and_teacher_may_differ_in_depth_width_and_family(case, student,
 def test_every_parameter_beside_the_students_gets_a_gradient_in_some_stage(case, tiny_method, tiny_batch):
     method = tiny_method(*case)
     own = {n: p for n, p in method.named_parameters() if not n.startswith("student.")}
-    assert bool(own) == (case[0] not in ("kd", "finetune"))
+    assert bool(own) == (case[0] not in ("kd", "finetune", "simcse"))
     assert all(p.requires_grad for p in own.values())
     for stage in method.stages:
         method.stage = stage
@@ -144,7 +146,7 @@ def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(case, cla
     method, batch = tiny_method(*case, classes=classes), tiny_batch(classes=classes)
     whole = terms_of(method, batch)
     labelled = torch.tensor([True, False, True, True, False, True])
-    batch["labels"][~labelled] = math.nan if classes == 1 else -100
+    batch["labels"][: len(labelled)][~labelled] = math.nan if classes == 1 else -100
     terms = terms_of(method, batch)
     if "hard" in terms:
         alone = terms_of(method, rows_of(batch, labelled))
@@ -281,11 +283,12 @@ def test_the_registrys_name_is_the_classs_own_and_its_settings_have_simple_defau
 
 def test_a_method_without_its_teacher_is_refused_with_the_way_out(case, tiny_model):
     name, settings = case
+    task = Pairs() if METHODS[name].per_group else Classification("abc")
     if not METHODS[name].uses_teacher:
-        assert METHODS[name](tiny_model(), None, Classification("abc"), **settings).teacher is None
+        assert METHODS[name](tiny_model(), None, task, **settings).teacher is None
         return
     with pytest.raises(UserError, match=f"{name}.*expected a teacher, got none.*'finetune'"):
-        METHODS[name](tiny_model(), None, Classification("abc"), **settings)
+        METHODS[name](tiny_model(), None, task, **settings)
 
 
 @pytest.mark.parametrize("name", ["lrc_bert", "pkd", "tinybert"])

@@ -7,7 +7,7 @@ import torch
 
 from contrastill.errors import UserError
 from contrastill.methods import Stage, method_settings
-from contrastill.training.perturbation import NORMS, Perturbed
+from contrastill.methods.perturbed import NORMS, Perturbed
 
 
 def all_terms(method):

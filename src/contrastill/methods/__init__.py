@@ -5,6 +5,7 @@ from typing import Any
 
 from contrastill.errors import UserError, quoted
 from contrastill.methods.base import Method, Stage
+from contrastill.methods.chunked import Chunked
 from contrastill.methods.congen import ConGen
 from contrastill.methods.disco import DisCo
 from contrastill.methods.embedding import EmbeddingMethod
@@ -13,9 +14,11 @@ from contrastill.methods.kd import KD
 from contrastill.methods.leaf import LEAF
 from contrastill.methods.lrc_bert import LRCBert
 from contrastill.methods.mse_kd import MSEKD
+from contrastill.methods.perturbed import Perturbed
 from contrastill.methods.pkd import PKD
 from contrastill.methods.rrd import RRD
 from contrastill.methods.settings import settings_of
+from contrastill.methods.simcse import SimCSE
 from contrastill.methods.tinybert import TinyBERT
 from contrastill.ranges import Range, parsed, suggestion, typed
 
@@ -26,12 +29,15 @@ __all__ = [
     "MSEKD",
     "PKD",
     "RRD",
+    "Chunked",
     "ConGen",
     "DisCo",
     "EmbeddingMethod",
     "Finetune",
     "LRCBert",
     "Method",
+    "Perturbed",
+    "SimCSE",
     "Stage",
     "TinyBERT",
     "method_ranges",
@@ -40,7 +46,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (LRCBert, KD, Finetune, PKD, TinyBERT, DisCo, MSEKD, ConGen, RRD, LEAF)
+    cls.name: cls for cls in (LRCBert, KD, Finetune, PKD, TinyBERT, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE)
 }
 
 

@@ -47,7 +47,8 @@ class Method(nn.Module):
     name: ClassVar[str]
     needs: Collection[str] = {"logits"}
     stages: Sequence[Stage]
-    uses_teacher: ClassVar[bool] = True
+    uses_teacher: bool = True
+    per_group: ClassVar[bool] = False  # it compares texts that belong together
     across_batch: ClassVar[bool] = False  # a term compares the batch's examples: gathered, never accumulated
     queued: ClassVar[frozenset[str]] = frozenset()  # terms that compare with a queue too, where there is one
     pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
@@ -59,7 +60,7 @@ class Method(nn.Module):
         if "__init__" in vars(cls):
             cls.__init__ = checking(cls.__init__)  # type: ignore[method-assign]
 
-    def __init__(self, student: PreTrainedModel, teacher: Any, task: Task) -> None:
+    def __init__(self, student: PreTrainedModel | Encoder, teacher: Any, task: Task) -> None:
         super().__init__()
         if self.uses_teacher and teacher is None:
             raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
@@ -71,7 +72,7 @@ class Method(nn.Module):
         self.task = task
         self.needs = set(self.needs) & task.outputs
         self.stages = stages_on(task, self.stages)
-        self.student = Encoder(student)
+        self.student = student if isinstance(student, Encoder) else Encoder(student)
         self.teacher: Any = None  # a FrozenEncoder, or what stands in its place (cache.CachedTeacher)
         if self.uses_teacher:
             self.teacher = FrozenEncoder(teacher) if isinstance(teacher, PreTrainedModel) else teacher
@@ -81,8 +82,10 @@ class Method(nn.Module):
 
     @classmethod
     def serves(cls, task: Task | type[Task]) -> bool:
-        """Whether it can learn that task: the task gives what the method needs, or all of it but answers to compare."""
-        return set(cls.needs) - {"logits"} <= task.outputs and bool(stages_on(task, cls.stages))
+        """Whether it can learn that task: which gives what it needs (answers to compare may lack); texts that belong
+        together only to a method that compares such."""
+        gives = set(cls.needs) - {"logits"} <= task.outputs
+        return gives and cls.per_group == (task.per == "group") and bool(stages_on(task, cls.stages))
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The paper's terms, unweighted: name -> (). The names are those that the stages weigh.

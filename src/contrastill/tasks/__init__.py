@@ -9,6 +9,7 @@ from contrastill.tasks.classification import Classification
 from contrastill.tasks.embedding import Embedding
 from contrastill.tasks.encoder import BareEncoder
 from contrastill.tasks.labelled import LabelledTask
+from contrastill.tasks.pairs import Pairs
 from contrastill.tasks.regression import Regression
 
 __all__ = [
@@ -17,13 +18,14 @@ __all__ = [
     "Classification",
     "Embedding",
     "LabelledTask",
+    "Pairs",
     "Regression",
     "Task",
     "task_of",
     "task_of_model",
 ]
 
-TASKS: dict[str, type[Task]] = {cls.name: cls for cls in (Classification, Regression, Embedding, BareEncoder)}
+TASKS: dict[str, type[Task]] = {cls.name: cls for cls in (Classification, Regression, Embedding, BareEncoder, Pairs)}
 LABELLED: tuple[type[LabelledTask], ...] = (Classification, Regression)
 
 

@@ -1,10 +1,10 @@
 """Whole runs, from settings to a folder with a model in it."""
 
+from contrastill.methods.perturbed import Perturbed
 from contrastill.training.build import build_cache
 from contrastill.training.contrast import contrast
 from contrastill.training.encoder import pretrain
 from contrastill.training.labelled import plan_distillation
-from contrastill.training.perturbation import Perturbed
 from contrastill.training.preflight import check_run
 from contrastill.training.run import Run, distill, distillation, evaluate, finetune
 from contrastill.training.trainer import Interrupted

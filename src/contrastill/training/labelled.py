@@ -32,11 +32,11 @@ from contrastill.errors import UserError
 from contrastill.evaluation import predict, size
 from contrastill.loading import Length, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.methods import METHODS, Finetune, Method, read_settings
+from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import DataSource, Distillation, Finetuning
 from contrastill.tasks import Embedding, LabelledTask, task_of
 from contrastill.training.card import model_card
 from contrastill.training.folder import RunFolder, processes
-from contrastill.training.perturbation import Perturbed
 from contrastill.training.plan import Plan, autocast_dtype
 from contrastill.training.seen import rows_of_teacher
 from contrastill.training.start import start_student

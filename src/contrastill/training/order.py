@@ -59,9 +59,9 @@ class GroupedByLength(Sampler[int]):
 class NoSharedTexts(Sampler[int]):
     """A random order of rows in which no two rows of a batch have a text in common.
 
-    Rows are shuffled; each batch takes, from the front, the rows whose texts it does not have yet, and leaves the others
-    to the batches after it. Incomplete batches are left out. If an epoch comes to fewer than `len` batches, rows are
-    shuffled again, twice at most, and some of them come a second time. (The batches are those of sentence-transformers'
+    Rows are shuffled; each batch takes, from the front, rows whose texts it does not have yet, and leaves the others to
+    the batches after it. Incomplete batches are left out. If an epoch comes to fewer than `len` batches, rows are
+    shuffled again, twice at most, and some come a second time. (These are the batches of sentence-transformers'
     NoDuplicatesBatchSampler.)
 
     texts: (rows, columns) the numbers of each row's texts; a text may stand in several columns of one row.

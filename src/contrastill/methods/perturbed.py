@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from contrastill.errors import UserError
-from contrastill.methods import Method
+from contrastill.methods.base import Method
 
 __all__ = ["NORMS", "Perturbed"]
 
@@ -18,9 +18,10 @@ NORMS = ("none", "l2-per-token")
 class Perturbed(nn.Module):
     """Trains `method` at `emb + step`, step along the gradient of its loss at `emb` (LRC-BERT, section 3.4).
 
-    `emb` is the student's embedding output (B, L, D). The first pass yields that gradient and nothing else: one set of
-    parameter gradients, one optimiser step, one push to any queue, one teacher pass. Both passes draw the same random
-    numbers (dropout masks, negatives), so the gradient is that of the very network that is then trained.
+    `emb` is the student's embedding output (B, L, D), or one for each group of texts that it reads together. The first
+    pass yields that gradient and nothing else: one set of parameter gradients, one optimiser step, one push to any
+    queue, one teacher pass. Both passes draw the same random numbers (dropout masks, negatives), so the gradient is
+    that of the very network that is then trained.
 
     norm: "none": `epsilon * gradient`, as the paper writes it (with the mean over a batch in the loss, a very small
         step); "l2-per-token": `epsilon * gradient / |gradient|` for each token.
@@ -53,8 +54,8 @@ class Perturbed(nn.Module):
             output_of(method.student.embeddings, keep),
         ):
             loss = losses()["loss"]
-        step = self.step(*torch.autograd.grad(loss, seen[0]))
-        with output_of(method.student.embeddings, lambda emb: emb + step):
+        steps = iter([self.step(gradient) for gradient in torch.autograd.grad(loss, seen)])
+        with output_of(method.student.embeddings, lambda emb: emb + next(steps)):
             result = losses()
         method.after_step(teacher, batch)
         return result
