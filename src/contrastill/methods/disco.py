@@ -19,7 +19,7 @@ class DisCo(EmbeddingMethod):
     """DisCo (DistilCSE), stage 1: contrastive knowledge distillation (CKD). Gao et al., 2021. arXiv:2112.05638.
 
     Of the teacher's vectors of this batch and a queue of past ones, the student is to find its own text's (InfoNCE,
-    student to teacher). Copies of a text are not its negatives. Stage 2 is `contrastill contrast`.
+    student to teacher). Copies of a text are not its negatives. Stage 2 is `simcse`.
 
     queue: how many of the teacher's past vectors stay on as negatives.
     temperature: at the start; it is learnt.
