@@ -7,7 +7,7 @@ import torch
 
 from contrastill import forward
 from contrastill.encoder import Encoder
-from contrastill.training.perturbation import Perturbed
+from contrastill.methods.perturbed import Perturbed
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda"
