@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from contrastill.data import load_task, several_texts, stream_texts
+from contrastill.data.columns import WIDEST
+from contrastill.data.delimited import LONGEST, Grid
 from contrastill.data.files import HEAD, look_up, open_text
 from contrastill.data.pairs import load_pairs
-from contrastill.data.read import LONGEST, WIDEST, Grid, read_lines, read_table
+from contrastill.data.read import read_lines, read_table
 from contrastill.errors import UserError
 
 ROWS = [("größer – 5 €", "yes"), ("two, thanks", "no"), ("a | b", "yes"), ("12", "no")]
@@ -346,7 +348,7 @@ def test_trouble_is_named_by_table_and_stream_alike_and_in_short(tmp_path, case)
 
 
 def test_a_cell_has_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("contrastill.data.read.LONGEST", 1_000)
+    monkeypatch.setattr("contrastill.data.delimited.LONGEST", 1_000)
     path = write(tmp_path / "a.csv", 'text,label\na,x\n"' + "b\n" * 2_000)
     with pytest.raises(UserError, match=r"line 3: .*field larger than field limit"):
         read_table(path, "utf-8")

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.data.collate import Known, content_key, flat, known_tokens
+from contrastill.data.delimited import DELIMITED, check_delimiter
 from contrastill.data.files import split_name
-from contrastill.data.read import DELIMITED, check_delimiter
 from contrastill.data.stream import has_columns, stream_texts
 from contrastill.errors import UserError
 

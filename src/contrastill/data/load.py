@@ -17,8 +17,9 @@ from datasets import Dataset
 
 from contrastill.data.cells import some
 from contrastill.data.classes import Names, encode_labels, judge_labels, unnamed
+from contrastill.data.delimited import check_delimiter
 from contrastill.data.files import LINES, split_name
-from contrastill.data.read import Table, check_delimiter, read_lines
+from contrastill.data.read import Table, read_lines
 from contrastill.data.rows import checked_rows, columns_of, hides_labels
 from contrastill.data.schema import METRICS, Schema
 from contrastill.data.sources import find_tables, read_split

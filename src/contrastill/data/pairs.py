@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 from datasets import Dataset
 
-from contrastill.data.read import Table, check_delimiter, lacks
+from contrastill.data.columns import lacks
+from contrastill.data.delimited import check_delimiter
+from contrastill.data.read import Table
 from contrastill.data.sources import find_tables
 from contrastill.data.stream import stream_texts
 from contrastill.errors import UserError, quoted_each

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from contrastill.data.cells import at, class_name, is_missing, some
-from contrastill.data.read import Table, lacks
+from contrastill.data.columns import lacks
+from contrastill.data.read import Table
 from contrastill.data.schema import Schema
 from contrastill.errors import UserError, quoted
 

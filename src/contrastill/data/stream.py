@@ -8,8 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from contrastill.data.columns import chosen
+from contrastill.data.delimited import DELIMITED, check_delimiter
 from contrastill.data.files import LINES, SUFFIXES, look_up, open_text, split_name, unknown
-from contrastill.data.read import DELIMITED, check_delimiter, chosen, read_column
+from contrastill.data.read import read_column
 from contrastill.errors import UserError, quoted
 
 __all__ = ["has_columns", "stream_texts"]

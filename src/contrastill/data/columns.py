@@ -1,0 +1,38 @@
+"""The columns of a file: which of them holds the texts."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from contrastill.errors import UserError, quoted, quoted_each
+
+__all__ = ["check_width", "chosen", "lacks"]
+
+WIDEST = 10_000  # columns of a table
+
+
+def chosen(name: str, columns: Sequence[str], asked: str | None) -> str:
+    """The column of texts: the one asked for, else "text"."""
+    if asked is None:
+        found = [column for column in columns if column.strip().lower() == "text"]
+        if len(found) == 1:
+            return found[0]
+    elif asked in columns:
+        return asked
+    raise UserError(
+        f"{name}: expected the column of the texts (--text) to be one of {quoted_each(columns)}, got {quoted(asked)}"
+        + lacks(asked, columns)
+    )
+
+
+def lacks(asked: str | None, columns: Iterable[str]) -> str:
+    """A hint at the column that differs from the one asked for in case or white space alone, or nothing."""
+    near = [c for c in columns if asked and c != asked and str(c).strip().lower() == asked.strip().lower()]
+    return f"; do you mean {quoted(near[0])}?" if near else ""
+
+
+def check_width(name: Any, width: int) -> None:
+    if width > WIDEST:
+        raise UserError(
+            f"{name}: expected at most {WIDEST:,} columns, got {width:,}; are rows and columns exchanged, or is it one "
+            "line without line ends?"
+        )
