@@ -144,7 +144,7 @@ def kill(command: list[str], out: Path, moment: float) -> tuple[float, dict[str,
 
 def state(out: Path) -> dict[str, Any]:
     """What the kill hit, as the files tell it, and where a resumed run begins."""
-    from contrastill.training.trainer import last_good_checkpoint
+    from contrastill.training.checkpoints import last_good_checkpoint
 
     checkpoints = sorted((out / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     torn = [p.name for p in checkpoints if not (p / "complete.json").is_file()]

@@ -74,9 +74,8 @@ if TYPE_CHECKING:
     from contrastill.student import make_student
     from contrastill.training import Interrupted, Perturbed, Run
     from contrastill.training.build import build_cache
+    from contrastill.training.commands import distill, evaluate, finetune, pretrain
     from contrastill.training.contrast import contrast
-    from contrastill.training.encoder import pretrain
-    from contrastill.training.run import distill, evaluate, finetune
 
 
 def __getattr__(name: str) -> Any:

@@ -22,8 +22,9 @@ from workshop import CLASSES, Workshop, sentence, sha256, snapshot, write_csv, w
 from contrastill import Interrupted, UserError
 from contrastill.evaluation import sts
 from contrastill.settings import Contrast
+from contrastill.training.callbacks import StopRequest
+from contrastill.training.checkpoints import last_good_checkpoint
 from contrastill.training.contrast import Anchored, contrast, loss_of, numbered, order_of
-from contrastill.training.trainer import StopRequest, last_good_checkpoint
 
 st = pytest.importorskip("sentence_transformers")
 module = import_module("contrastill.training.contrast")

@@ -21,8 +21,8 @@ from contrastill import EmbeddingDistillation, Interrupted, UserError, distill
 from contrastill.data import read_corpus, several_texts
 from contrastill.evaluation import sts
 from contrastill.loading import load_tokenizer
+from contrastill.training.callbacks import StopRequest
 from contrastill.training.embeddings import EmbeddingPlan, plan_embedding
-from contrastill.training.trainer import StopRequest
 
 st = pytest.importorskip("sentence_transformers")
 modules = st.sentence_transformer.modules

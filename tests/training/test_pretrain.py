@@ -16,8 +16,8 @@ from contrastill import METHODS, Interrupted, Pretraining, UserError, distill, m
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.methods.base import stages_on
 from contrastill.tasks import BareEncoder
+from contrastill.training.callbacks import StopRequest
 from contrastill.training.encoder import plan_pretraining
-from contrastill.training.trainer import StopRequest
 
 LINES, HELD, STEPS = 120, 12, 13  # batches of 8 of 108
 SHAPE = "2/16/4/32"

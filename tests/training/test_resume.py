@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from workshop import Workshop, sha256, snapshot
 
 from contrastill import Distillation, Interrupted, UserError, distill, finetune
-from contrastill.training.labelled import Examples
-from contrastill.training.trainer import Seal, Stages, StopRequest, last_good_checkpoint
+from contrastill.training.callbacks import Stages, StopRequest
+from contrastill.training.checkpoints import Seal, last_good_checkpoint
+from contrastill.training.examples import Examples
 
 STEPS = 16  # 2 epochs of 8
 EPOCH = 8
@@ -442,14 +443,14 @@ def test_a_process_that_is_killed_leaves_a_run_that_resumes(reference: Reference
 
 FULL_DISK = """
 import resource, signal, sys
-from contrastill.training import trainer
+from contrastill.training import callbacks
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-before = trainer.Stages.on_step_end
+before = callbacks.Stages.on_step_end
 def on_step_end(self, args, state, control, **more):
     if state.global_step == 6:  # the checkpoint of step 4 is whole; that of step 8 will not fit
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     before(self, args, state, control, **more)
-trainer.Stages.on_step_end = on_step_end
+callbacks.Stages.on_step_end = on_step_end
 from contrastill.cli import main
 sys.argv = ["contrastill", *sys.argv[1:]]
 main()

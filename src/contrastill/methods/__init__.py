@@ -21,6 +21,7 @@ from contrastill.methods.settings import settings_of
 from contrastill.methods.simcse import SimCSE
 from contrastill.methods.tinybert import TinyBERT
 from contrastill.ranges import Range, parsed, suggestion, typed
+from contrastill.registry import class_of, name_of
 
 __all__ = [
     "KD",
@@ -40,6 +41,8 @@ __all__ = [
     "SimCSE",
     "Stage",
     "TinyBERT",
+    "method_class",
+    "method_name",
     "method_ranges",
     "method_settings",
     "read_settings",
@@ -48,6 +51,21 @@ __all__ = [
 METHODS: dict[str, type[Method]] = {
     cls.name: cls for cls in (LRCBert, KD, Finetune, PKD, TinyBERT, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE)
 }
+
+
+def method_class(name: str | type[Method]) -> type[Method]:
+    """The method of that name: of the registry, or a user's own, "package.module:Class".
+
+    Raises:
+        UserError: there is none.
+    """
+    found: type[Method] = class_of(name, METHODS, Method, "method")
+    return found
+
+
+def method_name(method: Any) -> Any:
+    """The name of a method's class; of a name, itself."""
+    return name_of(method, METHODS)
 
 
 def method_settings(name: str) -> dict[str, Any]:
@@ -61,9 +79,7 @@ def method_ranges(name: str) -> dict[str, Range]:
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter]:
-    if name not in METHODS:
-        raise UserError(f"expected a method of {', '.join(METHODS)}; got {quoted(name)}{suggestion(name, METHODS)}")
-    return settings_of(METHODS[name].__init__)
+    return settings_of(method_class(name).__init__)
 
 
 def read_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Where rows and texts come from."""
 
 from dataclasses import MISSING, dataclass
+from typing import Any
 
 from contrastill.settings.base import ROWS, Checked, delimiter_option, length_option, option
 
@@ -37,6 +38,14 @@ class DataSource(Checked):
     encoding: str = option("utf-8", "encoding of the text files", "Data")
     delimiter: str | None = delimiter_option()
     max_length: int | None = length_option(128)
+
+    def reading(self) -> dict[str, Any]:
+        """The keywords of `data.load_task` that are settings, without the source."""
+        names = (
+            "text", "text_pair", "label", "kind", "labels", "metric", "dev", "test", "dev_share", "limit", "encoding",
+            "delimiter",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

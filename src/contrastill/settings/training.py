@@ -28,6 +28,8 @@ WEIGHT: dict[str, Any] = {"above": 0, "at_most": 1_000_000}
 DROPOUT: dict[str, Any] = {"at_least": 0, "below": 1}
 SCHEDULE: dict[str, Any] = {"choices": ("stages", "linear", "constant")}
 
+METHOD = "distillation method (see `contrastill methods`), or your own: package.module:Class"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Checked):
@@ -81,7 +83,9 @@ class Distillation(DataSource, Settings):
     """Make a small student of a fine-tuned teacher."""
 
     teacher: str = option(MISSING, "Hub name or folder of the fine-tuned teacher", "Models", path=True)
-    method: str = option("lrc_bert", "distillation method (see `contrastill methods`)", "Models")
+    method: str = option(
+        "lrc_bert", "distillation method (see `contrastill methods`), or your own: package.module:Class", "Models"
+    )
     student: str = option(
         "4L-312", "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn", "Models"
     )
@@ -124,7 +128,9 @@ class EmbeddingDistillation(Corpus, Settings):
         "Models",
         path=True,
     )
-    method: str = option("disco", "distillation method (see `contrastill methods`)", "Models")
+    method: str = option(
+        "disco", "distillation method (see `contrastill methods`), or your own: package.module:Class", "Models"
+    )
     student: str = option(
         "4L-312",
         "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; or, with a folder or "

@@ -2,11 +2,11 @@
 
 from contrastill.methods.perturbed import Perturbed
 from contrastill.training.build import build_cache
+from contrastill.training.commands import distill, distillation, evaluate, finetune, pretrain
 from contrastill.training.contrast import contrast
-from contrastill.training.encoder import pretrain
 from contrastill.training.labelled import plan_distillation
 from contrastill.training.preflight import check_run
-from contrastill.training.run import Run, distill, distillation, evaluate, finetune
+from contrastill.training.run import Run
 from contrastill.training.trainer import Interrupted
 
 __all__ = [

@@ -1,21 +1,34 @@
 """The model card beside a trained model."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from contrastill.data import TaskData
-from contrastill.settings import Distillation, EmbeddingDistillation, Pretraining
-from contrastill.tasks import task_of
+from contrastill.settings import EmbeddingDistillation, Pretraining
+from contrastill.tasks import LabelledTask
 
-__all__ = ["embedding_card", "encoder_card", "model_card"]
+__all__ = ["Origin", "embedding_card", "encoder_card", "model_card"]
 
 
-def model_card(settings: Any, data: TaskData, metrics: dict[str, Any]) -> str:
-    """README.md of the model's folder: what it is, its scores beside its teacher's, how to load and repeat it."""
-    distilled = isinstance(settings, Distillation)
-    asked: Any = settings
+@dataclass(frozen=True)
+class Origin:
+    """What a model was made of, and by which command."""
+
+    command: str
+    name: str  # of the model among the scores: "student" or "model"
+    shape: str  # the student's, or the model that was fine-tuned
+    seed: int
+    teacher: str | None = None
+    method: str = "finetune"
+
+
+def model_card(origin: Origin, task: LabelledTask, data: str, metrics: dict[str, Any]) -> str:
+    """README.md of the model's folder: its scores beside its teacher's, and how to load and repeat it.
+
+    data: the name of the data set.
+    """
     rows_seen = metrics["train_rows"]
-    ours = "student" if distilled else "model"
-    columns = [ours] + (["teacher"] if distilled and "teacher" in metrics else [])
+    ours = origin.name
+    columns = [ours] + (["teacher"] if "teacher" in metrics else [])
     rows = []
     for split in ("dev", "test"):
         for name in metrics[ours].get(split, {}).get("metrics", {}):
@@ -31,25 +44,24 @@ def model_card(settings: Any, data: TaskData, metrics: dict[str, Any]) -> str:
     for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
         rows.append(f"| {label} | " + " | ".join(f"{metrics[column][key]:,.0f}" for column in columns) + " |")
     table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
-    if distilled:
-        origin = f"A `{asked.student}` student of `{asked.teacher}`, distilled with `{asked.method}` by Contrastill"
+    if origin.teacher is not None:
+        made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
     else:
-        origin = f"`{asked.model}`, fine-tuned by Contrastill"
-    task = task_of(data.schema).describe()
+        made = f"`{origin.shape}`, fine-tuned by Contrastill"
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification
 tags: [contrastill, knowledge-distillation]
 ---
 
-# {data.schema.name} {ours}
+# {data} {ours}
 
-{origin}, on {rows_seen:,} training texts of `{data.schema.name}` ({task}), seed {settings.seed}.
+{made}, on {rows_seen:,} training texts of `{data}` ({task.describe()}), seed {origin.seed}.
 
 {table}
 
 Intervals: 95 %, percentile bootstrap over the examples. All settings, versions and fingerprints are in the run's
-`run.json`; `contrastill {"distill" if distilled else "finetune"} --from run.json --out FOLDER` repeats it.
+`run.json`; `contrastill {origin.command} --from run.json --out FOLDER` repeats it.
 
 ```python
 from transformers import pipeline

@@ -46,21 +46,15 @@ from contrastill.losses import similarity_targets
 from contrastill.report.evidence import of_pairs
 from contrastill.results import read_object
 from contrastill.settings import Contrast
+from contrastill.training.arguments import check_reporters
+from contrastill.training.callbacks import Epochs, LastStep, Progress, Record, StopRequest
+from contrastill.training.checkpoints import Seal, last_good_checkpoint
+from contrastill.training.checks import Check, Report
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.plan import autocast_dtype
-from contrastill.training.preflight import Check, Report, room_for_checkpoints
-from contrastill.training.run import Clock, Run, check_reporters, conclude, doubt, finished, saving
-from contrastill.training.trainer import (
-    Epochs,
-    Interrupted,
-    LastStep,
-    Progress,
-    Record,
-    Seal,
-    StopRequest,
-    check_finite,
-    last_good_checkpoint,
-)
+from contrastill.training.preflight import room_for_checkpoints
+from contrastill.training.run import Clock, Run, conclude, doubt, finished, saving
+from contrastill.training.trainer import Interrupted, check_finite
 from contrastill.training.vectors import StoredTeacher
 
 __all__ = ["Anchored", "contrast"]

@@ -37,7 +37,7 @@ from contrastill.loading import (
     load_tokenizer,
     rows_of,
 )
-from contrastill.methods import METHODS, EmbeddingMethod, method_settings, read_settings
+from contrastill.methods import METHODS, EmbeddingMethod, method_class, method_settings, read_settings
 from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
@@ -350,7 +350,7 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
     if queue > (rows := len(corpus) - held_out(corpus, scored)):
         logger.info("the queue holds each text once at most: %s, not %s", rows, queue)
         given["queue"] = rows
-    method: Any = METHODS[settings.method](student, teachers, Embedding(), **given)
+    method: Any = method_class(settings.method)(student, teachers, Embedding(), **given)
     method.student.pooling = settings.pooling
     return EmbeddingPlan(settings, tokenizer, teachers, method, corpus, scored, length, sets)
 
@@ -367,7 +367,7 @@ def length_for(settings: EmbeddingDistillation, teachers: Teachers, tokenizer: T
 
 
 def check_choices(settings: EmbeddingDistillation) -> None:
-    if not METHODS[settings.method].serves(Embedding):
+    if not method_class(settings.method).serves(Embedding):
         known = ", ".join(name for name, cls in METHODS.items() if cls.serves(Embedding))
         raise UserError(f"expected a method for sentence embeddings ({known}), got {settings.method!r}")
     if settings.student == "as-is" and settings.start in STARTS:

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
 from contrastill.loading import Length, input_length
-from contrastill.methods import METHODS, Method, read_settings
+from contrastill.methods import METHODS, Method, method_class, read_settings
 from contrastill.settings import Pretraining
 from contrastill.tasks import BareEncoder
 from contrastill.training.build import load_any
@@ -32,18 +31,10 @@ from contrastill.training.embeddings import (
 )
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import CorpusPlan, autocast_dtype
-from contrastill.training.run import Run, finished, saving, train
 
-__all__ = ["pretrain"]
+__all__ = ["plan_pretraining"]
 
 HELD_OUT = 256  # texts kept from training, whose loss is logged
-
-
-def pretrain(*, resume: bool = False, **settings: Any) -> Run:
-    """Makes a general student of an encoder. Settings: see `Pretraining`. Raises as `distill` does."""
-    asked = Pretraining.given(settings)
-    with RunFolder("pretrain", asked, resume) as folder, saving(folder):
-        return finished(folder, "student") or train(folder, partial(plan_pretraining, asked), resume)
 
 
 class EncoderPlan(CorpusPlan):
@@ -115,7 +106,7 @@ class EncoderPlan(CorpusPlan):
 
 def plan_pretraining(settings: Pretraining) -> EncoderPlan:
     given = read_settings(settings.method, settings.set)
-    if not METHODS[settings.method].serves(BareEncoder):
+    if not method_class(settings.method).serves(BareEncoder):
         known = ", ".join(name for name, cls in METHODS.items() if cls.serves(BareEncoder))
         raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
     frozen, tokenizer = load_any(settings.teacher, None)
@@ -126,5 +117,5 @@ def plan_pretraining(settings: Pretraining) -> EncoderPlan:
     set_seed(settings.seed)
     student = start_encoder(settings, teacher, tokenizer, corpus, cache_root(settings.cache))
     set_dropout(student, settings.dropout)
-    method = METHODS[settings.method](student, teacher, BareEncoder(), **given)
+    method = method_class(settings.method)(student, teacher, BareEncoder(), **given)
     return EncoderPlan(settings, tokenizer, teacher, method, corpus, length)

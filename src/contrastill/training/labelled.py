@@ -1,7 +1,7 @@
 """From settings to a run on a task: data, models, method. Nothing is written and nothing trained here."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,13 +29,16 @@ from contrastill.data import (
 )
 from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
-from contrastill.evaluation import predict, size
-from contrastill.loading import Length, check_ids, input_length, load_classifier, load_tokenizer, rows_of
-from contrastill.methods import METHODS, Finetune, Method, read_settings
+from contrastill.evaluation import size
+from contrastill.loading import Length, input_length, load_classifier, load_tokenizer
+from contrastill.methods import Finetune, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
-from contrastill.settings import DataSource, Distillation, Finetuning
+from contrastill.settings import Distillation, Finetuning
 from contrastill.tasks import Embedding, LabelledTask, task_of
-from contrastill.training.card import model_card
+from contrastill.training import labelled_checks
+from contrastill.training.card import Origin, model_card
+from contrastill.training.checks import Check
+from contrastill.training.examples import Examples, class_names
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.plan import Plan, autocast_dtype
 from contrastill.training.seen import rows_of_teacher
@@ -43,13 +46,21 @@ from contrastill.training.start import start_student
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Examples", "LabelledPlan", "class_names", "load", "plan_distillation", "plan_finetuning"]
-
+__all__ = ["LabelledPlan", "plan_distillation", "plan_finetuning"]
 
 CHUNK = 16_384  # rows among which texts of a length are looked for, when the teacher is run
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
+class CacheChoice:
+    """Where a teacher's outputs are stored, and in which type."""
+
+    root: Path
+    stored: str
+    asked: bool  # for this folder: where it cannot be used, that is an error, no reason to run the teacher live
+
+
+@dataclass(eq=False, kw_only=True)
 class LabelledPlan(Plan):
     """Fine-tuning or distillation on labelled rows."""
 
@@ -63,41 +74,54 @@ class LabelledPlan(Plan):
     model: nn.Module
     examples: Dataset
     collate: Collate
-    splits: dict[str, "Examples"]  # dev and test, where there are any
+    splits: dict[str, Examples]  # dev and test, where there are any
     length: Length
     dtype: torch.dtype | None
+    origin: Origin
+    lengths: np.ndarray
+    words: np.ndarray
+    cut_share: float
+    unlabelled: int
+    metric: str | None
+    cache: CacheChoice | None = None
 
     @classmethod
     def of(
         cls,
         settings: Finetuning | Distillation,
-        name: str,
         data: TaskData,
         tokenizer: Tokenizer,
         method: Method,
-        teacher: PreTrainedModel | None,
         length: Length,
+        origin: Origin,
+        *,
+        teacher: PreTrainedModel | None = None,
+        model: nn.Module | None = None,
+        cache: CacheChoice | None = None,
     ) -> "LabelledPlan":
-        settings = replace(settings, max_length=length.tokens)
+        """model: a wrapper of the method, if it is trained inside one."""
         if data.train is None:
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
         examples = tokenise(data.train, tokenizer, length.tokens)
-        task = task_of(data.schema)
-        collate = Collate(tokenizer, task.label_dtype)
-        model: nn.Module = method
-        if isinstance(settings, Distillation) and settings.perturb:
-            model = Perturbed(method, settings.perturb, settings.epsilon)
+        task: Any = method.task
         return cls(
-            settings=settings,
-            name=name,
+            settings=replace(settings, max_length=length.tokens),
+            name=origin.name,
             task=task,
             data=data,
             tokenizer=tokenizer,
             teacher=teacher,
             method=method,
-            model=model,
+            model=method if model is None else model,
             examples=examples,
-            collate=collate,
+            collate=Collate(tokenizer, task.label_dtype),
+            origin=origin,
+            lengths=np.array([len(ids) for ids in examples["input_ids"]]),
+            words=np.unique(examples.data.column("input_ids").combine_chunks().flatten().to_numpy()),
+            cut_share=truncated_share(data.train, tokenizer, length.tokens),
+            unlabelled=int((~task.known(np.asarray(examples["labels"]))).sum()),
+            metric=task.metrics[0] if data.dev is not None else None,
+            cache=cache,
             splits={
                 split: Examples(rows, task, tokenizer, length.tokens)
                 for split, rows in (("dev", data.dev), ("test", data.test))
@@ -108,18 +132,6 @@ class LabelledPlan(Plan):
         )
 
     @property
-    def metric(self) -> str | None:  # type: ignore[override]
-        return self.task.metrics[0] if "dev" in self.splits else None
-
-    @cached_property
-    def lengths(self) -> np.ndarray:  # type: ignore[override]
-        return np.array([len(ids) for ids in self.examples["input_ids"]])
-
-    @property
-    def words(self) -> np.ndarray:
-        return np.unique(self.examples.data.column("input_ids").combine_chunks().flatten().to_numpy())
-
-    @property
     def highest(self) -> int:
         return max([super().highest, *(rows.highest for rows in self.splits.values())])
 
@@ -127,17 +139,22 @@ class LabelledPlan(Plan):
     def known(self) -> Sequence[Known]:
         return [known_tokens(*flat(self.examples["input_ids"]), self.tokenizer)]
 
-    @cached_property
-    def cut_share(self) -> float:  # type: ignore[override]
-        assert self.data.train is not None
-        return truncated_share(self.data.train, self.tokenizer, self.length.tokens)
-
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return self.collate(self.examples.select(rows).to_list())
 
+    def checks_of_rows(self) -> list[Check]:
+        return labelled_checks.of_rows(self)
+
+    def checks_of_teacher(self) -> list[Check]:
+        return [labelled_checks.teacher_learnt(self)] if self.method.teacher is not None else []
+
+    def doubts(self, history: Sequence[Mapping[str, Any]], slower: str, rose: bool) -> list[str]:
+        found = labelled_checks.at_chance(self, slower if rose else "train longer (--epochs), or on more rows")
+        return found + ([] if "dev" in self.splits else labelled_checks.learnt_nothing(self, history, slower))
+
     @property
-    def unlabelled(self) -> int:  # type: ignore[override]
-        return int((~self.task.known(np.asarray(self.examples["labels"]))).sum())
+    def row_keys(self) -> Iterable[int]:
+        return self.examples["text_key"]
 
     def fingerprints(self) -> dict[str, str]:
         teacher = {"teacher_fingerprint": fingerprint(self.teacher)} if self.teacher is not None else {}
@@ -183,35 +200,28 @@ class LabelledPlan(Plan):
         return folder.save_model(self.name, write)
 
     def card(self, metrics: dict[str, Any]) -> str:
-        return model_card(self.settings, self.data, metrics)
+        return model_card(self.origin, self.task, self.data.schema.name, metrics)
 
     @cached_property
     def cached(self) -> CachedTeacher | None:
         """The teacher as it is stored, if it is to be; the method still asks the live one until `use_cache`."""
-        root = self.cache_folder
-        if root is None or self.teacher is None:
+        if self.cache is None or self.teacher is None:
             return None
-        settings = self.settings
-        assert isinstance(settings, Distillation)
         try:
-            mark(root)
+            mark(self.cache.root)
         except UserError as error:
-            if settings.cache:
+            if self.cache.asked:
                 raise
             logger.warning("the teacher is run live: %s", error)
             return None
         return CachedTeacher(
             self.method.teacher or FrozenEncoder(self.teacher),  # for its scores, of a method that does without
             self.method.wanted,
-            root,
-            stored=settings.cache_dtype,
+            self.cache.root,
+            stored=self.cache.stored,
             computed="bfloat16" if self.dtype is torch.bfloat16 else "float32",
-            name=settings.teacher,
+            name=self.origin.teacher or "",
         )
-
-    @property
-    def cache_folder(self) -> Path | None:
-        return cache_folder(self.settings) if isinstance(self.settings, Distillation) else None
 
     @cached_property
     def teacher_scores(self) -> dict[str, dict[str, Any]]:
@@ -235,18 +245,17 @@ class LabelledPlan(Plan):
                 says why).
         """
         teacher = self.cached
-        if teacher is None or not self.method.uses_teacher:
+        if teacher is None or self.cache is None or not self.method.uses_teacher:
             return
-        assert isinstance(self.settings, Distillation)
         lengths = self.lengths
         need, free = teacher.room(lengths)
         why = ""
-        if need > free * (0.95 if self.settings.cache else 0.5):
+        if need > free * (0.95 if self.cache.asked else 0.5):
             why = (
                 f"the teacher's outputs for {len(lengths):,} texts take {need / 1e9:.1f} GB, of {free / 1e9:.1f} GB "
                 f"free at {teacher.root}; --cache-dtype int8 or --set granularity=cls take less"
             )
-        if why and self.settings.cache:
+        if why and self.cache.asked:
             raise UserError(f"{why}; or pass --cache none")
         if why:
             logger.warning("the teacher is run live: %s", why)
@@ -277,123 +286,47 @@ class LabelledPlan(Plan):
 
 
 def plan_finetuning(settings: Finetuning) -> LabelledPlan:
-    data, tokenizer = load(settings), load_tokenizer(settings.model)
+    data, tokenizer = load_task(settings.data, **settings.reading()), load_tokenizer(settings.model)
     set_seed(settings.seed)
     task = task_of(data.schema)
     model = load_classifier(settings.model, **task.head())
     length = input_length(settings.max_length, settings.model, tokenizer, model.config)
-    return LabelledPlan.of(settings, "model", data, tokenizer, Finetune(model, None, task), None, length)
+    origin = Origin("finetune", "model", settings.model, settings.seed)
+    return LabelledPlan.of(settings, data, tokenizer, Finetune(model, None, task), length, origin)
 
 
 def plan_distillation(settings: Distillation) -> LabelledPlan:
     settings = rows_of_teacher(settings)
-    given = read_settings(settings.method, settings.set)
-    if settings.cache not in (None, "none"):
-        mark(cache_root(settings.cache))  # a folder that was asked for and can't be had is an error, before all work
-    if METHODS[settings.method].serves(Embedding):
+    made, given = method_class(settings.method), read_settings(settings.method, settings.set)
+    cache = cache_choice(settings)
+    if cache is not None and cache.asked:
+        mark(cache.root)  # a folder that was asked for and can't be had is an error, before all work
+    if made.serves(Embedding):
         raise UserError(f"{settings.method!r} distils sentence embeddings: it takes --texts, and no --data")
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
-    data = align_labels(load(settings, settings.unlabelled), class_names(teacher))
+    data = load_task(settings.data, **settings.reading(), unlabelled=settings.unlabelled)
+    data = align_labels(data, class_names(teacher))
     set_seed(settings.seed)
     texts = data.train["text"] if data.train is not None else None
-    model = start_student(
-        teacher, tokenizer, settings.student, settings.start, settings.seed, texts, cache_folder(settings)
-    )
-    method = METHODS[settings.method](model, teacher, task_of(data.schema), **given)
+    root = None if cache is None else cache.root
+    student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
+    method = made(student, teacher, task_of(data.schema), **given)
     if settings.stages:
         method.with_shares(settings.stages)
-    length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
-    return LabelledPlan.of(settings, "student", data, tokenizer, method, teacher, length)
-
-
-def cache_folder(settings: Distillation) -> Path | None:
-    return None if settings.cache == "none" else cache_root(settings.cache)
-
-
-class Examples:
-    """A labelled split, tokenised and batched once, shortest texts first."""
-
-    def __init__(
-        self, rows: Dataset, task: LabelledTask, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
-    ) -> None:
-        self.task, self.rows = task, rows
-        tokens = tokenise(rows, tokenizer, max_length)
-        ids, lengths = flat(tokens["input_ids"])
-        self.known = known_tokens(ids, lengths, tokenizer)
-        self.order = order = np.argsort(lengths, kind="stable")
-        collate = Collate(tokenizer, task.label_dtype)
-        self.batches = [
-            collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
-        ]
-        self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
-        self.keys = np.concatenate([batch["text_key"].numpy() for batch in self.batches])
-        self.kept: dict[str, np.ndarray] = {}  # logits that were scored
-        self.reported: dict[str, Any] = {}  # the scores of ours
-
-    @property
-    def highest(self) -> int:
-        """Token id."""
-        return max(int(batch["input_ids"].max()) for batch in self.batches)
-
-    def check_ids(self, model: PreTrainedModel) -> None:
-        """Checks that the model has an embedding of every token.
-
-        Raises:
-            UserError: it has not.
-        """
-        check_ids(self.highest, rows_of(model))
-
-    def texts(self, numbers: np.ndarray) -> list[list[str]]:
-        """The text or texts of these rows, which count in the order of `labels` and logits."""
-        some = self.rows.select(self.order[numbers])
-        columns = [some[name] for name in ("text", "text_pair") if name in some.column_names]
-        return [list(row) for row in zip(*columns, strict=True)]
-
-    def logits(self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None) -> np.ndarray:
-        device = processes().device
-        if isinstance(model, CachedTeacher):
-            return model.logits(self.batches, lambda teacher, batches: predict(teacher.to(device), batches))
-        return predict(model.to(device), self.batches, dtype=dtype)
-
-    def scores(
-        self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None, keep: str | None = None
-    ) -> dict[str, Any]:
-        """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}
-
-        keep: the name under which the logits stay in `kept`.
-        """
-        logits = self.logits(model, dtype)
-        if keep is not None:
-            self.kept[keep] = logits
-        result: dict[str, Any] = {"metrics": self.task.score(logits, self.labels), "rows": len(self.labels)}
-        if dtype is None:  # a score to report, not one of the checks of a run
-            result["interval"] = list(self.task.interval(logits, self.labels, self.task.metrics[0]))
-        if keep == "ours":
-            self.reported = result
-        return result
-
-
-def load(source: DataSource, unlabelled: str | None = None, of_model: Sequence[str] | None = None) -> TaskData:
-    """The rows that the settings name. `of_model`: as in `load_task`."""
-    return load_task(
-        source.data,
-        text=source.text,
-        text_pair=source.text_pair,
-        label=source.label,
-        kind=source.kind,
-        labels=source.labels,
-        metric=source.metric,
-        dev=source.dev,
-        test=source.test,
-        dev_share=source.dev_share,
-        limit=source.limit,
-        encoding=source.encoding,
-        delimiter=source.delimiter,
-        unlabelled=unlabelled,
-        of_model=of_model,
+    return LabelledPlan.of(
+        settings,
+        data,
+        tokenizer,
+        method,
+        input_length(settings.max_length, settings.teacher, tokenizer, teacher.config),
+        Origin("distill", "student", settings.student, settings.seed, settings.teacher, settings.method),
+        teacher=teacher,
+        model=Perturbed(method, settings.perturb, settings.epsilon) if settings.perturb else None,
+        cache=cache,
     )
 
 
-def class_names(model: PreTrainedModel) -> list[str]:
-    config: Any = model.config
-    return [str(config.id2label[n]) for n in range(config.num_labels)]
+def cache_choice(settings: Distillation) -> CacheChoice | None:
+    if settings.cache == "none":
+        return None
+    return CacheChoice(cache_root(settings.cache), settings.cache_dtype, asked=settings.cache is not None)

@@ -1,8 +1,7 @@
-"""A run before its first step, whatever it trains."""
+"""Everything a run needs before training, whatever it trains."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from contrastill.loading import Length
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
 from contrastill.settings import Settings
+from contrastill.training.checks import Check
 from contrastill.training.folder import RunFolder, processes
 
 __all__ = ["CorpusPlan", "Plan", "autocast_dtype"]
@@ -25,33 +25,26 @@ FITTED = 512  # texts on which projections are started
 
 
 class Plan(ABC):
-    """Data, models and method of a run: what `train` asks of it, in the order in which it asks."""
+    """Data, models and method of a run, as `train` asks for them, in the order in which it asks."""
 
-    settings: Any  # a `Settings`, and what else this kind of run has
+    settings: Any  # a `Settings`, and the options of this kind of run
     name: str  # of the trained model's folder: "student" or "model"
     tokenizer: Tokenizer
     teacher: PreTrainedModel | None
     method: Method
-    model: nn.Module  # what is trained: the method, or a wrapper of it
+    model: nn.Module  # the trained module: the method, or a wrapper of it
     examples: Any  # tokenised training rows: a map-style dataset
     collate: Callable[[Any], dict[str, Tensor]]
     length: Length  # at which texts are cut
     dtype: torch.dtype | None  # of autocast; None: float32
     metric: str | None  # on dev, that selects the checkpoint
 
-    unlabelled: int = 0  # training rows without a label among rows that have one
-
     # ---- the training texts
 
-    @property
-    @abstractmethod
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row."""
-
-    @property
-    @abstractmethod
-    def words(self) -> np.ndarray:
-        """The token ids that occur, sorted."""
+    lengths: np.ndarray  # tokens of each row
+    words: np.ndarray  # the token ids that occur, sorted
+    cut_share: float  # of rows that the length limit cuts
+    unlabelled: int = 0  # training rows without a label among rows that have one
 
     @property
     def highest(self) -> int:
@@ -63,14 +56,24 @@ class Plan(ABC):
     def known(self) -> Sequence[Known]:
         """How much of them the tokenizer knows, and after it each teacher's that is another."""
 
-    @property
-    @abstractmethod
-    def cut_share(self) -> float:
-        """The share of rows that the length limit cuts."""
-
     @abstractmethod
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """These rows as a padded batch."""
+
+    # ---- checks and doubts beside those of every run
+
+    def checks_of_rows(self) -> list[Check]:
+        """Checks of the training rows, made before any model runs."""
+        return []
+
+    def checks_of_teacher(self) -> list[Check]:
+        """Checks that run the teacher."""
+        return []
+
+    def doubts(self, history: Sequence[Mapping[str, Any]], slower: str, rose: bool) -> list[str]:
+        """Sentences that speak against the run, once it is scored. slower: the advice on the learning rate; rose:
+        whether the loss did."""
+        return []
 
     # ---- a run's steps
 
@@ -100,10 +103,15 @@ class Plan(ABC):
 
     @abstractmethod
     def results(self) -> dict[str, Any]:
-        """What metrics.json says of the trained student and its teacher."""
+        """The scores of the trained student and its teacher, for metrics.json."""
 
     def evidence(self) -> dict[str, Any] | None:
-        """What the run's page shows of single answers; asked for after `results`. None: there is nothing."""
+        """Single answers for the run's page; asked for after `results`. None: there are none."""
+        return None
+
+    @property
+    def row_keys(self) -> Iterable[int] | None:
+        """The `text_key` of each row that is learnt from, by which later runs tell theirs; None: rows have none."""
         return None
 
     @abstractmethod
@@ -127,22 +135,12 @@ class CorpusPlan(Plan):
         order = np.random.default_rng((self.settings.seed, 1)).permutation(len(corpus))
         self.corpus, self.collate = corpus, unwrap_batch
         self.held, self.examples = corpus.part(np.sort(order[:held])), corpus.part(np.sort(order[held:]))
-
-    @cached_property
-    def lengths(self) -> np.ndarray:  # type: ignore[override]
-        return self.examples.lengths
-
-    @cached_property
-    def words(self) -> np.ndarray:  # type: ignore[override]
-        return np.unique(self.corpus.tokens)
+        self.lengths, self.words = self.examples.lengths, np.unique(corpus.tokens)
+        self.cut_share = corpus.cut / len(corpus.content)
 
     @property
     def known(self) -> Sequence[Known]:
         return self.corpus.known
-
-    @property
-    def cut_share(self) -> float:
-        return self.corpus.cut / len(self.corpus.content)
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return self.examples.batch(rows)

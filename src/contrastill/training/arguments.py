@@ -1,0 +1,81 @@
+"""transformers' arguments for a plan, and what settings must agree with the method."""
+
+import math
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+
+from contrastill.errors import UserError
+from contrastill.training.folder import RunFolder, processes
+from contrastill.training.plan import Plan
+
+__all__ = ["check_reporters", "training_arguments"]
+
+
+def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments, int]:
+    """transformers' arguments, and the number of steps."""
+    settings, method, rows, has_dev = run.settings, run.method, len(run.examples), run.check is not None
+    world = processes().num_processes
+    parts = world * settings.accumulate
+    if settings.batch_size % parts:
+        raise UserError(
+            f"expected a batch size that {world} process(es) x {settings.accumulate} part(s) divide, "
+            f"got {settings.batch_size}"
+        )
+    if settings.batch_size < 2 and method.across_batch:
+        raise UserError(f"{method.name!r} compares the texts of a batch: expected a batch size of at least 2, got 1")
+    check_reporters(settings.report_to)
+    if settings.accumulate > 1 and (method.across_batch or run.unlabelled):
+        why = (
+            "compares the examples of a batch with each other"
+            if method.across_batch
+            else "takes a mean over the labelled examples of the batch"
+        )
+        raise UserError(
+            f"method {method.name!r} {why}, so a batch in parts is another loss, not the same one with less memory; "
+            "leave --accumulate at 1 and choose a smaller --batch-size (a queue, --set queue=256, restores the number "
+            "of negatives), or launch several processes: they are gathered"
+        )
+    whole = rows >= settings.batch_size
+    steps = math.ceil(settings.epochs * max(1, rows // settings.batch_size))
+    every = math.ceil(steps / settings.checks)
+    args = TrainingArguments(
+        output_dir=str(folder.checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size // parts,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=run.dtype is torch.bfloat16,
+        use_cpu=not torch.accelerator.is_available(),
+        seed=settings.seed,
+        eval_strategy="steps" if has_dev else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=3,  # the best, the newest, and the one before it: kept until the newest is sealed
+        load_best_model_at_end=has_dev,
+        metric_for_best_model=run.metric,
+        greater_is_better=run.metric != "loss" if has_dev else None,
+        logging_steps=max(1, steps // 50),
+        logging_nan_inf_filter=False,
+        report_to=settings.report_to,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_drop_last=whole,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,  # `Progress` draws the bar
+    )
+    return args, steps
+
+
+def check_reporters(report_to: str) -> None:
+    """That what the run is to be reported to is installed and lets itself be started."""
+    try:
+        for callback in get_reporting_integration_callbacks(report_to):
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"cannot report to {report_to!r}: {error}") from None

@@ -1,0 +1,65 @@
+"""The commands that train, and the score of what they made: from settings to a run's folder."""
+
+from functools import partial
+from typing import Any
+
+from contrastill.methods import method_class, method_name
+from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
+from contrastill.tasks import Embedding
+from contrastill.training.embeddings import plan_embedding
+from contrastill.training.encoder import plan_pretraining
+from contrastill.training.examples import score_model
+from contrastill.training.folder import RunFolder
+from contrastill.training.labelled import plan_distillation, plan_finetuning
+from contrastill.training.run import Run, finished, saving, train
+from contrastill.training.seen import rows_of_teacher
+
+__all__ = ["distill", "distillation", "evaluate", "finetune", "pretrain"]
+
+
+def finetune(*, resume: bool = False, **settings: Any) -> Run:
+    """Trains a model on labels. Settings: see `Finetuning`.
+
+    Raises:
+        UserError: bad settings, data or model; before training where it can be known.
+        Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
+    """
+    asked = Finetuning.given(settings)
+    with RunFolder("finetune", asked, resume) as folder, saving(folder):
+        return finished(folder, "model") or train(folder, partial(plan_finetuning, asked), resume)
+
+
+def distill(*, resume: bool = False, **settings: Any) -> Run:
+    """Makes a small student of a teacher: of a task, or, with a method for it, of sentence embeddings.
+
+    method: a name of `METHODS`, "package.module:Class", or the class of a method of your own.
+
+    Settings: see `Distillation` and `EmbeddingDistillation`. Raises as `finetune` does.
+    """
+    settings = {**settings, **({"method": method_name(settings["method"])} if "method" in settings else {})}
+    if distillation(settings.get("method")) is EmbeddingDistillation:
+        asked: Any = EmbeddingDistillation.given(settings)
+        plan: Any = plan_embedding
+    else:
+        asked = rows_of_teacher(Distillation.given(settings))
+        plan = plan_distillation
+    with RunFolder("distill", asked, resume) as folder, saving(folder):
+        return finished(folder, "student") or train(folder, partial(plan, asked), resume)
+
+
+def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDistillation]:
+    """The settings that a method's runs have."""
+    served = method is not None and method_class(method).serves(Embedding)
+    return EmbeddingDistillation if served else Distillation
+
+
+def pretrain(*, resume: bool = False, **settings: Any) -> Run:
+    """Makes a general student of an encoder. Settings: see `Pretraining`. Raises as `finetune` does."""
+    asked = Pretraining.given(settings)
+    with RunFolder("pretrain", asked, resume) as folder, saving(folder):
+        return finished(folder, "student") or train(folder, partial(plan_pretraining, asked), resume)
+
+
+def evaluate(**settings: Any) -> dict[str, Any]:
+    """Scores a model on one split. Settings: see `Evaluation`. Returns metrics, interval and counts."""
+    return score_model(Evaluation.given(settings))

@@ -1,0 +1,127 @@
+"""A labelled split that models are scored on."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.cache import CachedTeacher
+from contrastill.data import Collate, align_labels, flat, known_tokens, load_task, tokenise, truncated_share
+from contrastill.data.files import look_up
+from contrastill.errors import UserError
+from contrastill.evaluation import predict, size
+from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
+from contrastill.settings import Evaluation
+from contrastill.tasks import LabelledTask, task_of
+from contrastill.training.checks import FEW_UNKNOWN
+from contrastill.training.folder import processes
+from contrastill.training.seen import seen_by, seen_share
+
+__all__ = ["Examples", "class_names", "score_model"]
+
+logger = logging.getLogger(__name__)
+
+
+class Examples:
+    """A labelled split, tokenised and batched once, shortest texts first."""
+
+    def __init__(
+        self, rows: Dataset, task: LabelledTask, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
+    ) -> None:
+        self.task, self.rows = task, rows
+        tokens = tokenise(rows, tokenizer, max_length)
+        ids, lengths = flat(tokens["input_ids"])
+        self.known = known_tokens(ids, lengths, tokenizer)
+        self.order = order = np.argsort(lengths, kind="stable")
+        collate = Collate(tokenizer, task.label_dtype)
+        self.batches = [
+            collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
+        ]
+        self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
+        self.keys = np.concatenate([batch["text_key"].numpy() for batch in self.batches])
+        self.kept: dict[str, np.ndarray] = {}  # logits that were scored
+        self.reported: dict[str, Any] = {}  # the scores of ours
+
+    @property
+    def highest(self) -> int:
+        """Token id."""
+        return max(int(batch["input_ids"].max()) for batch in self.batches)
+
+    def check_ids(self, model: PreTrainedModel) -> None:
+        """Checks that the model has an embedding of every token.
+
+        Raises:
+            UserError: it has not.
+        """
+        check_ids(self.highest, rows_of(model))
+
+    def texts(self, numbers: np.ndarray) -> list[list[str]]:
+        """The text or texts of these rows, which count in the order of `labels` and logits."""
+        some = self.rows.select(self.order[numbers])
+        columns = [some[name] for name in ("text", "text_pair") if name in some.column_names]
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def logits(self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None) -> np.ndarray:
+        device = processes().device
+        if isinstance(model, CachedTeacher):
+            return model.logits(self.batches, lambda teacher, batches: predict(teacher.to(device), batches))
+        return predict(model.to(device), self.batches, dtype=dtype)
+
+    def scores(
+        self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None, keep: str | None = None
+    ) -> dict[str, Any]:
+        """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}
+
+        keep: the name under which the logits stay in `kept`.
+        """
+        logits = self.logits(model, dtype)
+        if keep is not None:
+            self.kept[keep] = logits
+        result: dict[str, Any] = {"metrics": self.task.score(logits, self.labels), "rows": len(self.labels)}
+        if dtype is None:  # a score to report, not one of the checks of a run
+            result["interval"] = list(self.task.interval(logits, self.labels, self.task.metrics[0]))
+        if keep == "ours":
+            self.reported = result
+        return result
+
+
+def score_model(asked: Evaluation) -> dict[str, Any]:
+    """Scores a model on one split of labelled rows. Returns metrics, interval and counts."""
+    model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
+    names = class_names(model)
+    alone = look_up(asked.data)[1] == "file" and not (asked.split or asked.dev or asked.test)
+    if alone:  # a file by itself is what is to be scored, all of it
+        asked = replace(asked, dev_share=0.0, split="train")
+    data = align_labels(load_task(asked.data, **asked.reading(), of_model=names), names)
+    split = asked.split or next(name for name in ("test", "dev", "train") if name in data.splits)
+    if split not in data.splits:
+        raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
+    length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
+    examples = Examples(data.splits[split], task_of(data.schema), tokenizer, length.tokens, asked.batch_size)
+    examples.check_ids(model)
+    if examples.known.worse > FEW_UNKNOWN:
+        logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)
+    cut = truncated_share(data.splits[split], tokenizer, length.tokens)
+    logger.info("length: %s", length.cutting(cut))
+    result = {
+        "model": asked.model,
+        "split": "all" if alone else split,
+        **examples.scores(model),
+        "max_length": length.tokens,
+        "cut_share": cut,
+        **size(model),
+    }
+    if (seen := seen_by(asked.model)) is not None and (share := seen_share(examples.keys, seen)):
+        logger.warning("%.1f %% of these rows are among those that the model was trained on", 100 * share)
+        result["seen_in_training"] = share
+    return result
+
+
+def class_names(model: PreTrainedModel) -> list[str]:
+    config: Any = model.config
+    return [str(config.id2label[n]) for n in range(config.num_labels)]
