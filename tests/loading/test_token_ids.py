@@ -14,10 +14,10 @@ from contrastill.exporting import exportable
 from contrastill.loading import highest_id, load_embedder, load_tokenizer, rows_of
 from contrastill.settings import EmbeddingDistillation, Evaluation, Finetuning, Pretraining, SuiteEvaluation
 from contrastill.training import build_cache, contrast, evaluate, finetune
+from contrastill.training.checks import Check, Report
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
 from contrastill.training.labelled import plan_finetuning
-from contrastill.training.checks import Check, Report
 from contrastill.training.preflight import check_data
 from contrastill.training.suite import evaluate_suite
 

@@ -15,8 +15,8 @@ from contrastill import Distillation, UserError
 from contrastill.errors import CheckFailed
 from contrastill.tasks import Classification, LabelledTask, Regression
 from contrastill.training.labelled import LabelledPlan
-from contrastill.training.outcome import warnings
 from contrastill.training.labelled_checks import scores_differ, unseen
+from contrastill.training.outcome import warnings
 from contrastill.training.seen import SEEN, rows_of_teacher, seen_by, seen_share, write_seen
 from contrastill.training.trainer import check_finite
 
