@@ -8,6 +8,7 @@ from torch import nn
 
 from contrastill.encoder import Encoder, FrozenEncoder
 from contrastill.methods import KD
+from contrastill.tasks import Classification
 
 ALL = {"logits", "hidden", "attention"}
 
@@ -162,7 +163,7 @@ def test_a_frozen_encoder_says_what_the_encoder_says_and_gives_no_gradient(famil
 
 
 def test_a_methods_teacher_stays_in_eval_mode_whatever_the_method_is_told(tiny_model, batch):
-    method = KD(tiny_model(), tiny_model(dropout=0.5, seed=1).train())
+    method = KD(tiny_model(), tiny_model(dropout=0.5, seed=1).train(), Classification())
     for switch in (method.train, lambda: method.train(False), method.train, lambda: method.requires_grad_(True)):
         switch()
         assert not any(module.training for module in method.teacher.model.modules())
@@ -173,7 +174,7 @@ def test_a_methods_teacher_stays_in_eval_mode_whatever_the_method_is_told(tiny_m
 
 def test_a_methods_teacher_is_neither_saved_nor_trained(tiny_model):
     student, teacher = tiny_model(), tiny_model(seed=1)
-    method = KD(student, teacher)
+    method = KD(student, teacher, Classification())
     assert set(method.state_dict()) == {f"student.model.{name}" for name in student.state_dict()}
     assert {id(p) for p in method.parameters()} == {id(p) for p in student.parameters()}
     assert not isinstance(method.teacher, nn.Module)

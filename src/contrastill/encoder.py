@@ -230,6 +230,22 @@ class FrozenEncoder:
     def model(self) -> PreTrainedModel:
         return self.encoder.model
 
+    @property
+    def width(self) -> int:
+        return self.encoder.width
+
+    @property
+    def depth(self) -> int:
+        return self.encoder.depth
+
+    @property
+    def heads(self) -> int:
+        return self.encoder.heads
+
+    def to(self, *args: Any, **kwargs: Any) -> None:
+        """Moves or casts the model, as `nn.Module.to` does."""
+        self.encoder.to(*args, **kwargs)
+
     def facts(self) -> dict[str, Any]:
         """What its outputs depend on, beside the weights."""
         return self.model.config.to_dict()

@@ -91,7 +91,7 @@ def compared(model, of: CachedTeacher, batch: dict[str, Tensor]) -> Iterator[tup
         assert torch.equal(mask, there)
         yield f"layer {j}", values[mask], expected[there]
     for j in of.wanted.attention:
-        both = (real.unsqueeze(1) & real.unsqueeze(2)).unsqueeze(1).expand(-1, of.encoder.heads, -1, -1)
+        both = (real.unsqueeze(1) & real.unsqueeze(2)).unsqueeze(1).expand(-1, of.heads, -1, -1)
         assert got.attention[j - 1].shape == live.attention[j - 1].shape
         yield f"attention {j}", got.attention[j - 1][both], live.attention[j - 1][both]
 

@@ -71,7 +71,7 @@ def test_attention_is_stored_without_padding_as_the_live_teacher_computes_it_the
     batch = {name: value.to(GPU) for name, value in COLLATE(rows[:40]).items()}
     found, live = of(batch), FrozenEncoder(model)(batch, {"attention"})
     real = batch["attention_mask"].bool()
-    both = (real.unsqueeze(1) & real.unsqueeze(2)).unsqueeze(1).expand(-1, of.encoder.heads, -1, -1)
+    both = (real.unsqueeze(1) & real.unsqueeze(2)).unsqueeze(1).expand(-1, of.heads, -1, -1)
     for j in (0, 1):
         assert found.attention[j].device.type == GPU
         torch.testing.assert_close(found.attention[j][both], live.attention[j][both], rtol=1e-3, atol=1e-4)

@@ -24,7 +24,6 @@ class FrozenEmbedder:
                 f"expected a sentence-embedding model with a transformer, got one of {type(model[0]).__name__}"
             )
         self.model = model.eval().requires_grad_(False)
-        self.encoder = self  # for `to`, and the sizes below
         self.to = model.to
         self.width = int(model.get_embedding_dimension())
         self.depth = self.heads = 0

@@ -61,7 +61,8 @@ class CachedTeacher:
         computed: str | None = None,
         name: str = "",
     ) -> None:
-        self.frozen, self.encoder, self.wanted = frozen, frozen.encoder, wanted
+        self.frozen, self.wanted = frozen, wanted
+        self.width, self.depth, self.heads = frozen.width, frozen.depth, frozen.heads
         if stored not in DTYPES:
             raise UserError(f"expected a cache dtype of {', '.join(DTYPES)}, got {stored!r}")
         self.name, self.root, self.stored, self.forwards = name, root, stored, 0
@@ -75,7 +76,7 @@ class CachedTeacher:
 
     def store(self, field: str, stored: str, computed: str | None = None) -> Store:
         kind = field.split("-")[0]
-        width = {"layer": self.encoder.width, "vector": self.encoder.width, "attention": self.encoder.heads}.get(kind)
+        width = {"layer": self.width, "vector": self.width, "attention": self.heads}.get(kind)
         width = int(self.model.config.num_labels or 0) if width is None else width
         if kind == "logits" and stored == "int8":
             stored = "float16"  # a handful of numbers: nothing to save
@@ -98,7 +99,7 @@ class CachedTeacher:
                     "need the live teacher (--cache none)"
                 )
             found[field] = served(store, rows, field, real).to(device, non_blocking=True)
-        depth, w = self.encoder.depth, self.wanted
+        depth, w = self.depth, self.wanted
         pooled = bool(w.layers) and w.granularity != "tokens"
         hidden = [found.get(f"layer-{j}-{w.granularity}") for j in range(depth + 1)] if w.layers else None
         attention = [found.get(f"attention-{j}") for j in range(1, depth + 1)] if w.attention else None
@@ -202,11 +203,11 @@ class CachedTeacher:
         """The teacher as it is run: on the accelerator if there is one, in bfloat16 if that pays and agrees."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.computed == "float32":
-            self.encoder.to(device)
+            self.frozen.to(device)
             return self.frozen
         lowered = type(self.frozen)(copy.deepcopy(self.model))
-        lowered.encoder.to(device=device, dtype=torch.bfloat16)
-        self.encoder.to(device)
+        lowered.to(device=device, dtype=torch.bfloat16)
+        self.frozen.to(device)
         some = {key: value[:AGREE] for key, value in sample.items()}
         exact, quick = (
             {field: torch.cat(values).float() for field, values in self.outputs(each, some).values().items()}

@@ -191,7 +191,7 @@ class Method(nn.Module):
     def layers(self, layer_map: str) -> list[tuple[int, int]]:
         """The pairs (student layer, teacher layer) of the map of that name."""
         try:
-            pairs = mapping.MAPS[layer_map](self.student.depth, self.teacher.encoder.depth)
+            pairs = mapping.MAPS[layer_map](self.student.depth, self.teacher.depth)
         except ValueError as error:
             raise UserError(str(error)) from error
         if not pairs:
@@ -245,7 +245,7 @@ class Method(nn.Module):
 
     @property
     def teacher_width(self) -> int:
-        return self.teacher.encoder.width
+        return self.teacher.width
 
 
 def stages_on(task: Task | type[Task], stages: Sequence[Stage]) -> tuple[Stage, ...]:

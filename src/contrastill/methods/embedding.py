@@ -24,7 +24,7 @@ __all__ = ["EmbeddingMethod"]
 class EmbeddingMethod(Method):
     """The student's pooled vector goes through a trained linear map `W` to the teacher's space, and is compared there.
 
-    teacher: answers with `pooled` (B, D_T), and has `encoder.width`: a `CachedTeacher` of vectors.
+    teacher: answers with `pooled` (B, D_T), and has `width`: a `CachedTeacher` of vectors.
     queue: how many of the teacher's past vectors stay on as candidates.
 
     `W` has no bias, so that the angles it makes are those of an inner product of the student's own space.

@@ -42,10 +42,10 @@ class TinyBERT(Method):
         self.temperature = temperature
         self.pairs = self.layers(layer_map)
         self.project_embedding, self.project_hidden = self.bridge((0, 0)), self.bridge(*self.pairs)
-        if self.student.heads != self.teacher.encoder.heads:
+        if self.student.heads != self.teacher.heads:
             raise UserError(
                 f"tinybert compares attention head by head: expected a student with the teacher's "
-                f"{self.teacher.encoder.heads} heads, got {self.student.heads}; choose another student shape or method"
+                f"{self.teacher.heads} heads, got {self.student.heads}; choose another student shape or method"
             )
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

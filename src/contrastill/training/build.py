@@ -177,11 +177,11 @@ def parse_fields(names: Sequence[str], frozen: FrozenEncoder | FrozenEmbedder) -
     layers, granularities = set(), set()
     for name in names:
         found = re.fullmatch(rf"layer-(\d+)-({'|'.join(GRANULARITIES)})", name)
-        if found and int(found[1]) <= frozen.encoder.depth and isinstance(frozen, FrozenEncoder):
+        if found and int(found[1]) <= frozen.depth and isinstance(frozen, FrozenEncoder):
             layers.add(int(found[1]))
             granularities.add(found[2])
         elif found:
-            raise UserError(f"expected a layer from 0 to {frozen.encoder.depth}, got {name!r}")
+            raise UserError(f"expected a layer from 0 to {frozen.depth}, got {name!r}")
         elif name not in ("logits", "vector"):
             raise UserError(f"expected fields vector, logits or layer-N-{{{','.join(GRANULARITIES)}}}, got {name!r}")
     if len(granularities) > 1:

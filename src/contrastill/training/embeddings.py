@@ -64,8 +64,9 @@ class Teachers:
     """One or more teachers whose vectors are stored: each one's unit vectors, side by side, as one unit vector."""
 
     def __init__(self, each: Sequence[StoredTeacher]) -> None:
-        self.each, self.encoder = each, self  # `encoder`: for the width
+        self.each = each
         self.width = sum(teacher.width for teacher in each)
+        self.depth = self.heads = 0
 
     def __call__(self, batch: Mapping[str, Tensor], needs: Collection[str] = ()) -> Encoding:
         if len(self.each) == 1:
