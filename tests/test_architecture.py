@@ -35,7 +35,7 @@ EVERYTHING = {
     "tasks",
     "methods",
     "cache",
-    "student",
+    "students",
     "data",
     "evaluation",
     "training",
@@ -62,7 +62,7 @@ ALLOWED = {
     "forward": set(),
     "encoder": {"errors", "forward"},
     "cache": {"errors", "machine", "encoder", "cache"},
-    "student": {"errors", "mapping", "encoder", "loading"},
+    "students": {"errors", "mapping", "loading", "cache", "students"},
     "tasks": {"errors", "losses", "data", "evaluation", "report", "tasks"},  # report: for the evidence
     "methods": {"losses", "mapping", "encoder", "errors", "ranges", "registry", "tasks", "methods"},
     "data": {"errors", "data"},

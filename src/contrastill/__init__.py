@@ -53,7 +53,7 @@ _HOMES = {
     "Evaluation": "settings",
     "Finetuning": "settings",
     "load_task": "data",
-    "make_student": "student",
+    "make_student": "students",
 }
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         Finetuning,
         Pretraining,
     )
-    from contrastill.student import make_student
+    from contrastill.students import make_student
     from contrastill.training import Interrupted, Perturbed, Run
     from contrastill.training.build import build_cache
     from contrastill.training.commands import distill, evaluate, finetune, pretrain

@@ -2,7 +2,6 @@
 
 from contrastill.cache.embedder import FrozenEmbedder
 from contrastill.cache.folder import Entry, cache_root, entries, prune, verify
-from contrastill.cache.start import remembered_start
 from contrastill.cache.store import DTYPES, Facts, Shard, Store
 from contrastill.cache.teacher import CachedTeacher, budgeted, fingerprint, keys_of
 
@@ -20,6 +19,5 @@ __all__ = [
     "fingerprint",
     "keys_of",
     "prune",
-    "remembered_start",
     "verify",
 ]

@@ -304,7 +304,7 @@ def random_model(shape: str, folder: Path) -> str:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
 
-    from contrastill.student import parse_shape
+    from contrastill.students import parse_shape
 
     base, wanted = BertConfig(), shape.removeprefix(RANDOM)
     if wanted != "bert-base":

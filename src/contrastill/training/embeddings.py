@@ -41,13 +41,12 @@ from contrastill.methods import METHODS, EmbeddingMethod, method_class, method_s
 from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
-from contrastill.student import STARTS, NoDirections
+from contrastill.students import STARTS, NoDirections, start_student
 from contrastill.tasks import Embedding
 from contrastill.training.build import corpus_texts, silent
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import CorpusPlan, autocast_dtype
-from contrastill.training.start import start_student
 from contrastill.training.vectors import StoredTeacher
 
 __all__ = ["EmbeddingPlan", "load_corpus", "plan_embedding", "set_dropout"]

@@ -34,6 +34,7 @@ from contrastill.loading import Length, input_length, load_classifier, load_toke
 from contrastill.methods import Finetune, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
+from contrastill.students import start_student
 from contrastill.tasks import Embedding, LabelledTask, task_of
 from contrastill.training import labelled_checks
 from contrastill.training.card import Origin, model_card
@@ -42,7 +43,6 @@ from contrastill.training.examples import Examples, class_names
 from contrastill.training.folder import RunFolder, processes
 from contrastill.training.plan import Plan, autocast_dtype
 from contrastill.training.seen import rows_of_teacher
-from contrastill.training.start import start_student
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from contrastill.errors import UserError
-from contrastill.student import FAMILIES, PRESETS, STARTS, Shape, make_student, parse_shape
+from contrastill.students import FAMILIES, PRESETS, STARTS, Shape, make_student, parse_shape
 
 WORDS = [f"w{i}" for i in range(60)]
 TEXTS = [" ".join(WORDS[(7 * i + 3 * k * k) % 60] for k in range(3 + i % 9)) for i in range(200)]
@@ -154,7 +154,7 @@ def test_the_families_are_the_five_and_their_cousins():
 def test_a_student_runs_and_comes_back_from_disk_with_plain_transformers(
     family, auto, start, shape, tokenizer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("contrastill.student.SAMPLE_TOKENS", 1000)
+    monkeypatch.setattr("contrastill.students.sample.SAMPLE_TOKENS", 1000)
     teacher = build(family, auto)
     student = make_student(teacher, tokenizer, shape, start, texts=TEXTS)
     assert type(student) is type(teacher)
@@ -204,11 +204,11 @@ def test_copy_needs_the_teachers_width(tokenizer):
 # ---- inherit
 
 
-@every_family
 @pytest.mark.parametrize("auto", [AutoModelForSequenceClassification, AutoModelForTokenClassification])
-def test_inherit_drops_neurons_that_do_nothing_without_loss(family, auto, tokenizer):
+@pytest.mark.parametrize(("family", "own"), [*((f, {}) for f in CONFIGS), ("modernbert", {"attention_bias": True})])
+def test_inherit_drops_neurons_that_do_nothing_without_loss(family, own, auto, tokenizer):
     """At the teacher's width every formula is exact (attention, rotary or not, feed-forward), but for the ridge."""
-    teacher = build(family, auto)
+    teacher = build(family, auto, **own)
     idle = [m for m in teacher.modules() if isinstance(m, torch.nn.Linear) and m.in_features == 48]
     assert len(idle) == 4
     with torch.no_grad():
@@ -304,7 +304,7 @@ def test_a_teacher_whose_layers_are_alike_for_all_texts_is_an_error(tokenizer):
 def test_of_an_unknown_family_inherit_takes_the_embeddings_and_says_so(tokenizer, caplog):
     torch.manual_seed(0)
     teacher = AutoModel.from_config(DebertaV2Config(**SIZES, **SPECIAL)).eval()
-    with caplog.at_level(logging.WARNING, logger="contrastill.student"):
+    with caplog.at_level(logging.WARNING, logger="contrastill.students"):
         student = make_student(teacher, tokenizer, "2/12/2/20", "inherit", texts=TEXTS)
     assert "deberta-v2" in caplog.text
     assert "the layers are random" in student.doubt

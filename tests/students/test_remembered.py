@@ -3,11 +3,14 @@
 import errno
 import logging
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from contrastill.cache import remembered_start
+from contrastill import mapping, students
+from contrastill.students import remembered_start
+from contrastill.students.remembered import code
 
 ASKED = {"student": "2/16/4/32", "seed": 0, "sample": [[1, 2], [3]]}
 
@@ -73,6 +76,16 @@ def test_what_depends_on_something_else_is_made_anew(maker, tmp_path, change):
     assert same(maker.start(tmp_path), first)  # both are remembered
     assert same(maker.start(tmp_path, ASKED | change), second)
     assert len(maker.made) == 2
+
+
+@pytest.mark.parametrize(
+    "path", [*Path(students.__path__[0]).glob("*.py"), Path(mapping.__file__)], ids=lambda p: p.name
+)
+def test_other_code_in_any_file_that_decides_a_start_is_other_code(path, monkeypatch):
+    before, read = code(), Path.read_bytes
+    assert code() == before
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + (b"#" if self == path else b""))
+    assert code() != before
 
 
 def test_the_order_of_what_it_depends_on_does_not_matter(maker, tmp_path):

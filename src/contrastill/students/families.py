@@ -1,0 +1,136 @@
+"""Where each model family keeps the parts that a student inherits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Layer",
+    "Point",
+    "embedding_norm",
+    "first_stream",
+    "head_linears",
+    "head_weights",
+    "projection_of",
+    "top_of",
+]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where an architecture keeps its parts: below the base model, or (query to ffn_norm) below one layer."""
+
+    layers: str
+    query: str
+    key: str
+    value: str
+    out: str
+    attention_norm: str
+    up: str
+    down: str
+    ffn_norm: str
+    position_scores: str = ""  # a table for all layers, with a column per head
+    final_norm: str = ""  # where there is one, norms stand before their branches and positions are rotary
+
+
+BERT = Family(
+    "encoder.layer", "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+    "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+)  # fmt: skip
+FAMILIES = {
+    "bert": BERT,
+    "camembert": BERT,
+    "data2vec-text": BERT,
+    "electra": BERT,
+    "ernie": BERT,
+    "roberta": BERT,
+    "xlm-roberta": BERT,
+    "distilbert": Family(
+        "transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+        "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
+    ),
+    "mpnet": Family(
+        "encoder.layer", "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
+        "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+        position_scores="encoder.relative_attention_bias",
+    ),
+    "modernbert": Family(
+        "layers", "attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "attn_norm", "mlp.Wi", "mlp.Wo", "mlp_norm",
+        final_norm="final_norm",
+    ),
+}  # fmt: skip
+
+Point = tuple[Any, str]  # a module and "input", "output", or "energy": the mean square of its input
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A linear map whose weight and bias are views of another module's."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Layer:
+    """One layer of any family, its parts by role."""
+
+    def __init__(self, model: PreTrainedModel, family: Family, number: int) -> None:
+        part: Any = model.base_model.get_submodule(f"{family.layers}.{number - 1}").get_submodule
+        self.reader, self.out, self.up, self.down = map(part, (family.query, family.out, family.up, family.down))
+        self.attention_norm, self.ffn_norm = part(family.attention_norm), part(family.ffn_norm)
+        self.heads, self.pre_norm = model.config.num_attention_heads, bool(family.final_norm)
+        self.qkv: list[Any] = [part(family.query), part(family.key), part(family.value)]
+        if family.query == family.key:  # one fused matrix: views of its thirds
+            weights = self.reader.weight.chunk(3)
+            biases = (None,) * 3 if self.reader.bias is None else self.reader.bias.chunk(3)
+            self.qkv = [Affine(w, b) for w, b in zip(weights, biases, strict=True)]
+        self.stream: Point = (part(""), "output")
+        self.norms: tuple[Any, Any] = (self.attention_norm, self.ffn_norm)
+        self.sums: tuple[Point, Point] = ((self.attention_norm, "input"), (self.ffn_norm, "input"))
+        self.middle: Point = (self.attention_norm, "output")  # the stream between attention and feed-forward
+        if self.pre_norm:  # no norm stands behind a sum
+            self.middle = (self.ffn_norm, "input")
+            self.norms, self.sums = (None, None), (self.middle, self.stream)
+
+
+def embedding_norm(base: Any) -> Any:
+    return next(m for m in base.embeddings.modules() if isinstance(m, nn.LayerNorm))
+
+
+def projection_of(base: Any) -> Any:
+    """The layer between tables and layers of different widths; None: they have the same."""
+    return getattr(base, "embeddings_project", None)
+
+
+def first_stream(base: Any) -> Point:
+    return projection_of(base) or embedding_norm(base), "output"
+
+
+def top_of(model: PreTrainedModel, family: Family) -> Point:
+    """Where the head reads."""
+    last_layer = f"{family.layers}.{model.config.num_hidden_layers - 1}"
+    return model.base_model.get_submodule(family.final_norm or last_layer), "output"
+
+
+def head_weights(model: PreTrainedModel) -> list[str]:
+    """Names of the weights above the layers: pooler and head."""
+    body = {id(p) for name, p in model.base_model.named_parameters() if not name.startswith("pooler.")}
+    return [name for name, p in model.named_parameters(remove_duplicate=False) if id(p) not in body]
+
+
+def head_linears(model: PreTrainedModel) -> tuple[Any, Any]:
+    """The head's dense layer (or the pooler's) and the layer that gives the logits, None where it has none."""
+    above = head_weights(model)
+    found = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and f"{name}.weight" in above]
+    if model.get_output_embeddings() is not None or len(found) > 2:  # a language model: its head stays as it is
+        return None, None
+    last = None if model is model.base_model or not found else found.pop()
+    return (found[0] if found else None), last

@@ -1,0 +1,156 @@
+"""Make the student: a smaller model of the teacher's own family, and the weights it starts from."""
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from contrastill.errors import UserError
+from contrastill.loading import check_ids, first_line, load_config, load_like, load_tokenizer, locate, rows_of
+from contrastill.mapping import uniform
+from contrastill.students.families import FAMILIES, Layer
+from contrastill.students.inherit import inherit
+from contrastill.students.sample import read_sample
+from contrastill.students.shape import Shape, check_shape, parse_shape, resized, shape_of
+
+__all__ = ["STARTS", "NoDirections", "make_student"]
+
+STARTS = ("random", "copy", "inherit")
+
+
+def make_student(
+    teacher: PreTrainedModel,
+    tokenizer: Any,
+    shape: Shape | str,
+    start: str | Path = "inherit",
+    *,
+    seed: int = 0,
+    texts: Sequence[str] | None = None,
+) -> PreTrainedModel:
+    """A student of the teacher's class, with its vocabulary and head, in float32, on the CPU, in eval mode.
+
+    `start` is one of
+    * "random": the architecture's own initial weights;
+    * "copy": evenly spaced layers of the teacher (needs its width, heads and neurons), its embeddings and its head;
+    * "inherit": the teacher's weights brought to the student's shape. `texts` are the texts it is fitted on, best the
+      ones you will train on: without them it makes do with random tokens. Where "copy" can serve, it is "copy";
+    * a folder with a student distilled earlier, for instance a general one that is now to learn a task.
+
+    The same arguments give the same student; the global random state is left as it was.
+    """
+    if isinstance(shape, str):
+        shape = parse_shape(shape, teacher.config)
+    else:
+        check_shape(shape, teacher.config)
+    check_ids(len(tokenizer) - 1, rows_of(teacher))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs too
+        if start not in STARTS:
+            return load_folder(teacher, tokenizer, shape, Path(start))
+        student = built(teacher, shape)
+        same_layers = astuple(shape)[1:] == astuple(shape_of(teacher.config))[1:]
+        if start == "copy" and not same_layers:
+            raise UserError(
+                f"expected layers like the teacher's ({shape_of(teacher.config)}) for start='copy', got {shape}; "
+                "use start='inherit', which brings weights to any shape"
+            )
+        with torch.no_grad():
+            if start != "random" and same_layers:
+                copy_layers(student, teacher)
+            elif start == "inherit":
+                try:
+                    inherit(student, teacher, read_sample(tokenizer, texts, teacher.config, seed), seed)
+                except torch.linalg.LinAlgError:
+                    raise NoDirections(
+                        "start='inherit' finds no directions in the teacher's layers: their values are not finite, or "
+                        "alike for every text; check the teacher's weights, or use start='random'"
+                    ) from None
+    return student
+
+
+class NoDirections(UserError):
+    """A teacher whose layers hold nothing to inherit: values that are not finite, or alike for every text."""
+
+
+def built(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
+    """A model of the teacher's class and this shape, with random weights.
+
+    Raises:
+        UserError: the class cannot be built in this shape, or cannot read a text.
+    """
+    try:
+        student = type(teacher)(resized(teacher.config, shape)).eval()
+    except Exception as error:  # an architecture's own check of its sizes
+        raise UserError(
+            f"a {teacher.config.model_type} of the shape {shape} (layers/hidden/heads/ffn) cannot be built "
+            f"({first_line(error)}); choose other numbers, or layers of the teacher's width, such as '3L'"
+        ) from None
+    check_reads_texts(student, shape)
+    return student
+
+
+def check_reads_texts(student: PreTrainedModel, shape: Shape) -> None:
+    """Checks that a student of this shape can read two tokens.
+
+    Raises:
+        UserError: a part of its architecture does not follow the shape.
+    """
+    ids = torch.arange(2)[None] % student.config.vocab_size
+    try:
+        with torch.no_grad():
+            student(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except Exception as error:  # of whichever layer does not fit
+        why = first_line(error)
+        raise UserError(
+            f"a {student.config.model_type} of the shape {shape} (layers/hidden/heads/ffn) cannot read a text "
+            f"({why}): something in its config.json is tied to the teacher's width; choose layers of that width, such "
+            "as '3L'"
+        ) from None
+
+
+def copy_layers(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Student layer i takes teacher layer phi(i); everything else is taken as it is."""
+    depth = teacher.config.num_hidden_layers
+    stacks = [n for n, m in teacher.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    if not stacks:
+        raise UserError(f"cannot find the {depth} layers of {type(teacher).__name__} to copy; use start='random'")
+    source = teacher.state_dict()
+    pairs = uniform(student.config.num_hidden_layers, depth)
+    numbered = {f"{stack}.{i - 1}.": f"{stack}.{j - 1}." for stack in stacks for i, j in pairs}
+    for name, weight in student.state_dict().items():
+        prefix = next((p for p in numbered if name.startswith(p)), "")
+        weight.copy_(source[numbered.get(prefix, "") + name.removeprefix(prefix)])
+    family = FAMILIES.get(teacher.config.model_type)
+    if family and family.final_norm and pairs[0][1] > 1:
+        # ModernBERT's first layer has no attention norm, its input comes normalised: fold in the gain of the copied one
+        first, copied = Layer(student, family, 1), Layer(teacher, family, pairs[0][1])
+        first.reader.weight.mul_(copied.attention_norm.weight.to(first.reader.weight))
+
+
+def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: Path) -> PreTrainedModel:
+    """The student saved in `folder`, with the teacher's class and labels, and a new head if none fits."""
+    if not folder.expanduser().exists() and len(folder.parts) < 2:
+        raise UserError(
+            f"expected start to be one of {', '.join(STARTS)} or a folder with a student, got {str(folder)!r}"
+        )
+    config = load_config(str(folder))
+
+    def expect(what: str, expected: Any, got: Any, remedy: str) -> None:
+        if expected != got:
+            raise UserError(f"expected a start with {what} {expected}, got {got} in {folder}; {remedy}")
+
+    expect("model_type", teacher.config.model_type, config.model_type, "start from a student of the same family")
+    expect("shape", str(shape), str(shape_of(config)), "ask for that shape, or start from another folder")
+    expect("vocab_size", teacher.config.vocab_size, config.vocab_size, "its teacher had another vocabulary")
+    if locate(str(folder)).file("tokenizer.json") is not None:
+        other = set(load_tokenizer(str(folder)).get_vocab().items()) ^ set(tokenizer.get_vocab().items())
+        differing = f"{len(other)} differing entries" if other else "the same entries"
+        expect("a vocabulary of", "the same entries", differing, "its teacher had another tokenizer")
+    config.id2label, config.label2id = teacher.config.id2label, teacher.config.label2id
+    config.problem_type = teacher.config.problem_type
+    student = load_like(teacher, str(folder), config)
+    return student.eval()
