@@ -17,13 +17,10 @@ whose names begin so, and opens nothing.
 Both calls belong on one machine with the same libraries. Only commands and keywords that users have are used.
 """
 
-import os
-
-os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -41,7 +38,14 @@ WAIT = 300.0  # seconds for the first checkpoint of a run that is to be interrup
 MOMENTARY = ("seconds", "page", "teacher_forwards")  # metrics that may differ between equal runs
 
 INTERRUPTED = ("lrc_bert", "disco-queue", "contrast-long")
-MACHINE = ("cpu", "bf16_instructions", "bf16_pays", "torch", "transformers", "torch_threads")  # decide a run's last bits
+MACHINE = (
+    "cpu",
+    "bf16_instructions",
+    "bf16_pays",
+    "torch",
+    "transformers",
+    "torch_threads",
+)  # decide a run's last bits
 UNBOUND = ("contrast-long",)  # here for its interruption: 360 steps of Adam make more than 1e-6 of a rounding
 BUNDLES = {"lrc_bert": "int8", "disco-queue": "fp32"}
 
@@ -57,7 +61,8 @@ def main() -> None:
         parser.error(f"expected an empty folder, got {out}")
     out.mkdir(parents=True, exist_ok=True)
 
-    import torch
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    import torch  # from here on: it reads the first of them
 
     torch.set_num_threads(1)
     if args.compare is None:
@@ -308,17 +313,16 @@ def openings(before: Path, out: Path, was: dict[str, Any]) -> dict[str, Callable
         words = ["--data", placed(data, before / "inputs", before), "--split", "dev", "--max-length", 32]
         return command("evaluate", "--model", runs / name / side, *words, check=lambda got: got["metrics"] == dev)
 
-    def again(name: str, **changes: Any) -> dict[str, Any]:
+    def again(name: str) -> dict[str, Any]:
         """A new run on a copy of the old cache: no pass of the teacher, and the same weights."""
         cache = out / "old-cache"
         if not cache.exists():
             shutil.copytree(before / "cache", cache)
         kind, settings = RUNS[name]
-        settings = {**settings, "cache": str(cache), **changes}
-        found = run(kind, settings, before / "inputs", out, f"{name}-old-cache")
+        found = run(kind, {**settings, "cache": str(cache)}, before / "inputs", out, f"{name}-old-cache")
         forwards = found["metrics"].get("teacher_forwards")
         same = list(found["weights"].values()) == list(was["runs"][name]["weights"].values())
-        return {"ok": forwards in (0, None) and same, "said": f"teacher forwards {forwards}, weights equal: {same}"}
+        return {"ok": forwards == 0 and same, "said": f"teacher forwards {forwards}, weights equal: {same}"}
 
     def resumed(name: str) -> dict[str, Any]:
         folder = out / "runs" / f"{name}-resumed"
@@ -326,25 +330,30 @@ def openings(before: Path, out: Path, was: dict[str, Any]) -> dict[str, Callable
         answer = call(RUNS[name][0], "--resume", folder)
         if answer["code"]:
             return {"ok": answer["code"] == 2 and name in UNBOUND, "said": answer["said"]}
-        difference = largest_difference(runs / name, folder)
+        difference = max(largest_difference(runs / name, folder), losses_differ(runs / name, folder))
         return {"ok": difference == 0 or name in UNBOUND, "said": f"largest difference {difference:.2e}"}
 
+    def started() -> dict[str, Any]:
+        settings = {**RUNS["kd-accumulate"][1], "start": str(runs / "pretrain" / "student"), "cache": "none"}
+        found = run("distill", settings, before / "inputs", out, "started-from-pretrain")
+        return {"ok": found["metrics"]["student"]["dev"]["rows"] > 0, "said": ""}
+
+    labelled = ["finetune-topics", *(name for name, (_, settings) in RUNS.items() if "data" in settings)]
+    cached = [name for name in ("kd-accumulate", "tinybert-scores", "leaf") if name in RUNS]
     every = [runs / name for name in was["runs"]]
-    page = ["--out", out / "old-runs.html"]
-    repeat = ["--from", runs / "lrc_bert" / "run.json", "--epochs", 1, "--out", out / "runs" / "repeated"]
-    fewer = ["--to", "onnx", "--precision", "fp32", "--max-drop", 100, "--out"]
-    start = {"start": str(runs / "pretrain" / "student"), "epochs": 1}
+    repeat = ["--from", runs / "kd-accumulate" / "run.json", "--epochs", 1, "--out", out / "runs" / "repeated"]
+    fp32 = ["--to", "onnx", "--precision", "fp32", "--max-drop", 100, "--out"]
     return {
         **{f"bundle {n}: verify": lambda n=n: command("verify", before / "bundles" / n) for n in BUNDLES},
-        **{f"model of {n}: evaluate": lambda n=n: score(n) for n in ("finetune-topics", *list(RUNS)[:5])},
-        **{f"run {n}: export": lambda n=n: command("export", runs / n, *fewer, out / "bundles" / n) for n in BUNDLES},
-        **{f"cache of {n}": lambda n=n: again(n) for n in ("kd-accumulate", "tinybert-scores", "leaf")},
+        **{f"model of {n}: evaluate": lambda n=n: score(n) for n in labelled},
+        **{f"run {n}: export": lambda n=n: command("export", runs / n, *fp32, out / "bundles" / n) for n in BUNDLES},
+        **{f"cache of {n}": lambda n=n: again(n) for n in cached},
         "cache: list": lambda: command("cache", "list", "--cache", before / "cache"),
         "cache: verify": lambda: command("cache", "verify", "--cache", before / "cache"),
         **{f"interrupted {n}: --resume": lambda n=n: resumed(n) for n in INTERRUPTED},
-        "run lrc_bert: --from": lambda: command("distill", *repeat),
-        "all runs: compare": lambda: command("compare", *every, *page),
-        "student of pretrain: --start": lambda: started(start, before, out),
+        "run kd-accumulate: --from": lambda: command("distill", *repeat),
+        "all runs: compare": lambda: command("compare", *every, "--out", out / "old-runs.html"),
+        **({"student of pretrain: --start": started} if "pretrain" in RUNS else {}),
     }
 
 
@@ -353,12 +362,6 @@ def tried(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return look()
     except Exception as error:
         return {"ok": False, "said": f"{type(error).__name__}: {error}"}
-
-
-def started(changes: dict[str, Any], before: Path, out: Path) -> dict[str, Any]:
-    settings = {**RUNS["kd-accumulate"][1], **changes, "cache": "none"}
-    run("distill", settings, before / "inputs", out, "started-from-pretrain")
-    return {"ok": True, "said": ""}
 
 
 if __name__ == "__main__":

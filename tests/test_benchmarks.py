@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from contrastill import EmbeddingDistillation
@@ -302,6 +303,59 @@ def test_serve(script, tmp_path, monkeypatch):
     found = result(tmp_path / "out.json")
     assert found["malformed"]["not_4xx"] == []
     assert [row["wrong"] for row in found["clients"]["rows"]] == [0]
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of recorded runs sets these for its whole process."""
+    for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, "1")
+
+
+def test_recorded_runs(script, tmp_path, alone):
+    def small(module: ModuleType) -> None:
+        module.TEACHERS = {"topics": {**module.TEACHERS["topics"], "epochs": 6}}
+        module.RUNS = {name: module.RUNS[name] for name in ("kd-accumulate", "contrast-dev")}
+        module.BUNDLES, module.INTERRUPTED = {}, ()
+
+    script("recorded_runs", "--out", tmp_path / "before", first=small)
+    module = script("recorded_runs", "--out", tmp_path / "after", "--compare", tmp_path / "before", first=small)
+    found = result(tmp_path / "after" / "comparison.json")
+    assert found["ok"]
+    assert set(found["runs"]) == {"finetune-topics", "kd-accumulate", "contrast-dev"}
+    assert all(row["equal"] and row["losses_differ"] == 0 for row in found["runs"].values())
+    assert {"model of kd-accumulate: evaluate", "cache of kd-accumulate", "all runs: compare"} <= set(found["opened"])
+
+    weights = next((tmp_path / "after").glob("runs/kd-accumulate/student/model.safetensors"))
+    tensors = load_file(weights)
+    largest = max(tensors, key=lambda name: float(tensors[name].abs().max()))
+    save_file({**tensors, largest: tensors[largest] * 1.5}, weights)
+    log = tmp_path / "after" / "runs" / "kd-accumulate" / "log.jsonl"
+    log.write_text(log.read_text().replace('"loss": ', '"loss": 1'))
+    two = (tmp_path / "before" / "runs" / "kd-accumulate", tmp_path / "after" / "runs" / "kd-accumulate")
+    assert module.largest_difference(*two) == pytest.approx(0.5)
+    assert module.losses_differ(*two) > 1
+
+
+def test_recorded_inputs(script, tmp_path):
+    script("recorded_inputs", tmp_path / "one")
+    script("recorded_inputs", tmp_path / "two")
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
+
+
+def test_contrast(script, tmp_path):
+    texts = sentences(80)
+    rows = [f"{one},{two}" for one, two in zip(texts[:40], texts[40:], strict=True)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["sent0,sent1", *rows]))
+    words = ["--pairs", tmp_path / "pairs.csv", "--shape", "1/16/2/32", "--batch", 4, "--steps", 3, "--warm", 1]
+    words += ["--rounds", 1, "--precision", "fp32", "--threads", 1, "--side", "a=", "--side", "b="]
+    script("contrast", *words, "--out", tmp_path / "out.json")
+    found = result(tmp_path / "out.json")
+    assert found["median"].keys() == {"pairs, fp32"}
+    assert found["median"]["pairs, fp32"].keys() == {"a", "b"}
 
 
 ELSEWHERE = {
