@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from contrastill.report import charts, results
+from contrastill.report import charts, figures
 from contrastill.report.charts import Chart
 from contrastill.report.record import plain
 from contrastill.report.run import RunFiles, dig, mapping, number, objects
@@ -57,7 +57,7 @@ def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, 
             lines.append((names[side], said[0], bool(dig(one, "right", side)), ", ".join(said[1:])))
     place = number(one, "difference")
     if kind == "pairs" and place is not None:
-        lines.append(("place", results.signed(place), None, "of the way from least to most alike"))
+        lines.append(("place", figures.signed(place), None, "of the way from least to most alike"))
     shown = [str(text).strip() or "(empty)" for text in texts] if isinstance(texts, list) else []
     return {"texts": shown, "lines": lines}
 

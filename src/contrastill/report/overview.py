@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from contrastill.report import charts, results
+from contrastill.report import charts, figures
 from contrastill.report.charts import Chart, Point
-from contrastill.report.results import Model
+from contrastill.report.model import Model, alike
 from contrastill.report.run import RunFiles
 
 __all__ = ["measure", "scores", "tradeoff"]
@@ -28,7 +28,7 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
         (n, group, model, model.score)
         for n, (group, found) in enumerate(groups)
         for model in found
-        if model.score and results.alike(model.score, first)
+        if model.score and alike(model.score, first)
     ]
     timed = [each for each in comparable if each[2].latency_ms]
     use_time = len(timed) >= 2
@@ -94,12 +94,12 @@ def scores(run: RunFiles) -> dict[str, Any] | None:
     rows = [(where, [values[n] for n in known], metric, hundred) for where, values, metric, hundred in rows]
     table = []
     for where, values, metric, hundred in rows:
-        factor = 100 if metric in results.PERCENT else 1
+        factor = 100 if metric in figures.PERCENT else 1
         before, after = values if len(values) == 2 else (None, None)
         change = ""
         if before is not None and after is not None:
-            change = results.signed((after - before) * factor, 2 if factor == 100 or hundred else 4)
-        figures = ["–" if value is None else results.shown(value, metric, hundred) for value in values]
-        name = f"{where} {results.WORDS.get(metric, metric)}".strip()
-        table.append({"name": name, "values": figures, "change": change})
+            change = figures.signed((after - before) * factor, 2 if factor == 100 or hundred else 4)
+        cells = ["–" if value is None else figures.shown(value, metric, hundred) for value in values]
+        name = f"{where} {figures.WORDS.get(metric, metric)}".strip()
+        table.append({"name": name, "values": cells, "change": change})
     return {"columns": columns, "rows": table, "changes": len(columns) == 2}

@@ -9,8 +9,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from contrastill import __version__
-from contrastill.report import charts, record, results
+from contrastill.report import charts, figures, record, results
 from contrastill.report.answers import evidence
+from contrastill.report.model import Score
 from contrastill.report.overview import measure, scores, tradeoff
 from contrastill.report.run import RunFiles, dig, objects
 from contrastill.report.together import side_by_side
@@ -27,13 +28,13 @@ environment = Environment(
 )
 environment.globals["version"] = __version__
 environment.filters |= {
-    "percent": results.percent,
-    "signed": results.signed,
-    "times": results.times,
-    "millions": results.millions,
-    "megabytes": results.megabytes,
-    "milliseconds": results.milliseconds,
-    "duration": results.duration,
+    "percent": figures.percent,
+    "signed": figures.signed,
+    "times": figures.times,
+    "millions": figures.millions,
+    "megabytes": figures.megabytes,
+    "milliseconds": figures.milliseconds,
+    "duration": figures.duration,
 }
 
 
@@ -62,7 +63,7 @@ def distinct_names(runs: Sequence[RunFiles]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({n})" for n, name in enumerate(names, 1)]
 
 
-def sections(run: RunFiles, name: str | None = None, gate: results.Score | None = None) -> dict[str, Any]:
+def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) -> dict[str, Any]:
     """Everything on one run's page; what there is nothing to say of is empty or None."""
     found, bad = results.models(run, gate), not_finite(run)
     doubted = record.warnings(run)

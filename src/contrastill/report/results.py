@@ -1,100 +1,17 @@
 """Every model that a run has measured: its score, what it kept, its size and its speed, in words and figures."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from contrastill import results
-from contrastill.report.run import RunFiles, dig, mapping, number, objects
+from contrastill.report.figures import duration, megabytes, millions, percent, signed, times
+from contrastill.report.latency import bounds, timings, with_speed
+from contrastill.report.model import Model, Score, alike, ratio_of
+from contrastill.report.run import RunFiles, dig, mapping, number
 
-__all__ = [
-    "PERCENT",
-    "WORDS",
-    "Model",
-    "Score",
-    "alike",
-    "duration",
-    "elsewhere",
-    "gate_of",
-    "headline",
-    "megabytes",
-    "millions",
-    "milliseconds",
-    "models",
-    "percent",
-    "shown",
-    "signed",
-    "tiles",
-    "times",
-]
+__all__ = ["elsewhere", "gate_of", "headline", "models", "tiles"]
 
-PERCENT = {"accuracy", "f1", "agreement"}
 SAME_SCORE = 0.005  # a gate scores the student again, on other threads or another machine
-WORDS = {
-    "f1": "F1",
-    "matthews": "Matthews correlation",
-    "pearson": "Pearson correlation",
-    "spearman": "Spearman correlation",
-    "agreement": "agreement on neighbours",
-}
-
-
-@dataclass(frozen=True)
-class Score(results.Score):
-    """A score in words: value, metric and rows as metrics.json has them, and how they are written."""
-
-    @property
-    def factor(self) -> float:
-        """What turns it into what is shown."""
-        return 100.0 if self.metric in PERCENT and not self.hundred else 1.0
-
-    @property
-    def text(self) -> str:
-        return shown(self.value, self.metric, self.hundred)
-
-    @property
-    def interval(self) -> str | None:
-        if self.low is None or self.high is None:
-            return None
-        places = 1 if self.factor == 100 else 2 if self.hundred else 3
-        return f"{self.low * self.factor:.{places}f} to {self.high * self.factor:.{places}f}"
-
-    @property
-    def words(self) -> str:
-        """The metric by its name."""
-        return WORDS.get(self.metric, self.metric)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A row of the table of results."""
-
-    name: str
-    kind: str  # "teacher", "before", "trained" or "bundle"
-    score: Score | None = None
-    kept: float | None = None
-    parameters: float | None = None
-    size_mb: float | None = None
-    latency_ms: float | None = None
-    timed: str | None = None  # where the latency comes from
-    ratio: float | None = None  # x faster than `than`
-    ratio_interval: str | None = None
-    than: str | None = None
-    doubt: str | None = None  # the reason not to quote the ratio
-    note: str = ""
-
-
-def signed(change: float, places: int = 2) -> str:
-    """With its sign, nought without; a minus as wide as the plus."""
-    text = f"{change:+.{places}f}".replace("-", "\u2212")
-    return text if any(digit in text for digit in "123456789") else text[1:]
-
-
-def shown(value: float, metric: str, hundred: bool = False) -> str:
-    if metric in PERCENT and not hundred:
-        return f"{100 * value:.2f}\u00a0%"
-    return f"{value:.2f}" if hundred else f"{value:.4f}"
 
 
 def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
@@ -159,23 +76,6 @@ def in_words(score: results.Score) -> Score:
     return Score(score.value, metric, where, score.rows, score.low, score.high, score.hundred)
 
 
-def alike(a: Score, b: Score) -> bool:
-    """Whether the two are of the same rows by the same metric, so that they compare."""
-    return (a.metric, a.where) == (b.metric, b.where)
-
-
-def ratio_of(score: Score | None, reference: Score | None) -> float | None:
-    if score is None or reference is None or not alike(score, reference):
-        return None
-    return score.value / reference.value if reference.value > 0 and score.metric != "loss" else None
-
-
-def bounds(interval: Any) -> tuple[float | None, float | None]:
-    return (
-        (number(interval[0]), number(interval[1])) if isinstance(interval, list) and len(interval) == 2 else (None,) * 2
-    )
-
-
 def exported(bundle: dict[str, Any], ours: list[Score], teacher: list[Score]) -> Model:
     """A bundle, scored by its gate. On which rows that was is told from their number and the score in PyTorch."""
     gate = dig(bundle, "gate")
@@ -210,79 +110,6 @@ def gate_score(gate: Any, ours: list[Score]) -> Score | None:
             low, high = (None if end is None else end * factor for end in (low, high))
             return replace(score, value=value * factor, low=low, high=high)
     return Score(value, metric, str(dig(gate, "data") or "the gate's data"), int(rows) if rows else None, low, high)
-
-
-# ---- speed
-
-
-def with_speed(run: RunFiles, found: list[Model]) -> list[Model]:
-    """Latencies of one text: those of bench.json, else those that a gate measured beside the student in PyTorch."""
-    rows = timings(run)
-    return by_bench(run, rows, found) if rows else by_gates(run, found)
-
-
-def by_bench(run: RunFiles, rows: list[dict[str, Any]], found: list[Model]) -> list[Model]:
-    about = "texts of the data" if rows[0].get("length") == "data" else f"{rows[0].get('length')} tokens"
-    if threads := number(run.bench, "threads"):
-        about += f", {threads:.0f} thread{'s' if threads > 1 else ''}"
-    result = []
-    for model in found:
-        row = next((row for row in rows if is_of(row, model)), None)
-        ms = number(row, "p50_ms")
-        ratio = number(row, "ratio") or (number(rows[0], "p50_ms") or 0) / ms if ms else None
-        timed = f"bench.json, {about}" if ms else None
-        low, high = bounds(dig(row, "ratio_interval"))
-        between = None if low is None or high is None else f"{low:.1f} to {high:.1f}"
-        than, doubt = base_of(run, rows), dig(row, "doubt")
-        timing = replace(model, latency_ms=ms, timed=timed, ratio=ratio, than=than, doubt=str(doubt) if doubt else None)
-        result.append(replace(timing, ratio_interval=between if ms else None))
-    return result
-
-
-def base_of(run: RunFiles, rows: list[dict[str, Any]]) -> str:
-    """The model that ratios are of; its runtime and precision too, where they are not PyTorch's float32."""
-    rule = mapping(run.bench.get("yardstick")) or rows[0]
-    what = f"{rule.get('runtime')} {rule.get('precision')}"
-    return str(rule.get("model")) + ("" if what == "torch fp32" else f" in {what}")
-
-
-def timings(run: RunFiles) -> list[dict[str, Any]]:
-    """The rows of bench.json for single texts: of the run's own lengths, else of 128 tokens, else what there is."""
-    good = [row for row in objects(run.bench.get("rows")) if number(row, "p50_ms") and row.get("batch") == 1]
-    lengths = [row.get("length") for row in good]
-    chosen = next((length for length in ("data", 128) if length in lengths), lengths[0] if lengths else None)
-    return [row for row in good if row.get("length") == chosen and row.get("workers", 1) == 1]
-
-
-def is_of(row: dict[str, Any], model: Model) -> bool:
-    """Whether the row times this model; of what is not exported, float32 in PyTorch."""
-    what = f"{row.get('runtime')} {row.get('precision')}"
-    if (row.get("model") == "teacher") != (model.kind == "teacher"):
-        return False
-    return model.name.startswith(what) if model.kind == "bundle" else what == "torch fp32" and model.kind != "before"
-
-
-def by_gates(run: RunFiles, found: list[Model]) -> list[Model]:
-    gates = [dig(bundle, "gate", "latency_ms") for bundle in run.bundles]
-    first = next((gate for gate in gates if number(gate, "torch_p50")), None)
-    if first is None:
-        return found
-    threads = number(first, "threads")
-    about = "the exports' gates" + (f", {threads:.0f} thread{'s' if threads > 1 else ''}" if threads else "")
-    result, waiting = [], iter(gates)
-    base_name = f"{'student' if 'student' in run.result.models else 'model'} in PyTorch"
-    for model in found:
-        if model.kind == "bundle":
-            gate = next(waiting)
-            ms, base = number(gate, "bundle_p50"), number(gate, "torch_p50")
-            ratio = base / ms if base and ms else None
-            doubt = dig(gate, "doubt")
-            model = replace(model, latency_ms=ms, timed=about, ratio=ratio, than=base_name)
-            model = replace(model, doubt=str(doubt) if doubt else None)
-        elif model.kind == "trained":
-            model = replace(model, latency_ms=number(first, "torch_p50"), timed=about)
-        result.append(model)
-    return result
 
 
 # ---- in words
@@ -377,29 +204,3 @@ def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
         steps = run.result.figures.get("steps")
         result.append(("training", duration(seconds), f"{steps:,.0f} steps" if steps else ""))
     return result
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f}\u00a0%"
-
-
-def times(ratio: float) -> str:
-    return f"{ratio:.1f}\u00a0×" if ratio < 100 else f"{ratio:.0f}\u00a0×"
-
-
-def millions(count: float) -> str:
-    return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,.0f}"
-
-
-def megabytes(size: float) -> str:
-    return f"{size:.0f}" if size >= 10 else f"{size:.2g}"
-
-
-def milliseconds(value: float) -> str:
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from contrastill.report import charts, results
+from contrastill.report import charts, figures
 from contrastill.report.answers import MOST_CLASSES, histogram
 from contrastill.report.charts import Chart, Line
 from contrastill.report.overview import measure, tradeoff
@@ -32,7 +32,7 @@ def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[
         "histogram": histogram(named),
         "settings": differing(names, [one["settings"] for one in each]),
         "machine": differing(names, [one["machine"] for one in each]),
-        "times": differing(names, [{name: results.duration(s) for name, s, _ in one["times"]} for one in each]),
+        "times": differing(names, [{name: figures.duration(s) for name, s, _ in one["times"]} for one in each]),
     }
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from contrastill.report import charts, results
+from contrastill.report import charts, figures
 from contrastill.report.charts import Chart, Line
 from contrastill.report.run import RunFiles, mapping, number, objects
 
@@ -154,12 +154,12 @@ def dev_chart(
         for key in keys[:1] if name is not None or "eval_loss" in keys else keys:
             metric, (steps, values) = key.removeprefix("eval_"), points(run, key)
             group = len(drawn) if name is None else n
-            line = Line(name or results.WORDS.get(metric, metric), steps, values, dots=True, group=group)
+            line = Line(name or figures.WORDS.get(metric, metric), steps, values, dots=True, group=group)
             if steps and (not drawn or (near(line, drawn[0][1]) and (name is None or metric == drawn[0][0]))):
                 drawn.append((metric, line))
     if not drawn:
         return None
-    names = dict.fromkeys(results.WORDS.get(metric, metric) for metric, _ in drawn)
+    names = dict.fromkeys(figures.WORDS.get(metric, metric) for metric, _ in drawn)
     lines = [line for _, line in drawn]
     alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in lines)
     title = "dev " + " and ".join(names)

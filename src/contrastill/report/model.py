@@ -1,0 +1,64 @@
+"""A model that a run measured, and its score in words."""
+
+from dataclasses import dataclass
+
+from contrastill import results
+from contrastill.report.figures import PERCENT, WORDS, shown
+
+__all__ = ["Model", "Score", "alike", "ratio_of"]
+
+
+@dataclass(frozen=True)
+class Score(results.Score):
+    """A score in words: value, metric and rows as metrics.json has them, and how they are written."""
+
+    @property
+    def factor(self) -> float:
+        """What turns it into what is shown."""
+        return 100.0 if self.metric in PERCENT and not self.hundred else 1.0
+
+    @property
+    def text(self) -> str:
+        return shown(self.value, self.metric, self.hundred)
+
+    @property
+    def interval(self) -> str | None:
+        if self.low is None or self.high is None:
+            return None
+        places = 1 if self.factor == 100 else 2 if self.hundred else 3
+        return f"{self.low * self.factor:.{places}f} to {self.high * self.factor:.{places}f}"
+
+    @property
+    def words(self) -> str:
+        """The metric by its name."""
+        return WORDS.get(self.metric, self.metric)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the table of results."""
+
+    name: str
+    kind: str  # "teacher", "before", "trained" or "bundle"
+    score: Score | None = None
+    kept: float | None = None
+    parameters: float | None = None
+    size_mb: float | None = None
+    latency_ms: float | None = None
+    timed: str | None = None  # where the latency comes from
+    ratio: float | None = None  # x faster than `than`
+    ratio_interval: str | None = None
+    than: str | None = None
+    doubt: str | None = None  # the reason not to quote the ratio
+    note: str = ""
+
+
+def alike(a: Score, b: Score) -> bool:
+    """Whether the two are of the same rows by the same metric, so that they compare."""
+    return (a.metric, a.where) == (b.metric, b.where)
+
+
+def ratio_of(score: Score | None, reference: Score | None) -> float | None:
+    if score is None or reference is None or not alike(score, reference):
+        return None
+    return score.value / reference.value if reference.value > 0 and score.metric != "loss" else None
