@@ -6,7 +6,8 @@
 Random weights (--shape, 30 522 word pieces), real texts, dropout 0.1, `contrastill.contrast` from its settings to the
 saved model. A figure comes of two runs, of --steps and of --warm steps of the same rows: the difference of their
 training seconds is the steps' own, without what a run does once. Each run is a process; the sides take turns within a
-round, and which comes first changes from round to round. Texts are rows times columns.
+round, and which comes first changes from round to round. Texts are rows times columns. The same of the processes' CPU
+seconds holds on a machine that others load; it includes the scores before and after, of at most 512 rows.
 
 Writes results/contrast.json beside this file, unless --out says otherwise, and prints a table.
 """
@@ -72,6 +73,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
 
     cells = [(name, precision) for name in rows for precision in args.precision]
     timed: dict[str, dict[str, list[float]]] = {f"{n}, {p}": {side: [] for side in sides} for n, p in cells}
+    worked: dict[str, dict[str, list[float]]] = {cell: {side: [] for side in sides} for cell in timed}
     memory: dict[str, dict[str, float]] = {cell: dict.fromkeys(sides, 0.0) for cell in timed}
     for turn in range(args.rounds):
         for name, precision in cells:
@@ -84,22 +86,18 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
                 )
                 texts = (long["steps"] - short["steps"]) * args.batch * len(rows[name][0])
                 timed[cell][side].append(texts / (long["seconds"] - short["seconds"]))
+                worked[cell][side].append(texts / (long["cpu_seconds"] - short["cpu_seconds"]))
                 memory[cell][side] = max(memory[cell][side], long["peak_mb"])
-                print(f"round {turn + 1}  {cell:<14} {side:<10} {timed[cell][side][-1]:8.1f} texts/s", flush=True)
-    medians = {cell: {side: statistics.median(each) for side, each in found.items()} for cell, found in timed.items()}
-    first = next(iter(sides))
-    times = {cell: {side: pace / found[first] for side, pace in found.items()} for cell, found in medians.items()}
-    print(f"\n{'':<16}" + "".join(f"{side:>14}" for side in sides))
-    for cell, found in medians.items():
-        print(f"{cell:<16}" + "".join(f"{pace:8.1f} {times[cell][s]:3.2f} x" for s, pace in found.items()))
+                print(f"round {turn + 1}  {cell:<14} {side:<10} {timed[cell][side][-1]:8.1f} texts/s", end="")
+                print(f" {worked[cell][side][-1]:8.1f} texts a CPU second", flush=True)
+    print(f"\n{'':<36}" + "".join(f"{side:>16}" for side in sides))
     shown = {key: getattr(args, key) for key in ("shape", "batch", "steps", "warm", "chunk", "rounds", "threads")}
     return {
         "command": "python benchmarks/contrast.py " + " ".join(command(args, sides)),
         **shown,
         "dropout": DROPOUT,
-        "texts_per_s": {cell: {s: rounded(each) for s, each in found.items()} for cell, found in timed.items()},
-        "median": {cell: {s: round(pace, 1) for s, pace in found.items()} for cell, found in medians.items()},
-        "times_the_first": {cell: {s: round(x, 3) for s, x in found.items()} for cell, found in times.items()},
+        **summary("texts_per_s", timed),
+        **summary("texts_per_cpu_s", worked),
         "peak_mb": {cell: {s: round(mb) for s, mb in found.items()} for cell, found in memory.items()},
         "machine": describe_machine(),
     }
@@ -112,8 +110,16 @@ def command(args: argparse.Namespace, sides: dict[str, str]) -> list[str]:
     return [*files, *(f"--side {side}=…" for side in sides if sides[side]), *given]
 
 
-def rounded(numbers: list[float]) -> list[float]:
-    return [round(number, 1) for number in numbers]
+def summary(name: str, found: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Prints medians and their ratio to the first side's; returns them with all figures."""
+    result: dict[str, Any] = {name: found, f"{name}_median": {}, f"{name}_over_the_first": {}}
+    for cell, sides in found.items():
+        medians = {side: statistics.median(figures) for side, figures in sides.items()}
+        first = next(iter(medians.values()))
+        ratios = {side: pace / first for side, pace in medians.items()}
+        print(f"{cell:<16}{name:<20}" + "".join(f"{pace:9.1f} {ratios[s]:4.2f} x" for s, pace in medians.items()))
+        result[f"{name}_median"][cell], result[f"{name}_over_the_first"][cell] = medians, ratios
+    return result
 
 
 # ---- one run --------------------------------------------------------------------------------------------------------
@@ -128,11 +134,11 @@ def run(source: str, threads: int, **settings: Any) -> dict[str, float]:
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         sys.exit(f"a run failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])  # before it, what libraries print
 
 
 def one(threads: int, **settings: Any) -> dict[str, float]:
-    """Trains one epoch. Returns the steps, the seconds of training, and the most memory that the process had, in MB."""
+    """Trains one epoch. Returns steps, seconds of training, CPU seconds of the process, and its peak memory in MB."""
     import torch
 
     from contrastill import contrast
@@ -142,8 +148,13 @@ def one(threads: int, **settings: Any) -> dict[str, float]:
         given = {name: value for name, value in settings.items() if value is not None}
         contrast(out=f"{folder}/run", epochs=1, checks=1, **given)
         metrics = json.loads(Path(folder, "run", "metrics.json").read_text(encoding="utf-8"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"steps": metrics["steps"], "seconds": metrics["seconds"]["training"], "peak_mb": peak}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "steps": metrics["steps"],
+        "seconds": metrics["seconds"]["training"],
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_mb": used.ru_maxrss / 1024,
+    }
 
 
 # ---- rows and the model ---------------------------------------------------------------------------------------------

@@ -354,8 +354,10 @@ def test_contrast(script, tmp_path):
     words += ["--rounds", 1, "--precision", "fp32", "--threads", 1, "--side", "a=", "--side", "b="]
     script("contrast", *words, "--out", tmp_path / "out.json")
     found = result(tmp_path / "out.json")
-    assert found["median"].keys() == {"pairs, fp32"}
-    assert found["median"]["pairs, fp32"].keys() == {"a", "b"}
+    for figure in ("texts_per_s", "texts_per_cpu_s"):
+        assert found[f"{figure}_median"].keys() == {"pairs, fp32"}
+        assert found[f"{figure}_median"]["pairs, fp32"].keys() == {"a", "b"}
+        assert found[f"{figure}_over_the_first"]["pairs, fp32"]["a"] == 1
 
 
 ELSEWHERE = {
