@@ -63,7 +63,7 @@ ALLOWED = {
     "encoder": {"errors", "forward"},
     "cache": {"errors", "machine", "encoder", "cache"},
     "students": {"errors", "mapping", "loading", "cache", "students"},
-    "tasks": {"errors", "losses", "data", "evaluation", "report", "tasks"},  # report: for the evidence
+    "tasks": {"errors", "registry", "losses", "data", "evaluation", "report", "tasks"},  # report: for the evidence
     "methods": {"losses", "mapping", "encoder", "errors", "ranges", "registry", "tasks", "methods"},
     "data": {"errors", "data"},
     "loading": {"errors", "results", "seal", "loading"},

@@ -451,7 +451,7 @@ OPTIONS: list[tuple[list[object], list[str]]] = [
     (["--unlabelled", "none.txt"], ["none.txt"]),
     (["--dev", "none.csv"], ["none.csv"]),
     (["--report-to", "magic"], ["magic"]),
-    (["--kind", "poetry"], ["poetry"]),
+    (["--task", "poetry"], ["poetry"]),
 ]
 
 

@@ -43,13 +43,13 @@ def class_of(name: str | type, registry: Mapping[str, type], base: type, what: s
             f"expected a {what} of {', '.join(registry)}, or your own as package.module:Class; got {quoted(known)}"
             + suggestion(known, registry)
         )
-    found: Any = GIVEN.get(known) or attribute(module, path, what)
+    found: Any = GIVEN.get(known) or imported(module, path, what)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{what} {quoted(known)}: expected a subclass of {base.__name__}, got {quoted(found)}")
     return found
 
 
-def attribute(module: str, path: str, what: str) -> Any:
+def imported(module: str, path: str, what: str) -> Any:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)

@@ -125,7 +125,7 @@ def test_labels_of_a_split_that_fit_no_single_reading_are_refused(tmp_path, trai
     [
         (["0.5", "1.25", "n/a", "3"], ["finite numbers", "3 of 4 cells", "'n/a' in 1 row (line 4)"]),
         (["1", "2", "n/a", "3"], ["numbers, but 'n/a' in 1 row (line 4)"]),
-        (["2G", "3G", "4G", "2"], ["names, but '2' in 1 row (line 5)", "--kind classification"]),
+        (["2G", "3G", "4G", "2"], ["names, but '2' in 1 row (line 5)", "--task classification"]),
         (["3,5", "4,0", "2"], ["decimal point", "'3,5'"]),
         (["0.5", "12%", "1"], ["decimal point", "'12%' in 1 row (line 3)"]),
         (["1,234.5", "17.5"], ["decimal point", "'1,234.5'"]),
@@ -135,7 +135,7 @@ def test_labels_of_a_split_that_fit_no_single_reading_are_refused(tmp_path, trai
         (["caf\u00e9", "cafe\u0301", "no"], ["one spelling"]),
         (["01", "1", "2"], ["one spelling", "'01' and '1'"]),
         ([f"id-{n}" for n in range(30)], ["30 different cells in 30 rows", "--label"]),
-        ([str(n) for n in range(30)], ["--kind regression"]),
+        ([str(n) for n in range(30)], ["--task regression"]),
         (["a|b", "a", "b", "b|a"], ["'a|b' in line 2", "'|'", "2 of 4 rows", "multi-label is not supported"]),
         (["a;b", "b;c", "c;a", "a"], ["multi-label"]),
         (["a,b", "b", "a"] * 2, ["multi-label", "--labels"]),
@@ -165,7 +165,7 @@ def test_a_kind_that_is_asked_for_needs_no_evidence(tmp_path):
     assert load_task(file, kind="classification").schema.labels == ("404", "500", "timeout")
     file = table(tmp_path / "b.csv", ["1", "2", "5"] * 9)
     data = load_task(file, kind="regression", dev_share=0)
-    assert (data.schema.kind, data.decisions["kind"]) == ("regression", "regression: as --kind says")
+    assert (data.schema.kind, data.decisions["kind"]) == ("regression", "regression: as --task says")
 
 
 @pytest.mark.parametrize("cells", [["a|b", "a", "b"], ["Yes", "yes"], [f"id-{n}" for n in range(30)]])
@@ -227,7 +227,7 @@ def test_what_was_decided_is_said_in_one_block(tmp_path, caplog):
         "files": "train: train.csv, test: test-final.csv",
         "files left aside": "notes.csv",
         "kind": "classification: all 50 cells of 'label' are whole numbers (5 different, 1 to 5); "
-        "--kind regression reads them as scores",
+        "--task regression reads them as scores",
         "classes": "5, by value: 1, 2, 3, 4, 5",
         "label cells": "train: names, test: names",
         "dev": "5 of 50 rows of train, held out by class",
@@ -322,7 +322,7 @@ def test_whole_numbers_are_scores_to_a_model_of_scores(tmp_path):
 
 
 def test_classes_for_a_model_of_scores_are_refused_with_the_option_that_reads_scores(tmp_path):
-    with pytest.raises(UserError, match="--kind regression"):
+    with pytest.raises(UserError, match="--task regression"):
         align_labels(data_of(tmp_path, ["1", "2", "5"]), ["LABEL_0"])
 
 

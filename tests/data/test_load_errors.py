@@ -71,7 +71,7 @@ CASES = {
     "a_target_that_is_a_word": (
         {"a.csv": "text,score\na,1.5\nb,high\n"},
         {"kind": "regression"},
-        ["'high'", "--kind classification"],
+        ["'high'", "--task classification"],
     ),
     "class_names_for_regression": (
         {"a.csv": "text,score\na,1.5\n"},

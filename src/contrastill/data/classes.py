@@ -41,7 +41,7 @@ def judge_labels(
     """
     if kind == "regression" and known is not None and known.giver == "--labels":
         raise UserError(
-            f"expected no class names for regression, got {some(known.names)}; leave --labels out, or --kind regression"
+            f"expected no class names for regression, got {some(known.names)}; leave --labels out, or --task regression"
         )
     asked = kind is not None
     if kind != "regression" and known is None:
@@ -51,7 +51,7 @@ def judge_labels(
     elif kind is None:
         kind, why = kind_of(table, task, cells)
     else:
-        why = "as --kind says"
+        why = "as --task says"
     decided["kind"] = f"{kind}: {why}"
     if kind == "regression":
         return replace(task, kind=kind, metrics=METRICS[kind])
@@ -65,7 +65,7 @@ def judge_labels(
             "add rows of another class" + (f", or correct {known.giver}" if known is not None else "")
         )
     if known is None and not asked and all(map(is_whole, names)):
-        decided["kind"] += "; --kind regression reads them as scores"
+        decided["kind"] += "; --task regression reads them as scores"
     decided["classes"] = f"{len(names)}, {order}: {some(names)}"
     return replace(task, kind=kind, labels=names, metrics=("accuracy", "f1"))
 
@@ -88,19 +88,19 @@ def kind_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[str, s
         raise UserError(
             f"{table.name}: expected finite numbers in {column}, as {len(cells) - int(odd.sum())} of {len(cells)} "
             f"cells are, got {bound(cells[odd].iloc[0])} in {at(cells.index[odd], table.unit)}; mend or remove those "
-            "rows, or pass --kind classification if every different cell is a class"
+            "rows, or pass --task classification if every different cell is a class"
         )
     if odd.any():
         few, many = (plain, "names") if plain.sum() <= odd.sum() else (odd, "numbers")
         raise UserError(
             f"{table.name}: expected names or numbers in {column}, got both: {many}, but "
             f"{bound(cells[few].iloc[0])} in {at(cells.index[few], table.unit)}: a number may be a class's id or its "
-            "name; write all rows alike, or pass --kind classification if every different cell is a class"
+            "name; write all rows alike, or pass --task classification if every different cell is a class"
         )
     if other.any():
         raise UserError(
             f"{table.name}: expected numbers with a decimal point in {column}, got {bound(cells[other].iloc[0])} in "
-            f"{at(cells.index[other], table.unit)}; write them like 3.5 or 1234, or pass --kind classification if "
+            f"{at(cells.index[other], table.unit)}; write them like 3.5 or 1234, or pass --task classification if "
             "every different cell is a class"
         )
     if fractions:
@@ -114,7 +114,7 @@ def names_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[tuple
     """The class names that the cells hold, and the order they are in."""
     found = {class_name(cell) for cell in cells}
     if len(found) >= MANY and len(found) > len(cells) / 2:
-        scores = ", --kind regression if these are scores" if all(map(is_whole, found)) else ""
+        scores = ", --task regression if these are scores" if all(map(is_whole, found)) else ""
         raise UserError(
             f"{table.name}: expected classes of several rows each in column {task.label!r}, got {len(found)} "
             f"different cells in {len(cells)} rows ({some(sorted(found), 3)}): it looks like an id or a free text; "
@@ -203,7 +203,7 @@ def scores_of(cells: "pd.Series[Any]", task: Schema, table: Table) -> list[float
         how = "write them like 3.5 or 1234" if numeric(first) else "mend them"
         raise UserError(
             f"{table.name}: expected finite numbers in column {task.label!r}, got {at(wrong, table.unit)} without, the "
-            f"first {bound(first)}; {how}, or pass --kind classification if these are class names"
+            f"first {bound(first)}; {how}, or pass --task classification if these are class names"
         )
     return [float(value) for value in values if value is not None]
 

@@ -40,7 +40,7 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
             return in_order(data, tuple(ids), [ids[name] for name in ours], how)
     if len(names) == 1:
         raise UserError(
-            f"{data.schema.name} has classes ({some(ours)}), the model gives scores; pass --kind regression if these "
+            f"{data.schema.name} has classes ({some(ours)}), the model gives scores; pass --task regression if these "
             "are scores too, or use a model with classes"
         )
     if len(names) != len(ours):

@@ -19,7 +19,7 @@ import psutil
 import torch
 
 from contrastill.bundle import METADATA, available, open_bundle
-from contrastill.data import load_task, several_texts
+from contrastill.data import several_texts
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import CheckFailed, UserError
 from contrastill.exporting.card import bundle_card
@@ -44,6 +44,7 @@ from contrastill.machine import doubt
 from contrastill.report import leave_report
 from contrastill.results import RunRecord
 from contrastill.settings import DataSource, Evaluation, Export
+from contrastill.tasks import load_rows
 
 __all__ = ["Exported", "export"]
 
@@ -304,7 +305,7 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
     if task is None:
         return source, None, corpus(asked)
     with told_by_run(asked.data is None, "--data"):
-        data = load_task(task.data, **task.reading(), of_model=source.labels or ["score"])
+        data = load_rows(task.data, **task.reading(), of_model=source.labels or ["score"])
     pairs = data.schema.text_pair is not None
     source = replace(source, texts=2 if pairs else 1)
     examples = examples_of_task(data, source, task.split)

@@ -6,13 +6,13 @@ from dataclasses import fields
 from typing import Any
 
 from contrastill.bundle import METADATA, Bundle, open_bundle
-from contrastill.data import load_task
 from contrastill.data.files import look_up
 from contrastill.errors import UserError
 from contrastill.evaluation import bootstrap_interval
 from contrastill.exporting.gate import Examples, examples_of_pairs, examples_of_task, measure
 from contrastill.exporting.probes import compared
 from contrastill.settings import DataSource, Evaluation, Verification
+from contrastill.tasks import load_rows
 
 __all__ = ["verify"]
 
@@ -53,7 +53,7 @@ def examples_for(bundle: Bundle, asked: Verification) -> Examples:
     if alone:  # a file by itself is what is to be scored, all of it
         given["dev_share"] = 0.0
     source = Evaluation(model=str(asked.bundle), **given)
-    data = load_task(source.data, **source.reading(), of_model=bundle.labels or ["score"])
+    data = load_rows(source.data, **source.reading(), of_model=bundle.labels or ["score"])
     return examples_of_task(data, bundle, "train" if alone else asked.split)
 
 

@@ -100,6 +100,7 @@ class RunRecord:
         """
         entries = dict(found)
         command, settings, status, cwd = (entries.pop(name, None) for name in ("command", "settings", "status", "cwd"))
+        settings = renamed(settings)
         record = cls(
             command=checked("run" if command is None else command, "command", file, str),
             settings=checked(settings, "settings", file, dict),
@@ -211,6 +212,13 @@ def write_text(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8", errors="surrogateescape")
     os.replace(part, path)
+
+
+def renamed(settings: Any) -> Any:
+    """The settings under their present names: a record of an earlier version calls `task` "kind"."""
+    if isinstance(settings, dict) and "kind" in settings and "task" not in settings:
+        return {("task" if name == "kind" else name): value for name, value in settings.items()}
+    return settings
 
 
 def checked(value: Any, name: str, file: Path, *kinds: type) -> Any:

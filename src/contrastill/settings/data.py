@@ -21,11 +21,11 @@ class DataSource(Checked):
     text: str | None = option(None, "column of the (first) text", "Data")
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")
     label: str | None = option(None, "column of the label or score", "Data")
-    kind: str | None = option(
+    task: str | None = option(
         None,
-        "'classification' or 'regression', if it cannot be told from the labels",
+        "what the labels are, if that cannot be told from them: 'classification', 'regression', or your own task, "
+        "package.module:Class",
         "Data",
-        choices=("classification", "regression"),
     )
     labels: list[str] | None = option(None, "class names in the order of their ids; once for each class", "Data")
     metric: str | None = option(None, "the metric that selects checkpoints, if not the task's first", "Data")
@@ -40,9 +40,9 @@ class DataSource(Checked):
     max_length: int | None = length_option(128)
 
     def reading(self) -> dict[str, Any]:
-        """The keywords of `data.load_task` that are settings, without the source."""
+        """The keywords of `tasks.load_rows` that are settings, without the source."""
         names = (
-            "text", "text_pair", "label", "kind", "labels", "metric", "dev", "test", "dev_share", "limit", "encoding",
+            "text", "text_pair", "label", "task", "labels", "metric", "dev", "test", "dev_share", "limit", "encoding",
             "delimiter",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}

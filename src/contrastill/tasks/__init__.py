@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from contrastill.data import Schema
+from contrastill.data import Schema, TaskData, load_task
 from contrastill.errors import UserError
+from contrastill.registry import class_of, name_of
 from contrastill.tasks.base import Task
 from contrastill.tasks.classification import Classification
 from contrastill.tasks.embedding import Embedding
@@ -21,17 +22,40 @@ __all__ = [
     "Pairs",
     "Regression",
     "Task",
+    "labelled_class",
+    "load_rows",
+    "task_name",
     "task_of",
     "task_of_model",
 ]
 
 TASKS: dict[str, type[Task]] = {cls.name: cls for cls in (Classification, Regression, Embedding, BareEncoder, Pairs)}
-LABELLED: tuple[type[LabelledTask], ...] = (Classification, Regression)
+LABELLED: dict[str, type[LabelledTask]] = {cls.name: cls for cls in (Classification, Regression)}
 
 
-def task_of(schema: Schema) -> LabelledTask:
-    """The task of a data set whose labels have been read."""
-    (found,) = (cls for cls in LABELLED if cls.name == schema.kind)
+def task_name(task: Any) -> Any:
+    """The name of a task's class; of a name, itself."""
+    return name_of(task, TASKS)
+
+
+def labelled_class(task: str | type[LabelledTask]) -> type[LabelledTask]:
+    """The task of that name whose texts have labels: of the registry, or a user's own, "package.module:Class".
+
+    Raises:
+        UserError: there is none.
+    """
+    found: type[LabelledTask] = class_of(task, LABELLED, LabelledTask, "task")
+    return found
+
+
+def load_rows(source: str, *, task: str | type[LabelledTask] | None = None, **options: Any) -> TaskData:
+    """`data.load_task` of the labels that a task reads. task: None where the labels tell it."""
+    return load_task(source, kind=None if task is None else labelled_class(task).reads, **options)
+
+
+def task_of(schema: Schema, task: str | type[LabelledTask] | None = None) -> LabelledTask:
+    """The task of a data set whose labels have been read: the one asked for, else the one that reads such labels."""
+    found = LABELLED[schema.kind] if task is None else labelled_class(task)
     return found(schema.labels, schema.metrics)
 
 
@@ -41,10 +65,10 @@ def task_of_model(name: str, config: Any) -> LabelledTask:
     Raises:
         UserError: none of them.
     """
-    for cls in LABELLED:
+    for cls in LABELLED.values():
         if cls.fits(config):
             return cls([str(config.id2label[n]) for n in range(config.num_labels)] if config.num_labels > 1 else ())
     raise UserError(
-        f"{name}: expected a model that answers one of {', '.join(cls.name for cls in LABELLED)}, got one of "
+        f"{name}: expected a model that answers one of {', '.join(LABELLED)}, got one of "
         f"{config.num_labels} outputs with problem_type {config.problem_type!r}"
     )

@@ -17,7 +17,7 @@ __all__ = ["Classification"]
 class Classification(LabelledTask):
     """One class of several for each text, or pair of texts. An unlabelled row has the label -100."""
 
-    name = "classification"
+    name = reads = "classification"
     problem_type = "single_label_classification"
     known_metrics = ("accuracy", "f1", "matthews")
     label_dtype = torch.int64

@@ -26,6 +26,8 @@ class LabelledTask(Task):
     outputs = frozenset({"logits", "hidden", "attention"})
     problem_type: ClassVar[str]
     """transformers' word for it, in a model's config."""
+    reads: ClassVar[str]
+    """The kind of labels that `data.load_task` reads for it: the name of a built-in task."""
     known_metrics: ClassVar[tuple[str, ...]]
     """Every metric that can judge it."""
 

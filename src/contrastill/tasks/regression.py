@@ -17,7 +17,7 @@ __all__ = ["Regression"]
 class Regression(LabelledTask):
     """A score for each text, or pair of texts. An unlabelled row has the label NaN."""
 
-    name = "regression"
+    name = reads = "regression"
     problem_type = "regression"
     known_metrics = ("spearman", "pearson")
     label_dtype = torch.float32

@@ -5,7 +5,7 @@ from typing import Any
 
 from contrastill.methods import method_class, method_name
 from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
-from contrastill.tasks import Embedding
+from contrastill.tasks import Embedding, task_name
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
 from contrastill.training.examples import score_model
@@ -24,7 +24,7 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
         UserError: bad settings, data or model; before training where it can be known.
         Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
     """
-    asked = Finetuning.given(settings)
+    asked = Finetuning.given(named(settings))
     with RunFolder("finetune", asked, resume) as folder, saving(folder):
         return finished(folder, "model") or train(folder, partial(plan_finetuning, asked), resume)
 
@@ -32,11 +32,11 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
 def distill(*, resume: bool = False, **settings: Any) -> Run:
     """Makes a small student of a teacher: of a task, or, with a method for it, of sentence embeddings.
 
-    method: a name of `METHODS`, "package.module:Class", or the class of a method of your own.
+    method, task: a name of `METHODS` or `TASKS`, "package.module:Class", or a class of your own.
 
     Settings: see `Distillation` and `EmbeddingDistillation`. Raises as `finetune` does.
     """
-    settings = {**settings, **({"method": method_name(settings["method"])} if "method" in settings else {})}
+    settings = named(settings)
     if distillation(settings.get("method")) is EmbeddingDistillation:
         asked: Any = EmbeddingDistillation.given(settings)
         plan: Any = plan_embedding
@@ -62,4 +62,10 @@ def pretrain(*, resume: bool = False, **settings: Any) -> Run:
 
 def evaluate(**settings: Any) -> dict[str, Any]:
     """Scores a model on one split. Settings: see `Evaluation`. Returns metrics, interval and counts."""
-    return score_model(Evaluation.given(settings))
+    return score_model(Evaluation.given(named(settings)))
+
+
+def named(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the names of classes that were passed as method or task."""
+    names = {"method": method_name, "task": task_name}
+    return {key: names[key](value) if key in names else value for key, value in settings.items()}

@@ -11,13 +11,13 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.cache import CachedTeacher
-from contrastill.data import Collate, align_labels, flat, known_tokens, load_task, tokenise, truncated_share
+from contrastill.data import Collate, align_labels, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.files import look_up
 from contrastill.errors import UserError
 from contrastill.evaluation import predict, size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.settings import Evaluation
-from contrastill.tasks import LabelledTask, task_of
+from contrastill.tasks import LabelledTask, load_rows, task_of
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.folder import processes
 from contrastill.training.seen import seen_by, seen_share
@@ -97,12 +97,14 @@ def score_model(asked: Evaluation) -> dict[str, Any]:
     alone = look_up(asked.data)[1] == "file" and not (asked.split or asked.dev or asked.test)
     if alone:  # a file by itself is what is to be scored, all of it
         asked = replace(asked, dev_share=0.0, split="train")
-    data = align_labels(load_task(asked.data, **asked.reading(), of_model=names), names)
+    data = align_labels(load_rows(asked.data, **asked.reading(), of_model=names), names)
     split = asked.split or next(name for name in ("test", "dev", "train") if name in data.splits)
     if split not in data.splits:
         raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
     length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
-    examples = Examples(data.splits[split], task_of(data.schema), tokenizer, length.tokens, asked.batch_size)
+    examples = Examples(
+        data.splits[split], task_of(data.schema, asked.task), tokenizer, length.tokens, asked.batch_size
+    )
     examples.check_ids(model)
     if examples.known.worse > FEW_UNKNOWN:
         logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)

@@ -23,7 +23,6 @@ from contrastill.data import (
     align_labels,
     flat,
     known_tokens,
-    load_task,
     tokenise,
     truncated_share,
 )
@@ -35,7 +34,7 @@ from contrastill.methods import Finetune, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
-from contrastill.tasks import Embedding, LabelledTask, task_of
+from contrastill.tasks import Embedding, LabelledTask, load_rows, task_of
 from contrastill.training import labelled_checks
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
@@ -286,9 +285,9 @@ class LabelledPlan(Plan):
 
 
 def plan_finetuning(settings: Finetuning) -> LabelledPlan:
-    data, tokenizer = load_task(settings.data, **settings.reading()), load_tokenizer(settings.model)
+    data, tokenizer = load_rows(settings.data, **settings.reading()), load_tokenizer(settings.model)
     set_seed(settings.seed)
-    task = task_of(data.schema)
+    task = task_of(data.schema, settings.task)
     model = load_classifier(settings.model, **task.head())
     length = input_length(settings.max_length, settings.model, tokenizer, model.config)
     origin = Origin("finetune", "model", settings.model, settings.seed)
@@ -304,13 +303,13 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     if made.serves(Embedding):
         raise UserError(f"{settings.method!r} distils sentence embeddings: it takes --texts, and no --data")
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
-    data = load_task(settings.data, **settings.reading(), unlabelled=settings.unlabelled)
+    data = load_rows(settings.data, **settings.reading(), unlabelled=settings.unlabelled)
     data = align_labels(data, class_names(teacher))
     set_seed(settings.seed)
     texts = data.train["text"] if data.train is not None else None
     root = None if cache is None else cache.root
     student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
-    method = made(student, teacher, task_of(data.schema), **given)
+    method = made(student, teacher, task_of(data.schema, settings.task), **given)
     if settings.stages:
         method.with_shares(settings.stages)
     return LabelledPlan.of(
