@@ -102,7 +102,7 @@ def ours(data: Dataset, steps: int) -> float:
             made,
             args,
             data,
-            lengths_of(data),
+            GroupedByLength(lengths_of(data), BATCH, 42, whole=True),
             Pad(),
             check=None,
             record=lambda _: None,
@@ -116,7 +116,7 @@ def ours(data: Dataset, steps: int) -> float:
 
 def bare(data: Dataset, steps: int) -> float:
     made = method().train()
-    made.enter(0, 1)
+    made.set_stage(0, 1)
     start = time.perf_counter()
     optimiser = torch.optim.AdamW(made.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)

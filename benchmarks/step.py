@@ -40,6 +40,7 @@ from contrastill.machine import describe_machine
 from contrastill.methods import Finetune
 from contrastill.recipes.banking77 import base_model
 from contrastill.tasks import Classification
+from contrastill.training.order import GroupedByLength
 from contrastill.training.trainer import DistillationTrainer
 from contrastill.training.vocabulary import only_occurring_words
 
@@ -126,7 +127,7 @@ def ours(data: Dataset, steps: int, *, rare_words: bool = False, without: tuple[
             method,
             arguments(folder, steps, bf16=True, label_names=["labels"], dataloader_drop_last=True),
             data,
-            np.full(len(data), len(data[0]["input_ids"])),
+            GroupedByLength(np.full(len(data), len(data[0]["input_ids"])), BATCH, seed=42, whole=True),
             collate,
             check=None,
             record=lambda _: None,

@@ -39,6 +39,7 @@ __all__ = [
 _HOMES = {
     "METHODS": "methods",
     "Method": "methods",
+    "Perturbed": "methods",
     "Stage": "methods",
     "CachedTeacher": "cache",
     "Encoder": "encoder",
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from contrastill.data import load_task
     from contrastill.encoder import Encoder, Encoding, FrozenEncoder
     from contrastill.errors import UserError
-    from contrastill.methods import METHODS, Method, Stage
+    from contrastill.methods import METHODS, Method, Perturbed, Stage
     from contrastill.settings import (
         CacheBuild,
         Contrast,
@@ -72,10 +73,9 @@ if TYPE_CHECKING:
         Pretraining,
     )
     from contrastill.students import make_student
-    from contrastill.training import Interrupted, Perturbed, Run
+    from contrastill.training import Interrupted, Run
     from contrastill.training.build import build_cache
-    from contrastill.training.commands import distill, evaluate, finetune, pretrain
-    from contrastill.training.contrast import contrast
+    from contrastill.training.commands import contrast, distill, evaluate, finetune, pretrain
 
 
 def __getattr__(name: str) -> Any:

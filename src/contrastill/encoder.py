@@ -162,9 +162,9 @@ class Embedder(Encoder):
 
     def forward(self, batch: Batch, needs: Collection[str]) -> Encoding:
         features = {name: value for name, value in batch.items() if name not in self.OURS}
-        if "attention_mask" not in features:  # word vectors: a text has no row of its own
-            mask = torch.ones(len(batch["text_key"]), 1, dtype=torch.bool, device=batch["text_key"].device)
-            return Encoding(mask, pooled=self.vectors(features))
+        if self.transformer is None:  # of word vectors: a text may have no row of its own
+            vectors = self.vectors(features)
+            return Encoding(torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device), pooled=vectors)
         mask = features["attention_mask"].bool()
         groups = by_length(mask)
         parts = [
@@ -201,11 +201,11 @@ def by_length(mask: Tensor) -> list[tuple[Tensor, int]]:
     """Rows (n,) of a batch that run together, and the length of the longest: what costs the fewest tokens, padding
     included. mask: (B, L), of real tokens.
     """
-    place = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    lengths = (mask * place).amax(1)  # up to the last real token: positions stay, where padding stands on the left
-    whole = [(torch.arange(len(mask), device=mask.device), int(lengths.max()))]
+    rows = torch.arange(len(mask), device=mask.device)
     if mask.device.type != "cpu":  # elsewhere a small pass costs as much as a large one
-        return whole
+        return [(rows, mask.shape[1])]
+    lengths = (mask * torch.arange(1, mask.shape[1] + 1)).amax(1)  # of padding on the left too, so that positions stay
+    whole = [(rows, int(lengths.max()))]
     order = lengths.argsort(descending=True, stable=True)
     cuts = [
         [(rows, int(lengths[rows[0]])) for rows in order.tensor_split(n)]

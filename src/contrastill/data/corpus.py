@@ -137,8 +137,9 @@ def read_corpus(
     max_length: int,
     teachers: Sequence[tuple[Tokenizer, str]] = (),
     say: Any = lambda texts: None,
+    prompt: str = "",
 ) -> Corpus:
-    """Reads texts for a student's tokenizer. A text seen before is left out.
+    """Reads texts for a student's tokenizer, `prompt` before each. A text seen before is left out.
 
     teachers: each one's tokenizer, and what it puts before a text; without any, the student's own makes the keys.
     say: told how many texts were read, for a progress bar.
@@ -146,18 +147,18 @@ def read_corpus(
     Raises:
         UserError: there are fewer than two different texts.
     """
-    same = [other is tokenizer and not prompt for other, prompt in teachers]
+    same = [other is tokenizer and before == prompt for other, before in teachers]
     tokens: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
     contents, cut = [], 0
     known = [Known()] * (1 + same.count(False))
     for texts in chunks:
-        encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
+        encoded = read_for_teacher(tokenizer, prompt, texts, max_length)
         ids = encoded["input_ids"]
         own = keys_of_ids(encoded)
         theirs = [
-            None if alike else read_for_teacher(other, prompt, texts, max_length)
-            for alike, (other, prompt) in zip(same, teachers, strict=True)
+            None if alike else read_for_teacher(other, before, texts, max_length)
+            for alike, (other, before) in zip(same, teachers, strict=True)
         ]
         keys = [own if each is None else keys_of_ids(each) for each in theirs] or [own]
         contents.append(np.stack(keys, 1))
@@ -173,7 +174,7 @@ def read_corpus(
         known = [so_far + more for so_far, more in zip(known, counts, strict=True)]
         full = lengths[-1] == max_length
         if full.any():
-            longer = [text for text, at_limit in zip(texts, full, strict=True) if at_limit]
+            longer = [prompt + text for text, at_limit in zip(texts, full, strict=True) if at_limit]
             cut += sum(len(each) > max_length for each in tokenizer(longer, verbose=False)["input_ids"])
         say(len(texts))
     if not contents:

@@ -240,6 +240,14 @@ class Contrast(Settings):
         path=True,
     )
     anchor_weight: float = option(1.0, "weight of the anchor's term", "Method", **WEIGHT)
+    set: dict[str, Any] = option({}, "another setting of the method `simcse` (a queue), as name=value", "Method")
+    perturb: str | None = option(
+        None,
+        "perturb the embeddings along the gradient: 'none' (as it is) or 'l2-per-token'",
+        "Method",
+        choices=("none", "l2-per-token"),
+    )
+    epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
     cache: str | None = option(
         None,
         "folder of the anchor's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]",

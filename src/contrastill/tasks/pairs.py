@@ -1,8 +1,16 @@
 """Vectors of texts that belong together."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from contrastill.evaluation import spearman
+from contrastill.evaluation import sts as similarity
+from contrastill.report.evidence import of_pairs
 from contrastill.tasks.embedding import Embedding
 
-__all__ = ["Pairs"]
+__all__ = ["PairScores", "Pairs"]
 
 
 class Pairs(Embedding):
@@ -18,3 +26,71 @@ class Pairs(Embedding):
 
     def __init__(self, columns: int = 2) -> None:
         self.columns = columns
+
+
+class PairScores:
+    """The sets that a model is scored on; called with one it gives {"dev": Spearman x 100, "sts": a table, …}.
+
+    dev: scored pairs. sets: the STS sets, by name. rows: (first, second) texts that belong together, for "retrieval":
+    the share x 100 of first texts whose second text is, of all second texts, the nearest. kept: cosines of the dev
+    pairs, by the name they were scored under.
+    """
+
+    def __init__(
+        self,
+        dev: Any = None,
+        sets: dict[str, Any] | None = None,
+        rows: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> None:
+        self.dev, self.sets, self.rows = dev, sets, rows
+        self.kept: dict[str, np.ndarray] = {}
+
+    def __call__(self, model: Any, keep: str) -> dict[str, Any]:
+        """keep: the name of the dev pairs' cosines in `kept`."""
+        found: dict[str, Any] = {}
+        if self.dev is not None:
+            found["dev"] = self.on_dev(model, keep)
+        if self.rows is not None:
+            found["retrieval"] = round(100 * retrieval(model, *self.rows), 2)
+        if self.sets is not None:
+            found["sts"] = similarity.sts_scores(model, self.sets)
+        return found
+
+    def on_dev(self, model: Any, keep: str | None = None) -> float:
+        """Spearman x 100."""
+        cosines = similarity.sts_similarities(model, {"dev": self.dev})["dev"]
+        if keep is not None:
+            self.kept[keep] = cosines
+        return round(100 * spearman(cosines, self.dev.scores), 4)
+
+    def known(self, scores: dict[str, Any]) -> bool:
+        """Whether these, of a record, are all scores."""
+        kinds = {"dev": (self.dev, float), "retrieval": (self.rows, float), "sts": (self.sets, dict)}
+        return all(asked is None or isinstance(scores.get(name), kind) for name, (asked, kind) in kinds.items())
+
+    @property
+    def texts(self) -> list[Sequence[str]]:
+        """Those of the scored pairs."""
+        every = [*([self.dev] if self.dev is not None else []), *(self.sets or {}).values()]
+        return [side for pairs in every for side in (pairs.first, pairs.second)]
+
+    def evidence(self) -> dict[str, Any] | None:
+        """The dev pairs before and after, for the run's page."""
+        if self.dev is None:
+            return None
+        pairs = self.dev
+
+        def texts(numbers: np.ndarray) -> list[list[str]]:
+            return [[pairs.first[n], pairs.second[n]] for n in numbers]
+
+        return of_pairs(pairs.scores, self.kept["after"], self.kept.get("before"), texts)
+
+
+def retrieval(model: Any, firsts: Sequence[str], seconds: Sequence[str]) -> float:
+    """The share of first texts whose second text is, of all second texts, the nearest to it by the model's vectors."""
+    a, b = (
+        np.asarray(model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False))
+        for texts in (firsts, seconds)
+    )
+    nearest = (a @ b.T).argmax(1)
+    return float(np.mean([seconds[found] == second for found, second in zip(nearest, seconds, strict=True)]))

@@ -1,9 +1,7 @@
 """Whole runs, from settings to a folder with a model in it."""
 
-from contrastill.methods.perturbed import Perturbed
 from contrastill.training.build import build_cache
-from contrastill.training.commands import distill, distillation, evaluate, finetune, pretrain
-from contrastill.training.contrast import contrast
+from contrastill.training.commands import contrast, distill, distillation, evaluate, finetune, pretrain
 from contrastill.training.labelled import plan_distillation
 from contrastill.training.preflight import check_run
 from contrastill.training.run import Run
@@ -11,7 +9,6 @@ from contrastill.training.trainer import Interrupted
 
 __all__ = [
     "Interrupted",
-    "Perturbed",
     "Run",
     "build_cache",
     "check_run",

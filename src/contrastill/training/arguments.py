@@ -37,13 +37,12 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
             "leave --accumulate at 1 and choose a smaller --batch-size (a queue, --set queue=256, restores the number "
             "of negatives), or launch several processes: they are gathered"
         )
-    whole = rows >= settings.batch_size
-    steps = math.ceil(settings.epochs * max(1, rows // settings.batch_size))
+    steps = math.ceil(settings.epochs * max(1, rows // run.batch_size))
     every = math.ceil(steps / settings.checks)
     args = TrainingArguments(
         output_dir=str(folder.checkpoints),
         max_steps=steps,
-        per_device_train_batch_size=settings.batch_size // parts,
+        per_device_train_batch_size=run.batch_size // parts,
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -65,7 +64,7 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
         report_to=settings.report_to,
         remove_unused_columns=False,
         label_names=["labels"],
-        dataloader_drop_last=whole,
+        dataloader_drop_last=rows >= run.batch_size,
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,  # `Progress` draws the bar
     )

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback
 
 from contrastill.methods import Method
-from contrastill.training.order import GroupedByLength
+from contrastill.training.order import Order
 
 __all__ = ["Epochs", "LastStep", "Progress", "Record", "Stages", "StopRequest"]
 
@@ -46,7 +46,7 @@ class LastStep(TrainerCallback):
 class Epochs(TrainerCallback):
     """Tells the order its epoch (accelerate does too, but not after a resume in mid-epoch on several processes)."""
 
-    def __init__(self, order: GroupedByLength) -> None:
+    def __init__(self, order: Order) -> None:
         self.order = order
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

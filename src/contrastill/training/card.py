@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from contrastill.settings import EmbeddingDistillation, Pretraining
+from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
 from contrastill.tasks import LabelledTask
 
-__all__ = ["Origin", "embedding_card", "encoder_card", "model_card"]
+__all__ = ["Origin", "embedding_card", "encoder_card", "model_card", "pairs_card"]
 
 
 @dataclass(frozen=True)
@@ -134,4 +134,41 @@ contrastill distill --teacher TEACHER --data DATA --student {settings.student} -
 
 All settings, versions and fingerprints are in the run's `run.json`; `contrastill pretrain --from run.json --out FOLDER`
 repeats it.
+"""
+
+
+def pairs_card(asked: Contrast, metrics: dict[str, Any]) -> str:
+    """README.md of the model's folder: what it was made of and how, its scores before and after, how to load it."""
+    table: list[str] = []
+    if "dev" in metrics:
+        table.append(f"| dev: {asked.dev} | {metrics['dev']['before']:.2f} | {metrics['dev']['after']:.2f} |")
+    for name, before in metrics.get("sts", {}).get("before", {}).items():
+        table.append(f"| {name} | {before:.2f} | {metrics['sts']['after'][name]:.2f} |")
+    if "retrieval" in metrics:
+        before, after = metrics["retrieval"]["before"], metrics["retrieval"]["after"]
+        table.append(f"| training rows whose second text is the nearest, % | {before:.2f} | {after:.2f} |")
+    if table:
+        table = ["", "| Spearman x 100 | before | after |", "|---|---|---|", *table, ""]
+    kind = "texts without labels (SimCSE)" if asked.unsupervised else "rows of texts that belong together"
+    anchor = f", anchored to `{asked.anchor}` with weight {asked.anchor_weight:g}" if asked.anchor else ""
+    newline = "\n"
+    return f"""---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [contrastill, sentence-transformers, feature-extraction]
+---
+
+# Sentence embeddings
+
+`{asked.model}`, trained contrastively by Contrastill on {metrics["train_rows"]:,} {kind} of `{asked.pairs}`:
+InfoNCE (`simcse`), scale {asked.scale:g}, {metrics["steps"]:,} steps of {metrics["batch_rows"]} rows, seed
+{asked.seed}{anchor}.
+{newline.join(table)}
+{metrics["parameters"]:,.0f} parameters, {metrics["size_mb"]:,.0f} MB (float32). All settings, versions and fingerprints
+are in the run's `run.json`; `contrastill contrast --from run.json --out FOLDER` repeats it.
+
+```python
+from sentence_transformers import SentenceTransformer
+vectors = SentenceTransformer("PATH OF THIS FOLDER").encode(["a text", "another one"])
+```
 """

@@ -4,17 +4,18 @@ from functools import partial
 from typing import Any
 
 from contrastill.methods import method_class, method_name
-from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
+from contrastill.settings import Contrast, Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
 from contrastill.tasks import Embedding, task_name
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
 from contrastill.training.examples import score_model
 from contrastill.training.folder import RunFolder
 from contrastill.training.labelled import plan_distillation, plan_finetuning
+from contrastill.training.pairs import check_checkpoint, check_settings, plan_pairs
 from contrastill.training.run import Run, finished, saving, train
 from contrastill.training.seen import rows_of_teacher
 
-__all__ = ["distill", "distillation", "evaluate", "finetune", "pretrain"]
+__all__ = ["contrast", "distill", "distillation", "evaluate", "finetune", "pretrain"]
 
 
 def finetune(*, resume: bool = False, **settings: Any) -> Run:
@@ -58,6 +59,19 @@ def pretrain(*, resume: bool = False, **settings: Any) -> Run:
     asked = Pretraining.given(settings)
     with RunFolder("pretrain", asked, resume) as folder, saving(folder):
         return finished(folder, "student") or train(folder, partial(plan_pretraining, asked), resume)
+
+
+def contrast(*, resume: bool = False, **settings: Any) -> Run:
+    """Trains a sentence-embedding model on texts that belong together. Settings: see `Contrast`.
+
+    The method is `SimCSE`. No text stands in two rows of a batch: one row's negative must not be another's positive.
+    Raises as `finetune` does.
+    """
+    asked = Contrast.given(settings)
+    check_settings(asked)
+    with RunFolder("contrast", asked, resume) as folder, saving(folder):
+        check_checkpoint(folder)
+        return finished(folder, "model") or train(folder, partial(plan_pairs, asked), resume)
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:

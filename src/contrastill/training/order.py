@@ -10,13 +10,22 @@ from torch.utils.data import Sampler
 
 from contrastill.errors import UserError
 
-__all__ = ["GroupedByLength", "NoSharedTexts"]
+__all__ = ["GroupedByLength", "NoSharedTexts", "Order"]
 
 POOL = 32  # batches whose texts are sorted together: enough to pad little, few enough to mix well
 PASSES = 3  # over the rows, in an epoch whose first pass comes to too few batches
 
 
-class GroupedByLength(Sampler[int]):
+class Order(Sampler[int]):
+    """An order of rows that another epoch changes."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+class GroupedByLength(Order):
     """A random order in which the examples of a batch are of about equal length, so that little is padding.
 
     Examples are shuffled and cut into pools of `POOL` batches; each pool is sorted by length, cut into batches, and
@@ -29,10 +38,6 @@ class GroupedByLength(Sampler[int]):
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, whole: bool = False) -> None:
         self.lengths, self.batch_size, self.seed, self.whole = np.asarray(lengths), batch_size, seed, whole
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     def __len__(self) -> int:
         rows = len(self.lengths)
@@ -56,7 +61,7 @@ class GroupedByLength(Sampler[int]):
         return iter(np.concatenate([*batches, *([] if self.whole else [tail])]).tolist())
 
 
-class NoSharedTexts(Sampler[int]):
+class NoSharedTexts(Order):
     """A random order of rows in which no two rows of a batch have a text in common.
 
     Rows are shuffled; each batch takes, from the front, rows whose texts it does not have yet, and leaves the others to
@@ -72,10 +77,7 @@ class NoSharedTexts(Sampler[int]):
     """
 
     def __init__(self, texts: np.ndarray, batch_size: int, seed: int) -> None:
-        self.texts, self.batch_size, self.seed, self.epoch = texts.tolist(), batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self.texts, self.batch_size, self.seed = texts.tolist(), batch_size, seed
 
     def __len__(self) -> int:
         return len(self.texts) - len(self.texts) % self.batch_size
@@ -83,7 +85,9 @@ class NoSharedTexts(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         random, wanted, found = torch.Generator().manual_seed(self.seed + self.epoch), len(self), 0
         for _ in range(PASSES):
-            for batch in self.batches(torch.randperm(len(self.texts), generator=random, dtype=torch.int32).tolist()):
+            for batch in self.batches(random):
+                if len(batch) < self.batch_size:
+                    continue
                 yield from batch
                 found += len(batch)
                 if found >= wanted:
@@ -94,9 +98,14 @@ class NoSharedTexts(Sampler[int]):
                     f"{self.epoch + 1}; lower --batch-size"
                 )
 
-    def batches(self, order: Sequence[int]) -> Iterator[list[int]]:
-        """The whole batches of rows in this order."""
-        ahead, passed = iter(order), list[int]()
+    def first(self) -> list[int]:
+        """The rows of the first batch, which may be incomplete."""
+        return next(self.batches(torch.Generator().manual_seed(self.seed)))
+
+    def batches(self, random: torch.Generator) -> Iterator[list[int]]:
+        """All rows once, in batches, as long as there are enough for another one; some may be incomplete."""
+        ahead = iter(torch.randperm(len(self.texts), generator=random, dtype=torch.int32).tolist())
+        passed: list[int] = []
         while len(passed) + operator.length_hint(ahead) >= self.batch_size:
             waiting, batch, again, seen = iter(passed), list[int](), list[int](), set[int]()
             for row in itertools.chain(waiting, ahead):
@@ -106,6 +115,6 @@ class NoSharedTexts(Sampler[int]):
                 batch.append(row)
                 seen.update(self.texts[row])
                 if len(batch) == self.batch_size:
-                    yield batch
                     break
             passed = [*again, *waiting]
+            yield batch

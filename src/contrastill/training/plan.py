@@ -18,6 +18,7 @@ from contrastill.methods import Method
 from contrastill.settings import Settings
 from contrastill.training.checks import Check
 from contrastill.training.folder import RunFolder, processes
+from contrastill.training.order import GroupedByLength, Order
 
 __all__ = ["CorpusPlan", "Plan", "autocast_dtype"]
 
@@ -38,6 +39,7 @@ class Plan(ABC):
     length: Length  # at which texts are cut
     dtype: torch.dtype | None  # of autocast; None: float32
     metric: str | None  # on dev, that selects the checkpoint
+    checkpoint: int | None = None  # the step that was kept, once there is one
 
     # ---- the training texts
 
@@ -59,6 +61,16 @@ class Plan(ABC):
     @abstractmethod
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """These rows as a padded batch."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows a step, over all processes."""
+        return int(self.settings.batch_size)
+
+    def order(self) -> Order:
+        """Of the training rows."""
+        whole = len(self.examples) >= self.batch_size  # else there is the incomplete batch alone
+        return GroupedByLength(self.lengths, self.batch_size, self.settings.seed, whole)
 
     # ---- checks and doubts beside those of every run
 
@@ -91,6 +103,11 @@ class Plan(ABC):
         device = processes().device
         batches = (self.batch(some[n : n + 32]) for n in range(0, len(some), 32))
         self.method.to(device).fit_bridges({k: v.to(device) for k, v in batch.items()} for batch in batches)
+
+    def score_start(self, folder: RunFolder) -> Sequence[Mapping[str, Any]] | None:
+        """Scores the student before its first step, where the run is about what it gains: the first lines of the log.
+        None: it is not."""
+        return None
 
     @property
     @abstractmethod

@@ -47,9 +47,12 @@ def teacher_frozen(run: Plan) -> Check:
 
 def tokenizer_fits(run: Plan) -> Check:
     models = [run.method.student.model] + ([run.teacher] if run.teacher is not None else [])
-    top, rows = run.highest, min(rows for model in models if (rows := rows_of(model)) is not None)
-    wrong = misfit(top, rows)
-    return Check(FITS, not wrong, wrong or f"highest token id {top}, smallest vocabulary {rows}", forceable=False)
+    known = [rows for model in models if (rows := rows_of(model)) is not None]
+    if not known:
+        return Check(FITS, True, "the model reads words")
+    wrong = misfit(run.highest, min(known))
+    seen = f"highest token id {run.highest}, smallest vocabulary {min(known)}"
+    return Check(FITS, not wrong, wrong or seen, forceable=False)
 
 
 def texts_known(run: Plan) -> Check:
@@ -62,7 +65,10 @@ def texts_known(run: Plan) -> Check:
 
 
 def lengths(run: Plan) -> Check:
-    room, longest = positions(run.method.student.model.config), run.settings.max_length
+    transformer, longest = run.method.student.transformer, run.settings.max_length
+    if transformer is None:
+        return Check("texts fit", True, "the model cuts no text")
+    room = positions(transformer.config)
     if room is not None and longest > room:
         return Check(
             "texts fit",
@@ -79,7 +85,7 @@ def dry_run(run: Plan) -> list[Check]:
     """Two batches of the longest texts through every stage, forward and backward; nothing of it remains."""
     model, method = run.model, run.method
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    size = min(len(run.examples), max(2, run.settings.batch_size // run.settings.accumulate))
+    size = min(len(run.examples), max(2, run.batch_size // run.settings.accumulate))
     order = np.argsort(-run.lengths, kind="stable")
     halves = [order[:size], order[size : 2 * size] if len(order) >= 2 * size else order[-size:]]
     queues = {name: value.clone() for name, value in model.named_buffers()}

@@ -45,7 +45,7 @@ class Run:
 def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     """From a plan to the finished folder."""
     clock, run = Clock(), plan()
-    settings, student = run.settings, run.method.student.model
+    settings = run.settings
     clock.lap("preparation")
     folder.settle(settings)
     folder.check_fact(**run.fingerprints())
@@ -53,6 +53,9 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     report = check_data(run)
     report.raise_if_failed(force=settings.force)
     logger.info("length: %s; %s", run.length, report.seen("texts fit"))
+    before = run.score_start(folder)
+    if before is not None:
+        clock.lap("scores before")
     run.use_cache()
     clock.lap("teacher outputs")
     run.fit_bridges()
@@ -74,16 +77,17 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
         run.method,
         args,
         run.examples,
-        run.lengths,
+        run.order(),
         run.collate,
         check=run.check,
-        record=lambda rows: folder.write_lines("log.jsonl", rows),
+        record=lambda rows: folder.write_lines("log.jsonl", [*(before or []), *rows]),
         schedule=settings.schedule,
         warmup=settings.warmup,
     )
-    with only_occurring_words(student, run.words):
+    with only_occurring_words(run.method.student.transformer, run.words):
         trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
     clock.lap("training")
+    run.checkpoint = trainer.state.best_global_step
     path = run.save(folder)
     if folder.main and run.row_keys is not None:
         write_seen(folder.path, run.row_keys)
@@ -164,8 +168,9 @@ def saving(folder: RunFolder) -> Iterator[None]:
 
 def queue(run: Plan) -> dict[str, Any] | None:
     """The method's queue of past texts, the terms that read it, and the step at which it is full; None without one."""
-    size = run.method.queue.size if isinstance(getattr(run.method, "queue", None), Queue) else 0
-    together = min(run.settings.batch_size, len(run.examples))
+    held = getattr(run.method, "queue", None)
+    size = held.size if isinstance(held, Queue) else 0
+    together = min(run.batch_size, len(run.examples))
     return {"size": size, "full_at": math.ceil(size / together), "terms": sorted(run.method.queued)} if size else None
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,7 +15,7 @@ from contrastill.errors import CheckFailed
 from contrastill.methods import Method
 from contrastill.training.callbacks import Epochs, LastStep, Progress, Record, Stages, StopRequest
 from contrastill.training.checkpoints import Seal
-from contrastill.training.order import GroupedByLength
+from contrastill.training.order import Order
 from contrastill.training.schedule import rate
 
 __all__ = ["DistillationTrainer", "Interrupted"]
@@ -31,7 +30,7 @@ class DistillationTrainer(Trainer):
 
     model: what is trained, the method or a wrapper of it.
     method: the method itself.
-    lengths: the tokens of each training row.
+    order: of the training rows.
     check: gives the student's dev metrics; called at each evaluation. None: no dev data.
     record: takes the log so far, a dict a line; called at each save and at the end.
     """
@@ -42,7 +41,7 @@ class DistillationTrainer(Trainer):
         method: Method,
         args: TrainingArguments,
         train_dataset: Any,
-        lengths: np.ndarray,
+        order: Order,
         data_collator: Callable[[list[Any]], dict[str, Tensor]],
         check: Callable[[], Mapping[str, float]] | None,
         record: Callable[[list[dict[str, Any]]], None],
@@ -53,8 +52,7 @@ class DistillationTrainer(Trainer):
         self.terms: dict[str, Tensor | float] = defaultdict(float)
         self.counted = 0
         self.stop = StopRequest()
-        together = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self.order = GroupedByLength(lengths, together, args.seed, whole=args.dataloader_drop_last)
+        self.order = order
         super().__init__(
             model=model,
             args=args,
@@ -94,7 +92,7 @@ class DistillationTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> GroupedByLength:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self.order
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:

@@ -49,11 +49,14 @@ class OccurringWords(nn.Embedding):
 
 
 @contextmanager
-def only_occurring_words(model: PreTrainedModel, used: np.ndarray) -> Iterator[None]:
+def only_occurring_words(model: PreTrainedModel | None, used: np.ndarray) -> Iterator[None]:
     """While it lasts, only the rows of the token ids `used` (sorted) are parameters; then the table is whole again.
 
-    Nothing happens if most words occur, or if the table is tied to another module.
+    Nothing happens if most words occur, if the table is tied to another module, or if there is no model.
     """
+    if model is None:
+        yield
+        return
     table = model.get_input_embeddings()
     users = sum(p is table.weight for _, p in model.named_parameters(remove_duplicate=False))
     if type(table) is not nn.Embedding or len(used) > WORTH * table.num_embeddings or users > 1:

@@ -1,0 +1,398 @@
+"""Contrastive training of a sentence-embedding model: DisCo's second stage, or SimCSE."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from contrastill.cache import cache_root
+from contrastill.data import Corpus, Known
+from contrastill.data.groups import Groups, Numbers, in_chunks, numbered, read_groups, rows_fingerprint
+from contrastill.data.pairs import load_pairs
+from contrastill.encoder import Embedder
+from contrastill.errors import UserError
+from contrastill.evaluation import size
+from contrastill.loading import TRAINED, Length, encoder_inside, highest_id, input_length, load_embedder, rows_of
+from contrastill.methods import Chunked, Perturbed, SimCSE, read_settings
+from contrastill.settings import Contrast
+from contrastill.tasks import Pairs
+from contrastill.tasks.pairs import PairScores
+from contrastill.training.arguments import check_reporters
+from contrastill.training.card import pairs_card
+from contrastill.training.checkpoints import last_good_checkpoint
+from contrastill.training.checks import Check, Report
+from contrastill.training.folder import RunFolder, processes
+from contrastill.training.order import NoSharedTexts
+from contrastill.training.plan import Plan, autocast_dtype, unwrap_batch
+from contrastill.training.vectors import StoredTeacher
+
+__all__ = ["PairsPlan", "check_checkpoint", "check_settings", "plan_pairs"]
+
+logger = logging.getLogger(__name__)
+
+DROPOUT = 0.1  # of a SimCSE run whose model has none: BERT's own, and the paper's best
+RETRIEVED = 512  # training rows among which second texts are looked for, where there are no scored pairs
+OPTIONS = {"scale": "--scale", "anchor_weight": "--anchor-weight"}  # settings of the method that are options themselves
+
+
+class PairsPlan(Plan):
+    name = "model"
+    teacher = None  # the method's is read from disk alone
+
+    def __init__(
+        self,
+        settings: Contrast,
+        embedder: Any,
+        teacher: StoredTeacher | None,
+        rows: Dataset,
+        notes: Sequence[str],
+        scores: PairScores,
+        length: Length,
+    ) -> None:
+        self.settings, self.embedder, self.stored, self.rows = settings, embedder, teacher, rows
+        self.notes, self.scores, self.length = notes, scores, length
+        self.tokenizer, self.dtype = embedder.tokenizer, autocast_dtype(settings)
+        self.metric = "spearman" if scores.dev is not None else None
+        self.own_length = set_max_length(embedder, length.tokens)
+        numbers, self.texts = numbered(rows)
+        self.together = batch_rows(numbers, self.texts, settings)
+        self.corpus, read = read_texts(embedder, teacher, self.texts, length.tokens)
+        self.examples, self.collate = Groups(numbers, read), unwrap_batch
+        self.method = method_of(settings, embedder, teacher, Pairs(numbers.shape[1]), len(numbers))
+        self.model = wrapped(self.method, settings)
+        self.before: dict[str, Any] = {}
+        self.after: dict[str, Any] = {}
+
+    # ---- the training texts
+
+    @property
+    def lengths(self) -> np.ndarray:  # type: ignore[override]
+        """Tokens of each row's longest text."""
+        if self.corpus is None:
+            return np.ones(len(self.examples), np.int64)
+        return self.corpus.lengths[self.examples.numbers].max(1)
+
+    @property
+    def words(self) -> np.ndarray:  # type: ignore[override]
+        return np.unique(self.corpus.tokens) if self.corpus is not None else np.zeros(1, np.int64)
+
+    @property
+    def highest(self) -> int:
+        if self.corpus is None:
+            return 0
+        return max(super().highest, highest_id(self.tokenizer, rows_of(self.embedder), self.scores.texts))
+
+    @property
+    def known(self) -> Sequence[Known]:
+        return self.corpus.known if self.corpus is not None else [Known()]
+
+    @property
+    def cut_share(self) -> float:  # type: ignore[override]
+        return self.corpus.cut / len(self.texts) if self.corpus is not None else 0.0
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return self.examples.batch(rows)
+
+    @property
+    def batch_size(self) -> int:
+        return self.together
+
+    def order(self) -> NoSharedTexts:
+        return NoSharedTexts(self.examples.numbers, self.together, self.settings.seed)
+
+    # ---- checks and doubts
+
+    def checks_of_rows(self) -> list[Check]:
+        wrong = next((name for name, weight in self.embedder.named_parameters() if not weight.isfinite().all()), None)
+        seen = f"NaN or infinity in {wrong}; train the model again" if wrong else "all"
+        return [
+            Check("tokenizer", True, type(self.tokenizer).__name__),
+            Check("weights are finite", wrong is None, seen),
+        ]
+
+    def doubts(self, history: Sequence[Mapping[str, Any]], slower: str, rose: bool) -> list[str]:
+        if "dev" not in self.before or self.after["dev"] >= self.before["dev"]:
+            return []
+        fell = f"the dev score fell from {self.before['dev']:.2f} to {self.after['dev']:.2f}: the start was better"
+        return [f"{fell}; lower --learning-rate, or take other pairs"]
+
+    # ---- a run's steps
+
+    def fingerprints(self) -> dict[str, str]:
+        teacher = {"teacher_fingerprint": self.stored.cached.teacher} if self.stored is not None else {}
+        return {"data_fingerprint": rows_fingerprint(self.rows), **teacher}
+
+    def score_start(self, folder: RunFolder) -> list[dict[str, Any]]:
+        """A resumed run takes the scores of its beginning, and makes the dev pairs' cosines again."""
+        before, model = folder.record.fact("before", dict), self.embedder.to(processes().device)
+        if before is None or not self.scores.known(before):
+            before = self.scores(model, keep="before")
+        elif self.scores.dev is not None:
+            self.scores.on_dev(model, keep="before")
+        self.before = before
+        folder.note(before=before, batch_rows=self.together)
+        return [{"epoch": 0, "step": 0, "eval_spearman": before["dev"]}] if "dev" in before else []
+
+    def use_cache(self) -> None:
+        """Runs the teacher on the texts whose vectors are not stored yet."""
+        if self.stored is not None:
+            self.stored.fill(map(self.stored.rows, in_chunks(self.texts)), len(self.texts))
+
+    @property
+    def check(self) -> Callable[[], Mapping[str, float]] | None:
+        if self.scores.dev is None:
+            return None
+        return lambda: {"spearman": self.scores.on_dev(self.embedder)}
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "rows": len(self.rows),
+            "texts": len(self.texts),
+            "columns": self.rows.column_names,
+            "notes": list(self.notes),
+            "decisions": {"length": self.length.cutting(self.cut_share)},
+        }
+
+    def results(self) -> dict[str, Any]:
+        self.after = after = self.scores(self.embedder, keep="after")
+        return {
+            "base": self.settings.model,
+            "train_rows": len(self.rows),
+            "batch_rows": self.together,
+            "scale": self.settings.scale,
+            **{name: {"before": self.before[name], "after": after[name]} for name in after},
+            **({"checkpoint": self.checkpoint} if self.metric else {}),
+            **size(self.embedder),
+        }
+
+    def evidence(self) -> dict[str, Any] | None:
+        return self.scores.evidence()
+
+    def save(self, folder: RunFolder) -> Path:
+        """The saved model cuts texts where the one it was made of does."""
+        set_max_length(self.embedder, self.own_length)
+        path = folder.save_model(
+            self.name,
+            lambda part: self.embedder.save_pretrained(str(part), create_model_card=False, safe_serialization=True),
+        )
+        set_max_length(self.embedder, self.length.tokens)
+        return path
+
+    def card(self, metrics: dict[str, Any]) -> str:
+        return pairs_card(self.settings, metrics)
+
+
+def plan_pairs(settings: Contrast) -> PairsPlan:
+    embedder = load_embedder(settings.model).float()
+    teacher = None
+    if settings.anchor:
+        teacher = StoredTeacher(settings.anchor, cache_root(settings.cache), dtype=autocast_dtype(settings))
+    length = length_for(embedder, teacher, settings)
+    settings = replace(settings, max_length=length.tokens)
+    rows, notes = load_pairs(
+        settings.pairs,
+        columns=settings.columns,
+        limit=settings.limit,
+        encoding=settings.encoding,
+        delimiter=settings.delimiter,
+        unsupervised=settings.unsupervised,
+    )
+    scores = scores_for(settings, rows)
+    for note in notes:
+        logger.info("%s", note)
+    check_tokenizer(embedder, settings)
+    if settings.unsupervised:
+        turn_on_dropout(embedder)
+    return PairsPlan(settings, embedder, teacher, rows, notes, scores, length)
+
+
+def scores_for(settings: Contrast, rows: Dataset) -> PairScores:
+    """The sets that the settings name. Without scored pairs, retrieval among some training rows; of texts alone, a text
+    is its own positive, which every model finds."""
+    from contrastill.evaluation.sts import load_scored_pairs, load_sts
+
+    dev = load_scored_pairs(settings.dev, settings.encoding, settings.delimiter) if settings.dev else None
+    sets = load_sts(None if settings.sts == "hub" else settings.sts) if settings.sts else None
+    if dev is not None or settings.unsupervised:
+        return PairScores(dev, sets)
+    some = rows.select(np.random.default_rng(settings.seed).permutation(len(rows))[:RETRIEVED])
+    first, second = (some[name][:] for name in some.column_names[:2])
+    return PairScores(None, sets, (first, second))
+
+
+def method_of(settings: Contrast, embedder: Any, teacher: StoredTeacher | None, task: Pairs, rows: int) -> SimCSE:
+    given = read_settings(SimCSE.name, settings.set)
+    if both := given.keys() & OPTIONS.keys():
+        raise UserError(f"expected {OPTIONS[min(both)]} on its own, got --set {min(both)}=; leave that out")
+    if given.get("queue", 0) > rows:
+        logger.info("the queue holds each row once at most: %s, not %s", rows, given["queue"])
+        given["queue"] = rows
+    given |= {"scale": settings.scale, "anchor_weight": settings.anchor_weight}
+    inside = encoder_inside(embedder)
+    if inside is not None and not torch.cuda.is_available():
+        inside.set_attn_implementation("eager")  # trains small encoders at short lengths faster on CPU
+    return SimCSE(Embedder(embedder, inside), teacher and teacher.cached, task, **given)
+
+
+def wrapped(method: SimCSE, settings: Contrast) -> nn.Module:
+    if method.student.transformer is None and (settings.chunk or settings.perturb):
+        raise UserError(
+            f"expected a model with a transformer for {'--chunk' if settings.chunk else '--perturb'}, got "
+            f"{settings.model!r}, a table of word vectors; leave it out"
+        )
+    if settings.perturb:
+        return Perturbed(method, settings.perturb, settings.epsilon)
+    return Chunked(method, settings.chunk) if settings.chunk else method
+
+
+# ---- the texts
+
+
+def read_texts(
+    embedder: Any, teacher: StoredTeacher | None, texts: Sequence[str], longest: int
+) -> tuple[Corpus | None, Callable[[Numbers], dict[str, Tensor]]]:
+    """The texts as the model reads them, its default prompt before each; and how a batch is made of their numbers."""
+    prompt = str((embedder.prompts or {}).get(embedder.default_prompt_name) or "")
+    theirs = [(teacher.tokenizer, teacher.embedder.prompt)] if teacher is not None else []
+    if encoder_inside(embedder) is not None:
+        return read_groups(texts, embedder.tokenizer, longest, theirs, prompt)
+    keys = read_groups(texts, *theirs[0][:1], longest, theirs)[1] if theirs else None
+
+    def read(numbers: Numbers) -> dict[str, Tensor]:
+        """Word vectors: the model's own features, of texts that have no rows of their own."""
+        features = embedder.preprocess([texts[n] for n in numbers], prompt=prompt or None)
+        features = {name: value for name, value in features.items() if isinstance(value, Tensor)}
+        if keys is not None:
+            mask = torch.ones(len(numbers), 1, dtype=torch.int64)
+            features = {"attention_mask": mask, **features, "content": keys(numbers)["content"]}
+        return {**features, "text_key": torch.from_numpy(numbers.copy())}
+
+    return None, read
+
+
+def batch_rows(numbers: Numbers, texts: Sequence[str], settings: Contrast) -> int:
+    """Rows of a batch, over all processes: as asked for, or all there are.
+
+    Raises:
+        UserError: a text is in so many rows that they can't be in different batches.
+    """
+    world, asked_for, rows = processes().num_processes, settings.batch_size, len(numbers)
+    if rows <= asked_for:
+        most = len(NoSharedTexts(numbers, rows, settings.seed).first())
+        if (found := most // world * world) < 2:
+            raise UserError(
+                f"expected rows to contrast with each other, got {rows}, each two with a text in common; add rows"
+            )
+        if found < asked_for:
+            logger.info("batches of %d rows, not %d: no more without a text in common", found, asked_for)
+        return found
+    number, count = Counter(n for row in numbers.tolist() for n in set(row)).most_common(1)[0]
+    if count > rows // asked_for:  # each batch holds it once at most
+        fits = rows // count // world * world
+        raise UserError(
+            f"expected each text in at most {rows // asked_for} of {rows:,} rows, one for each batch of "
+            f"{asked_for}, got {texts[number][:80]!r} in {count}; "
+            + (f"lower --batch-size to {fits}, or remove some of them" if fits >= 2 else "remove most of them")
+        )
+    if len(NoSharedTexts(numbers, asked_for, settings.seed).first()) < asked_for:
+        raise UserError(f"expected {asked_for} rows without a text in common, found none; lower --batch-size")
+    return asked_for
+
+
+# ---- the model
+
+
+def length_for(embedder: Any, anchor: StoredTeacher | None, settings: Contrast) -> Length:
+    """The length at which texts are cut; the anchor reads them at the same one."""
+    tokenizer = getattr(embedder, "tokenizer", None)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        length = Length(settings.max_length or TRAINED, "the model cuts no text")
+    else:
+        config = getattr(encoder_inside(embedder), "config", None)
+        others = [anchor.tokenizer] if anchor is not None else []
+        length = input_length(settings.max_length, settings.model, tokenizer, config, TRAINED, *others)
+    if anchor is not None:
+        anchor.max_length = length.tokens
+    return length
+
+
+def set_max_length(embedder: Any, longest: int) -> int:
+    """Sets where texts are cut, and returns where they were."""
+    before: int = embedder.max_seq_length
+    if encoder_inside(embedder) is not None:
+        embedder.max_seq_length = longest
+    return before
+
+
+def check_tokenizer(embedder: Any, settings: Contrast) -> None:
+    tokenizer = getattr(embedder, "tokenizer", None)
+    ids = getattr(tokenizer, "all_special_ids", [])
+    if tokenizer is None or (hasattr(tokenizer, "__len__") and len(tokenizer) <= len(ids)):
+        seen = f"{settings.model!r} has none, or one without words; save it beside the model"
+        Report([Check("tokenizer", False, seen, forceable=False)]).raise_if_failed()
+
+
+def turn_on_dropout(model: nn.Module) -> None:
+    """Without dropout the two views of a text would be one. Layers are changed, the config that is saved is not."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Dropout)]
+    if not layers:
+        raise UserError("expected a model with dropout layers for --unsupervised, found none; choose another --model")
+    if not any(layer.p for layer in layers):
+        logger.info("the model has no dropout: %s while it learns", DROPOUT)
+        for layer in layers:
+            layer.p = DROPOUT
+
+
+# ---- settings, and runs to resume
+
+
+def check_settings(settings: Contrast) -> None:
+    """Checks what the settings must agree on.
+
+    Raises:
+        UserError: they do not.
+    """
+    world = processes().num_processes
+    for ok, wrong in (
+        (settings.batch_size % world == 0, f"a batch size that {world} processes divide, got {settings.batch_size}"),
+        (
+            settings.accumulate == 1,
+            f"--accumulate 1, got {settings.accumulate}: parts of a batch would lack each other's negatives; --chunk "
+            "saves the memory and keeps the loss",
+        ),
+        (
+            settings.chunk is None or settings.perturb is None,
+            "--chunk or --perturb, got both: a perturbed batch is in memory whole; leave one out and choose a smaller "
+            "--batch-size",
+        ),
+    ):
+        if not ok:
+            raise UserError(f"expected {wrong}")
+    check_reporters(settings.report_to)
+
+
+def check_checkpoint(folder: RunFolder) -> None:
+    """Checks that a run to resume has checkpoints of this version.
+
+    Raises:
+        UserError: they were written before a contrastive run had the engine of all others (0.1).
+    """
+    found = last_good_checkpoint(folder.checkpoints)
+    if found is None:
+        return
+    with safe_open(found / "model.safetensors", framework="pt") as weights:
+        if any("student." in name for name in weights.keys()):  # noqa: SIM118
+            return
+    raise UserError(
+        f"{folder.path}: expected checkpoints of this version, found those of an earlier one, which it can't go on from; "
+        f"start again with contrastill contrast --from {folder.path / 'run.json'} --out FOLDER"
+    )
