@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import BertModel
 from workshop import CLASSES, Workshop, sentence, sha256, snapshot, write_csv, write_encoder
 
@@ -23,7 +24,7 @@ from contrastill.evaluation import sts
 from contrastill.methods import SimCSE
 from contrastill.training import contrast
 from contrastill.training.callbacks import StopRequest
-from contrastill.training.checkpoints import last_good_checkpoint
+from contrastill.training.checkpoints import SEAL, contents, last_good_checkpoint
 
 st = pytest.importorskip("sentence_transformers")
 module = import_module("contrastill.training.pairs")
@@ -78,7 +79,7 @@ def files(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.fixture
 def settings(files: dict[str, Path], tmp_path: Path) -> Settings:
     def given(**changes: Any) -> dict[str, Any]:
-        quick = {"out": str(tmp_path / "run"), "batch_size": BATCH, "epochs": 2, "checks": 4, "learning_rate": 1e-3}
+        quick = {"out": str(tmp_path / "run"), "batch_size": BATCH, "epochs": 2, "checks": 4, "learning_rate": 3e-3}
         merged = {**quick, "precision": "fp32", "max_length": 32, "model": "model", "pairs": "triples", **changes}
         paths = {name: str(files.get(merged[name], merged[name])) for name in PATHS & merged.keys()}
         return {**merged, **paths}
@@ -97,7 +98,7 @@ def whole(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> A
         batch_size=BATCH,
         epochs=2,
         checks=4,
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         precision="fp32",
         max_length=32,
     )
@@ -105,6 +106,11 @@ def whole(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> A
 
 def model_of(path: Any) -> Any:
     return st.SentenceTransformer(str(path), device="cpu")
+
+
+def trained_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Of the model, in a checkpoint of the method around it."""
+    return {name.removeprefix("student.model."): value for name, value in load_file(path).items()}
 
 
 def stop_at(patch: pytest.MonkeyPatch, step: int, stop: Callable[[StopRequest], None]) -> None:
@@ -156,9 +162,9 @@ def test_a_batch_larger_than_the_data_is_what_there_is(settings: Settings, files
 
 
 def test_two_rows_are_enough_and_two_that_share_a_text_are_not(settings: Settings, tmp_path: Path) -> None:
-    write_csv(tmp_path / "two.csv", [{"query": "a soup", "answer": "bread"}, {"query": "a song", "answer": "drum"}])
+    write_csv(tmp_path / "two.csv", [{"query": "soup", "answer": "bread"}, {"query": "song", "answer": "drum"}])
     assert contrast(**settings(pairs=str(tmp_path / "two.csv"))).metrics["batch_rows"] == 2
-    write_csv(tmp_path / "one.csv", [{"query": "a soup", "answer": "bread"}, {"query": "a soup", "answer": "drum"}])
+    write_csv(tmp_path / "one.csv", [{"query": "soup", "answer": "bread"}, {"query": "soup", "answer": "drum"}])
     with pytest.raises(UserError, match="each two with a text in common"):
         contrast(**settings(pairs=str(tmp_path / "one.csv"), out=str(tmp_path / "other")))
 
@@ -195,8 +201,7 @@ def test_the_saved_model_is_the_trained_one_in_safetensors_alone(whole: Any, fil
     assert {"model.safetensors", "modules.json", "README.md", "1_Pooling/config.json", "tokenizer.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".part"))]
     best = whole.folder / f"checkpoints/checkpoint-{whole.metrics['checkpoint']}/model.safetensors"
-    kept = load_file(best)
-    loaded = model_of(whole.model)
+    kept, loaded = trained_weights(best), model_of(whole.model)
     assert max(float((kept[name] - value).abs().max()) for name, value in loaded.state_dict().items()) == 0
     assert not np.allclose(loaded.encode("a song"), model_of(files["model"]).encode("a song"), atol=1e-2)
     assert loaded.max_seq_length == model_of(files["model"]).max_seq_length
@@ -254,7 +259,7 @@ def test_without_dev_the_last_step_is_kept_and_the_sts_table_stands_before_and_a
     assert run.metrics["sts"] == {"before": {"STS-B": 50.0}, "after": {"STS-B": 60.0}}
     assert "dev" not in run.metrics
     assert "| STS-B | 50.00 | 60.00 |" in (run.model / "README.md").read_text()
-    last = load_file(run.folder / "checkpoints/checkpoint-6/model.safetensors")
+    last = trained_weights(run.folder / "checkpoints/checkpoint-6/model.safetensors")
     assert all(last[name].equal(value) for name, value in model_of(run.model).state_dict().items())
 
 
@@ -322,7 +327,7 @@ def test_an_anchored_run_keeps_the_teachers_similarities(
     texts = [row["anchor"] for row in triples(20, 9)]
     drift, runs = {}, {}
     for name, changes in (("bare", {}), ("anchored", {"anchor": "plain", "anchor_weight": 30.0})):
-        runs[name] = contrast(**settings(out=str(tmp_path / name), model="plain", **changes))
+        runs[name] = contrast(**settings(out=str(tmp_path / name), model="plain", learning_rate=1e-3, **changes))
         cosines = [
             model_of(path).encode(texts, normalize_embeddings=True) for path in (runs[name].model, files["plain"])
         ]
@@ -443,6 +448,51 @@ def test_a_damaged_checkpoint_is_passed_over(settings: Settings, whole: Any) -> 
     path.write_bytes(path.read_bytes()[:-9])
     run = contrast(**given, resume=True)
     assert sha256(run.model / "model.safetensors") == sha256(whole.model / "model.safetensors")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_with_the_way_out(settings: Settings) -> None:
+    given = settings()
+    interrupted(given, 3)
+    (checkpoint,) = (Path(given["out"]) / "checkpoints").iterdir()
+    weights = trained_weights(checkpoint / "model.safetensors")
+    save_file({name: value for name, value in weights.items() if "queue" not in name}, checkpoint / "model.safetensors")
+    (checkpoint / SEAL).write_text(json.dumps(contents(checkpoint)))
+    with pytest.raises(UserError, match=r"those of an earlier one.*contrast --from .*run.json --out FOLDER"):
+        contrast(**given, resume=True)
+
+
+def test_with_a_queue_and_perturbation_it_trains_another_model(settings: Settings, whole: Any, tmp_path: Path) -> None:
+    weights = []
+    for name, changes in {"queue": {"set": {"queue": 12}}, "perturbed": {"perturb": "l2-per-token"}}.items():
+        run = contrast(**settings(model="plain", epochs=1, out=str(tmp_path / name), **changes))
+        weights.append(load_file(run.model / "model.safetensors"))
+    plain = contrast(**settings(model="plain", epochs=1, out=str(tmp_path / "bare")))
+    weights.append(load_file(plain.model / "model.safetensors"))
+    for n, m in ((0, 2), (1, 2), (0, 1)):
+        assert any(not weights[n][key].allclose(weights[m][key], atol=1e-3) for key in weights[n])
+    record = json.loads((tmp_path / "queue/run.json").read_text())
+    assert record["queue"] == {"size": 12, "full_at": 2, "terms": ["contrast"]}
+    assert record["stages"] == [{"name": "contrast", "weights": {"contrast": 1.0}, "share": 1.0, "fresh": False}]
+
+
+def test_word_vectors_are_trained_too_with_an_anchor_and_perturbing_or_chunking_them_is_refused(
+    settings: Settings, files: dict[str, Path], tmp_path: Path
+) -> None:
+    modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    torch.manual_seed(0)
+    table = modules.StaticEmbedding(Tokenizer.from_file(str(files["plain"] / "tokenizer.json")), embedding_dim=8)
+    st.SentenceTransformer(modules=[table], device="cpu").save(str(tmp_path / "words"))
+    before = load_file(next((tmp_path / "words").rglob("model.safetensors")))
+    for name, changes in {"bare": {}, "anchored": {"anchor": "plain"}, "texts": {"pairs": "pairs"}}.items():
+        run = contrast(**settings(model=str(tmp_path / "words"), out=str(tmp_path / name), epochs=4, **changes))
+        after = load_file(next(run.model.rglob("model.safetensors")))
+        assert any(not after[key].equal(value) for key, value in before.items())
+        log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+        losses = [row["loss"] for row in log if "loss" in row]
+        assert np.mean(losses[-6:]) < np.mean(losses[:6])
+    for changes, option in (({"chunk": 4}, "--chunk"), ({"perturb": "none"}, "--perturb")):
+        with pytest.raises(UserError, match=f"a transformer for {option}, .*word vectors; leave it out"):
+            contrast(**settings(model=str(tmp_path / "words"), out=str(tmp_path / "other"), **changes))
 
 
 # ---- refused -------------------------------------------------------------------------------------------------------

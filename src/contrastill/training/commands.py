@@ -70,7 +70,8 @@ def contrast(*, resume: bool = False, **settings: Any) -> Run:
     asked = Contrast.given(settings)
     check_settings(asked)
     with RunFolder("contrast", asked, resume) as folder, saving(folder):
-        check_checkpoint(folder)
+        if resume:
+            check_checkpoint(folder)
         return finished(folder, "model") or train(folder, partial(plan_pairs, asked), resume)
 
 

@@ -393,6 +393,6 @@ def check_checkpoint(folder: RunFolder) -> None:
         if any("student." in name for name in weights.keys()):  # noqa: SIM118
             return
     raise UserError(
-        f"{folder.path}: expected checkpoints of this version, found those of an earlier one, which it can't go on from; "
-        f"start again with contrastill contrast --from {folder.path / 'run.json'} --out FOLDER"
+        f"{folder.path}: expected checkpoints of this version, found those of an earlier one, which it can't go on "
+        f"from; start again with contrastill contrast --from {folder.path / 'run.json'} --out FOLDER"
     )
