@@ -177,6 +177,12 @@ def test_each_part_of_transformers_trainer_is_known_to_the_file_named_after_it()
     assert homes["TrainingArguments"] == {"training/trainer.py", "training/arguments.py"}
 
 
+def test_the_trainers_and_losses_of_sentence_transformers_are_known_to_none():
+    found = {(module, name) for path in FILES for module, name in imports(path) if module.startswith("sentence_tr")}
+    assert ("sentence_transformers", "SentenceTransformer") in found
+    assert not [(module, name) for module, name in found if re.search("Train|Loss|loss|sampler", f"{module} {name}")]
+
+
 def test_no_file_has_a_name_that_says_nothing():
     names = {part.removesuffix(".py") for path in FILES for part in path.relative_to(PACKAGE).parts}
     assert names & MEANINGLESS == set()
