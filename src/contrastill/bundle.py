@@ -168,7 +168,7 @@ class Bundle:
         self.tokenizer = fitting_tokenizer(folder, metadata)
         self._compute = RUNTIMES[self.runtime](folder / metadata["file"], metadata, threads, workers, spin)
 
-    def tokenize(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> dict[str, Array]:
+    def tokenize(self, texts: Sequence[str | tuple[str, str]]) -> dict[str, Array]:
         """Texts, or pairs, as the graph reads them: int64 (B, L), cut at `max_length`, padded to the longest, in
         OpenVINO to a multiple of 8.
 
@@ -181,7 +181,7 @@ class Bundle:
         """float32 (B, labels) probabilities, (B, 1) scores or (B, dimensions) unit vectors."""
         return self._compute(dict(inputs))
 
-    def run(self, texts: Sequence[str] | Sequence[tuple[str, str]], batch_size: int = 32) -> Array:
+    def run(self, texts: Sequence[str | tuple[str, str]], batch_size: int = 32) -> Array:
         """The answers to any number of texts, in their order; texts of like length are computed together.
 
         Raises as `tokenize` does.
@@ -205,7 +205,7 @@ class Bundle:
                 list(pool.map(answer, parts))
         return result
 
-    def _encoded(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
+    def _encoded(self, texts: Sequence[str | tuple[str, str]]) -> list[Encoding]:
         prompt = self.metadata.get("prompt", "")
         read = []
         for text in texts:

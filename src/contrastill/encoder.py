@@ -36,18 +36,21 @@ class Wanted:
     pooled: bool = False
 
 
+NOT_ASKED: Any = None  # typed as the output is where it was asked for
+
+
 @dataclass(frozen=True)
 class Encoding:
-    """All that a method sees of a model. What it did not ask for is None (typed as what it is when asked for)."""
+    """All that a method sees of a model; an output that it did not ask for is None."""
 
     mask: Tensor  # (B, L) bool, True on real tokens
-    logits: Tensor = None  # type: ignore[assignment]
+    logits: Tensor = NOT_ASKED
     """(B, C)"""
-    hidden: tuple[Tensor, ...] = None  # type: ignore[assignment]
+    hidden: tuple[Tensor, ...] = NOT_ASKED
     """N + 1 of (B, L, D); hidden[0] is the embedding output."""
-    attention: tuple[Tensor, ...] = None  # type: ignore[assignment]
+    attention: tuple[Tensor, ...] = NOT_ASKED
     """N of (B, H, L, L): scores *before* softmax, masked entries very negative."""
-    pooled: Tensor = None  # type: ignore[assignment]
+    pooled: Tensor = NOT_ASKED
     """(B, D): a sentence-embedding model's vectors."""
 
 
@@ -117,9 +120,9 @@ class Encoder(nn.Module):
         return Encoding(
             mask.bool(),
             output.get("logits"),
-            tuple(output.hidden_states) if "hidden" in needs else None,  # type: ignore[arg-type]
-            tuple(scores.seen) if "attention" in needs else None,  # type: ignore[arg-type]
-            self.pool(output.last_hidden_state, mask.bool()) if "pooled" in needs else None,  # type: ignore[arg-type]
+            tuple(output.hidden_states) if "hidden" in needs else NOT_ASKED,
+            tuple(scores.seen) if "attention" in needs else NOT_ASKED,
+            self.pool(output.last_hidden_state, mask.bool()) if "pooled" in needs else NOT_ASKED,
         )
 
     def pool(self, last: Tensor, mask: Tensor) -> Tensor:
@@ -135,6 +138,7 @@ class Embedder(Encoder):
     On a CPU texts of about equal length run together, so that little is padding.
     """
 
+    model: Any
     OURS = frozenset({"labels", "text_key", "index", "content"})
     """Of a batch: not for the model."""
 
@@ -149,13 +153,13 @@ class Embedder(Encoder):
 
     @property
     def width(self) -> int:
-        return int(self.model.get_embedding_dimension())  # type: ignore[operator]
+        return int(self.model.get_embedding_dimension())
 
     @property
     def embeddings(self) -> nn.Module:
         if self.transformer is None:
             raise UserError(
-                f"expected a model with a transformer, got one of {type(self.model[0]).__name__}: it has no embeddings "  # type: ignore[index]
+                f"expected a model with a transformer, got one of {type(self.model[0]).__name__}: it has no embeddings "
                 "of tokens to perturb; leave --perturb out"
             )
         return Encoder(self.transformer).embeddings
@@ -175,7 +179,7 @@ class Embedder(Encoder):
 
     def vectors(self, features: dict[str, Tensor]) -> Tensor:
         """(B, D), in float32; pooling too is in float32."""
-        with cheap(self.model, self.embeddings if self.transformer is not None else None), in_float32(self.model[0]):  # type: ignore[index]
+        with cheap(self.model, self.embeddings if self.transformer is not None else None), in_float32(self.model[0]):
             return self.model(features)["sentence_embedding"].float()
 
 

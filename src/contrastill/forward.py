@@ -104,8 +104,8 @@ class Dropped(torch.autograd.Function):
         return cleared(x, kept).mul_(ctx.scale)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return cleared(gradient, *ctx.saved_tensors).mul_(ctx.scale), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return cleared(gradients[0], *ctx.saved_tensors).mul_(ctx.scale), None
 
 
 def cleared(x: Tensor, kept: Tensor) -> Tensor:

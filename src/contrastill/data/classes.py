@@ -75,7 +75,7 @@ def kind_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[str, s
     plain = cells.map(lambda cell: number(cell) is not None).astype(bool)
     other = ~plain & cells.map(numeric).astype(bool)
     odd = ~plain & ~other
-    fractions = int(sum(not number(cell).is_integer() for cell in cells[plain]))  # type: ignore[union-attr]
+    fractions = int(sum(not float(cell).is_integer() for cell in cells[plain]))
     column = f"column {task.label!r}"
     if odd.all():
         if any(isinstance(cell, float) for cell in cells):
@@ -105,7 +105,7 @@ def kind_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[str, s
         )
     if fractions:
         return "regression", f"all {len(cells)} cells of {task.label!r} are numbers, {fractions} with fractions"
-    values = {int(number(cell)) for cell in cells}  # type: ignore[arg-type]
+    values = {int(float(cell)) for cell in cells}
     span = f"{len(values)} different, {min(values)} to {max(values)}"
     return "classification", f"all {len(cells)} cells of {task.label!r} are whole numbers ({span})"
 

@@ -106,7 +106,7 @@ def unknown(path: Path, wanted: str) -> UserError:
     return UserError(f"{path}: expected {wanted}, got {path.name}; {remedy}")
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
     """The bytes of a file, unpacked on the way if its name ends in .gz or .xz.
 
     Raises:
@@ -135,9 +135,9 @@ def open_bytes(path: Path) -> IO[bytes]:
     return unpacked(path) if pack in PACKED else path.open("rb")
 
 
-def unpacked(path: Path) -> IO[bytes]:
+def unpacked(path: Path) -> gzip.GzipFile | io.BufferedReader:
     if path.suffix.lower() == ".gz":
-        return gzip.GzipFile(path)  # type: ignore[return-value]
+        return gzip.GzipFile(path)
     return io.BufferedReader(Xz(path.open("rb")), CHUNK)
 
 
@@ -226,7 +226,7 @@ class Text:
         first = True
         try:
             # newline="\n": split there only, translate nothing; None: split at each kind and translate
-            with io.TextIOWrapper(open_bytes(self.path), self.codec, newline=None if self.mac else "\n") as file:  # type: ignore[type-var]
+            with io.TextIOWrapper(open_bytes(self.path), self.codec, newline=None if self.mac else "\n") as file:
                 for line in file:
                     if first:
                         line, first = line.removeprefix("\ufeff"), False
@@ -358,7 +358,7 @@ def text_codec(encoding: str) -> str:
     """The standard name of an encoding."""
     try:
         found = codecs.lookup(encoding)
-        if found.name not in NO_TEXTS and found._is_text_encoding:  # type: ignore[attr-defined]
+        if found.name not in NO_TEXTS and getattr(found, "_is_text_encoding", True):
             return found.name
     except (LookupError, ValueError, TypeError):  # a zero or a letter beyond ASCII in the name is a ValueError
         pass

@@ -19,7 +19,10 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
-        raise Repeated(quoted(next(key for key, _ in pairs if key in seen or seen.add(key))))  # type: ignore[func-returns-value]
+        for key, _ in pairs:
+            if key in seen:
+                raise Repeated(quoted(key))
+            seen.add(key)
     return found
 
 
@@ -63,7 +66,7 @@ def json_rows(
             return "row", ((n, an_object(row, f"{name}, row {n}")) for n, row in enumerate(value, 1))
         if second is None and any(not isinstance(cell, (list, dict)) for cell in value.values()):
             return "line", iter([(number, value)])
-        return "row", enumerate(columns_as_rows(value, name), 1)  # type: ignore[return-value]
+        return "row", enumerate(columns_as_rows(value, name), 1)
     lines = itertools.chain([(number, first)], [second] if second else [], numbered)
     return "line", objects_of(lines, name, broken)
 

@@ -145,14 +145,15 @@ def _whole(folder: Path, files: list[Path]) -> bool:
         UserError: some of them are missing.
     """
     shards = [SHARD.fullmatch(split_name(file)[0]) for file in files]
-    if None in shards or len({(shard[1], shard[3]) for shard in shards if shard}) > 1:
+    whole = {(shard[1], int(shard[3])) for shard in shards if shard}
+    if None in shards or len(whole) > 1:
         return False
-    numbers, total = [int(shard[2]) for shard in shards if shard], int(shards[0][3])  # type: ignore[index]
+    numbers, (name, total) = [int(shard[2]) for shard in shards if shard], whole.pop()
     if len(set(numbers)) < len(numbers):
         return False
     if missing := sorted(set(range(total)) - set(numbers)):
         raise UserError(
-            f"{folder}: expected {total} parts of {shards[0][1]}, got {len(files)}; missing are number "  # type: ignore[index]
+            f"{folder}: expected {total} parts of {name}, got {len(files)}; missing are number "
             f"{some(missing)}: copy them too"
         )
     return True

@@ -38,6 +38,7 @@ def stream_texts(
     """
     path, kind = look_up(source)
     suffix = split_name(path)[1]
+    cells: Iterator[tuple[int, Any]]
     unit, known = "row", kind == "file" and suffix in (*SUFFIXES, *LINES)
     if known and delimiter is not None and suffix not in DELIMITED:
         check_delimiter(delimiter, [source])
@@ -52,9 +53,9 @@ def stream_texts(
             say(note)
         unit, cells = "line", enumerate(lines.lines(), 1)
     elif known:
-        unit, cells = read_column(path, text, encoding, delimiter=delimiter, say=say)  # type: ignore[assignment]
+        unit, cells = read_column(path, text, encoding, delimiter=delimiter, say=say)
     elif not kind and re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source) and suffix not in (*SUFFIXES, ".txt"):
-        cells = hub_column(source, text)  # type: ignore[assignment]
+        cells = hub_column(source, text)
     elif kind == "folder":
         raise UserError(f"expected a file of texts or a Hub data set, got the folder {quoted(source)}; pass its files")
     else:

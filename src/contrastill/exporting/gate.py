@@ -113,7 +113,7 @@ def examples_of_pairs(source: str, encoding: str = "utf-8", delimiter: str | Non
     )
 
 
-def examples_of_texts(texts: list[str], torch_vectors: Array, name: str) -> Examples:
+def examples_of_texts(texts: Texts, torch_vectors: Array, name: str) -> Examples:
     """Without scored pairs: whether similarities rank as torch's do (Spearman over random pairs of the texts)."""
     random = np.random.default_rng(0)
     first, second = random.integers(0, len(texts), (2, 20 * len(texts)))
@@ -182,8 +182,8 @@ def latencies(source: Exportable, bundle: Bundle, texts: Texts) -> dict[str, Any
     spread: interquartile range over the rounds, as a share of their median; of the two, the larger.
     """
     chosen = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:TIMED]]
-    inputs = [source.encode([text]) for text in chosen]  # type: ignore[list-item]
-    arrays = [bundle.tokenize([text]) for text in chosen]  # type: ignore[list-item]
+    inputs = [source.encode([text]) for text in chosen]
+    arrays = [bundle.tokenize([text]) for text in chosen]
     calls = {"torch": lambda n: source.module(**inputs[n]), "bundle": lambda n: bundle.compute(arrays[n])}
     rounds: dict[str, list[list[float]]] = {name: [] for name in calls}
     before = torch.get_num_threads()

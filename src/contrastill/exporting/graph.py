@@ -48,7 +48,7 @@ def to_onnx(source: Exportable, path: Path, opset: int = OPSET) -> None:
 
     check_opset(opset)
     sample = [text if source.texts == 1 else (text, text) for text in SAMPLE]
-    inputs = source.encode(sample)  # type: ignore[arg-type]
+    inputs = source.encode(sample)
     batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=1, max=source.max_length)
     try:
         with quiet():

@@ -55,7 +55,7 @@ def chosen(source: Exportable, texts: Texts, answers: Array, origin: str) -> Pro
     left = [row for row in short if row not in set(rows)]
     more = max(0, min(FEWEST - len(rows), len(left)))
     rows += [left[int(n)] for n in np.linspace(0, len(left) - 1, more)]
-    return Probes([texts[row] for row in rows], origin)  # type: ignore[arg-type]
+    return Probes([texts[row] for row in rows], origin)
 
 
 def made_up(source: Exportable) -> Probes:

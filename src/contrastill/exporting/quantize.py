@@ -71,7 +71,7 @@ def calibration(source: Exportable, texts: Texts, count: int, seed: int = 0) -> 
             "int8 needs texts to calibrate on, got none; give --data or --texts with texts like those served"
         )
     order = np.random.default_rng(seed).permutation(len(usable))[:count]
-    return [{k: v.numpy() for k, v in source.encode([usable[row]]).items()} for row in order]  # type: ignore[list-item]
+    return [{k: v.numpy() for k, v in source.encode([usable[row]]).items()} for row in order]
 
 
 def openvino_file(

@@ -102,7 +102,7 @@ def export(**settings: Any) -> Exported:
     if not np.isfinite(torch_answers).all():
         raise UserError(f"{asked.model}: the model itself answers NaN or infinity; train it again")
     if examples is None and source.task == "embedding":
-        examples = examples_of_texts(list(held), torch_answers, about)  # type: ignore[arg-type]
+        examples = examples_of_texts(held, torch_answers, about)
     if asked.probes == "data" and about != MADE_UP:
         probes = chosen(source, held, torch_answers, examples.data if examples is not None else about)
     else:

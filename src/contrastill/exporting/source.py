@@ -31,7 +31,7 @@ from contrastill.tasks import Embedding, Task, task_of_model
 
 __all__ = ["Exportable", "Texts", "exportable", "run_record", "told_by_run"]
 
-Texts = Sequence[str] | Sequence[tuple[str, str]]
+Texts = Sequence[str | tuple[str, str]]
 Array = np.ndarray[Any, Any]
 
 
@@ -82,7 +82,7 @@ class Exportable:
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> PreTrainedModel:
         """The transformers model inside, with its config and its table of word vectors."""
         return self.module.model[0].model if "pooled" in self.module.task.outputs else self.module.model
 
@@ -116,7 +116,7 @@ class Exportable:
         with inference(self.module):
             for first in range(0, len(order), batch_size):
                 some = order[first : first + batch_size]
-                answers = self.module(**self.encode([texts[row] for row in some]))  # type: ignore[arg-type]
+                answers = self.module(**self.encode([texts[row] for row in some]))
                 rows.update(zip(some, answers, strict=True))
         return torch.stack([rows[row] for row in range(len(texts))]).float().numpy()
 

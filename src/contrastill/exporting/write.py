@@ -94,7 +94,7 @@ def write_bundle(
         else:
             quantized_onnx(graph, file, recipe, samples)
     write_tokenizer(source, folder)
-    source.encoder.config.save_pretrained(folder)  # type: ignore[operator, union-attr]
+    source.encoder.config.save_pretrained(folder)
     write_metadata(
         folder,
         {

@@ -151,7 +151,10 @@ def encoder_inside(model: Any) -> PreTrainedModel | None:
 def rows_of(model: Any) -> int | None:
     """The tokens that a model, or the encoder inside a sentence-embedding model, has embeddings of; None: any."""
     encoder = encoder_inside(model)
-    return len(encoder.get_input_embeddings().weight) if encoder is not None else None  # type: ignore[arg-type]
+    if encoder is None:
+        return None
+    table: Any = encoder.get_input_embeddings()
+    return len(table.weight)
 
 
 def highest_id(tokenizer: Tokenizer, rows: int | None, texts: Iterable[Sequence[str]]) -> int:

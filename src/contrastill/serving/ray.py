@@ -47,7 +47,8 @@ def app(arguments: dict[str, Any]) -> Application:
     class Bundle:
         pass
 
-    return Bundle.bind()  # type: ignore[attr-defined]
+    deployment: Any = Bundle  # by the decorator
+    return deployment.bind()
 
 
 def settings_of(arguments: dict[str, Any]) -> Serving:

@@ -87,15 +87,19 @@ class Draining(uvicorn.Server):
         self.signalled = 0.0
         settings = self.service.settings
         self.watch = Connections(settings, self.service.metrics)
+        self.answerer = partial(Protocol, self.watch)
+        wider: dict[str, Any] = {  # than uvicorn's annotations: what makes a protocol, fractions of a second
+            "http": self.answerer,
+            "timeout_keep_alive": settings.keep_alive,
+        }
         config = uvicorn.Config(
             app,
-            http=partial(Protocol, self.watch),  # type: ignore[arg-type]
+            **wider,
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]
             timeout_graceful_shutdown=max(1, round(settings.drain)),
             h11_max_incomplete_event_size=HEADERS,
         )
@@ -140,9 +144,7 @@ class Draining(uvicorn.Server):
 
     def protocol(self) -> asyncio.Protocol:
         """What answers a connection, as uvicorn makes it for those that it takes itself."""
-        return self.config.http_protocol_class(  # type: ignore[call-arg, return-value]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+        return self.answerer(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 def accepted(listener: socket.socket) -> list[socket.socket]:

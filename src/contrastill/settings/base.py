@@ -1,7 +1,7 @@
 """The parts of a settings dataclass: fields with help, panel and range, and the check of them all."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
 from contrastill.errors import UserError, quoted
@@ -77,11 +77,12 @@ def length_option(bound: int) -> Any:
     )
 
 
+@dataclass(frozen=True)
 class Checked:
     """Settings whose every field is checked against its annotation and range when they are made."""
 
     def __post_init__(self) -> None:
-        for f in fields(self):  # type: ignore[arg-type]
+        for f in fields(self):
             value = checked(getattr(self, f.name), f.type, f.metadata["range"], name=flag(f.name))
             object.__setattr__(self, f.name, value)
         self.check_together()
@@ -96,13 +97,13 @@ class Checked:
         Raises:
             UserError: an unknown name, a required one that is missing, a value that cannot be.
         """
-        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        known = [f.name for f in fields(cls)]
         if unknown := [name for name in settings if name not in known]:
             names = ", ".join(quoted(name) for name in unknown[:5])
             raise UserError(f"expected the settings of {cls.__name__}, got {names}{suggestion(unknown[0], known)}")
         missing = [
             flag(f.name)
-            for f in fields(cls)  # type: ignore[arg-type]
+            for f in fields(cls)
             if f.default is MISSING and f.default_factory is MISSING and f.name not in settings
         ]
         if missing:

@@ -24,7 +24,7 @@ import psutil
 
 from contrastill.errors import UserError
 
-Texts = Sequence[str] | Sequence[tuple[str, str]]
+Texts = Sequence[str | tuple[str, str]]
 Call = Callable[[], Any]
 
 BLOCK = 8
@@ -136,7 +136,7 @@ class Torch:
         if precision == "bf16":
             self.module.to(torch.bfloat16)
         with contextlib.suppress(ValueError):  # a family that has only its own attention
-            self.source.encoder.set_attn_implementation("sdpa")  # type: ignore[operator]
+            self.source.encoder.set_attn_implementation("sdpa")
 
     def facts(self) -> dict[str, Any]:
         saved = {
@@ -150,7 +150,7 @@ class Torch:
         return np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
 
     def lengths(self, texts: Texts) -> list[int]:
-        return [int(self.source.encode([text])["attention_mask"].sum()) for text in texts]  # type: ignore[arg-type]
+        return [int(self.source.encode([text])["attention_mask"].sum()) for text in texts]
 
     def on_texts(self, texts: Texts) -> Call:
         return self.call(self.source.encode(texts))
@@ -205,7 +205,7 @@ class Graph:
         return np.setdiff1d(np.arange(tokenizer.get_vocab_size()), special)
 
     def lengths(self, texts: Texts) -> list[int]:
-        return [int(self.bundle.tokenize([text])["attention_mask"].sum()) for text in texts]  # type: ignore[arg-type]
+        return [int(self.bundle.tokenize([text])["attention_mask"].sum()) for text in texts]
 
     def on_texts(self, texts: Texts) -> Call:
         return self.call([self.bundle.tokenize(part) for part in self.parts(texts)])
