@@ -92,12 +92,7 @@ def bench(**settings: Any) -> dict[str, Any]:
         "rows": rows,
     }
     if out is not None:
-        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-        try:
-            out.write_text(text, encoding="utf-8")
-        except OSError as error:  # a disk that is full by now: what took minutes is not lost with it
-            why = error.strerror or error
-            raise UserError(f"{out}: the result could not be written ({why}); it is\n{text}") from None
+        write(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if asked.run:
         leave_report(Path(asked.run).expanduser())
     return result
@@ -123,6 +118,14 @@ def check_writable(out: Path) -> None:
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"expected a file that can be written, got {out} ({why}); choose another --out") from None
+
+
+def write(out: Path, text: str) -> None:
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:  # a disk that is full by now: what took minutes is not lost with it
+        why = error.strerror or error
+        raise UserError(f"{out}: the result could not be written ({why}); it is\n{text}") from None
 
 
 def command(asked: Bench) -> str:

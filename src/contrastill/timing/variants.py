@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -225,13 +225,15 @@ def variants(
                         add(name, RUNTIMES[runtime], precision, str(bundle), graph / 1e6, True)
     if not found:
         raise UserError("expected something to time, found nothing:\n" + "\n".join(left_out))
-    first = {name: number for number, (name, _) in reversed(list(enumerate(models)))}
-    order = [*RUNTIMES.values()], ["fp32", "bf16", "int8"]
-    inside = sorted(
-        found.values(),
-        key=lambda v: (first[v.model], order[0].index(v.runtime), order[1].index(v.precision), v.workers),
+    return in_order(found.values(), [name for name, _ in models]), list(dict.fromkeys(left_out))
+
+
+def in_order(found: Iterable[Variant], names: list[str]) -> list[Variant]:
+    runtimes, precisions = [*RUNTIMES.values()], ["fp32", "bf16", "int8"]
+    return sorted(
+        found,
+        key=lambda v: (names.index(v.model), runtimes.index(v.runtime), precisions.index(v.precision), v.workers),
     )
-    return inside, list(dict.fromkeys(left_out))
 
 
 def weights_mb(folder: str) -> float | None:
