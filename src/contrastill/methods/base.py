@@ -82,9 +82,10 @@ class Method(nn.Module):
 
     @classmethod
     def serves(cls, task: Task | type[Task]) -> bool:
-        """Whether it can learn that task: which gives what it needs (answers to compare may lack); texts that belong
-        together only to a method that compares such."""
-        gives = set(cls.needs) - {"logits"} <= task.outputs
+        """Whether it can learn that task: the task gives all that the method needs, or all of it but answers; groups of
+        texts are learnt by methods that compare the texts of a group."""
+        needs = set(cls.needs)
+        gives = needs - {"logits"} <= task.outputs and bool(needs & task.outputs)
         return gives and cls.per_group == (task.per == "group") and bool(stages_on(task, cls.stages))
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
