@@ -1,6 +1,7 @@
 """Which part may import which, what is public, and what every method needs beside its file."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -73,14 +74,15 @@ ALLOWED = {
     "tokenizing": {"errors"},
     "answers": {"errors"},
     "bundle": {"errors", "seal", "tokenizing", "answers"},
+    "prediction": {"errors", "answers", "bundle", "data", "exporting", "locks", "screen", "settings", "prediction"},
     "serving": {"errors", "settings", "bundle", ROOT, "serving"},  # ROOT: for the version
     "exporting": EVERYTHING - {"cli", "recipes"},
     "timing": EVERYTHING - {"cli", "recipes", ROOT} | {"bundle", "exporting", "timing"},
     "training": EVERYTHING - {"cli", "recipes", "exporting"},
     "recipes": EVERYTHING - {"cli"},
-    "cli": EVERYTHING | {"timing", "serving"},
+    "cli": EVERYTHING | {"prediction"} | {"timing", "serving"},
     "__main__": {"cli"},
-    "__init__": EVERYTHING - {"cli", "recipes", "__init__"},
+    "__init__": EVERYTHING - {"cli", "recipes", "__init__"} | {"prediction", "serving", "timing"},
 }
 BASES = {"Method", "EmbeddingMethod"}  # what methods are made of
 MEANINGLESS = {"utils", "util", "common", "helpers", "helper", "core", "misc", "base_utils"}
@@ -194,6 +196,7 @@ def test_no_file_has_a_name_that_says_nothing():
 def test_the_public_names_are_these_and_each_can_be_imported():
     assert contrastill.__all__ == [
         "METHODS",
+        "Bench",
         "CacheBuild",
         "CachedTeacher",
         "Contrast",
@@ -202,28 +205,57 @@ def test_the_public_names_are_these_and_each_can_be_imported():
         "Encoder",
         "Encoding",
         "Evaluation",
+        "Export",
         "Finetuning",
         "FrozenEncoder",
         "Interrupted",
         "Method",
         "Perturbed",
+        "Prediction",
         "Pretraining",
         "Run",
+        "Serving",
         "Stage",
+        "SuiteEvaluation",
         "UserError",
+        "Verification",
+        "bench",
         "build_cache",
+        "compare",
         "contrast",
         "distill",
         "evaluate",
+        "export",
         "finetune",
         "load_task",
         "make_student",
+        "predict",
         "pretrain",
+        "serve",
+        "verify",
     ]
     for name in contrastill.__all__:
         value = getattr(contrastill, name)
         assert value is METHODS or value.__name__ == name
         assert value is METHODS or value.__doc__
+
+
+COMMANDS = (
+    *("finetune", "distill", "contrast", "pretrain", "evaluate", "predict"),
+    *("export", "verify", "bench", "serve", "compare"),
+)
+
+
+def test_the_whole_life_of_a_model_is_public_by_the_names_of_the_commands():
+    """Each is a function with keyword settings, and a module of the package by that name would hide it."""
+    from contrastill.cli import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert set(COMMANDS) <= set(contrastill.__all__) & known
+    for name in COMMANDS:
+        parameters = inspect.signature(getattr(contrastill, name)).parameters.values()
+        assert all(one.kind in (one.KEYWORD_ONLY, one.VAR_KEYWORD) for one in parameters) or name == "compare"
+        assert name not in {part_of(path) for path in FILES}
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error():

@@ -196,7 +196,9 @@ def test_the_methods_for_embeddings_are_known_without_importing_them() -> None:
     assert tuple(sorted(n for n in METHODS if distillation(n) is EmbeddingDistillation)) == EMBEDDING_METHODS
 
 
-@pytest.mark.parametrize("args", ["distill", "distill --method disco", "evaluate --suite sts", "export", "cache build"])
+@pytest.mark.parametrize(
+    "args", ["distill", "distill --method disco", "evaluate --suite sts", "predict", "cache build"]
+)
 def test_help_is_shown_without_torch(args: str) -> None:
     code = (
         "import sys\nfrom contrastill.cli import app\n"

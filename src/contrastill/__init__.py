@@ -9,6 +9,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "METHODS",
+    "Bench",
     "CacheBuild",
     "CachedTeacher",
     "Contrast",
@@ -17,23 +18,34 @@ __all__ = [
     "Encoder",
     "Encoding",
     "Evaluation",
+    "Export",
     "Finetuning",
     "FrozenEncoder",
     "Interrupted",
     "Method",
     "Perturbed",
+    "Prediction",
     "Pretraining",
     "Run",
+    "Serving",
     "Stage",
+    "SuiteEvaluation",
     "UserError",
+    "Verification",
+    "bench",
     "build_cache",
+    "compare",
     "contrast",
     "distill",
     "evaluate",
+    "export",
     "finetune",
     "load_task",
     "make_student",
+    "predict",
     "pretrain",
+    "serve",
+    "verify",
 ]
 
 _HOMES = {
@@ -55,6 +67,18 @@ _HOMES = {
     "Finetuning": "settings",
     "load_task": "data",
     "make_student": "students",
+    "bench": "timing",
+    "compare": "report",
+    "export": "exporting",
+    "verify": "exporting",
+    "predict": "prediction",
+    "serve": "serving",
+    "Bench": "settings",
+    "Export": "settings",
+    "Prediction": "settings",
+    "Serving": "settings",
+    "Verification": "settings",
+    "SuiteEvaluation": "settings",
 }
 
 if TYPE_CHECKING:
@@ -62,17 +86,29 @@ if TYPE_CHECKING:
     from contrastill.data import load_task
     from contrastill.encoder import Encoder, Encoding, FrozenEncoder
     from contrastill.errors import UserError
+    from contrastill.exporting import export
+    from contrastill.exporting.verify import verify
     from contrastill.methods import METHODS, Method, Perturbed, Stage
+    from contrastill.prediction import predict
+    from contrastill.report import compare
+    from contrastill.serving import serve
     from contrastill.settings import (
+        Bench,
         CacheBuild,
         Contrast,
         Distillation,
         EmbeddingDistillation,
         Evaluation,
+        Export,
         Finetuning,
+        Prediction,
         Pretraining,
+        Serving,
+        SuiteEvaluation,
+        Verification,
     )
     from contrastill.students import make_student
+    from contrastill.timing import bench
     from contrastill.training import Interrupted, Run
     from contrastill.training.build import build_cache
     from contrastill.training.commands import contrast, distill, evaluate, finetune, pretrain

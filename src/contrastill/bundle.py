@@ -205,6 +205,10 @@ class Bundle:
                 list(pool.map(answer, parts))
         return result
 
+    def cut_share(self, texts: Sequence[str | tuple[str, str]]) -> float:
+        """The share of texts, or pairs, that `max_length` cuts. Raises as `tokenize` does."""
+        return sum(bool(one.overflowing) for one in self._encoded(texts)) / len(texts)
+
     def _encoded(self, texts: Sequence[str | tuple[str, str]]) -> list[Encoding]:
         prompt = self.metadata.get("prompt", "")
         read = []

@@ -203,8 +203,14 @@ NEEDED: dict[str, dict[str, list[str]]] = {
     "serve": {},
     "bench": {"model": ["random:1L-16"], "length": ["4"], "batch": ["1"], "runtime": ["torch"], "seconds": ["0.01"]},
     "cache build": {"teacher": ["embedder"], "texts": ["texts.txt"]},
+    "predict": {"data": ["data.csv"]},
 }
-BARE = {"export": "teacher/model", "verify": "bundle", "serve": "none"}  # what is given without a flag
+BARE = {
+    "export": "teacher/model",
+    "verify": "bundle",
+    "serve": "none",
+    "predict": "bundle",
+}  # what is given without a flag
 
 
 def options_case(name: str, given: list[tuple[str, str]], home: Path, folder: Path) -> Outcome:
@@ -228,7 +234,7 @@ def options_case(name: str, given: list[tuple[str, str]], home: Path, folder: Pa
     line = [*name.split()]
     if name in BARE:
         line.append(str(home / BARE[name]))
-        chosen.pop("model" if name == "export" else "bundle", None)
+        chosen.pop("model" if name in ("export", "predict") else "bundle", None)
     for key, values in chosen.items():
         for value in values:
             line += [f"--{key.replace('_', '-')}", str(home / value) if value in where else value]

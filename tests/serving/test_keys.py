@@ -157,7 +157,7 @@ def test_a_file_of_wrong_keys_is_told_without_them_before_the_model_loads(case, 
     content, says = WRONG[case]
     (tmp_path / "keys").write_bytes(content)
     with pytest.raises(UserError, match=says) as raised:
-        serve(Serving(bundle="no-such-bundle", port=0, api_key_file=str(tmp_path / "keys")))
+        serve(bundle="no-such-bundle", port=0, api_key_file=str(tmp_path / "keys"))
     assert SECRET not in str(raised.value)
     assert len(str(raised.value)) < 300
 
@@ -168,7 +168,7 @@ def test_a_file_of_wrong_keys_is_told_without_them_before_the_model_loads(case, 
 def test_so_is_a_variable(value, monkeypatch):
     monkeypatch.setenv(VARIABLE, value)
     with pytest.raises(UserError, match=r"\$CONTRASTILL_API_KEY: expected a key") as raised:
-        serve(Serving(bundle="no-such-bundle", port=0))
+        serve(bundle="no-such-bundle", port=0)
     assert SECRET not in str(raised.value)
 
 

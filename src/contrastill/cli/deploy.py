@@ -1,15 +1,15 @@
 """Commands that put a model to use: export, verify, predict, serve, bench, compare."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from contrastill.cli.options import AS_JSON, Json, Kind, argument, command, settings_of
-from contrastill.cli.show import print_bundle, print_verification, reporting
-from contrastill.errors import UserError
+from contrastill.cli.show import print_bundle, print_predictions, print_verification, reporting
 from contrastill.screen import say
-from contrastill.settings import Bench, Export, Serving, Verification
+from contrastill.settings import Bench, Export, Prediction, Serving, Verification
 
 __all__ = ["register"]
 
@@ -57,8 +57,22 @@ BENCH = """Time models side by side: latency, throughput, load time, memory, siz
 
     contrastill bench --run runs/student
     """
+PREDICT = """Answer the texts of a file of any size: labels and probabilities, scores, or vectors, a row each.
+
+    The file is checked before work starts. The answers' file appears when it is whole: an interrupted call leaves
+    nothing and starts again.
+
+    Examples:
+
+    contrastill predict bundles/intents --data queries.csv --text query --keep id --out answers.csv
+
+    contrastill predict runs/student --data queries.txt.gz --probabilities --out answers.jsonl
+
+    contrastill predict bundles/embedder --data sentences.parquet --out vectors.parquet
+    """
 BUNDLE = argument("bundle", "Folder that `contrastill export` wrote.")
 MODEL = argument("model", "Folder of the model, or of the run that made it, or Hub name.")
+ANSWERING = argument("model", "Bundle, folder of a model or of the run that made it, or Hub name.")
 
 
 def export(as_json: bool, **options: Any) -> None:
@@ -88,14 +102,25 @@ def verify(as_json: bool, **options: Any) -> None:
             raise typer.Exit(1)
 
 
+def predict(as_json: bool, **options: Any) -> None:
+    out = sys.stdout
+    with reporting(as_json, transformers=False) as show:
+        chosen = settings_of(Prediction, options)
+        from contrastill.prediction import predict as run
+
+        made = run(stream=out, **vars(chosen))
+        if made.out == "-":  # stdout has the answers
+            print_predictions(made)
+        else:
+            show(made.to_json(), lambda: print_predictions(made))
+
+
 def serve(**options: Any) -> None:
     with reporting(transformers=False):
         chosen = settings_of(Serving, options)
-        try:
-            from contrastill.serving.server import serve as run
-        except ImportError as error:
-            raise UserError(f"{error}; run pip install 'contrastill[serve]'") from None
-        code = run(chosen)
+        from contrastill.serving import serve as run
+
+        code = run(**vars(chosen))
     raise typer.Exit(code)
 
 
@@ -136,6 +161,7 @@ def bench(as_json: bool, **options: Any) -> None:
 def register(app: typer.Typer) -> None:
     command(app, export, Kind(Export, EXPORT), MODEL, AS_JSON)
     command(app, verify, Kind(Verification, VERIFY), BUNDLE, AS_JSON)
+    command(app, predict, Kind(Prediction, PREDICT), ANSWERING, AS_JSON)
     command(app, serve, Kind(Serving, SERVE), BUNDLE)
     app.command()(compare)
     command(app, bench, Kind(Bench, BENCH), AS_JSON)

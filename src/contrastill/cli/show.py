@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
@@ -13,6 +13,9 @@ from rich.table import Table
 from contrastill.errors import CheckFailed, UserError
 from contrastill.results import RunResult
 from contrastill.screen import LogHandler, Screen, json_text, reader_gone, say
+
+if TYPE_CHECKING:
+    from contrastill.prediction import Predictions
 
 __all__ = ["Show", "console", "reporting"]
 
@@ -189,12 +192,13 @@ def print_verification(found: dict[str, Any]) -> None:
         say(f"PROBLEM: {problem}")
 
 
-def print_predictions(result: dict[str, Any]) -> None:
+def print_predictions(made: "Predictions") -> None:
     """How many rows were answered, and where the answers are."""
-    skipped = f", {result['skipped']:,} broken rows left out" if result["skipped"] else ""
-    pace = f"{result['seconds']:.1f} s, {result['rows'] / max(result['seconds'], 1e-9):,.0f} rows/s"
-    say(f"{result['rows']:,} rows answered{skipped}; {pace}")
-    say(f"answers: {result['out']}")
+    skipped = f", {made.skipped:,} broken rows left out" if made.skipped else ""
+    pace = f"{made.rows / max(made.seconds, 1e-9):,.0f} rows/s"
+    say(f"{made.rows:,} rows answered{skipped}; {made.seconds:.1f} s, {pace}")
+    if made.out != "-":
+        say(f"answers: {made.out}")
 
 
 def print_methods(result: dict[str, Any], allowed: Callable[[str, str], str]) -> None:

@@ -8,7 +8,19 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["at", "class_name", "is_missing", "is_whole", "listed", "loose", "number", "numeric", "several", "some"]
+__all__ = [
+    "at",
+    "class_name",
+    "is_missing",
+    "is_text",
+    "is_whole",
+    "listed",
+    "loose",
+    "number",
+    "numeric",
+    "several",
+    "some",
+]
 
 WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")  # "01" is a name, no number
 DIGITS = 18  # more than these and a float would name another integer
@@ -22,6 +34,14 @@ def is_missing(cell: Any) -> bool:
     return (
         cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell))
     )
+
+
+def is_text(cell: Any) -> bool:
+    """Whether a cell holds a text: not empty, valid Unicode."""
+    try:
+        return isinstance(cell, str) and bool(cell.strip()) and bool(cell.encode())
+    except UnicodeEncodeError:  # half a surrogate pair, from a JSON escape cut in two
+        return False
 
 
 def class_name(cell: Any) -> str:

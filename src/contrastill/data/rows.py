@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from contrastill.data.cells import at, class_name, is_missing, some
+from contrastill.data.cells import at, class_name, is_missing, is_text, some
 from contrastill.data.columns import lacks
 from contrastill.data.read import Table
 from contrastill.data.schema import Schema
@@ -184,7 +184,7 @@ def checked_rows(table: Table, task: Schema, split: str, *, benchmark: bool, not
     rows = pd.DataFrame({ours: table.frame[theirs] for ours, theirs in wanted.items()}, dtype=object)
     rows.insert(0, "example_id", [f"{split}-{i}" for i in range(len(rows))])
 
-    good = {ours: rows[ours].map(_is_text).astype(bool) for ours in wanted if ours != "label"}
+    good = {ours: rows[ours].map(is_text).astype(bool) for ours in wanted if ours != "label"}
     for ours, mask in good.items():
         if not mask.all() and not benchmark:
             raise UserError(
@@ -219,10 +219,3 @@ def _multi_label(found: str) -> str:
         f"expected one label a row, got {found}: multi-label is not supported; keep one label a row, "
         "or train one yes / no classifier per label"
     )
-
-
-def _is_text(cell: Any) -> bool:
-    try:
-        return isinstance(cell, str) and bool(cell.strip()) and bool(cell.encode())
-    except UnicodeEncodeError:  # half a surrogate pair, from a JSON escape cut in two
-        return False

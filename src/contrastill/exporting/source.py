@@ -93,7 +93,8 @@ class Exportable:
         encoded = self.tokenizer(
             *columns, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
         )
-        return {name: encoded[name] for name in self.inputs}
+        device = next(self.module.parameters()).device
+        return {name: encoded[name].to(device) for name in self.inputs}
 
     def cut_share(self, texts: Texts) -> float:
         """The share of texts, or pairs, that `max_length` cuts."""
@@ -118,16 +119,19 @@ class Exportable:
                 some = order[first : first + batch_size]
                 answers = self.module(**self.encode([texts[row] for row in some]))
                 rows.update(zip(some, answers, strict=True))
-        return torch.stack([rows[row] for row in range(len(texts))]).float().numpy()
+        return torch.stack([rows[row] for row in range(len(texts))]).float().cpu().numpy()
 
 
-def exportable(name: str, *, pairs: bool = False, max_length: int | None = None) -> Exportable:
-    """Loads a classifier, a regressor or a sentence-embedding model for export, in eval mode, on the CPU.
+def exportable(
+    name: str, *, pairs: bool = False, max_length: int | None = None, attention: str = "eager"
+) -> Exportable:
+    """Loads a classifier, a regressor or a sentence-embedding model, in eval mode, on the CPU.
 
     Args:
         name: Hub name, the model's folder, or the folder of the run that made it.
         pairs: whether an answer takes two texts.
         max_length: longest input in tokens; by default the run's, else the model's own.
+        attention: its implementation in transformers; the plain products ("eager") are what the runtimes fuse best.
 
     Raises:
         UserError: no such model, a bare encoder (it answers nothing), or a tokenizer that only Python can run.
@@ -137,6 +141,7 @@ def exportable(name: str, *, pairs: bool = False, max_length: int | None = None)
         source = embedder(folder, max_length)
     else:
         source = classifier(folder, pairs, max_length)
+    source.encoder.set_attn_implementation(attention)
     if not source.tokenizer.is_fast:
         raise UserError(
             f"{name}: expected a fast tokenizer (tokenizer.json), got a slow one; save it again as a fast one"
@@ -182,7 +187,6 @@ def embedder(name: str, max_length: int | None) -> Exportable:
             f"{name}: expected a sentence-embedding model over a transformers encoder, got {type(model[0]).__name__}; "
             "only the former becomes a graph of tokens"
         )
-    encoder.set_attn_implementation("eager")  # the plain products are what the runtimes fuse best
     tokenizer = model.tokenizer
     longest = max_length or model.max_seq_length or longest_input(tokenizer, encoder.config)
     return Exportable(
@@ -203,7 +207,6 @@ def embedder(name: str, max_length: int | None) -> Exportable:
 
 def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
     model, tokenizer = load_classifier(name), load_tokenizer(name)
-    model.set_attn_implementation("eager")
     task = task_of_model(name, model.config)
     longest = max_length or run_record(name).setting("max_length", int) or longest_input(tokenizer, model.config)
     return Exportable(

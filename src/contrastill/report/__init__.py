@@ -36,7 +36,7 @@ def write_report(folder: str | Path) -> Path:
     return put(Path(folder).expanduser() / PAGE, run_page(read_run(folder)))
 
 
-def compare(runs: Sequence[str | Path], out: str | Path) -> Path:
+def compare(runs: Sequence[str | Path], out: str | Path = "comparison.html") -> Path:
     """Writes one page of several runs' folders, side by side (of a single run: its report), and returns its path.
 
     Raises:

@@ -33,12 +33,15 @@ GRACE = 1.0  # seconds for each of the first two steps of stopping
 HANGUP: Any = getattr(signal, "SIGHUP", None)  # there is none on Windows
 
 
-def serve(settings: Serving) -> int:
-    """Serves until a signal, then answers what it has taken. The exit code: 1 if requests were cut off.
+def serve(**given: Any) -> int:
+    """Serves a bundle until a signal, then answers what it has taken. Settings: see `Serving`.
+
+    Returns the exit code: 1 if requests were cut off.
 
     Raises:
         UserError: the keys cannot be read, the address not be listened on, or the bundle not be opened.
     """
+    settings = Serving.given(given)
     keys = read_keys(settings.api_key_file)
     allowed = connections_allowed(settings.max_connections)
     fewer, settings = allowed < settings.max_connections, within(settings, allowed)

@@ -1,7 +1,16 @@
 """The settings of each command, a dataclass each. Python keywords, command-line options and `run.json` come from it."""
 
 from contrastill.settings.data import Corpus, DataSource
-from contrastill.settings.deploy import Bench, CacheBuild, Evaluation, Export, Serving, SuiteEvaluation, Verification
+from contrastill.settings.deploy import (
+    Bench,
+    CacheBuild,
+    Evaluation,
+    Export,
+    Prediction,
+    Serving,
+    SuiteEvaluation,
+    Verification,
+)
 from contrastill.settings.training import (
     EMBEDDING_METHODS,
     Contrast,
@@ -24,6 +33,7 @@ __all__ = [
     "Evaluation",
     "Export",
     "Finetuning",
+    "Prediction",
     "Pretraining",
     "Serving",
     "Settings",

@@ -14,12 +14,13 @@ from contrastill.settings.base import (
     STORED,
     THREADS,
     Checked,
+    delimiter_option,
     length_option,
     option,
 )
 from contrastill.settings.data import Corpus, DataSource, GateData
 
-__all__ = ["Bench", "CacheBuild", "Evaluation", "Export", "Serving", "SuiteEvaluation", "Verification"]
+__all__ = ["Bench", "CacheBuild", "Evaluation", "Export", "Prediction", "Serving", "SuiteEvaluation", "Verification"]
 
 SPLIT: dict[str, Any] = {"choices": ("train", "dev", "test")}
 COUNT: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000}
@@ -172,6 +173,51 @@ class Verification(GateData):
     split: str | None = option(None, "'train', 'dev' or 'test'; left out: dev, else all of a file", "Data", **SPLIT)
     max_drop: float | None = option(
         None, "points that may be lost against the model [default: as exported]", "Quality", **POINTS
+    )
+    threads: int | None = option(None, "CPU threads [default: every core]", "Model", **THREADS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Checked):
+    """Answer the texts of a file."""
+
+    model: str = option(
+        MISSING, "bundle, folder of a model or of the run that made it, or Hub name", "Model", path=True
+    )
+    data: str = option(
+        MISSING,
+        "file of texts: a line each (.txt), or .csv .tsv .jsonl .parquet; each also as .gz .xz",
+        "Data",
+        path=True,
+    )
+    text: str | None = option(None, "column of the (first) text [default: as in the model's run, else 'text']", "Data")
+    text_pair: str | None = option(
+        None, "column of the second text, for models of pairs [default: as in the model's run]", "Data"
+    )
+    keep: list[str] | None = option(
+        None, "column of the file that the answers have too; once for each [default: 'id', if there is one]", "Output"
+    )
+    encoding: str = option("utf-8", "encoding of the text files", "Data")
+    delimiter: str | None = delimiter_option()
+    skip_broken: bool = option(
+        False,
+        "leave out rows without a text and rows that cannot be read, and count them; the others' answers have the "
+        "number of their line",
+        "Data",
+    )
+    out: str | None = option(
+        None,
+        "file of the answers: .jsonl, .csv, .tsv (each also as .gz .xz) or .parquet; '-': JSON lines on stdout "
+        "[default: -]",
+        "Output",
+        path=True,
+    )
+    overwrite: bool = option(False, "replace the file that is there", "Output")
+    top: int = option(1, "classes listed for each text, the likeliest first", "Output", **COUNT)
+    probabilities: bool = option(False, "the probability of each class", "Output")
+    batch_size: int = option(32, "texts computed together", "Model", **BATCH)
+    max_length: int | None = option(
+        None, "longest input in tokens, not for bundles [default: the run's, or the model's own]", "Model", **LENGTH
     )
     threads: int | None = option(None, "CPU threads [default: every core]", "Model", **THREADS)
 
