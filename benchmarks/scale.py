@@ -22,8 +22,8 @@ from contrastill.machine import describe_machine
 BUILD = """
 import json, re, sys, time
 from pathlib import Path
-from contrastill.training.build import build_cache
-from contrastill.training.folder import processes
+from contrastill.training.cache_build import build_cache
+from contrastill.processes import processes
 start = time.perf_counter()
 found = build_cache(teacher=sys.argv[1], texts=[sys.argv[2]], limit=int(sys.argv[3]), cache=sys.argv[4])
 found["seconds"] = time.perf_counter() - start

@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 
-from contrastill.cache import cache_root
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
 from contrastill.loading import load_embedder
 from contrastill.machine import bf16_pays, describe_machine
-from contrastill.training.vectors import StoredTeacher
+from contrastill.teachers import CachedEmbedder, cache_root
 
 RESULT = Path(__file__).parent / "results" / "sts.json"
 # MTEB's figures. Its SICK-R has all 9 927 pairs, the files 4 927: not comparable, but for the first model on the files.
@@ -42,7 +41,7 @@ def main() -> None:
     for name, _, path in (item.partition("=") for item in args.models):
         model: Any = load_embedder(path)
         if args.stored:
-            model = StoredTeacher(path, cache_root(None), 64, dtype=torch.bfloat16 if bf16_pays() else None)
+            model = CachedEmbedder(path, cache_root(None), 64, dtype=torch.bfloat16 if bf16_pays() else None)
         similarities = sts_similarities(model, sets)
         scores = sts_correlations(similarities, sets)
         published = PUBLISHED.get(name, {})

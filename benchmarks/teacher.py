@@ -22,19 +22,18 @@ import numpy as np
 import torch
 from step import matrix_rate
 
-from contrastill.cache import CachedTeacher, FrozenEmbedder, keys_of
-from contrastill.data import Collate, stream_texts
+from contrastill.data import Collate, stream_texts, teacher_rows
 from contrastill.encoder import Wanted
 from contrastill.loading import load_embedder
 from contrastill.machine import describe_machine
-from contrastill.training.build import rows_of
+from contrastill.teachers import CachedTeacher, FrozenEmbedder, keys_of
 
 
 def ours(model: Any, texts: list[str], folder: Path) -> tuple[float, np.ndarray]:
     """Sentences a second, and the vectors as stored."""
     teacher = CachedTeacher(FrozenEmbedder(model), Wanted(pooled=True), folder)
     start = time.perf_counter()
-    rows = rows_of(texts, model.tokenizer, 128)
+    rows = teacher_rows(texts, model.tokenizer, 128)
     teacher.fill([rows], Collate(model.tokenizer), total=len(rows))
     seconds = time.perf_counter() - start
     (store,) = teacher.stores.values()

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from contrastill.encoder import Encoder, FrozenEncoder
+from contrastill.encoder import Encoder
 from contrastill.methods import KD
 from contrastill.tasks import Classification
+from contrastill.teachers import FrozenEncoder
 
 ALL = {"logits", "hidden", "attention"}
 

@@ -53,10 +53,10 @@ _HOMES = {
     "Method": "methods",
     "Perturbed": "methods",
     "Stage": "methods",
-    "CachedTeacher": "cache",
+    "CachedTeacher": "teachers",
     "Encoder": "encoder",
     "Encoding": "encoder",
-    "FrozenEncoder": "encoder",
+    "FrozenEncoder": "teachers",
     "UserError": "errors",
     "CacheBuild": "settings",
     "Contrast": "settings",
@@ -82,9 +82,8 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from contrastill.cache import CachedTeacher
     from contrastill.data import load_task
-    from contrastill.encoder import Encoder, Encoding, FrozenEncoder
+    from contrastill.encoder import Encoder, Encoding
     from contrastill.errors import UserError
     from contrastill.exporting import export
     from contrastill.exporting.verify import verify
@@ -108,9 +107,10 @@ if TYPE_CHECKING:
         Verification,
     )
     from contrastill.students import make_student
+    from contrastill.teachers import CachedTeacher, FrozenEncoder
     from contrastill.timing import bench
     from contrastill.training import Interrupted, Run
-    from contrastill.training.build import build_cache
+    from contrastill.training.cache_build import build_cache
     from contrastill.training.commands import contrast, distill, evaluate, finetune, pretrain
 
 

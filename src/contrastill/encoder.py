@@ -3,7 +3,6 @@
 Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
 """
 
-import copy
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill.errors import UserError
-from contrastill.forward import Switched, autocasting, cheap, run
+from contrastill.forward import Switched, cheap, run
 
-__all__ = ["GRANULARITIES", "Embedder", "Encoder", "Encoding", "FrozenEncoder", "Wanted", "pool_layer"]
+__all__ = ["GRANULARITIES", "Embedder", "Encoder", "Encoding", "Wanted", "pool_layer"]
 
 Batch = Mapping[str, Tensor]
 GRANULARITIES = ("tokens", "cls", "mean")
@@ -217,53 +216,6 @@ def by_length(mask: Tensor) -> list[tuple[Tensor, int]]:
         if len(order) >= n
     ]
     return min([whole, *cuts], key=lambda groups: sum(len(rows) * longest + GROUP_COST for rows, longest in groups))
-
-
-class FrozenEncoder:
-    """A teacher: no gradient, no state-dict entry, always in eval mode, on the device of the batch it is given.
-
-    Deliberately not an `nn.Module`: what is no module cannot be trained, saved, or switched to train mode by accident.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.encoder = Encoder(model.eval())
-        self.encoder.requires_grad_(False)
-        self.lowered: Encoder | None = None
-
-    @property
-    def model(self) -> PreTrainedModel:
-        return self.encoder.model
-
-    @property
-    def width(self) -> int:
-        return self.encoder.width
-
-    @property
-    def depth(self) -> int:
-        return self.encoder.depth
-
-    @property
-    def heads(self) -> int:
-        return self.encoder.heads
-
-    def to(self, *args: Any, **kwargs: Any) -> None:
-        """Moves or casts the model, as `nn.Module.to` does."""
-        self.encoder.to(*args, **kwargs)
-
-    def facts(self) -> dict[str, Any]:
-        """What its outputs depend on, beside the weights."""
-        return self.model.config.to_dict()
-
-    @torch.no_grad()
-    def __call__(self, batch: Batch, needs: Collection[str]) -> Encoding:
-        device = batch["input_ids"].device
-        if self.model.device != device:
-            self.encoder.to(device)
-        if not autocasting(device.type):
-            return self.encoder(batch, needs)
-        if self.lowered is None:  # autocast would cast the frozen weights anew in every step
-            self.lowered = copy.deepcopy(self.encoder).to(torch.bfloat16)
-        return self.lowered.to(device)(batch, needs)
 
 
 class SoftmaxInputs(Switched):

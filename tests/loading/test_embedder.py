@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 
 from contrastill.exporting import exportable
-from contrastill.training.vectors import StoredTeacher
+from contrastill.teachers import CachedEmbedder
 
 TEXTS = ["w1 w2 w3", "w9", "w4 w4 w30 w7"]
 
@@ -28,7 +28,7 @@ def prompt_left_out(source: str) -> Any:
 def test_vectors_are_those_of_encode(home: Path, tmp_path: Path, made: Any) -> None:
     made(str(home / "embedder")).save(str(tmp_path / "model"))
     encoded = torch.tensor(SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS))
-    teacher = StoredTeacher(str(tmp_path / "model"), tmp_path / "cache", 16)
+    teacher = CachedEmbedder(str(tmp_path / "model"), tmp_path / "cache", 16)
     assert teacher.width == encoded.shape[1]
     torch.testing.assert_close(torch.tensor(teacher.encode(TEXTS)), F.normalize(encoded, dim=-1), atol=1e-3, rtol=0)
     source = exportable(str(tmp_path / "model"))

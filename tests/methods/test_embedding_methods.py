@@ -13,10 +13,11 @@ import torch.multiprocessing as processes
 import torch.nn.functional as F
 
 from contrastill import losses
-from contrastill.encoder import Encoder, FrozenEncoder
+from contrastill.encoder import Encoder
 from contrastill.errors import UserError
 from contrastill.methods import METHODS, method_settings
 from contrastill.tasks import BareEncoder, Classification, Embedding
+from contrastill.teachers import FrozenEncoder
 
 NAMES = [name for name, cls in METHODS.items() if cls.serves(Embedding)]
 QUEUED = ["disco", "congen", "rrd"]

@@ -13,7 +13,7 @@ import transformers
 from workshop import Workshop, sha256, snapshot
 
 from contrastill import UserError
-from contrastill.cache.folder import entries
+from contrastill.teachers.folder import entries
 
 COMPARED = ("lrc_bert", "kd", "pkd", "tinybert")
 TEXTS = {"train": 64, "dev": 30, "test": 36}
@@ -24,7 +24,7 @@ ALIKE = 1e-4  # of losses: see `test_a_run_from_the_cache_is_the_run_with_the_li
 @pytest.fixture(autouse=True)
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The teacher runs alike on any machine."""
-    monkeypatch.setattr("contrastill.cache.teacher.bf16_pays", lambda: False)
+    monkeypatch.setattr("contrastill.teachers.stored.bf16_pays", lambda: False)
 
 
 @pytest.fixture(scope="module")

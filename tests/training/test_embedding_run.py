@@ -368,7 +368,7 @@ def test_two_teachers_are_laid_side_by_side_each_counting_alike(files: dict[str,
     assert run.metrics["teacher"]["width"] == run.metrics["student"]["width"] == 48
     assert encode(run.model, NEW).shape == (20, 48)
     assert run.metrics["teacher_forwards"] == 2 * LINES
-    sizes = [sum(p.numel() for p in teacher.embedder.model.parameters()) for teacher in kept[0].teachers.each]
+    sizes = [sum(p.numel() for p in teacher.model.parameters()) for teacher in kept[0].teachers.each]
     assert run.metrics["teacher"]["parameters"] == sum(sizes)
     rows, corpus = [3, 50, 7], kept[0].corpus
     vectors = kept[0].teachers(corpus.batch(rows), {"pooled"}).pooled

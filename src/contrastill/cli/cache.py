@@ -44,7 +44,7 @@ def list_(cache: Root = None, as_json: Json = False) -> None:
     Example: contrastill cache list
     """
     with reporting(as_json) as show:
-        from contrastill.cache import cache_root, entries
+        from contrastill.teachers import cache_root, entries
 
         root = cache_root(cache)
         found = [entry.as_dict() for entry in entries(root)]
@@ -59,8 +59,8 @@ def verify(cache: Root = None, as_json: Json = False) -> None:
     Example: contrastill cache verify
     """
     with reporting(as_json) as show:
-        from contrastill.cache import cache_root
-        from contrastill.cache import verify as check
+        from contrastill.teachers import cache_root
+        from contrastill.teachers import verify as check
 
         files = list(check(cache_root(cache)))
         damaged = [str(path) for path, whole in files if not whole]
@@ -89,8 +89,8 @@ def prune(
     contrastill cache prune --teacher runs/teacher/model --dry-run
     """
     with reporting(as_json) as show:
-        from contrastill.cache import cache_root
-        from contrastill.cache import prune as delete
+        from contrastill.teachers import cache_root
+        from contrastill.teachers import prune as delete
 
         days = checked(unused_days, float | None, Range(at_least=0, at_most=36_500, unit="days"), name="--unused-days")
         entries = delete(cache_root(cache), unused_days=days, teacher=teacher, dry_run=dry_run)

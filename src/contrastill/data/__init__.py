@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrastill.data.collate import Collate, Known, content_key, flat, known_tokens, tokenise, truncated_share
-    from contrastill.data.corpus import Corpus, read_corpus, read_for_teacher, several_texts
+    from contrastill.data.corpus import Corpus, read_corpus, read_for_teacher, several_texts, silent, teacher_rows
     from contrastill.data.labels import align_labels
     from contrastill.data.load import UNLABELLED, TaskData, load_task, text_key
     from contrastill.data.schema import GLUE, Schema
@@ -14,7 +14,7 @@ _HOMES = {
     **dict.fromkeys(
         ("Collate", "Known", "content_key", "flat", "known_tokens", "tokenise", "truncated_share"), "collate"
     ),
-    **dict.fromkeys(("Corpus", "read_corpus", "read_for_teacher", "several_texts"), "corpus"),
+    **dict.fromkeys(("Corpus", "read_corpus", "read_for_teacher", "several_texts", "silent", "teacher_rows"), "corpus"),
     "align_labels": "labels",
     **dict.fromkeys(("UNLABELLED", "TaskData", "load_task", "text_key"), "load"),
     **dict.fromkeys(("GLUE", "Schema"), "schema"),
@@ -37,7 +37,9 @@ __all__ = [
     "read_corpus",
     "read_for_teacher",
     "several_texts",
+    "silent",
     "stream_texts",
+    "teacher_rows",
     "text_key",
     "tokenise",
     "truncated_share",

@@ -19,7 +19,7 @@ from contrastill.data.files import split_name
 from contrastill.data.stream import has_columns, stream_texts
 from contrastill.errors import UserError
 
-__all__ = ["Corpus", "read_corpus", "read_for_teacher", "several_texts"]
+__all__ = ["Corpus", "read_corpus", "read_for_teacher", "several_texts", "silent", "teacher_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +131,10 @@ def several_texts(
         yield chunk
 
 
+def silent(note: str) -> None:
+    """For `say`, where texts are read again."""
+
+
 def read_corpus(
     chunks: Iterable[list[str]],
     tokenizer: Tokenizer,
@@ -195,6 +199,24 @@ def read_for_teacher(tokenizer: Tokenizer, prompt: str, texts: Sequence[str], ma
     """Texts tokenised as a teacher reads them, `prompt` before each: its outputs are stored under these ids' keys."""
     before = [prompt + text for text in texts] if prompt else list(texts)
     return tokenizer(before, truncation=True, max_length=max_length, return_attention_mask=False)
+
+
+def teacher_rows(texts: Sequence[str], tokenizer: Tokenizer, max_length: int, prompt: str = "") -> list[dict[str, Any]]:
+    """Texts as a teacher reads them, `prompt` before each, with the keys its outputs are stored under."""
+    encoded = read_for_teacher(tokenizer, prompt, texts, max_length)
+    types = encoded.get("token_type_ids")
+    return [
+        {
+            "input_ids": ids,
+            **({"token_type_ids": types[n]} if types else {}),
+            "content": content_key(ids, types[n] if types else ()),
+            "text": text,
+            "labels": -100,
+            "text_key": 0,
+            "index": n,
+        }
+        for n, (text, ids) in enumerate(zip(texts, encoded["input_ids"], strict=True))
+    ]
 
 
 def keys_of_ids(encoded: Any) -> np.ndarray:

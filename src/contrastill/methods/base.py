@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill import mapping
-from contrastill.encoder import Encoder, Encoding, FrozenEncoder, Wanted, pool_layer
+from contrastill.encoder import Encoder, Encoding, Wanted, pool_layer
 from contrastill.errors import UserError
 from contrastill.methods.settings import checking
 from contrastill.tasks.base import Task
+from contrastill.teachers.live import FrozenEncoder
 
 __all__ = ["TASK_TERMS", "Method", "Stage", "gather"]
 
@@ -73,7 +74,7 @@ class Method(nn.Module):
         self.needs = set(self.needs) & task.outputs
         self.stages = stages_on(task, self.stages)
         self.student = student if isinstance(student, Encoder) else Encoder(student)
-        self.teacher: Any = None  # a FrozenEncoder, or what stands in its place (cache.CachedTeacher)
+        self.teacher: Any = None  # a `Teacher`
         if self.uses_teacher:
             self.teacher = FrozenEncoder(teacher) if isinstance(teacher, PreTrainedModel) else teacher
         self.bridges: list[tuple[nn.Linear, tuple[tuple[int, int], ...]]] = []

@@ -65,6 +65,10 @@ class Corpus(Checked):
     delimiter: str | None = delimiter_option()
     max_length: int | None = length_option(128)
 
+    def reading(self) -> dict[str, Any]:
+        """The keywords of `data.several_texts` that are settings, without the sources."""
+        return {name: getattr(self, name) for name in ("text", "limit", "encoding", "delimiter")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateData(Checked):

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill import mapping
-from contrastill.cache.store import write_whole
-from contrastill.cache.teacher import fingerprint
 from contrastill.students.families import FAMILIES
 from contrastill.students.make import make_student
 from contrastill.students.sample import read_sample
+from contrastill.teachers import fingerprint
+from contrastill.teachers.store import write_whole
 
 __all__ = ["remembered_start", "start_student"]
 

@@ -1,6 +1,6 @@
 """Whole runs, from settings to a folder with a model in it."""
 
-from contrastill.training.build import build_cache
+from contrastill.training.cache_build import build_cache
 from contrastill.training.commands import contrast, distill, distillation, evaluate, finetune, pretrain
 from contrastill.training.labelled import plan_distillation
 from contrastill.training.preflight import check_run

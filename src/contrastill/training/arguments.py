@@ -7,7 +7,8 @@ from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
 from contrastill.errors import UserError
-from contrastill.training.folder import RunFolder, processes
+from contrastill.processes import processes
+from contrastill.training.folder import RunFolder
 from contrastill.training.plan import Plan
 
 __all__ = ["check_reporters", "training_arguments"]

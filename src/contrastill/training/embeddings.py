@@ -5,7 +5,7 @@ import itertools
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +19,13 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import FrozenEmbedder, cache_root
-from contrastill.cache.folder import mark
-from contrastill.data import Corpus, read_corpus
-from contrastill.encoder import Encoding
+from contrastill.data import Corpus, read_corpus, several_texts, silent
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
 from contrastill.loading import (
     TRAINED,
     Length,
-    encoder_inside,
     highest_id,
     input_length,
     load_embedder,
@@ -43,11 +39,10 @@ from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.students import STARTS, NoDirections, start_student
 from contrastill.tasks import Embedding
-from contrastill.training.build import corpus_texts, silent
+from contrastill.teachers import CachedEmbedder, LiveTeacher, SideBySide, cache_root, make_cache_folder
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import CorpusPlan, autocast_dtype
-from contrastill.training.vectors import StoredTeacher
 
 __all__ = ["EmbeddingPlan", "load_corpus", "plan_embedding", "set_dropout"]
 
@@ -59,29 +54,6 @@ NEAREST = 10  # neighbours of a text held out, on which student and teacher shou
 SAMPLE = 2048  # texts on which the compact projection orders its directions
 
 
-class Teachers:
-    """One or more teachers whose vectors are stored: each one's unit vectors, side by side, as one unit vector."""
-
-    def __init__(self, each: Sequence[StoredTeacher]) -> None:
-        self.each = each
-        self.width = sum(teacher.width for teacher in each)
-        self.depth = self.heads = 0
-
-    def __call__(self, batch: Mapping[str, Tensor], needs: Collection[str] = ()) -> Encoding:
-        if len(self.each) == 1:
-            return self.each[0].cached(batch, needs)
-        answers = [
-            teacher.cached({**batch, "content": batch["content"][:, n].contiguous()}, needs)
-            for n, teacher in enumerate(self.each)
-        ]
-        vectors = torch.cat([F.normalize(answer.pooled, dim=-1) for answer in answers], 1)
-        return Encoding(answers[0].mask, pooled=vectors / len(answers) ** 0.5)
-
-    def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
-        """(N,) texts -> (N, D)"""
-        return np.concatenate([teacher.encode(texts) for teacher in self.each], 1) / len(self.each) ** 0.5
-
-
 class EmbeddingPlan(CorpusPlan):
     name = "student"
     teacher = None  # the method's is read from disk alone
@@ -90,7 +62,7 @@ class EmbeddingPlan(CorpusPlan):
         self,
         settings: EmbeddingDistillation,
         tokenizer: Tokenizer,
-        teachers: Teachers,
+        teachers: SideBySide,
         method: EmbeddingMethod,
         corpus: Corpus,
         scored: Any,
@@ -117,8 +89,8 @@ class EmbeddingPlan(CorpusPlan):
         return max(super().highest, highest_id(self.tokenizer, rows_of(self.method.student.model), sides))
 
     def fingerprints(self) -> dict[str, str]:
-        names = [teacher.cached.teacher for teacher in self.teachers.each]
-        return {"data_fingerprint": corpus_fingerprint(self.corpus), "teacher_fingerprint": "+".join(names)}
+        teachers = self.teachers.fingerprint
+        return {"data_fingerprint": corpus_fingerprint(self.corpus), "teacher_fingerprint": teachers}
 
     def use_cache(self) -> None:
         """Runs each teacher on the texts whose vectors are not stored yet.
@@ -128,18 +100,19 @@ class EmbeddingPlan(CorpusPlan):
         """
         settings = self.settings
         for n, teacher in enumerate(self.teachers.each):
-            keys, cached = self.corpus.keys(n), teacher.cached
-            lacking = len(cached.missing(keys))
+            keys = self.corpus.keys(n)
+            lacking = len(teacher.missing(keys))
             if not lacking:
                 continue
-            need, free = cached.room([1] * lacking)
+            need, free = teacher.space_needed([1] * lacking)
             if need > 0.95 * free:
                 raise UserError(
                     f"the vectors of {lacking:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at "
-                    f"{cached.root}; choose another folder (--cache DIR) or --cache-dtype int8"
+                    f"{teacher.root}; choose another folder (--cache DIR) or --cache-dtype int8"
                 )
-            teacher.fill(map(teacher.rows, corpus_texts(settings, silent)), len(self.corpus.content))
-            if still := len(cached.missing(keys)):
+            again = several_texts(settings.texts, **settings.reading(), say=silent)
+            teacher.fill_rows(map(teacher.rows, again), len(self.corpus.content))
+            if still := len(teacher.missing(keys)):
                 raise UserError(f"expected the vectors of all texts, {still} are missing; did a file of texts change?")
 
     def fit_bridges(self) -> None:
@@ -204,7 +177,8 @@ class EmbeddingPlan(CorpusPlan):
         changed, or is on the Hub."""
         settings, wanted = self.settings, dict.fromkeys(corpus.rows[rows].tolist(), "")
         if all(Path(source).expanduser().is_file() for source in settings.texts):
-            every = enumerate(itertools.chain.from_iterable(corpus_texts(settings, silent)))
+            again = several_texts(settings.texts, **settings.reading(), say=silent)
+            every = enumerate(itertools.chain.from_iterable(again))
             for number, text in itertools.islice(every, max(wanted, default=-1) + 1):
                 if number in wanted:
                     wanted[number] = text
@@ -232,7 +206,7 @@ class EmbeddingPlan(CorpusPlan):
         if self.projection is not None:
             ours["parameters"] += self.projection.numel()
             ours["size_mb"] += self.projection.numel() * 4 / 1e6
-        sizes = [size(teacher.embedder.model) for teacher in self.teachers.each]
+        sizes = [size(teacher.model) for teacher in self.teachers.each]
         theirs = {**{key: sum(each[key] for each in sizes) for key in sizes[0]}, "width": self.teachers.width}
         sts = {"sts": self.sts()} if self.settings.sts else {}
         yardsticks = {}
@@ -246,7 +220,7 @@ class EmbeddingPlan(CorpusPlan):
             "student": ours,
             "teacher": theirs,
             **({"yardsticks": yardsticks} if yardsticks else {}),
-            "teacher_forwards": sum(teacher.cached.forwards for teacher in self.teachers.each),
+            "teacher_forwards": sum(teacher.forwards for teacher in self.teachers.each),
             **sts,
         }
 
@@ -324,9 +298,9 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
     given = read_settings(settings.method, settings.set)
     check_choices(settings)
     root = cache_root(settings.cache)
-    mark(root)
+    make_cache_folder(root)
     dtype, stored = autocast_dtype(settings), settings.cache_dtype
-    teachers = Teachers([StoredTeacher(name, root, stored=stored, dtype=dtype) for name in settings.teacher])
+    teachers = SideBySide([CachedEmbedder(name, root, stored=stored, dtype=dtype) for name in settings.teacher])
     first = teachers.each[0]
     own = settings.student == "as-is"
     tokenizer = load_tokenizer(settings.start) if own else first.tokenizer
@@ -338,12 +312,12 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
 
         scored = load_scored_pairs(settings.dev, settings.encoding, settings.delimiter) if settings.dev else None
         sets = load_sts(None if settings.sts == "hub" else settings.sts) if settings.sts else None
-    corpus = load_corpus(settings, tokenizer, [(each.tokenizer, each.embedder.prompt) for each in teachers.each])
+    corpus = load_corpus(settings, tokenizer, [(each.tokenizer, each.prompt) for each in teachers.each])
     set_seed(settings.seed)
     student = (
         load_encoder(settings.start)
         if own
-        else start_encoder(settings, transformer_of(first.embedder), tokenizer, corpus, root)
+        else start_encoder(settings, transformer_of(first.live), tokenizer, corpus, root)
     )
     set_dropout(student, settings.dropout)
     queue = (method_settings(settings.method) | given).get("queue", 0)
@@ -355,10 +329,10 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
     return EmbeddingPlan(settings, tokenizer, teachers, method, corpus, scored, length, sets)
 
 
-def length_for(settings: EmbeddingDistillation, teachers: Teachers, tokenizer: Tokenizer) -> Length:
+def length_for(settings: EmbeddingDistillation, teachers: SideBySide, tokenizer: Tokenizer) -> Length:
     """The length at which student and teachers cut their texts, which all of them can read."""
     first, *_ = teachers.each
-    config = getattr(encoder_inside(first.embedder.model), "config", None)
+    config = getattr(first.live.transformer, "config", None)
     readers = [tokenizer, *(each.tokenizer for each in teachers.each)]
     length = input_length(settings.max_length, settings.teacher[0], first.tokenizer, config, TRAINED, *readers)
     for each in teachers.each:
@@ -379,7 +353,7 @@ def load_corpus(
 ) -> Corpus:
     """The texts that the settings name, of a length that is settled; what had to be said about them is logged."""
     assert settings.max_length is not None
-    chunks = corpus_texts(settings)
+    chunks = several_texts(settings.texts, **settings.reading())
     every = 0.2 if sys.stderr.isatty() else 30.0
     with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar:
         corpus = read_corpus(chunks, tokenizer, settings.max_length, teachers, bar.update)
@@ -416,16 +390,16 @@ def first_not_finite(model: PreTrainedModel, tokenizer: Tokenizer, texts: Sequen
     return None
 
 
-def transformer_of(embedder: FrozenEmbedder) -> PreTrainedModel:
-    """The encoder inside a sentence-embedding model.
+def transformer_of(teacher: LiveTeacher) -> PreTrainedModel:
+    """The encoder inside a teacher.
 
     Raises:
         UserError: there is none (a table of word vectors): the student's shape can't be made of it.
     """
-    found = encoder_inside(embedder.model)
+    found = teacher.transformer
     if found is None:
         raise UserError(
-            f"the teacher ({type(embedder.model[0]).__name__}) has no transformer to make a student of; name an "
+            f"the teacher ({type(teacher.model[0]).__name__}) has no transformer to make a student of; name an "
             "encoder with --student as-is --start MODEL"
         )
     return found

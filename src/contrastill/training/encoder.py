@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import FrozenEmbedder, cache_root, fingerprint
 from contrastill.data import Corpus
 from contrastill.errors import UserError
 from contrastill.evaluation import size
@@ -20,7 +19,7 @@ from contrastill.loading import Length, input_length
 from contrastill.methods import METHODS, Method, method_class, read_settings
 from contrastill.settings import Pretraining
 from contrastill.tasks import BareEncoder
-from contrastill.training.build import load_any
+from contrastill.teachers import cache_root, fingerprint, load_teacher
 from contrastill.training.card import encoder_card
 from contrastill.training.embeddings import (
     corpus_fingerprint,
@@ -109,8 +108,8 @@ def plan_pretraining(settings: Pretraining) -> EncoderPlan:
     if not method_class(settings.method).serves(BareEncoder):
         known = ", ".join(name for name, cls in METHODS.items() if cls.serves(BareEncoder))
         raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
-    frozen, tokenizer = load_any(settings.teacher, None)
-    teacher: Any = transformer_of(frozen) if isinstance(frozen, FrozenEmbedder) else frozen.model.base_model
+    live, tokenizer = load_teacher(settings.teacher)
+    teacher = transformer_of(live)
     length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
     settings = replace(settings, max_length=length.tokens)
     corpus = load_corpus(settings, tokenizer)

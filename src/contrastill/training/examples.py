@@ -10,16 +10,16 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import CachedTeacher
 from contrastill.data import Collate, align_labels, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.files import look_up
 from contrastill.errors import UserError
 from contrastill.evaluation import predict, size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
+from contrastill.processes import processes
 from contrastill.settings import Evaluation
 from contrastill.tasks import LabelledTask, load_rows, task_of
+from contrastill.teachers import CachedTeacher, FrozenEncoder
 from contrastill.training.checks import FEW_UNKNOWN
-from contrastill.training.folder import processes
 from contrastill.training.seen import seen_by, seen_share
 
 __all__ = ["Examples", "class_names", "score_model"]
@@ -66,27 +66,31 @@ class Examples:
         columns = [some[name] for name in ("text", "text_pair") if name in some.column_names]
         return [list(row) for row in zip(*columns, strict=True)]
 
-    def logits(self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None) -> np.ndarray:
-        device = processes().device
-        if isinstance(model, CachedTeacher):
-            return model.logits(self.batches, lambda teacher, batches: predict(teacher.to(device), batches))
-        return predict(model.to(device), self.batches, dtype=dtype)
-
     def scores(
-        self, model: PreTrainedModel | CachedTeacher, dtype: torch.dtype | None = None, keep: str | None = None
+        self, model: PreTrainedModel, dtype: torch.dtype | None = None, keep: str | None = None
     ) -> dict[str, Any]:
         """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}
 
         keep: the name under which the logits stay in `kept`.
         """
-        logits = self.logits(model, dtype)
+        logits = predict(model.to(processes().device), self.batches, dtype=dtype)
+        result = self.judged(logits, keep, interval=dtype is None)  # of a score to report, not a check of a run
+        if keep == "ours":
+            self.reported = result
+        return result
+
+    def scores_of_teacher(self, teacher: CachedTeacher | FrozenEncoder) -> dict[str, Any]:
+        """As `scores`, in float32; the logits stay in `kept` as "theirs"."""
+        device = processes().device
+        logits = teacher.logits(self.batches, lambda model, batches: predict(model.to(device), batches))
+        return self.judged(logits, "theirs")
+
+    def judged(self, logits: np.ndarray, keep: str | None, interval: bool = True) -> dict[str, Any]:
         if keep is not None:
             self.kept[keep] = logits
         result: dict[str, Any] = {"metrics": self.task.score(logits, self.labels), "rows": len(self.labels)}
-        if dtype is None:  # a score to report, not one of the checks of a run
+        if interval:
             result["interval"] = list(self.task.interval(logits, self.labels, self.task.metrics[0]))
-        if keep == "ours":
-            self.reported = result
         return result
 
 

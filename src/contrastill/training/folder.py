@@ -20,17 +20,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-from accelerate import PartialState
-
 from contrastill.errors import UserError
 from contrastill.locks import LOCK, FolderLock
 from contrastill.machine import describe_machine
+from contrastill.processes import processes
 from contrastill.results import CARD, PLACES, RunRecord, located, read_metrics, write_text
 from contrastill.seal import file_seals
 from contrastill.settings import Settings
 
-__all__ = ["RunFolder", "processes"]
+__all__ = ["RunFolder"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +36,6 @@ WRITTEN = ("student", "model", "checkpoints", "exports")
 WRITTEN_FILES = ("metrics.json", "log.jsonl", "evidence.json", "seen.safetensors", "report.html", "bench.json")
 DECIDED = {"max_length"}  # settings that the run takes from its model where they are not given
 FREE = {"out", "overwrite", "force", "report_to", "cache"}  # settings that may differ when a run is resumed
-
-
-def processes() -> PartialState:
-    """accelerate's view of the processes. On a machine without accelerator it must be told so, or it sees only one."""
-    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 class RunFolder:

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.cache import CachedTeacher, cache_root, fingerprint
-from contrastill.cache.folder import mark
 from contrastill.data import (
     Collate,
     Known,
@@ -26,7 +24,6 @@ from contrastill.data import (
     tokenise,
     truncated_share,
 )
-from contrastill.encoder import FrozenEncoder
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.loading import Length, input_length, load_classifier, load_tokenizer
@@ -35,11 +32,12 @@ from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
 from contrastill.tasks import Embedding, LabelledTask, load_rows, task_of
+from contrastill.teachers import CachedTeacher, FrozenEncoder, cache_root, fingerprint, make_cache_folder
 from contrastill.training import labelled_checks
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
 from contrastill.training.examples import Examples, class_names
-from contrastill.training.folder import RunFolder, processes
+from contrastill.training.folder import RunFolder
 from contrastill.training.plan import Plan, autocast_dtype
 from contrastill.training.seen import rows_of_teacher
 
@@ -202,19 +200,24 @@ class LabelledPlan(Plan):
         return model_card(self.origin, self.task, self.data.schema.name, metrics)
 
     @cached_property
+    def live(self) -> FrozenEncoder | None:
+        """The teacher as it runs: the method's, or of a method that does without, for its scores."""
+        return None if self.teacher is None else self.method.teacher or FrozenEncoder(self.teacher)
+
+    @cached_property
     def cached(self) -> CachedTeacher | None:
         """The teacher as it is stored, if it is to be; the method still asks the live one until `use_cache`."""
-        if self.cache is None or self.teacher is None:
+        if self.cache is None or self.live is None:
             return None
         try:
-            mark(self.cache.root)
+            make_cache_folder(self.cache.root)
         except UserError as error:
             if self.cache.asked:
                 raise
             logger.warning("the teacher is run live: %s", error)
             return None
         return CachedTeacher(
-            self.method.teacher or FrozenEncoder(self.teacher),  # for its scores, of a method that does without
+            self.live,
             self.method.wanted,
             self.cache.root,
             stored=self.cache.stored,
@@ -225,9 +228,13 @@ class LabelledPlan(Plan):
     @cached_property
     def teacher_scores(self) -> dict[str, dict[str, Any]]:
         """Of each split, in float32: computed once, and with a cache once for all runs."""
-        assert self.teacher is not None
-        model = self.cached or self.teacher
-        return {split: rows.scores(model, keep="theirs") for split, rows in self.splits.items()}
+        return {split: self.score_teacher(rows) for split, rows in self.splits.items()}
+
+    def score_teacher(self, rows: Examples) -> dict[str, Any]:
+        """In float32."""
+        teacher = self.cached or self.live
+        assert teacher is not None
+        return rows.scores_of_teacher(teacher)
 
     def evidence(self) -> dict[str, Any] | None:
         """Of the answers on dev that were scored."""
@@ -247,7 +254,7 @@ class LabelledPlan(Plan):
         if teacher is None or self.cache is None or not self.method.uses_teacher:
             return
         lengths = self.lengths
-        need, free = teacher.room(lengths)
+        need, free = teacher.space_needed(lengths)
         why = ""
         if need > free * (0.95 if self.cache.asked else 0.5):
             why = (
@@ -267,8 +274,7 @@ class LabelledPlan(Plan):
             teacher.root,
             free / 1e9,
         )
-        world = processes()
-        teacher.fill(
+        teacher.fill_together(
             (
                 self.examples.select(range(n, min(n + CHUNK, len(lengths)))).to_list()
                 for n in range(0, len(lengths), CHUNK)
@@ -276,11 +282,7 @@ class LabelledPlan(Plan):
             self.collate,
             total=len(lengths),
             say=lambda row: repr(self.tokenizer.decode(row["input_ids"], skip_special_tokens=True)[:80]),
-            share=(world.process_index, world.num_processes),
         )
-        world.wait_for_everyone()
-        if world.num_processes > 1:
-            teacher.refresh()  # what the others have stored
         self.method.teacher = teacher
 
 
@@ -299,7 +301,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     made, given = method_class(settings.method), read_settings(settings.method, settings.set)
     cache = cache_choice(settings)
     if cache is not None and cache.asked:
-        mark(cache.root)  # a folder that was asked for and can't be had is an error, before all work
+        make_cache_folder(cache.root)  # a folder that was asked for and can't be had is an error, before all work
     if made.serves(Embedding):
         raise UserError(f"{settings.method!r} distils sentence embeddings: it takes --texts, and no --data")
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)

@@ -36,7 +36,7 @@ def teacher_learnt(run: LabelledPlan) -> Check:
         known = np.flatnonzero(run.task.known(np.array(run.data.train["label"])))
         rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
         examples, where = Examples(rows, run.task, run.tokenizer, run.settings.max_length), "a training sample"
-        got = examples.scores(run.cached or run.teacher)["metrics"][metric]
+        got = run.score_teacher(examples)["metrics"][metric]
     chance = run.task.chance(examples.labels, metric)
     seen = f"{metric} {got:.3f} on {where}; always the commonest answer gives {chance:.3f}"
     if got > chance:

@@ -14,7 +14,6 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from contrastill.cache import cache_root
 from contrastill.data import Corpus, Known
 from contrastill.data.groups import Groups, Numbers, in_chunks, numbered, read_groups, rows_fingerprint
 from contrastill.data.pairs import load_pairs
@@ -23,17 +22,18 @@ from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.loading import TRAINED, Length, encoder_inside, highest_id, input_length, load_embedder, rows_of
 from contrastill.methods import Chunked, Perturbed, SimCSE, read_settings
+from contrastill.processes import processes
 from contrastill.settings import Contrast
 from contrastill.tasks import Pairs
 from contrastill.tasks.pairs import PairScores
+from contrastill.teachers import CachedEmbedder, cache_root
 from contrastill.training.arguments import check_reporters
 from contrastill.training.card import pairs_card
 from contrastill.training.checkpoints import last_good_checkpoint
 from contrastill.training.checks import Check, Report
-from contrastill.training.folder import RunFolder, processes
+from contrastill.training.folder import RunFolder
 from contrastill.training.order import NoSharedTexts
 from contrastill.training.plan import Plan, autocast_dtype, unwrap_batch
-from contrastill.training.vectors import StoredTeacher
 
 __all__ = ["PairsPlan", "check_checkpoint", "check_settings", "plan_pairs"]
 
@@ -52,7 +52,7 @@ class PairsPlan(Plan):
         self,
         settings: Contrast,
         embedder: Any,
-        teacher: StoredTeacher | None,
+        teacher: CachedEmbedder | None,
         rows: Dataset,
         notes: Sequence[str],
         scores: PairScores,
@@ -128,7 +128,7 @@ class PairsPlan(Plan):
     # ---- a run's steps
 
     def fingerprints(self) -> dict[str, str]:
-        teacher = {"teacher_fingerprint": self.stored.cached.teacher} if self.stored is not None else {}
+        teacher = {"teacher_fingerprint": self.stored.fingerprint} if self.stored is not None else {}
         return {"data_fingerprint": rows_fingerprint(self.rows), **teacher}
 
     def score_start(self, folder: RunFolder) -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ class PairsPlan(Plan):
     def use_cache(self) -> None:
         """Runs the teacher on the texts whose vectors are not stored yet."""
         if self.stored is not None:
-            self.stored.fill(map(self.stored.rows, in_chunks(self.texts)), len(self.texts))
+            self.stored.fill_rows(map(self.stored.rows, in_chunks(self.texts)), len(self.texts))
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -195,7 +195,7 @@ def plan_pairs(settings: Contrast) -> PairsPlan:
     embedder = load_embedder(settings.model).float()
     teacher = None
     if settings.anchor:
-        teacher = StoredTeacher(settings.anchor, cache_root(settings.cache), dtype=autocast_dtype(settings))
+        teacher = CachedEmbedder(settings.anchor, cache_root(settings.cache), dtype=autocast_dtype(settings))
     length = length_for(embedder, teacher, settings)
     settings = replace(settings, max_length=length.tokens)
     rows, notes = load_pairs(
@@ -229,7 +229,7 @@ def scores_for(settings: Contrast, rows: Dataset) -> PairScores:
     return PairScores(None, sets, (first, second))
 
 
-def method_of(settings: Contrast, embedder: Any, teacher: StoredTeacher | None, task: Pairs, rows: int) -> SimCSE:
+def method_of(settings: Contrast, embedder: Any, teacher: CachedEmbedder | None, task: Pairs, rows: int) -> SimCSE:
     given = read_settings(SimCSE.name, settings.set)
     if both := given.keys() & OPTIONS.keys():
         raise UserError(f"expected {OPTIONS[min(both)]} on its own, got --set {min(both)}=; leave that out")
@@ -240,7 +240,7 @@ def method_of(settings: Contrast, embedder: Any, teacher: StoredTeacher | None, 
     inside = encoder_inside(embedder)
     if inside is not None and not torch.cuda.is_available():
         inside.set_attn_implementation("eager")  # trains small encoders at short lengths faster on CPU
-    return SimCSE(Embedder(embedder, inside), teacher and teacher.cached, task, **given)
+    return SimCSE(Embedder(embedder, inside), teacher, task, **given)
 
 
 def wrapped(method: SimCSE, settings: Contrast) -> nn.Module:
@@ -258,11 +258,11 @@ def wrapped(method: SimCSE, settings: Contrast) -> nn.Module:
 
 
 def read_texts(
-    embedder: Any, teacher: StoredTeacher | None, texts: Sequence[str], longest: int
+    embedder: Any, teacher: CachedEmbedder | None, texts: Sequence[str], longest: int
 ) -> tuple[Corpus | None, Callable[[Numbers], dict[str, Tensor]]]:
     """The texts as the model reads them, its default prompt before each; and how a batch is made of their numbers."""
     prompt = str((embedder.prompts or {}).get(embedder.default_prompt_name) or "")
-    theirs = [(teacher.tokenizer, teacher.embedder.prompt)] if teacher is not None else []
+    theirs = [(teacher.tokenizer, teacher.prompt)] if teacher is not None else []
     if encoder_inside(embedder) is not None:
         return read_groups(texts, embedder.tokenizer, longest, theirs, prompt)
     keys = read_groups(texts, *theirs[0][:1], longest, theirs)[1] if theirs else None
@@ -311,7 +311,7 @@ def batch_rows(numbers: Numbers, texts: Sequence[str], settings: Contrast) -> in
 # ---- the model
 
 
-def length_for(embedder: Any, anchor: StoredTeacher | None, settings: Contrast) -> Length:
+def length_for(embedder: Any, anchor: CachedEmbedder | None, settings: Contrast) -> Length:
     """The length at which texts are cut; the anchor reads them at the same one."""
     tokenizer = getattr(embedder, "tokenizer", None)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):

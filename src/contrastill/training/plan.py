@@ -15,9 +15,10 @@ from contrastill.data import Corpus, Known
 from contrastill.loading import Length
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
+from contrastill.processes import processes
 from contrastill.settings import Settings
 from contrastill.training.checks import Check
-from contrastill.training.folder import RunFolder, processes
+from contrastill.training.folder import RunFolder
 from contrastill.training.order import GroupedByLength, Order
 
 __all__ = ["CorpusPlan", "Plan", "autocast_dtype"]

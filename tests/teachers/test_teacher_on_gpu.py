@@ -8,12 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from contrastill.cache import CachedTeacher, keys_of
-from contrastill.cache import teacher as module
 from contrastill.data import Collate
 from contrastill.data.collate import content_key
-from contrastill.encoder import FrozenEncoder, Wanted
+from contrastill.encoder import Wanted
 from contrastill.errors import UserError
+from contrastill.teachers import CachedTeacher, FrozenEncoder, fill, keys_of
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda"
@@ -40,7 +39,7 @@ def filled(model, root, wanted, computed, rows) -> CachedTeacher:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setitem(module.BUDGET, "cuda", 300)
+    monkeypatch.setitem(fill.BUDGET, "cuda", 300)
 
 
 @pytest.mark.parametrize("computed", ["float32", "bfloat16"])

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 from workshop import WORDS, Workshop
 
-from contrastill.cache import entries
 from contrastill.cli import app
 from contrastill.errors import UserError
+from contrastill.teachers import entries
 from contrastill.training import build_cache
 
 
@@ -89,10 +89,10 @@ def test_a_sentence_embedding_model_gives_its_own_vectors(asked: dict[str, Any],
     import numpy as np
     import torch
 
-    from contrastill.cache import CachedTeacher, FrozenEmbedder, cache_root, keys_of
+    from contrastill.data import teacher_rows
     from contrastill.encoder import Wanted
     from contrastill.loading import load_embedder
-    from contrastill.training.build import rows_of
+    from contrastill.teachers import CachedTeacher, FrozenEmbedder, cache_root, keys_of
 
     folder = Path(asked["cache"]).parent / "embedder"
     st.SentenceTransformer(str(workshop.plain_encoder()), device="cpu").save(str(folder))
@@ -103,8 +103,8 @@ def test_a_sentence_embedding_model_gives_its_own_vectors(asked: dict[str, Any],
     teacher = CachedTeacher(
         FrozenEmbedder(model), Wanted(pooled=True), cache_root(asked["cache"]), stored="float32", name="again"
     )
-    store = teacher.stores["vector"]
-    rows = store.find(keys_of(rows_of(texts, model.tokenizer, 16)))
+    store = next(iter(teacher.stores.values()))
+    rows = store.find(keys_of(teacher_rows(texts, model.tokenizer, 16)))
     assert (rows >= 0).all()
     stored = np.stack([store.read(int(row))[0] for row in rows])
     expected = model.encode(texts, convert_to_tensor=True)

@@ -10,6 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from contrastill.teachers.fields import Field
+
 __all__ = ["Outputs", "accelerated", "read_ahead"]
 
 Chunk = TypeVar("Chunk")
@@ -43,7 +45,7 @@ class Outputs:
     fields: (N, D) each, the rows of one text after those of the one before. counts: of each field, rows of each text.
     """
 
-    def __init__(self, fields: Mapping[str, Tensor], counts: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, fields: Mapping[Field, Tensor], counts: Mapping[Field, Sequence[int]]) -> None:
         self.counts = counts
         finite = torch.stack([values.isfinite().all() for values in fields.values()])
         # Copies that are not waited for land in pinned memory, behind the pass and before the next batch's.
@@ -53,13 +55,13 @@ class Outputs:
         if self.copied is not None:
             self.copied.record(torch.cuda.current_stream(finite.device))
 
-    def values(self) -> dict[str, list[Tensor]]:
+    def values(self) -> dict[Field, list[Tensor]]:
         """Each field of each text: (rows, D)."""
         if self.copied is not None:
             self.copied.synchronize()
         return {field: list(values.split(list(self.counts[field]))) for field, values in self.found.items()}
 
-    def broken(self) -> tuple[str, int] | None:
+    def broken(self) -> tuple[Field, int] | None:
         """The first field with a value that is not finite, and the number of the text; asked for after `values`."""
         for (field, values), finite in zip(self.found.items(), self.finite.tolist(), strict=True):
             if not finite:

@@ -15,8 +15,8 @@ import xxhash
 from safetensors.torch import save
 from stored_rows import WIDTH, answers, by_text, facts, filled, numbers, random_rows
 
-from contrastill.cache import DTYPES, Store, store
 from contrastill.errors import UserError
+from contrastill.teachers import DTYPES, Store, store
 
 EXACT = [name for name in DTYPES if name != "int8"]
 

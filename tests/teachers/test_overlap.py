@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from contrastill.cache.overlap import Outputs, read_ahead
+from contrastill.teachers.overlap import Outputs, read_ahead
 
 
 def test_chunks_come_in_their_order_and_one_is_made_while_another_is_used():

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from stored_rows import facts, filled
 
-from contrastill.cache import cache_root
-from contrastill.cache.folder import MARK, entries, mark, prune, verify
 from contrastill.errors import UserError
+from contrastill.teachers import cache_root
+from contrastill.teachers.folder import MARK, entries, make_cache_folder, prune, verify
 
 DAY = 86400
 
@@ -60,19 +60,19 @@ def test_the_folder_is_the_one_given_else_of_the_environment_else_of_the_user(mo
 
 
 def test_the_folder_says_that_it_is_a_cache(tmp_path):
-    mark(tmp_path / "a/b")
+    make_cache_folder(tmp_path / "a/b")
     text = (tmp_path / "a/b" / MARK).read_text()
     assert MARK == "CACHEDIR.TAG"
     assert text.startswith("Signature: 8a477f597d28d172789f06886806bc55\n")  # bford.info/cachedir
     (tmp_path / "a/b" / MARK).write_text("mine")
-    mark(tmp_path / "a/b")
+    make_cache_folder(tmp_path / "a/b")
     assert (tmp_path / "a/b" / MARK).read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_way_out(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/cache.*--cache DIR.*--cache none"):
-        mark(tmp_path / "file/cache")
+        make_cache_folder(tmp_path / "file/cache")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_way_out(t
     (tmp_path / "locked").mkdir(mode=0o555)
     for place in (tmp_path / "locked", tmp_path / "locked/cache"):
         with pytest.raises(UserError, match=r"locked.*--cache DIR.*--cache none"):
-            mark(place)
+            make_cache_folder(place)
 
 
 # ---- what is in it
@@ -104,7 +104,7 @@ def test_an_empty_or_missing_folder_has_no_entries(tmp_path):
 def test_opening_a_store_says_that_it_was_used(root):
     about = facts(teacher="b" * 64)
     filled_before = {entry.folder: entry.used for entry in entries(root)}
-    from contrastill.cache import Store
+    from contrastill.teachers import Store
 
     Store(root, about)
     used = {entry.folder: entry.used for entry in entries(root)}
@@ -213,7 +213,7 @@ def test_with_a_teacher_s_last_field_its_students_starts_go_too(root):
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "3", '{"teacher": "x"}', "[" * 99_999, "\xff", "other"])
 def test_a_damaged_description_is_listed_found_mended_and_pruned(root, content):
-    from contrastill.cache import Store
+    from contrastill.teachers import Store
 
     about = facts(teacher="b" * 64)
     place = about.folder(root) / "store.json"

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from contrastill.cache.store import DTYPES, Facts, verified
 from contrastill.errors import UserError
+from contrastill.teachers.store import DTYPES, Facts, verified
 
-__all__ = ["Entry", "cache_root", "entries", "prune", "verify"]
+__all__ = ["Entry", "cache_root", "entries", "make_cache_folder", "prune", "verify"]
 
 MARK = "CACHEDIR.TAG"  # backup tools leave such folders out (bford.info/cachedir)
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# Teacher outputs stored by contrastill; may be deleted.\n"
@@ -52,7 +52,7 @@ def cache_root(given: str | Path | None = None) -> Path:
     return Path(given or os.environ.get("CONTRASTILL_CACHE") or f"{home}/contrastill").expanduser()
 
 
-def mark(root: Path) -> None:
+def make_cache_folder(root: Path) -> None:
     """Makes the folder, and says in it that it is a cache."""
     try:
         root.mkdir(parents=True, exist_ok=True)

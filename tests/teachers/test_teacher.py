@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from contrastill import losses
-from contrastill.cache import CachedTeacher, Facts, budgeted, fingerprint, teacher
 from contrastill.data import Collate
 from contrastill.data.collate import content_key
-from contrastill.encoder import Encoder, FrozenEncoder, Wanted, pool_layer
+from contrastill.encoder import Encoder, Wanted, pool_layer
 from contrastill.errors import UserError
 from contrastill.evaluation import predict
+from contrastill.teachers import CachedTeacher, Facts, Field, FrozenEncoder, budgeted, fill, fingerprint, keys_of
 
 DEPTH = 2  # of `tiny_model`
 EVERYTHING = Wanted(logits=True, layers=(0, 1, DEPTH), attention=(1, DEPTH))
@@ -28,8 +28,8 @@ POISON = 49  # a token that no text holds unless a test puts it there
 @pytest.fixture(autouse=True)
 def in_float32(monkeypatch) -> Iterator[None]:
     """The teacher runs as it would live, on any machine; small batches, so that texts meet others than when asked."""
-    monkeypatch.setattr(teacher, "bf16_pays", lambda: False)
-    monkeypatch.setitem(teacher.BUDGET, "cpu", 40)
+    monkeypatch.setattr("contrastill.teachers.stored.bf16_pays", lambda: False)
+    monkeypatch.setitem(fill.BUDGET, "cpu", 40)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -73,7 +73,7 @@ def stored_values(of: CachedTeacher, rows: list[dict]) -> dict[tuple[str, bytes]
     of.refresh()
     found = {}
     for field, store in of.stores.items():
-        for n, at in enumerate(store.find(teacher.keys_of(rows))):
+        for n, at in enumerate(store.find(keys_of(rows))):
             if at >= 0:
                 found[field, rows[n]["content"]] = store.read(int(at)).tobytes()
     return found
@@ -162,7 +162,7 @@ def test_texts_padded_on_the_left_are_answered_at_their_own_tokens(
 ):
     # One batch of all: with absolute positions a live teacher's outputs depend on how many padding tokens come first.
     # Without logits: heads read position 0, which is a padding token.
-    monkeypatch.setitem(teacher.BUDGET, "cpu", 10_000)
+    monkeypatch.setitem(fill.BUDGET, "cpu", 10_000)
     model, rows = tiny_model(family, seed=1).eval(), texts(20)
     of = cached(model, tmp_path, Wanted(layers=(0, 1, DEPTH), granularity=granularity, attention=(1, DEPTH)))
     of.fill([rows], collator("left"))
@@ -185,7 +185,7 @@ def test_texts_padded_on_the_left_are_answered_at_their_own_tokens(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_of_the_very_batch_that_was_stored_not_a_bit_differs(tiny_model, tmp_path, monkeypatch, family):
-    monkeypatch.setitem(teacher.BUDGET, "cpu", 10_000)
+    monkeypatch.setitem(fill.BUDGET, "cpu", 10_000)
     rows = sorted(texts(20, types=True), key=lambda r: -len(r["input_ids"]))  # as `budgeted` would order them
     model = tiny_model(family, seed=1).eval()
     of = cached(model, tmp_path)
@@ -273,7 +273,7 @@ def test_another_field_runs_the_teacher_anew_but_stores_only_what_is_missing(tin
     cached(model, tmp_path, Wanted(logits=True)).fill([rows], collator())
     of = cached(model, tmp_path, Wanted(logits=True, layers=(1,)))
     assert of.fill([rows], collator()) == 12
-    assert {field: len(store) for field, store in of.stores.items()} == {"logits": 12, "layer-1-tokens": 12}
+    assert {field.name: len(store) for field, store in of.stores.items()} == {"logits": 12, "layer-1-tokens": 12}
 
 
 def test_a_fill_of_what_is_stored_does_not_wait_for_the_teacher_s_other_fields(tiny_model, tmp_path):
@@ -306,7 +306,7 @@ def test_bytes_foretold_are_bytes_stored(tiny_model, tmp_path):
     model, rows = tiny_model().eval(), texts(40)
     for stored in ("float32", "float16", "int8"):
         of = cached(model, tmp_path, stored=stored)
-        need, free = of.room([len(r["input_ids"]) for r in rows])
+        need, free = of.space_needed([len(r["input_ids"]) for r in rows])
         of.fill([rows], collator())
         size = sum(store.size for store in of.stores.values())
         assert need <= size <= need + len(of.stores) * (40 * 20 + 400)  # keys and counts, and a header
@@ -325,7 +325,7 @@ def test_a_changed_text_is_never_answered_with_the_old_one_s_values(tiny_model, 
     changed[3] = row([*ids[:-1], ids[-1] % 40 + 5], types)
     changed[5] = row(rows[5]["input_ids"], [1 - kind for kind in rows[5]["token_type_ids"]])
     changed[7] = row(rows[7]["input_ids"][:-1], rows[7]["token_type_ids"][:-1])
-    assert of.missing(teacher.keys_of(changed)).tolist() == [3, 5, 7]
+    assert of.missing(keys_of(changed)).tolist() == [3, 5, 7]
     for n in (3, 5, 7):
         with pytest.raises(UserError):
             of(collator()(changed[n : n + 1]))
@@ -341,7 +341,7 @@ def test_texts_cut_at_another_length_are_other_texts_and_whole_ones_the_same(tin
     cut = [row(r["input_ids"][:6]) for r in rows]
     longer = [n for n, r in enumerate(rows) if len(r["input_ids"]) > 6]
     assert 0 < len(longer) < len(rows)
-    assert sorted(of.missing(teacher.keys_of(cut)).tolist()) == longer
+    assert sorted(of.missing(keys_of(cut)).tolist()) == longer
     assert of.fill([cut], collator()) == len(longer)
     for _, got, live in compared(model, of, collator()(cut)):
         torch.testing.assert_close(got, live, rtol=1e-5, atol=1e-5)
@@ -363,10 +363,10 @@ def test_other_weights_or_another_config_are_another_teacher(tiny_model, tmp_pat
             }[name]
             weights.view(-1)[-1] = torch.nextafter(weights.view(-1)[-1], torch.tensor(9.0))
     of = cached(other, tmp_path)
-    assert of.missing(teacher.keys_of(rows)).tolist() == list(range(10))
+    assert of.missing(keys_of(rows)).tolist() == list(range(10))
     with pytest.raises(UserError):
         of(collator()(rows))
-    assert cached(model, tmp_path).missing(teacher.keys_of(rows)).tolist() == []
+    assert cached(model, tmp_path).missing(keys_of(rows)).tolist() == []
 
 
 def test_where_a_teacher_lies_and_how_it_attends_do_not_make_it_another(tiny_model, tmp_path):
@@ -406,7 +406,7 @@ def test_outputs_that_are_not_finite_are_refused_by_text_and_nothing_of_their_ba
     of = cached(model, tmp_path)
     with pytest.raises(UserError, match=r"words ending in 49.*not finite.*weights"):
         of.fill([rows], collator(), say=lambda r: f"words ending in {r['input_ids'][-1]}")
-    left = cached(model, tmp_path).missing(teacher.keys_of(rows))
+    left = cached(model, tmp_path).missing(keys_of(rows))
     assert set(left.tolist()) == set.union(*batches[at:])
 
 
@@ -415,7 +415,7 @@ def test_with_a_batch_running_ahead_the_same_is_stored_and_refused(tiny_model, t
     chunks = [rows[:40], [*rows[40:], *rows[:40:3]]]
     one = cached(model, tmp_path / "one")
     one.fill(chunks, collator())
-    monkeypatch.setattr(teacher, "accelerated", lambda: True)
+    monkeypatch.setattr(fill, "accelerated", lambda: True)
     two = cached(model, tmp_path / "two")
     assert two.fill(chunks, collator()) == 60
     assert stored_values(two, rows) == stored_values(one, rows)
@@ -425,7 +425,7 @@ def test_with_a_batch_running_ahead_the_same_is_stored_and_refused(tiny_model, t
     of = cached(model, tmp_path / "three")
     with pytest.raises(UserError, match=r"of words ending in 49 are not finite"):
         of.fill([[*rows[:40], broken]], collator(), say=lambda r: f"words ending in {r['input_ids'][-1]}")
-    assert 0 in of.missing(teacher.keys_of([broken]))
+    assert 0 in of.missing(keys_of([broken]))
 
 
 class Stop(Exception):
@@ -477,9 +477,9 @@ def test_an_interruption_while_outputs_are_gathered_keeps_the_batches_before(tin
     with pytest.raises(KeyboardInterrupt):
         cached(model, tmp_path, Wanted(layers=(0, 1, 2))).fill([rows], collator())
     monkeypatch.undo()
-    monkeypatch.setattr(teacher, "bf16_pays", lambda: False)
+    monkeypatch.setattr("contrastill.teachers.stored.bf16_pays", lambda: False)
     of = cached(model, tmp_path, Wanted(layers=(0, 1, 2)))
-    left = of.missing(teacher.keys_of(rows))
+    left = of.missing(keys_of(rows))
     assert 0 < len(left) < 30
     rest = [r for n, r in enumerate(rows) if n not in left]
     for _, got, live in compared(model, of, collator()(rest)):
@@ -490,7 +490,7 @@ def test_many_small_shards_hold_what_one_large_one_does(tiny_model, tmp_path, mo
     model, rows = tiny_model().eval(), texts(40)
     one = cached(model, tmp_path / "one")
     one.fill([rows], collator())
-    monkeypatch.setattr(teacher, "SHARD", 1000)
+    monkeypatch.setattr(fill, "SHARD", 1000)
     many = cached(model, tmp_path / "many")
     many.fill([rows], collator())
     assert [len(store.shards) for store in one.stores.values()] == [1] * len(one.stores)
@@ -500,10 +500,10 @@ def test_many_small_shards_hold_what_one_large_one_does(tiny_model, tmp_path, mo
 
 def test_a_damaged_shard_costs_its_own_texts_only(tiny_model, tmp_path, monkeypatch):
     model, rows = tiny_model().eval(), texts(40)
-    monkeypatch.setattr(teacher, "SHARD", 1000)
+    monkeypatch.setattr(fill, "SHARD", 1000)
     of = cached(model, tmp_path)
     of.fill([rows], collator())
-    shard = of.stores["layer-1-tokens"].shards[1]
+    shard = of.stores[Field("layer", 1, "tokens", of.width)].shards[1]
     content = bytearray(shard.path.read_bytes())
     content[-1] ^= 1
     shard.path.write_bytes(content)
@@ -537,7 +537,7 @@ def test_two_shares_are_the_whole_also_if_one_process_begins_when_the_other_has_
     model, rows = tiny_model().eval(), texts(50)
     for n in range(2):  # each looks at what is there when its turn comes
         cached(model, tmp_path).fill([rows], collator(), share=(n, 2))
-    assert cached(model, tmp_path).missing(teacher.keys_of(rows)).tolist() == []
+    assert cached(model, tmp_path).missing(keys_of(rows)).tolist() == []
 
 
 def test_two_processes_that_fill_the_same_texts_do_no_harm(tiny_model, tmp_path):
