@@ -118,7 +118,7 @@ def inner_folder(path: Path, name: str) -> Path:
     if (path / "bundle.json").is_file():
         raise UserError(
             f"{name}: expected a model, got a bundle, which is exported already; give the model it was "
-            "made of, or score the bundle: contrastill verify FOLDER --data DATA"
+            "made of, or score the bundle: contrastill evaluate --model FOLDER --data DATA"
         )
     if (path / "run.json").is_file():
         raise UserError(f"{name}: expected a finished run with a student/ or model/, found neither; finish it first")

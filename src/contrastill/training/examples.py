@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data import Collate, align_labels, flat, known_tokens, tokenise, truncated_share
+from contrastill.answers import VectorAnswer
+from contrastill.bundle import METADATA, open_bundle
+from contrastill.data import Collate, TaskData, align_labels, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.files import look_up
 from contrastill.errors import UserError
 from contrastill.evaluation import predict, size
@@ -95,16 +98,11 @@ class Examples:
 
 
 def score_model(asked: Evaluation) -> dict[str, Any]:
-    """Scores a model on one split of labelled rows. Returns metrics, interval and counts."""
+    """Scores a model, or a bundle, on one split of labelled rows. Returns metrics, interval and counts."""
+    if (Path(asked.model).expanduser() / METADATA).is_file():
+        return score_bundle(asked)
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
-    names = class_names(model)
-    alone = look_up(asked.data)[1] == "file" and not (asked.split or asked.dev or asked.test)
-    if alone:  # a file by itself is what is to be scored, all of it
-        asked = replace(asked, dev_share=0.0, split="train")
-    data = align_labels(load_rows(asked.data, **asked.reading(), of_model=names), names)
-    split = asked.split or next(name for name in ("test", "dev", "train") if name in data.splits)
-    if split not in data.splits:
-        raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
+    data, split, said = scored_rows(asked, class_names(model))
     length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
     examples = Examples(
         data.splits[split], task_of(data.schema, asked.task), tokenizer, length.tokens, asked.batch_size
@@ -116,7 +114,7 @@ def score_model(asked: Evaluation) -> dict[str, Any]:
     logger.info("length: %s", length.cutting(cut))
     result = {
         "model": asked.model,
-        "split": "all" if alone else split,
+        "split": said,
         **examples.scores(model),
         "max_length": length.tokens,
         "cut_share": cut,
@@ -126,6 +124,52 @@ def score_model(asked: Evaluation) -> dict[str, Any]:
         logger.warning("%.1f %% of these rows are among those that the model was trained on", 100 * share)
         result["seen_in_training"] = share
     return result
+
+
+def score_bundle(asked: Evaluation) -> dict[str, Any]:
+    """As `score_model`, of a bundle, at its own length."""
+    if asked.max_length is not None:
+        raise UserError("--max-length: expected a model, got a bundle, which has a length of its own; leave it out")
+    bundle = open_bundle(asked.model)
+    if isinstance(bundle.answer, VectorAnswer):
+        raise UserError(
+            f"{asked.model}: expected a bundle of labels or scores, got one of {bundle.answer.words}; score it with "
+            "--suite sts, or contrastill verify"
+        )
+    data, split, said = scored_rows(asked, list(bundle.labels or ["score"]))
+    rows, task = data.splits[split], task_of(data.schema, asked.task)
+    columns = [list(rows[name][:]) for name in ("text", "text_pair") if name in rows.column_names]
+    texts = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+    answers, labels = bundle.run(texts, asked.batch_size), np.asarray(rows["label"][:])
+    cut = bundle.cut_share(texts)
+    logger.info("length: %d tokens (the bundle's); %.1f %% of the texts are cut", bundle.max_length, 100 * cut)
+    return {
+        "model": asked.model,
+        "split": said,
+        "metrics": task.score(answers, labels),
+        "rows": len(labels),
+        "interval": list(task.interval(answers, labels, task.metrics[0])),
+        "max_length": bundle.max_length,
+        "cut_share": cut,
+        "parameters": bundle.metadata["parameters"],
+        "size_mb": sum(file["bytes"] for file in bundle.metadata["files"].values()) / 1e6,
+    }
+
+
+def scored_rows(asked: Evaluation, names: list[str]) -> tuple[TaskData, str, str]:
+    """The data, with the classes of a model with these names; the split that is scored, and its name in the result.
+
+    Raises:
+        UserError: no such split, other classes.
+    """
+    alone = look_up(asked.data)[1] == "file" and not (asked.split or asked.dev or asked.test)
+    if alone:  # a file by itself is what is to be scored, all of it
+        asked = replace(asked, dev_share=0.0, split="train")
+    data = align_labels(load_rows(asked.data, **asked.reading(), of_model=names), names)
+    split = asked.split or next(name for name in ("test", "dev", "train") if name in data.splits)
+    if split not in data.splits:
+        raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
+    return data, split, "all" if alone else split
 
 
 def class_names(model: PreTrainedModel) -> list[str]:
