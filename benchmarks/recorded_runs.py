@@ -46,7 +46,11 @@ MACHINE = (
     "transformers",
     "torch_threads",
 )  # decide a run's last bits
-UNBOUND = ("contrast-long",)  # here for its interruption: 360 steps of Adam make more than 1e-6 of a rounding
+UNBOUND = (
+    "contrast-long",  # here for its interruption: 360 steps of Adam make more than 1e-6 of a rounding
+    "contrast-unsupervised",  # its one difference is dropout, which the two engines draw in another order
+)
+ROUNDED = {"contrast-triples-anchor": 1e-3}  # the anchor's vectors were rounded to float16 once more before
 BUNDLES = {"lrc_bert": "int8", "disco-queue": "fp32"}
 
 
@@ -238,9 +242,10 @@ def compared(name: str, was: dict[str, Any], now: dict[str, Any], before: Path, 
         return {**failed, "metrics": 0, "metrics_differ": {}, **now}
     two = before / "runs" / name, out / "runs" / name
     equal = was["weights"] == now["weights"]
-    difference, losses = 0.0 if equal else largest_difference(*two), losses_differ(*two)
     contrastive = name.startswith("contrast")
-    allowed = never if name in UNBOUND else TOLERANCE if contrastive else 0.0
+    allowed = never if name in UNBOUND else ROUNDED.get(name, TOLERANCE) if contrastive else 0.0
+    difference = 0.0 if equal else largest_difference(*two, noise=contrastive)
+    losses = losses_differ(*two)
     old, new = flat(was["metrics"]), flat(now["metrics"])
     return {
         "ok": difference <= allowed and (equal or contrastive) and (losses == 0 or contrastive),
@@ -270,7 +275,8 @@ def losses_of(run: Path) -> dict[int, float]:
     return found
 
 
-def largest_difference(before: Path, after: Path) -> float:
+def largest_difference(before: Path, after: Path, noise: bool = False) -> float:
+    """noise: leave out the keys' biases, which softmax does not see: Adam makes steps of their gradients' rounding."""
     from safetensors.torch import load_file
 
     worst = 0.0
@@ -282,7 +288,8 @@ def largest_difference(before: Path, after: Path) -> float:
         if old.keys() != new.keys() or any(old[key].shape != new[key].shape for key in old):
             return float("inf")
         largest = max(float(tensor.abs().max()) for tensor in old.values())
-        worst = max(worst, *(float((old[key] - new[key]).abs().max()) / largest for key in old))
+        compared = [key for key in old if not (noise and key.endswith("key.bias"))]
+        worst = max(worst, *(float((old[key] - new[key]).abs().max()) / largest for key in compared))
     return worst
 
 

@@ -11,13 +11,14 @@ import pytest
 from safetensors.torch import load_file
 from workshop import Workshop
 
-from contrastill import UserError, distill, finetune
+import contrastill
+from contrastill import UserError
 
 TWO = """
 import json, sys
-from contrastill import distill, finetune
+import contrastill
 for command, settings in json.load(open(sys.argv[1])):
-    {"distill": distill, "finetune": finetune}[command](**settings)
+    getattr(contrastill, command)(**settings)
 """
 RUNS: dict[str, dict[str, Any]] = {
     "lrc_bert": {"method": "lrc_bert"},
@@ -26,12 +27,37 @@ RUNS: dict[str, dict[str, Any]] = {
     "kd": {"method": "kd"},
     "unlabelled": {"method": "kd", "unlabelled": True},
     "finetune": {},
+    "contrast": {"set": {"queue": 20}, "anchor": "itself"},
+    "chunked": {"chunk": 3},
 }
+CONTRASTS = ("contrast", "chunked")
+
+
+def command_of(name: str) -> str:
+    return "contrast" if name in CONTRASTS else "finetune" if name == "finetune" else "distill"
+
+
+def contrast_settings(workshop: Workshop, out: Path, **changes: Any) -> dict[str, Any]:
+    """Of triples of which some share a text, and an embedder that is its own anchor."""
+    st = pytest.importorskip("sentence_transformers")
+    model, pairs = out.with_name("embedder"), out.with_name("triples.csv")
+    if not model.exists():
+        st.SentenceTransformer(str(workshop.plain_encoder()), device="cpu").save(str(model))
+        rows = [f"song tune word{n},soup word{n % 29},race ball word{n} word{n + 1}" for n in range(58)]
+        pairs.write_text("\n".join(["anchor,positive,negative", *rows]))
+    if "anchor" in changes:
+        changes["anchor"] = str(model)
+    quick = {"batch_size": 8, "epochs": 1.5, "checks": 1, "learning_rate": 1e-3, "precision": "fp32", "max_length": 32}
+    return {**quick, "model": str(model), "pairs": str(pairs), "out": str(out), **changes}
+
+
 TOLERANCE = 1e-5
 
 
 def settings_of(workshop: Workshop, name: str, out: Path) -> dict[str, Any]:
     """A run of 10 steps of a model without dropout; 60 rows, so that the last of an epoch make no whole batch."""
+    if name in CONTRASTS:
+        return contrast_settings(workshop, out, **RUNS[name])
     changes = {"limit": 60, "learning_rate": 1e-3, "checks": 1, "epochs": 1.5, **RUNS[name]}
     if changes.get("unlabelled"):
         more = out.with_suffix(".txt")
@@ -46,7 +72,7 @@ def settings_of(workshop: Workshop, name: str, out: Path) -> dict[str, Any]:
 
 def trained(workshop: Workshop, name: str, out: Path, **changes: Any) -> Path:
     settings = {**settings_of(workshop, name, out), **changes}
-    return (finetune if name == "finetune" else distill)(**settings).folder
+    return getattr(contrastill, command_of(name))(**settings).folder
 
 
 def weights(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,9 +99,7 @@ def on_two_processes(workshop: Workshop, tmp_path_factory: pytest.TempPathFactor
     """Every run of `RUNS`, made by one launch of two processes."""
     root = tmp_path_factory.mktemp("two")
     (root / "two.py").write_text(TWO)
-    jobs = [
-        ("finetune" if name == "finetune" else "distill", settings_of(workshop, name, root / name)) for name in RUNS
-    ]
+    jobs = [(command_of(name), settings_of(workshop, name, root / name)) for name in RUNS]
     (root / "jobs.json").write_text(json.dumps(jobs))
     done = subprocess.run(
         [
@@ -111,14 +135,14 @@ def test_two_processes_train_what_one_does(on_two_processes: Path, on_one_proces
 
 
 def test_the_runs_that_are_compared_do_train_and_differ(workshop: Workshop, on_one_process: dict[str, Path]) -> None:
-    assert len(on_one_process) == 6
+    assert len(on_one_process) == 8
     for name in ("queue", "perturbed"):
         ours, theirs = weights(on_one_process[name])[0], weights(on_one_process["lrc_bert"])[0]
         assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) > 100 * TOLERANCE
 
 
 def test_two_processes_report_the_scores_of_one(on_two_processes: Path, on_one_process: dict[str, Path]) -> None:
-    for name in RUNS:
+    for name in RUNS.keys() - set(CONTRASTS):
         folders = (on_two_processes / name, on_one_process[name])
         ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in folders)
         kind = "model" if name == "finetune" else "student"

@@ -70,9 +70,11 @@ def contrast(*, resume: bool = False, **settings: Any) -> Run:
     asked = Contrast.given(settings)
     check_settings(asked)
     with RunFolder("contrast", asked, resume) as folder, saving(folder):
+        if done := finished(folder, "model"):
+            return done
         if resume:
             check_checkpoint(folder)
-        return finished(folder, "model") or train(folder, partial(plan_pairs, asked), resume)
+        return train(folder, partial(plan_pairs, asked), resume)
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
