@@ -5,9 +5,16 @@ CASES ?= 1000
 SEED ?= 0
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
+# `make gpu-check PYTHON=python3` runs it with that Python's own packages, as on a machine whose torch must stay.
+ifeq ($(origin PYTHON),command line)
+GPU_PYTHON := PYTHONPATH=src:$$PYTHONPATH $(PYTHON)
+else
+GPU_PYTHON := $(BIN)/python
+GPU_NEEDS := $(VENV)/.dev
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings demo-tables test check fuzz format clean
+.PHONY: help demo demo-embeddings demo-tables test check fuzz gpu-check format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +33,9 @@ test: $(VENV)/.dev ## Run the tests
 
 fuzz: $(VENV)/.dev ## Try wrong and odd options, run.json, data files and bundles (CASES=1000 SEED=0; about 15 minutes)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/driver.py --cases $(CASES) --seed $(SEED) $(FUZZ)
+
+gpu-check: $(GPU_NEEDS) ## Test and measure the GPU path, on random weights (under 6 minutes; does nothing without a CUDA GPU)
+	HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 $(GPU_PYTHON) benchmarks/gpu.py $(GPU)
 
 check: $(VENV)/.dev ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -274,7 +274,85 @@ def precision(result: dict[str, Any]) -> str:
     )
 
 
+def gpu(result: dict[str, Any]) -> str:
+    """Only what was measured: a section that failed or was left out has no part."""
+    card, rate = result["card"], result["matrix_rate"]
+    nominal = (
+        f", {rate['per_s'] / card['nominal_tflops'] / 1e12:.0%} of its data sheet" if card.get("nominal_tflops") else ""
+    )
+    text = [
+        "## On a GPU",
+        f"{card['name']}, driver {card.get('driver')}, torch {result['machine']['torch']}, {result['date']}; random "
+        f"weights, made-up texts. Shares are of {rate['per_s'] / 1e12:.0f} TFLOP/s, the rate of a bfloat16 product of "
+        f"{rate['size']} x {rate['size']} matrices measured with them{nominal}. `{result['command']}`",
+    ]
+    if tests := result.get("tests"):
+        text.append(f"Tests that need a GPU: {tests['summary'].strip('= ')}.")
+    if teacher := result.get("teacher"):
+        alone = teacher["alone"]
+        rows = [
+            [
+                "the model alone, one batch again and again",
+                f"{alone['texts_per_s']:,.0f}",
+                f"{alone['share']:.0%}",
+                "",
+                "",
+            ]
+        ]
+        for name, row in teacher.items():
+            if isinstance(row, dict) and "from_text" in row:
+                cells = [f"{row[side][key]:{form}}" for side in ("stored", "from_text")
+                         for key, form in (("texts_per_s", ",.0f"), ("share", ".0%"))]  # fmt: skip
+                rows.append([f"{name}: {row['tokens_mean']:.0f} tokens on average", *cells])
+        head = ["the teacher's pass", "token ids to disk, texts/s", "share", "texts to disk, texts/s", "share"]
+        text.append(table(head, rows))
+    if steps := result.get("steps"):
+        rows = [
+            [
+                row["name"], f"{row['batch']} x {row['tokens_mean']:.0f}", f"{row['steps_per_s']:.1f}",
+                f"{row['texts_per_s']:,.0f}", f"{row['share']:.0%}", f"{row['loader_share']:.0%}",
+                f"{row['peak_gb']:.2f}",
+            ]
+            for row in steps["rows"]
+        ]  # fmt: skip
+        head = [
+            "the student's step",
+            "texts x tokens",
+            "steps/s",
+            "texts/s",
+            "share",
+            "time in the loader",
+            "GB at most",
+        ]
+        text.append(table(head, rows))
+    if agreement := result.get("agreement"):
+        cosines = "; ".join(
+            f"{name} {found['mean']:.5f} on average, {found['least']:.5f} at least"
+            for name, found in agreement["cosines"].items()
+        )
+        text.append(
+            f"bfloat16 against float32, cosines of the teacher's outputs: {cosines}. Of two runs that differ in "
+            f"precision alone, the losses of the first {len(agreement['losses']['bf16'])} steps differ by "
+            f"{agreement['largest_difference']:.2%} at most."
+        )
+    if provider := result.get("provider"):
+        if "largest_difference" in provider:
+            text.append(
+                f"The exported graph on ONNX Runtime {provider['onnxruntime']}'s CUDA provider: logits differ from its "
+                f"processor's by {provider['largest_difference']:.1e} at most, {provider['equal_labels']:.1%} equal "
+                "labels."
+            )
+        else:
+            text.append(
+                f"ONNX Runtime {provider['onnxruntime']} had no CUDA provider there: exports were not compared."
+            )
+    if result["errors"]:
+        text.append("Not measured, because it failed: " + "; ".join(f"{k}: {v}" for k, v in result["errors"].items()))
+    return "\n\n".join(part.strip() for part in text) + "\n"
+
+
 PARTS = {
+    "gpu": gpu,
     "step": step,
     "teacher": teacher,
     "distil": distil,

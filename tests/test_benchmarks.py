@@ -360,7 +360,40 @@ def test_contrast(script, tmp_path):
         assert found[f"{figure}_over_the_first"]["pairs, fp32"]["a"] == 1
 
 
+def test_gpu(script, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out.json"
+    if not torch.cuda.is_available():
+        script("gpu", "--out", out)
+        assert "no CUDA GPU" in capsys.readouterr().out
+        assert not out.exists()
+    script("gpu", "--tiny", "--sections", "teacher", "agreement", "steps", "--out", out)
+    found = result(out)
+    assert found["errors"] == {}
+    assert 0 < found["teacher"]["vectors, mixed"]["from_text"]["share"] < 1
+    assert [row["name"].split(",")[0] for row in found["steps"]["rows"]] == ["lrc_bert", "lrc_bert", "kd", "disco"]
+    assert len(found["agreement"]["losses"]["bf16"]) >= 6
+    assert found["agreement"]["largest_difference"] < 0.05
+    page = importlib.import_module("tables").gpu(found)
+    assert f"{found['teacher']['vectors, mixed']['from_text']['texts_per_s']:,.0f}" in page
+    assert "disco, stored teacher" in page
+
+
+def test_what_failed_on_a_gpu_is_recorded_and_the_rest_goes_on(script, tmp_path):
+    def broken(module: ModuleType) -> None:
+        def fails(place: Any, rate: float) -> dict[str, Any]:
+            raise RuntimeError("no room")
+
+        module.SECTIONS.update(steps=fails, provider=lambda place, rate: {"providers": []})
+
+    with pytest.raises(AssertionError):  # exit code 1
+        script("gpu", "--tiny", "--sections", "steps", "provider", "--out", tmp_path / "out.json", first=broken)
+    found = result(tmp_path / "out.json")
+    assert found["errors"] == {"steps": "RuntimeError: no room"}
+    assert found["provider"]["providers"] == []
+
+
 ELSEWHERE = {
+    "made_up": "its models and texts are those of `gpu`",
     "tables": "its page is compared above",
     "load": "clients, which `serve` uses",
     "serve_attack": "tests/serving attacks a server with it",
