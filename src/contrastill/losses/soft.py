@@ -8,7 +8,14 @@ from torch import Tensor
 
 from contrastill.losses.shapes import check_labels, check_pair
 
-__all__ = ["hard_cross_entropy", "hard_mse", "soft_kl", "soft_mse"]
+__all__ = [
+    "hard_binary_cross_entropy",
+    "hard_cross_entropy",
+    "hard_mse",
+    "soft_binary_kl",
+    "soft_kl",
+    "soft_mse",
+]
 
 
 def soft_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -43,3 +50,23 @@ def hard_mse(student: Tensor, labels: Tensor) -> Tensor:
     check_labels(student, labels, (student.numel(),))
     known = ~labels.isnan()
     return (student.float().squeeze(-1) - labels.float().where(known, 0.0)).square().where(known, 0.0)
+
+
+def soft_binary_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """`KL(Bernoulli(sigmoid(teacher / T)) || Bernoulli(sigmoid(student / T)))`, (B, C), (B, C) -> (); *without* T^2.
+
+    Mean over labels, then over examples: each label is a question of its own, so nothing is normalised over labels.
+    """
+    check_pair(student, teacher, "B C")
+    s, t = student.float() / temperature, teacher.float() / temperature
+    yes = t.sigmoid() * (F.logsigmoid(t) - F.logsigmoid(s))
+    no = (-t).sigmoid() * (F.logsigmoid(-t) - F.logsigmoid(-s))
+    return (yes + no).mean(1).mean()
+
+
+def hard_binary_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
+    """(B, C), (B, C) of 0 and 1 -> (B,): binary cross-entropy, mean over labels; 0 in rows of NaN (unlabelled)."""
+    check_pair(student, labels, "B C")
+    known = ~labels.isnan().any(1)
+    targets = labels.float().where(known.unsqueeze(1), 0.0)
+    return F.binary_cross_entropy_with_logits(student.float(), targets, reduction="none").mean(1).where(known, 0.0)

@@ -11,6 +11,7 @@ from contrastill.tasks.embedding import Embedding
 from contrastill.tasks.encoder import BareEncoder
 from contrastill.tasks.labelled import LabelledTask
 from contrastill.tasks.pairs import Pairs
+from contrastill.tasks.multilabel import MultiLabel
 from contrastill.tasks.regression import Regression
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Classification",
     "Embedding",
     "LabelledTask",
+    "MultiLabel",
     "Pairs",
     "Regression",
     "Task",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 TASKS: dict[str, type[Task]] = {cls.name: cls for cls in (Classification, Regression, Embedding, BareEncoder, Pairs)}
-LABELLED: dict[str, type[LabelledTask]] = {cls.name: cls for cls in (Classification, Regression)}
+LABELLED: dict[str, type[LabelledTask]] = {cls.name: cls for cls in (Classification, Regression, MultiLabel)}
 
 
 def task_name(task: Any) -> Any:

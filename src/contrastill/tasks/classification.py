@@ -24,7 +24,7 @@ class Classification(LabelledTask):
 
     @classmethod
     def fits(cls, config: Any) -> bool:
-        return config.num_labels > 1 and config.problem_type in (None, cls.problem_type)
+        return bool(config.num_labels > 1 and config.problem_type in (None, cls.problem_type))
 
     def soft(self, student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
         return losses.soft_kl(student, teacher, temperature)

@@ -5,7 +5,7 @@ Shapes: B batch, N rows, C outputs.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor
@@ -56,6 +56,14 @@ class LabelledTask(Task):
             "problem_type": self.problem_type,
         }
 
+    def with_config(self, config: Any) -> Self:
+        """The task as the model with this config answers it."""
+        return self
+
+    def settings_for(self, logits: Array, labels: Array) -> dict[str, Any]:
+        """Entries of a model's config that its answers to dev decide, from logits (N, C) and labels."""
+        return {}
+
     @abstractmethod
     def activate(self, logits: Tensor) -> Tensor:
         """Logits (B, C) -> answers (B, C): probabilities, or scores."""
@@ -63,35 +71,39 @@ class LabelledTask(Task):
     def answer(self, model: Any, features: Mapping[str, Tensor]) -> Tensor:
         return self.activate(model(**features).logits)
 
-    # ---- scores, as fractions
+    def answers(self, logits: Array) -> Array:
+        """Logits (N, C) as the scores read them; here as they are, for their order is that of probabilities."""
+        return logits
 
-    def check(self, logits: Array) -> None:
-        """Checks that logits (N, C) come from a model of this task.
+    # ---- scores of answers (N, C), as fractions
+
+    def check(self, answers: Array) -> None:
+        """Checks that answers (N, C) come from a model of this task.
 
         Raises:
             UserError: they have another width.
         """
-        expected, got = len(self.names), np.asarray(logits).shape[-1]
+        expected, got = len(self.names), np.asarray(answers).shape[-1]
         if got != expected:
             raise UserError(
                 f"expected a model with {expected} outputs for this task ({self.name}), got {got}; set num_labels to "
                 "fit the task"
             )
 
-    def score(self, logits: Array, labels: Array, metrics: Sequence[str] | None = None) -> dict[str, float]:
+    def score(self, answers: Array, labels: Array, metrics: Sequence[str] | None = None) -> dict[str, float]:
         """Each metric's score; by default all of the task's metrics."""
-        self.check(logits)
-        return evaluation.score(logits, labels, metrics or self.metrics)
+        self.check(answers)
+        return evaluation.score(answers, labels, metrics or self.metrics)
 
-    def interval(self, logits: Array, labels: Array, metric: str, **options: Any) -> tuple[float, float]:
+    def interval(self, answers: Array, labels: Array, metric: str, **options: Any) -> tuple[float, float]:
         """Percentile interval of a metric over resampled rows; options: as `evaluation.bootstrap_interval` has."""
-        return evaluation.bootstrap_interval(logits, labels, metric, **options)
+        return evaluation.bootstrap_interval(answers, labels, metric, **options)
 
     def paired(
-        self, logits_a: Array, logits_b: Array, labels: Array, metric: str, **options: Any
+        self, answers_a: Array, answers_b: Array, labels: Array, metric: str, **options: Any
     ) -> tuple[float, float, float]:
         """(a - b, low, high) of a metric of two models, scored on the same resampled rows."""
-        return evaluation.paired_bootstrap(logits_a, logits_b, labels, metric, **options)
+        return evaluation.paired_bootstrap(answers_a, answers_b, labels, metric, **options)
 
     def chance(self, labels: Array, metric: str) -> float:
         """The score of the best answer that is the same for every row."""

@@ -24,7 +24,7 @@ class Regression(LabelledTask):
 
     @classmethod
     def fits(cls, config: Any) -> bool:
-        return bool(config.num_labels == 1)
+        return bool(config.num_labels == 1 and config.problem_type in (None, cls.problem_type))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,0 +1,117 @@
+"""Any number of labels a text."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contrastill import losses
+from contrastill.evaluation.labels import (
+    LABEL_METRICS,
+    best_thresholds,
+    constant_score,
+    label_interval,
+    label_scores,
+    paired_label_interval,
+)
+from contrastill.report.evidence import Texts, of_labels
+from contrastill.tasks.labelled import Array, LabelledTask
+
+__all__ = ["MultiLabel"]
+
+
+class MultiLabel(LabelledTask):
+    """Yes or no to each of several labels, for each text or pair of texts. An unlabelled row has NaN for every label.
+
+    thresholds: (C,) the probability above which each label is answered; by default 0.5. A model keeps its own in its
+        config (`thresholds`), chosen on dev.
+    """
+
+    name = reads = "multilabel"
+    problem_type = "multi_label_classification"
+    known_metrics = tuple(LABEL_METRICS)
+    label_dtype = torch.float32
+
+    def __init__(
+        self, labels: Sequence[str] = (), metrics: Sequence[str] | None = None, thresholds: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(labels, metrics)
+        self.thresholds = np.full(len(self.labels), 0.5) if thresholds is None else np.asarray(thresholds, np.float64)
+
+    # ---- the model
+
+    @classmethod
+    def fits(cls, config: Any) -> bool:
+        return bool(config.problem_type == cls.problem_type)
+
+    def with_config(self, config: Any) -> Self:
+        return type(self)(self.labels, self.metrics, getattr(config, "thresholds", None))
+
+    def settings_for(self, logits: Array, labels: Array) -> dict[str, Any]:
+        return {"thresholds": best_thresholds(self.answers(logits), labels).round(4).tolist()}
+
+    def activate(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def answers(self, logits: Array) -> Array:
+        return 1 / (1 + np.exp(-np.clip(np.asarray(logits, np.float64), -500, 500)))
+
+    # ---- loss terms
+
+    def soft(self, student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
+        return losses.soft_binary_kl(student, teacher, temperature)
+
+    def hard(self, student: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return losses.hard_binary_cross_entropy(student, labels), ~labels.isnan().any(1)
+
+    # ---- scores
+
+    def score(self, answers: Array, labels: Array, metrics: Sequence[str] | None = None) -> dict[str, float]:
+        self.check(answers)
+        return label_scores(answers, labels, metrics or self.metrics, self.thresholds)
+
+    def interval(self, answers: Array, labels: Array, metric: str, **options: Any) -> tuple[float, float]:
+        return label_interval(answers, labels, metric, self.thresholds, **options)
+
+    def paired(
+        self, answers_a: Array, answers_b: Array, labels: Array, metric: str, **options: Any
+    ) -> tuple[float, float, float]:
+        first, second = (answers_a, self.thresholds), (answers_b, self.thresholds)
+        return paired_label_interval(first, second, labels, metric, **options)
+
+    def chance(self, labels: Array, metric: str) -> float:
+        return constant_score(labels, metric)
+
+    # ---- what labels and answers say by themselves
+
+    def known(self, labels: Array) -> Array:
+        return ~np.isnan(np.asarray(labels, np.float64)).any(1)
+
+    def half_width(self, rows: int) -> float:
+        return 196 * math.sqrt(0.8 * 0.2) / math.sqrt(max(1, rows))
+
+    def in_words(self, answer: Array) -> str:
+        return ", ".join(name for name, there in zip(self.labels, answer, strict=True) if there) or "no label"
+
+    def same_label(self, labels: Array) -> str | None:
+        return self.in_words(labels[0] > 0.5) if len(labels) and (labels == labels[0]).all() else None
+
+    def same_answer(self, logits: Array, labels: Array) -> str | None:
+        said = self.answers(logits) > self.thresholds
+        if self.same_label(labels) is not None or not (said == said[0]).all():
+            return None
+        return repr(self.in_words(said[0]))[:80]
+
+    @property
+    def ignorance(self) -> float | None:
+        return math.log(2)
+
+    def evidence(self, labels: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:
+        p, q = self.answers(ours), None if theirs is None else self.answers(theirs)
+        return of_labels(labels, p, q, self.labels, self.thresholds, texts)
+
+    def describe(self) -> str:
+        return f"labels: {', '.join(self.labels[:20])}" + (", …" if len(self.labels) > 20 else "")
