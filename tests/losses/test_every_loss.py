@@ -12,6 +12,7 @@ B, L, D, H, C = 5, 4, 6, 2, 3
 LENGTHS = torch.tensor([[4], [1], [3], [2], [4]])
 MASK = torch.arange(L) < LENGTHS
 ALLOWED = ~torch.eye(B, dtype=torch.bool)
+YES_NO = (torch.arange(B * C).reshape(B, C) % 2).float().index_fill(0, torch.tensor([2]), torch.nan)
 
 # Function -> its inputs by name, (B, ...), float32; `negatives` and `allowed` are over the batch's own rows.
 ROWS = {
@@ -28,6 +29,8 @@ ROWS = {
     losses.hidden_mse: {"student": (B, L, D), "teacher": (B, L, D), "mask": MASK},
     losses.normalised_mse: {"student": (B, D), "teacher": (B, D)},
     losses.soft_kl: {"student": (B, C), "teacher": (B, C), "temperature": 1.1},
+    losses.soft_binary_kl: {"student": (B, C), "teacher": (B, C), "temperature": 2.0},
+    losses.hard_binary_cross_entropy: {"student": (B, C), "labels": YES_NO},
     losses.soft_mse: {"student": (B, 1), "teacher": (B, 1)},
     losses.unit_distance: {"student": (B, D), "teacher": (B, D)},
 }
@@ -51,7 +54,7 @@ def inputs_of(loss):
 
 def test_the_rows_cover_every_public_loss():
     assert {loss.__name__ for loss in ROWS} | NOT_LOSSES == set(losses.__all__)
-    assert len(losses.__all__) >= 13
+    assert len(losses.__all__) >= 15
     for name in losses.__all__:
         assert getattr(losses, name).__doc__
 
@@ -83,7 +86,7 @@ def test_gradients_reach_the_student_and_need_none_of_the_teacher(loss):
     assert student.grad.isfinite().all()
     known = torch.tensor([True] * B)
     if "labels" in inputs:
-        known = (inputs["labels"] != -100) & ~inputs["labels"].isnan()
+        known = ((inputs["labels"] != -100) & ~inputs["labels"].isnan()).reshape(B, -1).all(1)
         assert not known.all()
     assert (student.grad.flatten(1).abs().sum(1) > 0).tolist() == known.tolist()
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from contrastill.losses import hard_cross_entropy, hard_mse, soft_kl, soft_mse
+from contrastill.losses import (
+    hard_binary_cross_entropy,
+    hard_cross_entropy,
+    hard_mse,
+    soft_binary_kl,
+    soft_kl,
+    soft_mse,
+)
 
 STUDENT = torch.tensor([[0.3, -1.2, 2.0], [4.0, 0.5, -3.0], [0.0, 0.0, 0.0]])
 TEACHER = torch.tensor([[1.0, -0.5, 0.2], [-2.0, 3.0, 1.0], [5.0, 5.0, 1.0]])
@@ -78,3 +85,32 @@ def test_hard_mse_is_each_examples_own_and_0_where_unlabelled():
 def test_a_batch_without_any_label_gives_zeros():
     assert hard_cross_entropy(STUDENT, torch.full((3,), -100)).tolist() == [0.0] * 3
     assert hard_mse(STUDENT[:, :1], torch.full((3,), math.nan)).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_soft_binary_kl_is_the_mean_divergence_of_each_labels_yes_and_no(temperature):
+    total = 0.0
+    for s, t in zip(STUDENT.tolist(), TEACHER.tolist(), strict=True):
+        for x, y in zip(s, t, strict=True):
+            p, q = 1 / (1 + math.exp(-y / temperature)), 1 / (1 + math.exp(-x / temperature))
+            total += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    found = soft_binary_kl(STUDENT, TEACHER, temperature).item()
+    assert found == pytest.approx(total / STUDENT.numel(), rel=1e-5)
+    assert soft_binary_kl(TEACHER, TEACHER, temperature).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_soft_binary_kl_of_extreme_logits_is_finite_and_has_a_gradient():
+    student = nn.Parameter(torch.tensor([[1e4, -1e4, 3.0]]))
+    soft_binary_kl(student, torch.tensor([[-1e4, -1e4, 0.0]])).backward()
+    assert student.grad.isfinite().all()
+    assert student.grad[0, 0] > 0
+
+
+def test_hard_binary_cross_entropy_is_each_rows_mean_over_labels_and_zero_without_labels():
+    labels = torch.tensor([[1.0, 0.0, 1.0], [torch.nan] * 3, [0.0, 0.0, 0.0]])
+    found = hard_binary_cross_entropy(STUDENT, labels)
+    for row in (0, 2):
+        p = [1 / (1 + math.exp(-x)) for x in STUDENT[row].tolist()]
+        each = [-math.log(q if y else 1 - q) for q, y in zip(p, labels[row].tolist(), strict=True)]
+        assert found[row].item() == pytest.approx(sum(each) / 3, rel=1e-5)
+    assert found[1] == 0

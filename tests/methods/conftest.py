@@ -7,7 +7,7 @@ from method_rows import CASES, IDS
 from torch import Tensor
 
 from contrastill.methods import METHODS, Method
-from contrastill.tasks import Classification, Embedding, Pairs, Regression
+from contrastill.tasks import Classification, Embedding, MultiLabel, Pairs, Regression
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def tiny_method(tiny_model) -> Callable[..., Method]:
         *,
         family: str = "bert",
         classes: int = 3,
+        multilabel: bool = False,
         student: dict[str, Any] | None = None,
         teacher: dict[str, Any] | None = None,
     ) -> Method:
@@ -30,7 +31,8 @@ def tiny_method(tiny_model) -> Callable[..., Method]:
         master = tiny_model(
             **({"family": family, "layers": 4, "width": 24, "classes": classes, "seed": 1} | (teacher or {}))
         )
-        task = Classification([f"class {n}" for n in range(classes)]) if classes > 1 else Regression()
+        names = [f"class {n}" for n in range(classes)]
+        task = MultiLabel(names) if multilabel else Classification(names) if classes > 1 else Regression()
         if not METHODS[name].serves(task):
             task = Pairs(columns=2) if METHODS[name].per_group else Embedding()
             pupil, master = pupil.base_model, master.base_model

@@ -1,10 +1,10 @@
 """Scores of a model that answers yes or no to each of several labels: F1, average precision, intervals, thresholds.
 
-N rows, C labels, S resamples, M models. Truth is (N, C) of 0 and 1; answers are probabilities (N, C). Scores are fractions.
+N rows, C labels, S resamples. Truth is (N, C) of 0 and 1; answers are probabilities (N, C). Scores are fractions.
 
-Conventions, as scikit-learn's where it has one: a label that is neither there nor answered has an F1 of 0, and counts in
-the macro average; an empty answer to a row without labels is right (an F1 of 1); a label without a positive row is left
-out of the mean of average precisions.
+Conventions, as scikit-learn's where it has one: a label that is neither there nor answered has an F1 of 0, and counts
+in the macro average; an empty answer to a row without labels is right (an F1 of 1); a label without a positive row is
+left out of the mean of average precisions.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,14 @@ import numpy as np
 
 from contrastill.errors import UserError
 
-__all__ = ["LABEL_METRICS", "best_thresholds", "constant_score", "label_interval", "label_scores", "paired_label_interval"]
+__all__ = [
+    "LABEL_METRICS",
+    "best_thresholds",
+    "constant_score",
+    "label_interval",
+    "label_scores",
+    "paired_label_interval",
+]
 
 Array = np.ndarray[Any, Any]
 WORK = 400_000_000  # numbers that the resamples of an interval may go through; beyond it there are fewer of them
@@ -69,7 +76,7 @@ LABEL_METRICS: dict[str, Callable[[Array, Array, Array, Array], Array]] = {
     "f1_macro": macro,
     "f1_samples": samples,
 }
-"""name -> (answers (N, C), truth (N, C), thresholds (C,), weights (S, N)) -> scores (S,). A weight of 2 is a row twice."""
+"""name -> (answers (N, C), truth (N, C), thresholds (C,), weights (S, N)) -> scores (S,). Weight 2: the row twice."""
 
 
 def label_scores(answers: Array, truth: Array, metrics: Sequence[str], thresholds: Array) -> dict[str, float]:
@@ -183,8 +190,8 @@ def checked(answers: Array, truth: Array) -> tuple[Array, Array]:
     answers, truth = np.asarray(answers, np.float64), np.asarray(truth, np.float64)
     if truth.ndim != 2 or not truth.size or answers.shape != truth.shape:
         raise UserError(
-            f"expected answers and labels of one shape (rows, labels), got {answers.shape} and {truth.shape}; score the "
-            "answers to the same split, in the same order"
+            f"expected answers and labels of one shape (rows, labels), got {answers.shape} and {truth.shape}; score "
+            "the answers to the same split, in the same order"
         )
     if missing := int(np.isnan(truth).any(1).sum()):
         raise UserError(

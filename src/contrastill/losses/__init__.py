@@ -3,7 +3,14 @@
 from contrastill.losses.attention import attention_mse
 from contrastill.losses.contrast import contrast, cos_nce, negatives_of, similarity_targets, unit_mean
 from contrastill.losses.hidden import hidden_mse, normalised_mse, unit_distance
-from contrastill.losses.soft import hard_binary_cross_entropy, hard_cross_entropy, hard_mse, soft_binary_kl, soft_kl, soft_mse
+from contrastill.losses.soft import (
+    hard_binary_cross_entropy,
+    hard_cross_entropy,
+    hard_mse,
+    soft_binary_kl,
+    soft_kl,
+    soft_mse,
+)
 
 __all__ = [
     "attention_mse",

@@ -12,12 +12,13 @@ from contrastill.report.run import RunFiles, dig, mapping, number, objects
 
 __all__ = ["MOST_CLASSES", "evidence", "histogram"]
 
+CHOICES = ("classification", "multilabel")  # answers that are names with probabilities
 MOST_CLASSES = 10  # largest losses, and largest gains
 
 
 def evidence(run: RunFiles) -> dict[str, Any] | None:
     found = run.evidence
-    if found.get("kind") not in ("classification", "regression", "vectors", "pairs"):
+    if found.get("kind") not in (*CHOICES, "regression", "vectors", "pairs"):
         return None
     examples = objects(found.get("examples"))
     names = {
@@ -49,7 +50,7 @@ def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, 
     for side in ("theirs", "ours"):
         if kind in ("regression", "pairs") and one.get(side) is not None:
             lines.append((names[side], figure(one, side), None, ""))
-        answers = one.get(side) if kind == "classification" else None
+        answers = one.get(side) if kind in CHOICES else None
         pairs = [each for each in answers if isinstance(each, list)] if isinstance(answers, list) else []
         shares = [(str(each[0]), number(each[1]) or 0) for each in pairs if len(each) == 2]
         said = [f"{name} {100 * share:.0f}\u00a0%" for name, share in shares if share >= 0.01]

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EXAMPLES", "of_classes", "of_pairs", "of_scores", "of_vectors"]
+__all__ = ["EXAMPLES", "of_classes", "of_labels", "of_pairs", "of_scores", "of_vectors"]
 
 EXAMPLES = 20  # rows that are shown
 LONGEST = 600  # characters of a text that are shown
 BINS = 100
 TOP = 3  # answers of a model that are shown
+TOP_LABELS = 12  # labels of a row that are shown
 BANDS = 5  # of the true scores, lowest to highest
 
 A_PAIR = "a pair's place among all, from 0 to 1"
@@ -67,6 +68,61 @@ def of_classes(
                 | ({} if q is None else {"theirs": bool(q[row].argmax() == labels[row])}),
                 "ours": top(p[row], names),
                 "theirs": None if q is None else top(q[row], names),
+                "difference": rounded(far[row]),
+            }
+            for row, shown in zip(picked, texts(picked), strict=True)
+        ],
+    }
+
+
+def of_labels(
+    labels: Array,
+    ours: Array,
+    theirs: Array | None,
+    names: Sequence[str],
+    thresholds: tuple[Array, Array],
+    texts: Texts,
+    split: str = "dev",
+) -> dict[str, Any]:
+    """labels (N, C) of 0 and 1; ours, theirs (N, C) probabilities; thresholds (C,) of each model. Rows are chosen by
+    the mean distance of the probabilities; without a teacher, from the labels."""
+    truth, said = labels > 0.5, ours > thresholds[0]
+    there = None if theirs is None else theirs > thresholds[1]
+    if theirs is None:
+        far = np.abs(ours - labels).mean(1)
+        drawn = histogram(ours[truth], 0, 1, "probability of a true label", "probability given to each true label")
+    else:
+        far = np.abs(ours - theirs).mean(1)
+        what = "probability of each label: the student's less the teacher's"
+        drawn = histogram((ours - theirs).ravel(), -1, 1, "difference of probability", what)
+    picked = furthest(far)
+
+    def right(answers: Array | None, row: int) -> bool:
+        return answers is not None and bool((answers[row] == truth[row]).all())
+
+    return {
+        "kind": "multilabel",
+        "split": split,
+        "rows": len(labels),
+        "equal_answers": None if there is None else share((said == there).all(1)),
+        "classes": [
+            {
+                "name": str(name),
+                "rows": int(truth[:, n].sum()),
+                "threshold": rounded(thresholds[0][n]),
+                "ours": one_class(said[:, n], truth[:, n], 1),
+                "theirs": None if there is None else one_class(there[:, n], truth[:, n], 1),
+            }
+            for n, name in enumerate(names)
+        ],
+        "histogram": drawn,
+        "examples": [
+            {
+                "texts": cut(shown),
+                "label": ", ".join(str(names[n]) for n in np.flatnonzero(truth[row])[:TOP_LABELS]) or "no label",
+                "right": {"ours": right(said, row)} | ({} if there is None else {"theirs": right(there, row)}),
+                "ours": top(ours[row], names),
+                "theirs": None if theirs is None else top(theirs[row], names),
                 "difference": rounded(far[row]),
             }
             for row, shown in zip(picked, texts(picked), strict=True)

@@ -10,8 +10,8 @@ from contrastill.tasks.classification import Classification
 from contrastill.tasks.embedding import Embedding
 from contrastill.tasks.encoder import BareEncoder
 from contrastill.tasks.labelled import LabelledTask
-from contrastill.tasks.pairs import Pairs
 from contrastill.tasks.multilabel import MultiLabel
+from contrastill.tasks.pairs import Pairs
 from contrastill.tasks.regression import Regression
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
     "task_of_model",
 ]
 
-TASKS: dict[str, type[Task]] = {cls.name: cls for cls in (Classification, Regression, Embedding, BareEncoder, Pairs)}
 LABELLED: dict[str, type[LabelledTask]] = {cls.name: cls for cls in (Classification, Regression, MultiLabel)}
+TASKS: dict[str, type[Task]] = {**LABELLED, **{cls.name: cls for cls in (Embedding, BareEncoder, Pairs)}}
 
 
 def task_name(task: Any) -> Any:

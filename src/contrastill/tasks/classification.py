@@ -54,7 +54,9 @@ class Classification(LabelledTask):
     def ignorance(self) -> float | None:
         return math.log(len(self.labels))
 
-    def evidence(self, labels: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:
+    def evidence(
+        self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask
+    ) -> dict[str, Any]:
         return of_classes(labels, ours, theirs, self.labels, texts)
 
     def describe(self) -> str:

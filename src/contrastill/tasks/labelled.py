@@ -4,7 +4,7 @@ Shapes: B batch, N rows, C outputs.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -60,8 +60,8 @@ class LabelledTask(Task):
         """The task as the model with this config answers it."""
         return self
 
-    def settings_for(self, logits: Array, labels: Array) -> dict[str, Any]:
-        """Entries of a model's config that its answers to dev decide, from logits (N, C) and labels."""
+    def tuned(self, logits: Callable[[], Array], labels: Array) -> dict[str, Any]:
+        """Entries of a model's config that are chosen on dev, by its logits (N, C), computed if needed, and labels."""
         return {}
 
     @abstractmethod
@@ -133,8 +133,13 @@ class LabelledTask(Task):
         return None
 
     @abstractmethod
-    def evidence(self, labels: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:
-        """What the run's page shows of single answers: of labels (N,), logits (N, C), the teacher's, and the texts."""
+    def evidence(
+        self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: "LabelledTask"
+    ) -> dict[str, Any]:
+        """Single answers for the run's page, of labels (N, …), logits (N, C), the teacher's, and the texts.
+
+        teacher: the task as the teacher answers it.
+        """
 
     @abstractmethod
     def describe(self) -> str:

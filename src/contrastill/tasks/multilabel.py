@@ -1,7 +1,7 @@
 """Any number of labels a text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -36,7 +36,10 @@ class MultiLabel(LabelledTask):
     label_dtype = torch.float32
 
     def __init__(
-        self, labels: Sequence[str] = (), metrics: Sequence[str] | None = None, thresholds: Sequence[float] | None = None
+        self,
+        labels: Sequence[str] = (),
+        metrics: Sequence[str] | None = None,
+        thresholds: Sequence[float] | None = None,
     ) -> None:
         super().__init__(labels, metrics)
         self.thresholds = np.full(len(self.labels), 0.5) if thresholds is None else np.asarray(thresholds, np.float64)
@@ -50,8 +53,8 @@ class MultiLabel(LabelledTask):
     def with_config(self, config: Any) -> Self:
         return type(self)(self.labels, self.metrics, getattr(config, "thresholds", None))
 
-    def settings_for(self, logits: Array, labels: Array) -> dict[str, Any]:
-        return {"thresholds": best_thresholds(self.answers(logits), labels).round(4).tolist()}
+    def tuned(self, logits: Callable[[], Array], labels: Array) -> dict[str, Any]:
+        return {"thresholds": best_thresholds(self.answers(logits()), labels).round(4).tolist()}
 
     def activate(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
@@ -88,7 +91,7 @@ class MultiLabel(LabelledTask):
     # ---- what labels and answers say by themselves
 
     def known(self, labels: Array) -> Array:
-        return ~np.isnan(np.asarray(labels, np.float64)).any(1)
+        return np.asarray(np.isfinite(np.asarray(labels, np.float64)).all(axis=1))
 
     def half_width(self, rows: int) -> float:
         return 196 * math.sqrt(0.8 * 0.2) / math.sqrt(max(1, rows))
@@ -109,9 +112,12 @@ class MultiLabel(LabelledTask):
     def ignorance(self) -> float | None:
         return math.log(2)
 
-    def evidence(self, labels: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:
+    def evidence(
+        self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask
+    ) -> dict[str, Any]:
         p, q = self.answers(ours), None if theirs is None else self.answers(theirs)
-        return of_labels(labels, p, q, self.labels, self.thresholds, texts)
+        thresholds = self.thresholds, getattr(teacher, "thresholds", self.thresholds)
+        return of_labels(labels, p, q, self.labels, thresholds, texts)
 
     def describe(self) -> str:
         return f"labels: {', '.join(self.labels[:20])}" + (", …" if len(self.labels) > 20 else "")

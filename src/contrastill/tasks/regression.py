@@ -58,7 +58,9 @@ class Regression(LabelledTask):
             return None
         return f"{float(answers[0]):.4g}"
 
-    def evidence(self, labels: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:
+    def evidence(
+        self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask
+    ) -> dict[str, Any]:
         return of_scores(labels, ours[:, 0], None if theirs is None else theirs[:, 0], texts)
 
     def describe(self) -> str:

@@ -48,6 +48,7 @@ class Examples:
         self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
         self.keys = np.concatenate([batch["text_key"].numpy() for batch in self.batches])
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
+        self.tasks: dict[str, LabelledTask] = {}  # as their models answer it
         self.reported: dict[str, Any] = {}  # the scores of ours
 
     @property
@@ -76,8 +77,8 @@ class Examples:
 
         keep: the name under which the logits stay in `kept`.
         """
-        logits = predict(model.to(processes().device), self.batches, dtype=dtype)
-        result = self.judged(logits, keep, interval=dtype is None)  # of a score to report, not a check of a run
+        logits = self.logits(model, dtype)
+        result = self.judged(logits, model.config, keep, interval=dtype is None)  # to report, not a check of a run
         if keep == "ours":
             self.reported = result
         return result
@@ -86,15 +87,27 @@ class Examples:
         """As `scores`, in float32; the logits stay in `kept` as "theirs"."""
         device = processes().device
         logits = teacher.logits(self.batches, lambda model, batches: predict(model.to(device), batches))
-        return self.judged(logits, "theirs")
+        return self.judged(logits, teacher.model.config, "theirs")
 
-    def judged(self, logits: np.ndarray, keep: str | None, interval: bool = True) -> dict[str, Any]:
+    def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
+        return predict(model.to(processes().device), self.batches, dtype=dtype)
+
+    def judged(self, logits: np.ndarray, config: Any, keep: str | None, interval: bool = True) -> dict[str, Any]:
+        task = self.task.with_config(config)
+        answers = task.answers(logits)
         if keep is not None:
-            self.kept[keep] = logits
-        result: dict[str, Any] = {"metrics": self.task.score(logits, self.labels), "rows": len(self.labels)}
+            self.kept[keep], self.tasks[keep] = logits, task
+        result: dict[str, Any] = {"metrics": task.score(answers, self.labels), "rows": len(self.labels)}
         if interval:
-            result["interval"] = list(self.task.interval(logits, self.labels, self.task.metrics[0]))
+            result["interval"] = list(task.interval(answers, self.labels, task.metrics[0]))
         return result
+
+    def evidence(self) -> dict[str, Any] | None:
+        """Single answers of ours, beside the teacher's, for the run's page; None before they were scored."""
+        if "ours" not in self.kept:
+            return None
+        theirs, ours = self.kept.get("theirs"), self.tasks["ours"]
+        return ours.evidence(self.labels, self.kept["ours"], theirs, self.texts, self.tasks.get("theirs", ours))
 
 
 def score_model(asked: Evaluation) -> dict[str, Any]:

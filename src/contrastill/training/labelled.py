@@ -190,8 +190,13 @@ class LabelledPlan(Plan):
         return metrics
 
     def save(self, folder: RunFolder) -> Path:
+        student, dev = self.method.student.model, self.splits.get("dev")
+        if dev is not None:
+            for name, value in self.task.tuned(lambda: dev.logits(student), dev.labels).items():
+                setattr(student.config, name, value)
+
         def write(place: Path) -> None:
-            self.method.student.model.save_pretrained(place)
+            student.save_pretrained(place)
             self.tokenizer.save_pretrained(place)
 
         return folder.save_model(self.name, write)
@@ -238,10 +243,7 @@ class LabelledPlan(Plan):
 
     def evidence(self) -> dict[str, Any] | None:
         """Of the answers on dev that were scored."""
-        dev = self.splits.get("dev")
-        if dev is None or "ours" not in dev.kept:
-            return None
-        return self.task.evidence(dev.labels, dev.kept["ours"], dev.kept.get("theirs"), dev.texts)
+        return self.splits["dev"].evidence() if "dev" in self.splits else None
 
     def use_cache(self) -> None:
         """Runs the teacher on the training texts that are not stored yet; from here on the method reads its outputs.

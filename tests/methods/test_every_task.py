@@ -1,0 +1,93 @@
+"""Every method on every task that it serves: `METHODS` times `TASKS`."""
+
+import math
+
+import pytest
+import torch
+
+from contrastill.methods import METHODS
+from contrastill.tasks import TASKS, BareEncoder, Classification, Embedding, LabelledTask, MultiLabel, Pairs, Regression
+
+MADE = {
+    "classification": lambda: Classification("abc"),
+    "regression": Regression,
+    "multilabel": lambda: MultiLabel("abc"),
+    "embedding": Embedding,
+    "encoder": BareEncoder,
+    "pairs": lambda: Pairs(columns=2),
+}
+SERVED = [(name, task) for name, method in METHODS.items() for task, cls in TASKS.items() if method.serves(cls)]
+LABELLED = [(name, task) for name, task in SERVED if issubclass(TASKS[task], LabelledTask)]
+
+
+def labels_of(task, batch):
+    rows = len(batch["input_ids"])
+    if task == "multilabel":  # the first row has no label, the next all
+        return (torch.arange(rows * 3).reshape(rows, 3) % 4 == 1).float().index_fill(0, torch.tensor([0]), 0.0)
+    return torch.linspace(-1, 1, rows) if task == "regression" else torch.arange(rows) % 3
+
+
+@pytest.fixture
+def made(tiny_model, tiny_batch):
+    """`made("kd", "multilabel")`: a method on that task, and a batch for it."""
+
+    def build(name, task):
+        outputs = 1 if task == "regression" else 3
+        student, teacher = (tiny_model(layers=n, width=w, classes=outputs, seed=n) for n, w in ((2, 16), (4, 24)))
+        if "logits" not in TASKS[task].outputs:
+            student, teacher = student.base_model, teacher.base_model
+        batch = tiny_batch()
+        batch["labels"] = labels_of(task, batch)
+        return METHODS[name](student, teacher, MADE[task]()).train(), batch
+
+    return build
+
+
+def test_every_task_is_made_here_and_served_by_some_method():
+    assert set(MADE) == set(TASKS)
+    assert {task for _, task in SERVED} == set(TASKS)
+    assert {"lrc_bert", "kd", "pkd", "tinybert", "finetune"} <= {name for name, task in SERVED if task == "multilabel"}
+    assert len(SERVED) >= 23
+
+
+@pytest.mark.parametrize(("name", "task"), SERVED)
+def test_every_stage_trains_the_student(name, task, made):
+    method, batch = made(name, task)
+    assert method.stages
+    for stage in method.stages:
+        method.stage = stage
+        method.zero_grad()
+        result = method(**batch)
+        assert all(value.shape == () and value.isfinite() for value in result.values())
+        assert set(stage.weights) <= set(result) - {"loss"}
+        result["loss"].backward()
+        grads = [p.grad for p in method.student.parameters() if p.grad is not None]
+        assert any(grad.abs().sum() > 0 for grad in grads)
+        assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize(("name", "task"), LABELLED)
+def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(name, task, made):
+    method, batch = made(name, task)
+    labelled = torch.tensor([True, False, True, True, False, True])
+    batch["labels"][~labelled] = -100 if task == "classification" else math.nan
+    torch.manual_seed(0)
+    terms = method.losses(method.student(batch, method.needs), method.run_teacher(batch), batch)
+    if "hard" not in terms:
+        return
+    alone = {key: value[labelled] for key, value in batch.items()}
+    torch.manual_seed(0)
+    fewer = method.losses(method.student(alone, method.needs), method.run_teacher(alone), alone)
+    torch.testing.assert_close(terms["hard"], fewer["hard"])
+
+
+@pytest.mark.parametrize(("name", "task"), [(n, t) for n, t in LABELLED if n in ("kd", "pkd", "lrc_bert", "tinybert")])
+def test_a_student_that_answers_as_its_teacher_has_no_soft_loss(name, task, made):
+    method, batch = made(name, task)
+    term = "kd" if name in ("kd", "pkd") else "soft"
+    teacher = method.run_teacher(batch)
+    student = method.student(batch, method.needs)
+    compared = getattr(method, term)
+    assert compared(student, teacher, 2.0) > 1e-4
+    same = type(student)(mask=student.mask, logits=teacher.logits)
+    assert compared(same, teacher, 2.0).item() == pytest.approx(0, abs=1e-6)
