@@ -7,7 +7,7 @@ import typer
 
 from contrastill.cli.options import AS_JSON, FROM, RESUME, Kind, command, option_in, settings_of
 from contrastill.cli.show import print_run, reporting
-from contrastill.results import RunRecord, RunResult
+from contrastill.results import RunRecord
 from contrastill.settings import (
     EMBEDDING_METHODS,
     Contrast,
@@ -104,7 +104,7 @@ def training_command(app: typer.Typer, name: str, *kinds: Kind) -> None:
 
             made = getattr(training, name)(resume=resume is not None, **vars(chosen))
             result = {"folder": str(made.folder), "model": str(made.model), **made.metrics}
-            show(result, lambda: print_run(made.folder, made.model, RunResult.from_json(made.metrics)))
+            show(result, lambda: print_run(made.folder, made.model, made.result))
 
     run.__name__ = name
     command(app, run, kinds, AS_JSON, FROM, RESUME)

@@ -17,7 +17,7 @@ from contrastill.errors import UserError
 from contrastill.methods import Method
 from contrastill.methods.queue import Queue
 from contrastill.report import PAGE, leave_report
-from contrastill.results import read_metrics, write_text
+from contrastill.results import RunResult, read_metrics, write_text
 from contrastill.training.arguments import training_arguments
 from contrastill.training.checkpoints import last_good_checkpoint
 from contrastill.training.folder import RunFolder
@@ -40,6 +40,11 @@ class Run:
     folder: Path
     model: Path
     metrics: dict[str, Any]
+
+    @property
+    def result(self) -> RunResult:
+        """The metrics, typed."""
+        return RunResult.from_json(self.metrics)
 
 
 def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
