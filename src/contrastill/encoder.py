@@ -108,7 +108,7 @@ class Encoder(nn.Module):
         inputs: dict[str, Any] = {key: batch[key] for key in self.inputs if key in batch}
         mask = batch["attention_mask"] if "attention_mask" in batch else torch.ones_like(batch["input_ids"])
         if "attention" in needs and self.model.config._attn_implementation != "eager":
-            self.model.set_attn_implementation("eager")  # type: ignore[operator]
+            self.model.set_attn_implementation("eager")
         with SoftmaxInputs(enabled="attention" in needs) as scores:
             output: Any = run(self.model, self.embeddings, {**inputs, "output_hidden_states": "hidden" in needs})
         if "attention" in needs and len(scores.seen) != self.depth:

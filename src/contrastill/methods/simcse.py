@@ -102,7 +102,7 @@ class Gathered(torch.autograd.Function):
         return gather(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         return gradient[dist.get_rank() * ctx.rows :][: ctx.rows]

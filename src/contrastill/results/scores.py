@@ -126,7 +126,7 @@ class RunResult:
             sts={str(n): numbers(one) for n, one in sts.items()} if isinstance(sts, Mapping) else {},
             warnings=tuple(map(str, said)) if isinstance(said, list) else (),
             figures=numbers(found),
-            **tables,  # type: ignore[arg-type]
+            **tables,
         )
         known = result.to_json()
         return cls(**{**vars(result), "more": {key: value for key, value in found.items() if key not in known}})
