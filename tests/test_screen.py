@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from contrastill import cli, screen
+from contrastill.cli import show
 from contrastill.errors import UserError
+from contrastill.results import RunResult
 
 NAME = "t[/x][bold]:smile:"
 STEERING = "a\x1b[31mb\x07\r‮c\ud800"
@@ -28,21 +30,19 @@ def scored(value: float = 0.5) -> dict[str, Any]:
     return {"metrics": {NAME: value}, "interval": [0.4, 0.6]}
 
 
-def run_of(**metrics: Any) -> Any:
-    return SimpleNamespace(folder=Path(NAME), model=Path(NAME) / "student", metrics=metrics)
+def print_run(**metrics: Any) -> None:
+    show.print_run(Path(NAME), Path(NAME) / "student", RunResult.from_json(metrics))
 
 
 def run() -> None:
     size = {"parameters": 1, "size_mb": 1.0}
-    cli.print_run(
-        run_of(
-            task=NAME, metric=NAME, teacher={"dev": scored(), **size}, student={"dev": scored(), **size}, kept={NAME: 1}
-        )
+    print_run(
+        task=NAME, metric=NAME, teacher={"dev": scored(), **size}, student={"dev": scored(), **size}, kept={NAME: 1}
     )
 
 
 def contrast() -> None:
-    cli.print_run(run_of(base=NAME, train_rows=3, dev={"before": 1.0, "after": 2.0}, parameters=1, size_mb=1.0))
+    print_run(base=NAME, train_rows=3, dev={"before": 1.0, "after": 2.0}, parameters=1, size_mb=1.0)
 
 
 def bundle() -> None:
@@ -57,7 +57,7 @@ def bundle() -> None:
         "drop_points": 0.0,
         "max_drop": 1.0,
     }
-    cli.print_bundle({"gate": gate, "files": {}, "recipe": None, "name": NAME, "runtime": "onnx", "precision": "int8"})
+    show.print_bundle({"gate": gate, "files": {}, "recipe": None, "name": NAME, "runtime": "onnx", "precision": "int8"})
 
 
 def table() -> None:
@@ -86,7 +86,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def test_the_cache_lists_and_deletes_a_teacher_whose_name_has_markup(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from contrastill import cache
+    from contrastill import teachers as cache
 
     about = {
         "name": NAME, "teacher": "f" * 64, "field": "logits", "stored": "float16", "texts": 1, "bytes": 1,
@@ -118,7 +118,7 @@ def test_errors_and_log_lines_hold_names_as_they_are_and_steer_no_terminal(capsy
     import typer
 
     def fail() -> None:
-        with cli.reporting(transformers=False):
+        with show.reporting(transformers=False):
             logging.getLogger("contrastill").warning("read %s and %s", NAME, STEERING)
             raise UserError(f"no {NAME} in {STEERING}")
 
@@ -163,27 +163,27 @@ def test_no_locale_and_no_stream_that_is_closed_ends_in_a_traceback(line: str, c
 def test_json_is_json_in_a_locale_that_cannot_spell_it(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
     monkeypatch.setattr(sys, "stdout", out)
-    with cli.reporting(as_json=True, transformers=False) as show:
-        show({"ü": "\udcff\x1b"})
+    with show.reporting(as_json=True, transformers=False) as give:
+        give({"ü": "\udcff\x1b"}, None)
     assert json.loads(out.buffer.getvalue()) == {"ü": "\udcff\x1b"}  # type: ignore[attr-defined]
 
 
 def test_a_reader_that_is_gone_ends_a_command_quietly(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from contrastill import cache
+    from contrastill import teachers as cache
 
     def gone(root: Path) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(cache, "entries", gone)
-    monkeypatch.setattr(cli, "reader_gone", lambda: sys.exit(141))
+    monkeypatch.setattr(show, "reader_gone", lambda: sys.exit(141))
     ended = command(monkeypatch, capsys, "cache", "list")
     assert (ended.code, ended.err) == (141, "")
 
 
 def test_a_fault_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from contrastill import cache
+    from contrastill import teachers as cache
 
     monkeypatch.setattr(cache, "entries", lambda root: 1 / 0)
     ended = command(monkeypatch, capsys, "cache", "list")

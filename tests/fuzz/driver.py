@@ -281,7 +281,8 @@ def compare(given: dict[str, list[str]], out: Path, folder: Path) -> Outcome | N
 
 def records_case(content: bytes, number: int, home: Path, folder: Path) -> Outcome:
     """An edited run.json as settings of a new run, or where it lies: read, compared, exported, scored."""
-    from contrastill import cli
+    from contrastill.cli import train
+    from contrastill.cli.options import settings_of
 
     if number % 3 == 0:
         copied = shutil.copytree(home / "run", folder / "run", ignore=shutil.ignore_patterns("checkpoints"))
@@ -300,9 +301,9 @@ def records_case(content: bytes, number: int, home: Path, folder: Path) -> Outco
         from contextlib import suppress
 
         options_ = {"method": None, "out": "new"}
-        kind = cli.distillation_of(options_, folder / "run.json", None)
+        kind = train.distillation_of(options_, folder / "run.json", None)
         with suppress(ZeroDivisionError):
-            return cli.settings_of(kind, options_, folder / "run.json", None)
+            return settings_of(kind, options_, folder / "run.json", None)
 
     outcome, found = called(read)
     if outcome.kind != "done":

@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_cases() -> None:
     ids=["a traceback", "a long message", "an exit code without a message", "a hang"],
 )
 def test_each_kind_of_fault_is_seen(broken: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from contrastill import cache
+    from contrastill import teachers as cache
 
     monkeypatch.setattr(driver, "LIMIT", 0.3)
     monkeypatch.setattr(cache, "entries", broken)
