@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from transformers import BertModel
 from workshop import CLASSES, Workshop, sentence, sha256, snapshot, write_csv, write_encoder
 
-from contrastill import Interrupted, UserError
+from contrastill import Interrupted, UserError, distill
 from contrastill.evaluation import sts
 from contrastill.methods import SimCSE
 from contrastill.training import contrast
@@ -574,6 +574,12 @@ def test_texts_that_are_cut_are_noted_and_do_not_stop_the_run(
     run = contrast(**settings(max_length=5, epochs=0.2))
     assert "are cut at 5 tokens" in caplog.text
     assert run.model.is_dir()
+
+
+def test_distill_sends_the_method_to_the_command_that_trains_it(workshop: Workshop, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'simcse' learns texts that belong together: contrastill contrast trains it"):
+        distill(**workshop.settings(tmp_path / "run", method="simcse"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_the_library_the_error_says_what_to_install(

@@ -306,6 +306,10 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
         make_cache_folder(cache.root)  # a folder that was asked for and can't be had is an error, before all work
     if made.serves(Embedding):
         raise UserError(f"{settings.method!r} distils sentence embeddings: it takes --texts, and no --data")
+    if made.per_group:
+        raise UserError(
+            f"{settings.method!r} learns texts that belong together: contrastill contrast trains it, on --pairs"
+        )
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     data = load_rows(settings.data, **settings.reading(), unlabelled=settings.unlabelled)
     data = align_labels(data, class_names(teacher))

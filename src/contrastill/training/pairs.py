@@ -67,23 +67,16 @@ class PairsPlan(Plan):
         self.together = batch_rows(numbers, self.texts, settings)
         self.corpus, read = read_texts(embedder, teacher, self.texts, length.tokens)
         self.examples, self.collate = Groups(numbers, read), unwrap_batch
+        self.lengths, self.words, self.cut_share = np.ones(len(numbers), np.int64), np.zeros(1, np.int64), 0.0
+        if self.corpus is not None:
+            self.lengths = self.corpus.lengths[numbers].max(1)  # of each row's longest text
+            self.words, self.cut_share = np.unique(self.corpus.tokens), self.corpus.cut / len(self.texts)
         self.method = method_of(settings, embedder, teacher, Pairs(numbers.shape[1]), len(numbers))
         self.model = wrapped(self.method, settings)
         self.before: dict[str, Any] = {}
         self.after: dict[str, Any] = {}
 
     # ---- the training texts
-
-    @property
-    def lengths(self) -> np.ndarray:  # type: ignore[override]
-        """Tokens of each row's longest text."""
-        if self.corpus is None:
-            return np.ones(len(self.examples), np.int64)
-        return self.corpus.lengths[self.examples.numbers].max(1)
-
-    @property
-    def words(self) -> np.ndarray:  # type: ignore[override]
-        return np.unique(self.corpus.tokens) if self.corpus is not None else np.zeros(1, np.int64)
 
     @property
     def highest(self) -> int:
@@ -94,10 +87,6 @@ class PairsPlan(Plan):
     @property
     def known(self) -> Sequence[Known]:
         return self.corpus.known if self.corpus is not None else [Known()]
-
-    @property
-    def cut_share(self) -> float:  # type: ignore[override]
-        return self.corpus.cut / len(self.texts) if self.corpus is not None else 0.0
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return self.examples.batch(rows)
