@@ -15,6 +15,7 @@ __all__ = [
     "ANSWERS",
     "Answer",
     "ClassAnswer",
+    "LabelsAnswer",
     "ScoreAnswer",
     "VectorAnswer",
     "answer_of",
@@ -42,6 +43,8 @@ class Answer(ABC):
     """Name of the graph's output."""
     endpoint: ClassVar[str] = "/predict"
     """Path of the server that gives it."""
+    several: ClassVar[bool] = False
+    """Whether an answer may name any number of labels."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self.labels: tuple[str, ...] | None = None if metadata["labels"] is None else tuple(metadata["labels"])
@@ -150,6 +153,67 @@ class ClassAnswer(Answer):
         return isinstance(value, str)
 
 
+class LabelsAnswer(Answer):
+    """The probability of each label; each says by itself whether the text has it: where it is above its threshold."""
+
+    task, output, several = "multilabel", "probabilities", True
+    labels: tuple[str, ...]
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        super().__init__(metadata)
+        self.thresholds: Array = np.asarray(metadata.get("thresholds") or [0.5] * self.width, np.float64)
+
+    @classmethod
+    def fits(cls, metadata: Mapping[str, Any]) -> dict[str, bool]:
+        found, known = metadata.get("thresholds"), names(metadata["labels"], 2)
+        shares = isinstance(found, list) and all(isinstance(one, (int, float)) and 0 <= one <= 1 for one in found)
+        good = found is None or (known and shares and len(found) == len(metadata["labels"]))
+        return {"labels": known, "thresholds": good}
+
+    @property
+    def width(self) -> int:
+        return len(self.labels)
+
+    @property
+    def words(self) -> str:
+        return f"probabilities of {self.width} labels"
+
+    def record(self, row: Array, top: int = 1, probabilities: bool = False) -> dict[str, Any]:
+        order = np.argsort(-row, kind="stable")
+        above = [n for n in order if row[n] > self.thresholds[n]]
+        found: dict[str, Any] = {
+            "labels": [self.labels[n] for n in above],
+            "scores": [float(row[n]) for n in above],
+        }
+        if top > 1:
+            found["top"] = [{"label": self.labels[n], "score": float(row[n])} for n in order[:top]]
+        if probabilities:
+            found["probabilities"] = dict(zip(self.labels, map(float, row), strict=True))
+        return found
+
+    def columns(self, top: int = 1, probabilities: bool = False) -> dict[str, str]:
+        found = {"labels": TEXTS, "scores": NUMBERS}
+        for place in range(2, min(top, self.width) + 1):
+            found |= {f"label_{place}": TEXT, f"score_{place}": NUMBER}
+        return found | ({f"probability_{name}": NUMBER for name in self.labels} if probabilities else {})
+
+    def marks(self, answers: Array) -> Array:
+        said: Array = answers > self.thresholds
+        return said
+
+    def named(self, answers: Array) -> list[Any]:
+        return [[self.labels[n] for n in np.flatnonzero(row)] for row in self.marks(answers)]
+
+    def contradicts(self, row: Array, named: Any) -> bool:
+        if not isinstance(named, list) or not set(named) <= set(self.labels):
+            return True
+        there = np.isin(self.labels, named)
+        return bool(((row > self.thresholds) != there)[np.abs(row - self.thresholds) > CLEAR].any())
+
+    def may_be_named(self, value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
 class ScoreAnswer(Answer):
     """One score."""
 
@@ -201,7 +265,7 @@ class VectorAnswer(Answer):
         return {"vector": NUMBERS}
 
 
-ANSWERS: dict[str, type[Answer]] = {kind.task: kind for kind in (ClassAnswer, ScoreAnswer, VectorAnswer)}
+ANSWERS: dict[str, type[Answer]] = {kind.task: kind for kind in (ClassAnswer, LabelsAnswer, ScoreAnswer, VectorAnswer)}
 
 
 def answer_of(metadata: Mapping[str, Any]) -> Answer:

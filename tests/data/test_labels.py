@@ -136,12 +136,12 @@ def test_labels_of_a_split_that_fit_no_single_reading_are_refused(tmp_path, trai
         (["01", "1", "2"], ["one spelling", "'01' and '1'"]),
         ([f"id-{n}" for n in range(30)], ["30 different cells in 30 rows", "--label"]),
         ([str(n) for n in range(30)], ["--task regression"]),
-        (["a|b", "a", "b", "b|a"], ["'a|b' in line 2", "'|'", "2 of 4 rows", "multi-label is not supported"]),
-        (["a;b", "b;c", "c;a", "a"], ["multi-label"]),
-        (["a,b", "b", "a"] * 2, ["multi-label", "--labels"]),
-        (["['a', 'b']", "['a']"], ["brackets", "multi-label"]),
-        (['["a"]', '["b"]'], ["multi-label"]),
-        (["1,5", "1", "5", "5,1"], ["multi-label", "decimal comma"]),
+        (["a|b", "a", "b", "b|a"], ["'a|b' in line 2", "'|'", "2 of 4 rows", "--task multilabel"]),
+        (["a;b", "b;c", "c;a", "a"], ["--task multilabel"]),
+        (["a,b", "b", "a"] * 2, ["--task multilabel", "--labels"]),
+        (["['a', 'b']", "['a']"], ["brackets", "--task multilabel"]),
+        (['["a"]', '["b"]'], ["--task multilabel"]),
+        (["1,5", "1", "5", "5,1"], ["--task multilabel", "decimal comma"]),
     ],
 )
 def test_labels_that_speak_for_two_readings_are_refused_with_the_line(tmp_path, cells, said):

@@ -150,8 +150,9 @@ def refuse_several(table: Table, task: Schema, cells: "pd.Series[Any]") -> None:
         or_else = "or, if each different cell is one class, pass --labels with every class"
     raise UserError(
         f"{table.name}: expected one label a row in column {task.label!r}, got {cell} in {table.unit} "
-        f"{cells.index[row]}, several set apart by {how} ({count} of {len(cells)} rows): multi-label is not supported; "
-        f"keep one label a row, train one yes / no classifier per label, {or_else}"
+        f"{cells.index[row]}, several set apart by {how} ({count} of {len(cells)} rows); pass --task multilabel"
+        + ("" if how == "brackets" else f" --separator {how}")
+        + f" if a row has any number of labels, {or_else}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from datasets import Dataset
+from datasets import Dataset, List
 from transformers import PreTrainedTokenizerBase
 
 from contrastill.data.load import text_key
@@ -17,6 +17,7 @@ from contrastill.errors import UserError
 
 __all__ = ["Collate", "Known", "content_key", "flat", "known_tokens", "tokenise", "truncated_share"]
 
+NUMBERS = {"int64": pa.int64(), "float64": pa.float32()}  # of a label, by its type in the rows
 CHUNK = 10_000  # texts tokenised at once: bounds the tokenizer's own, fat, encodings
 
 
@@ -42,7 +43,8 @@ def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: i
         columns.setdefault("input_ids", []).append(pa.array(encoded["input_ids"], pa.list_(pa.int32())))
         if "token_type_ids" in encoded:
             columns.setdefault("token_type_ids", []).append(pa.array(encoded["token_type_ids"], pa.list_(pa.int8())))
-        label = pa.float32() if dataset.features["label"].dtype.startswith("float") else pa.int64()
+        feature = dataset.features["label"]
+        label = pa.list_(pa.float32()) if isinstance(feature, List) else NUMBERS[feature.dtype]
         columns.setdefault("labels", []).append(pa.array(rows["label"], label))
         columns.setdefault("text_key", []).append(pa.array(keys, pa.int64()))
         types = encoded.get("token_type_ids", [()] * len(keys))

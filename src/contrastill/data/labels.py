@@ -78,8 +78,13 @@ def in_order(data: TaskData, names: tuple[str, ...], new: Sequence[int], how: st
     def moved(split: Dataset | None) -> Dataset | None:
         if split is None or list(new) == list(range(len(new))):
             return split
+        if data.schema.kind == "multilabel":
+            back = [list(new).index(n) for n in range(len(new))]
+            moving = lambda rows: {"label": [[row[n] for n in back] for row in rows]}  # noqa: E731
+        else:
+            moving = lambda rows: {"label": [x if x < 0 else new[x] for x in rows]}  # noqa: E731
         return split.map(
-            lambda rows: {"label": [x if x < 0 else new[x] for x in rows]},
+            moving,
             input_columns="label",
             batched=True,
             keep_in_memory=True,

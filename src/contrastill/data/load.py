@@ -19,6 +19,16 @@ from contrastill.data.cells import some
 from contrastill.data.classes import Names, encode_labels, judge_labels, unnamed
 from contrastill.data.delimited import check_delimiter
 from contrastill.data.files import LINES, split_name
+from contrastill.data.multilabel import (
+    encode_sets,
+    gathered,
+    judge_sets,
+    label_columns,
+    lists,
+    rarest,
+    separated,
+    sets_of_labels,
+)
 from contrastill.data.read import Table, read_lines
 from contrastill.data.rows import checked_rows, columns_of, hides_labels
 from contrastill.data.schema import METRICS, Schema
@@ -29,14 +39,16 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["UNLABELLED", "TaskData", "load_task", "text_key"]
 
+LABELS = "labels of the columns"  # a table's column of what several label columns say
 UNLABELLED = -100  # the class of a row without one, as in torch's cross_entropy; a regression row has NaN
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """The rows of a task. Each split has example_id, text, text_pair (pairs only) and label (class id or float).
+    """The rows of a task. Each split has example_id, text, text_pair (pairs only) and label.
 
-    Unlabelled rows stand at the end of `train`, with label -100 (classification) or NaN (regression).
+    A label is a class id, a number, or a list of 0 and 1 (multilabel). Unlabelled rows stand at the end of `train`,
+    with label -100, NaN, or a list of NaN.
     """
 
     schema: Schema
@@ -70,7 +82,7 @@ class TaskData:
             texts, labels = split["text"][:], split["label"][:]
             pairs = split["text_pair"][:] if self.schema.text_pair else [None] * len(split)
             keys = [text_key(text, pair) for text, pair in zip(texts, pairs, strict=True)]
-            labelled = [x for x in labels if (x != UNLABELLED if self.schema.labels else not math.isnan(x))]
+            labelled = [x for x in labels if known_label(x)]
             rows[name] = {
                 "rows": len(split),
                 "labelled": len(labelled),
@@ -78,7 +90,8 @@ class TaskData:
                 "duplicates": len(keys) - len(set(keys)),
             }
             if name == "train":
-                train_keys, counts = set(keys), Counter(labelled)
+                train_keys = set(keys)
+                counts = Counter(n for x in labelled for n in ([x] if not isinstance(x, list) else positives(x)))
             else:
                 rows[name]["also_in_train"] = sum(key in train_keys for key in keys)
         about: dict[str, Any] = {"task": self.schema.name, "kind": self.schema.kind, "splits": rows}
@@ -86,6 +99,16 @@ class TaskData:
             per_class = [counts[i] for i in range(len(self.schema.labels))]
             about |= {"classes": len(per_class), "class_count_min": min(per_class), "class_count_max": max(per_class)}
         return about | {"decisions": dict(self.decisions)}
+
+
+def known_label(label: Any) -> bool:
+    """Whether a row has a label: a class, a score, or yes and no to each of several."""
+    first = label[0] if isinstance(label, list) else label
+    return not math.isnan(first) and first != UNLABELLED
+
+
+def positives(labels: Sequence[float]) -> list[int]:
+    return [n for n, there in enumerate(labels) if there]
 
 
 def text_key(text: str, text_pair: str | None = None) -> int:
@@ -100,7 +123,7 @@ def load_task(
     *,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     kind: str | None = None,
     labels: Sequence[str] | None = None,
     dev: str | Path | None = None,
@@ -112,6 +135,7 @@ def load_task(
     encoding: str = "utf-8",
     delimiter: str | None = None,
     metric: str | None = None,
+    separator: str | None = None,
     of_model: Sequence[str] | None = None,
 ) -> TaskData:
     """Load a task and check every row of it. What was decided about it is logged, and is in `TaskData.decisions`.
@@ -120,9 +144,11 @@ def load_task(
         source: `glue/mrpc` (the Hub, or `glue/mrpc:FOLDER` for GLUE's own files), `org/name` or `org/name:config` (any
             other Hub dataset), a folder (GLUE's own files, known by the folder's name, or train / dev / test files), or
             one file of training rows.
-        text, text_pair, label: columns of your own data; guessed only where the names leave no doubt.
-        kind: "classification" or "regression"; without it, numbers that are not all whole mean regression, and cells
-            that speak for both are refused.
+        text, text_pair, label: columns of your own data; guessed only where the names leave no doubt. With kind
+            "multilabel", `label` may name several columns of yes and no ("a,b", or a list).
+        kind: "classification", "regression" or "multilabel"; without it, numbers that are not all whole mean
+            regression, lists of labels "multilabel", and cells that speak for several are refused.
+        separator: sets the labels of a cell apart, with kind "multilabel" ("|").
         labels: class names in the order of their ids. Without it: the order the source gives, else numbers by value,
             else names by alphabet. A split may hold ids in place of names if no name has a digit.
         dev, test: further files, in place of those the source has.
@@ -140,7 +166,10 @@ def load_task(
     if limit is not None and limit < 1:
         raise UserError(f"expected a limit of at least one row, got {limit}; leave it out to keep all rows")
     if kind not in (None, *METRICS):
-        raise UserError(f"expected kind {' or '.join(METRICS)}, got {kind!r}")
+        raise UserError(f"expected kind {', '.join(METRICS)}, got {kind!r}")
+    if separator is not None and kind not in (None, "multilabel"):
+        raise UserError(f"expected --separator with --task multilabel alone, got --task {kind}")
+    kind = "multilabel" if separator is not None else kind
     found = find_tables(
         source,
         own=any(o is not None for o in (text, text_pair, label, kind, labels)),
@@ -162,6 +191,9 @@ def load_task(
     told = [note for table in tables.values() for note in table.notes]
     first = next(iter(tables.values()))  # train, where there is one
     benchmark = found.glue is not None
+    if kind == "multilabel" and (columns := label_columns(label, list(map(str, first.frame.columns)))):
+        tables = {split: gathered(table, columns, into=LABELS) for split, table in tables.items()}
+        first, label, labels = next(iter(tables.values())), LABELS, labels or columns
     if found.glue is None:
         task = columns_of(found.name, first, text, text_pair, label, decided)
     else:
@@ -173,11 +205,20 @@ def load_task(
         notes.append(f"{tables.pop('test').name} has no labels and was left out")
         del files["test"]
         decided["files"] = _in_words(files)
+    if kind is None and not benchmark and task.label in first.frame and lists(first.frame[task.label]):
+        kind, why = "multilabel", f"the cells of {task.label!r} are lists"
+    else:
+        why = "as --task says"
     frames = {
-        split: checked_rows(table, task, split, benchmark=benchmark, notes=notes) for split, table in tables.items()
+        split: checked_rows(table, task, split, benchmark=benchmark, notes=notes, sets=kind == "multilabel")
+        for split, table in tables.items()
     }
     known = _known(task, first, labels, of_model)
-    if not benchmark:
+    if kind == "multilabel":
+        for split, frame in frames.items():
+            frame["label"] = sets_of_labels(frame["label"], tables[split], task.label, separator, known)
+        task = judge_sets(task, first, frames[next(iter(frames))]["label"], known, why, decided)
+    elif not benchmark:
         if kind is None and labels is None and of_model is not None and len(of_model) == 1:
             kind = "regression"
         if "train" not in frames and known is None and kind != "regression":
@@ -191,18 +232,24 @@ def load_task(
         task = replace(task, metrics=(metric, *(m for m in task.metrics if m != metric)))
     read_as = {}
     for split, frame in frames.items():
-        frame["label"], read_as[split] = encode_labels(frame["label"], task, tables[split], known)
-    if task.labels:
+        if task.kind == "multilabel":
+            frame["label"] = encode_sets(frame["label"], task, tables[split], known)
+        else:
+            frame["label"], read_as[split] = encode_labels(frame["label"], task, tables[split], known)
+    if read_as and task.labels:
         decided["label cells"] = _in_words(read_as)
 
     if "train" in frames:
-        train, classes = frames["train"], frames["train"]["label"].nunique()
-        if task.labels and classes < 2 and not (known is not None and known.loosely):  # a model may be scored on one
+        train, classes = frames["train"], _groups(frames["train"], task).nunique()
+        if task.kind == "multilabel":
+            if not any(map(any, train["label"])):
+                raise UserError(f"{first.name}: expected rows with labels in column {task.label!r}, got none")
+        elif task.labels and classes < 2 and not (known is not None and known.loosely):  # a model may be scored on one
             only = task.labels[train["label"].iloc[0]]
             raise UserError(
                 f"{first.name}: expected at least two classes, got {only!r} in every row; add rows of another"
             )
-        if not task.labels and len(train) > 1 and train["label"].nunique() == 1:
+        if not task.labels and len(train) > 1 and classes == 1:
             raise UserError(
                 f"{first.name}: expected scores that differ in column {task.label!r}, got one for all rows: every "
                 f"score is {train['label'].iloc[0]:g}; is it the right column (--label)?"
@@ -219,7 +266,7 @@ def load_task(
             train = train.iloc[np.sort(_spread(train, task, seed, start=0.0)[:limit])]
         frames["train"] = train
         if task.labels:
-            decided |= _of_classes(frames, task)
+            decided |= separated(frames, task) if task.kind == "multilabel" else _of_classes(frames, task)
     if unlabelled is not None:
         rest = _unlabelled(Path(unlabelled), task, found.glue, encoding, delimiter, notes, told)
         frames["train"] = pd.concat([frames["train"], rest]) if "train" in frames else rest
@@ -272,7 +319,7 @@ def _held_out(train: pd.DataFrame, task: Schema, seed: int, share: float, name: 
     """The positions of the rows that become dev: class by class, and never the last row of one."""
     order = _spread(train, task, seed, start=0.5)
     if task.labels:
-        labels = pd.Series(train["label"].to_numpy()[order])
+        labels = pd.Series(_groups(train, task).to_numpy()[order])
         by_class = labels.groupby(labels)
         order = order[(by_class.cumcount() < by_class.transform("size") - 1).to_numpy()]
     else:
@@ -308,8 +355,18 @@ def _unlabelled(
         table = read_split(path, glue, encoding, delimiter)
         told.extend(table.notes)
     rows = checked_rows(table, task, "unlabelled", benchmark=glue is not None, notes=notes)
-    rows["label"] = UNLABELLED if task.labels else math.nan
+    if task.kind == "multilabel":
+        rows["label"] = [[math.nan] * len(task.labels) for _ in range(len(rows))]
+    else:
+        rows["label"] = UNLABELLED if task.labels else math.nan
     return rows
+
+
+def _groups(frame: pd.DataFrame, task: Schema) -> "pd.Series[Any]":
+    """The class of each row by which rows are divided: of several labels, the rarest."""
+    if task.kind != "multilabel":
+        return frame["label"]
+    return pd.Series(rarest(frame["label"].tolist()), index=frame.index)
 
 
 def _spread(frame: pd.DataFrame, task: Schema, seed: int, start: float) -> np.ndarray:
@@ -321,7 +378,7 @@ def _spread(frame: pd.DataFrame, task: Schema, seed: int, start: float) -> np.nd
     shuffled = np.random.default_rng(seed).permutation(len(frame))
     if not task.labels:
         return shuffled
-    labels = frame["label"].to_numpy()[shuffled]
+    labels = _groups(frame, task).to_numpy()[shuffled]
     by_class = pd.Series(labels).groupby(labels)
     place = (by_class.cumcount() + start) / by_class.transform("size")
     return shuffled[np.argsort(place.to_numpy(), kind="stable")]
@@ -331,4 +388,6 @@ def _dataset(frame: pd.DataFrame, task: Schema) -> Dataset:
     columns = {"example_id": "string", "text": "string"} | ({"text_pair": "string"} if task.text_pair else {})
     types = columns | {"label": "int64" if task.labels else "float64"}
     features = datasets.Features({column: datasets.Value(dtype) for column, dtype in types.items()})
+    if task.kind == "multilabel":
+        features["label"] = datasets.List(datasets.Value("float32"))
     return Dataset.from_dict({column: frame[column].tolist() for column in features}, features=features)

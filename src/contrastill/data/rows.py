@@ -53,7 +53,9 @@ def columns_of(
     listing = f"{table.name} has the columns {columns_in_words(there)} (its first row must name them)"
     parts = label.split(",") if isinstance(label, str) and label not in there else label
     if isinstance(parts, (list, tuple)) and len(parts) > 1:
-        raise UserError(_multi_label(f"the label columns {some(parts)}"))
+        raise UserError(
+            f"expected one label column, got {some(parts)}; pass --task multilabel if each says yes or no to a label"
+        )
     for flag, column in (("--text", text), ("--text-pair", text_pair), ("--label", label)):
         if column is not None and column not in there:
             raise UserError(
@@ -166,7 +168,9 @@ def hides_labels(table: Table, label: str) -> bool:
     return label not in table.frame or bool(table.frame[label].map(is_missing).all())
 
 
-def checked_rows(table: Table, task: Schema, split: str, *, benchmark: bool, notes: list[str]) -> pd.DataFrame:
+def checked_rows(
+    table: Table, task: Schema, split: str, *, benchmark: bool, notes: list[str], sets: bool = False
+) -> pd.DataFrame:
     """The rows as example_id, text, text_pair, label (cells as found); the index still counts the source's lines.
 
     The split "unlabelled" has no label. A benchmark's broken rows are dropped and noted, for its user cannot mend them;
@@ -196,7 +200,7 @@ def checked_rows(table: Table, task: Schema, split: str, *, benchmark: bool, not
         notes.append(f"{table.name}: {dropped} broken rows were left out")
     rows = rows[whole]
 
-    if "label" in wanted:
+    if "label" in wanted and not sets:
         missing = rows["label"].map(is_missing).astype(bool)
         if missing.any():
             raise UserError(
@@ -204,7 +208,10 @@ def checked_rows(table: Table, task: Schema, split: str, *, benchmark: bool, not
                 " without; label or remove them, or put them in a file of their own and pass it by --unlabelled"
             )
         if rows["label"].map(lambda cell: isinstance(cell, (list, tuple, dict))).any():
-            raise UserError(_multi_label(f"lists in column {task.label!r} of {table.name}"))
+            raise UserError(
+                f"{table.name}: expected one label a row in column {task.label!r}, got lists; pass --task "
+                "multilabel if a row has any number of labels"
+            )
         odd = rows["label"].map(lambda cell: isinstance(cell, bytes)).astype(bool)
         if odd.any():
             raise UserError(
@@ -212,10 +219,3 @@ def checked_rows(table: Table, task: Schema, split: str, *, benchmark: bool, not
                 f"{at(rows.index[odd], table.unit)}; write the column as strings"
             )
     return rows
-
-
-def _multi_label(found: str) -> str:
-    return (
-        f"expected one label a row, got {found}: multi-label is not supported; keep one label a row, "
-        "or train one yes / no classifier per label"
-    )

@@ -8,7 +8,11 @@ from contrastill.errors import UserError
 __all__ = ["GLUE", "METRICS", "Schema", "glue_task"]
 
 # Every metric a kind of task can be judged by.
-METRICS = {"classification": ("accuracy", "f1", "matthews"), "regression": ("spearman", "pearson")}
+METRICS = {
+    "classification": ("accuracy", "f1", "matthews"),
+    "regression": ("spearman", "pearson"),
+    "multilabel": ("map", "f1_micro", "f1_macro", "f1_samples"),
+}
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Schema:
     """Where a data set has its texts and labels, and what its labels are."""
 
     name: str
-    kind: str  # "classification" or "regression"
+    kind: str  # "classification", "regression" or "multilabel"
     text: str  # column names in the source
     text_pair: str | None
     label: str

@@ -28,6 +28,10 @@ def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
     if metadata["labels"]:
         labels = 'json.load(open(f"{folder}/bundle.json", encoding="utf-8"))["labels"]'
         show = f"labels = {labels}\nprint([(labels[row.argmax()], row.max()) for row in answers])"
+        if metadata.get("thresholds"):
+            above = labels.replace('"labels"', '"thresholds"')
+            show = f"labels, above = {labels}, {above}\n"
+            show += "print([[name for name, p, t in zip(labels, row, above) if p > t] for row in answers])"
     return "\n".join(
         [
             *(["import json"] if metadata["labels"] else []),

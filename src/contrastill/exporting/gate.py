@@ -82,7 +82,7 @@ def examples_of_task(
             f"{data.schema.name}: expected {'pairs of texts' if model.texts == 2 else 'one text a row'} for this "
             f"model, got {'pairs' if pairs else 'one text a row'}; name the columns with --text and --text-pair"
         )
-    labels, task = np.asarray(data.splits[split]["label"][:]), task_of(data.schema)
+    labels, task = np.asarray(data.splits[split]["label"][:]), task_of(data.schema).with_config(model.answer)
     metric = metric or task.metrics[0]
     return Examples(
         data=f"{data.schema.name} {split}",

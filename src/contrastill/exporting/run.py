@@ -304,6 +304,8 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
     task = task_source(asked, record)
     if task is None:
         return source, None, corpus(asked)
+    if source.answer.several:
+        task = replace(task, task=task.task or source.task)
     with told_by_run(asked.data is None, "--data"):
         data = load_rows(task.data, **task.reading(), of_model=source.labels or ["score"])
     pairs = data.schema.text_pair is not None
@@ -322,7 +324,7 @@ def task_source(asked: Export, record: RunRecord) -> Evaluation | None:
     """The run's data, with what was asked for in its place; None where no data is known."""
     given = {
         name: getattr(asked, name)
-        for name in ("data", "text", "text_pair", "label", "metric", "encoding", "delimiter", "dev")
+        for name in ("data", "text", "text_pair", "label", "separator", "metric", "encoding", "delimiter", "dev")
         if getattr(asked, name) is not None
     }
     known = {f.name for f in fields(DataSource)} - {"test"}

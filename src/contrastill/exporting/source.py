@@ -57,6 +57,7 @@ class Exportable:
     tokenizer: Tokenizer
     task: str  # its name
     labels: tuple[str, ...] | None
+    thresholds: tuple[float, ...] | None  # above which a label is answered
     dimensions: int | None
     ordered: bool  # whether the first N numbers of a vector serve by themselves
     texts: int  # 2: pairs
@@ -71,7 +72,7 @@ class Exportable:
 
     @property
     def answer(self) -> Answer:
-        return answer_of({"task": self.task, "labels": self.labels, "dimensions": self.dimensions})
+        return answer_of({name: getattr(self, name) for name in ("task", "labels", "thresholds", "dimensions")})
 
     @property
     def output(self) -> str:
@@ -195,6 +196,7 @@ def embedder(name: str, max_length: int | None) -> Exportable:
         tokenizer=tokenizer,
         task=Embedding.name,
         labels=None,
+        thresholds=None,
         dimensions=model.get_embedding_dimension(),
         ordered=run_record(name).setting("projection", str) == "compact",
         texts=1,
@@ -215,6 +217,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
         tokenizer=tokenizer,
         task=task.name,
         labels=task.labels or None,
+        thresholds=None if task.thresholds is None else tuple(map(float, task.thresholds)),
         dimensions=None,
         ordered=False,
         texts=2 if pairs else 1,

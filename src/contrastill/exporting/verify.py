@@ -8,7 +8,6 @@ from typing import Any
 from contrastill.bundle import METADATA, Bundle, open_bundle
 from contrastill.data.files import look_up
 from contrastill.errors import UserError
-from contrastill.evaluation import bootstrap_interval
 from contrastill.exporting.gate import Examples, examples_of_pairs, examples_of_task, measure
 from contrastill.exporting.probes import compared
 from contrastill.settings import DataSource, Evaluation, Verification
@@ -36,8 +35,8 @@ def verify(**settings: Any) -> dict[str, Any]:
         answers = measure(bundle, examples)
         value = examples.judge(answers)
         found |= {"data": examples.data, "rows": len(examples.texts), "metric": examples.metric, "value": value}
-        if examples.labels is not None:
-            found["interval"] = list(bootstrap_interval(answers, examples.labels, examples.metric))
+        if examples.task is not None and examples.labels is not None:
+            found["interval"] = list(examples.task.interval(answers, examples.labels, examples.metric))
         compare_with_gate(bundle, asked, found, problems)
     elif asked.max_drop is not None:
         raise UserError("--max-drop: expected --data with it, got none; give the data to measure on")
@@ -52,6 +51,8 @@ def examples_for(bundle: Bundle, asked: Verification) -> Examples:
     alone = look_up(str(asked.data))[1] == "file" and asked.split is None
     if alone:  # a file by itself is what is to be scored, all of it
         given["dev_share"] = 0.0
+    if bundle.answer.several:
+        given["task"] = bundle.task
     source = Evaluation(model=str(asked.bundle), **given)
     data = load_rows(source.data, **source.reading(), of_model=bundle.labels or ["score"])
     return examples_of_task(data, bundle, "train" if alone else asked.split)

@@ -102,6 +102,7 @@ def write_bundle(
             "name": source.name,
             "task": source.task,
             "labels": source.labels,
+            **({"thresholds": source.thresholds} if source.thresholds else {}),
             "dimensions": source.dimensions,
             "ordered": source.ordered,
             "texts": source.texts,

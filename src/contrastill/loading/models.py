@@ -26,8 +26,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MULTI_LABEL = "multi_label_classification"
-
 
 def load_tokenizer(name: str) -> Tokenizer:
     """The tokenizer of a Hub model or local folder.
@@ -152,7 +150,7 @@ def load_like(model: PreTrainedModel, name: str, config: Any) -> PreTrainedModel
 
 
 def check_classes(name: str, model: PreTrainedModel) -> None:
-    """Checks that a classifier's answer is one class, of distinct names, or one score.
+    """Checks that a classifier's answer is a class or labels, of distinct names, or one score.
 
     Raises:
         UserError: it is not.
@@ -160,10 +158,10 @@ def check_classes(name: str, model: PreTrainedModel) -> None:
     config: Any = model.config
     count, names = int(config.num_labels), config.id2label
     problem = config.problem_type
-    if problem == MULTI_LABEL or (problem == "regression" and count > 1):
+    if problem == "regression" and count > 1:
         raise UserError(
-            f"{name}: expected a model that gives one class or one score, got a {problem} with {count} outputs, whose "
-            "answers are no probabilities of one class; it can be the start of a new classifier (contrastill finetune)"
+            f"{name}: expected a model that gives classes, labels or one score, got a {problem} with {count} outputs; "
+            "it can be the start of a new classifier (contrastill finetune)"
         )
     if sorted(names) != list(range(count)):
         raise UserError(

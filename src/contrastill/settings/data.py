@@ -23,10 +23,11 @@ class DataSource(Checked):
     label: str | None = option(None, "column of the label or score", "Data")
     task: str | None = option(
         None,
-        "what the labels are, if that cannot be told from them: 'classification', 'regression', or your own task, "
-        "package.module:Class",
+        "what the labels are, if that cannot be told from them: 'classification', 'regression', 'multilabel', or your "
+        "own task, package.module:Class",
         "Data",
     )
+    separator: str | None = option(None, "sets the labels of a cell apart, with --task multilabel", "Data")
     labels: list[str] | None = option(None, "class names in the order of their ids; once for each class", "Data")
     metric: str | None = option(None, "the metric that selects checkpoints, if not the task's first", "Data")
     dev: str | None = option(
@@ -42,8 +43,8 @@ class DataSource(Checked):
     def reading(self) -> dict[str, Any]:
         """The keywords of `tasks.load_rows` that are settings, without the source."""
         names = (
-            "text", "text_pair", "label", "task", "labels", "metric", "dev", "test", "dev_share", "limit", "encoding",
-            "delimiter",
+            "text", "text_pair", "label", "task", "separator", "labels", "metric", "dev", "test", "dev_share", "limit",
+            "encoding", "delimiter",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -81,6 +82,7 @@ class GateData(Checked):
     text: str | None = option(None, "column of the (first) text", "Data")
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")
     label: str | None = option(None, "column of the label or score", "Data")
+    separator: str | None = option(None, "sets the labels of a cell apart, for a multi-label model", "Data")
     metric: str | None = option(None, "the metric that is compared, if not the task's first", "Data")
     encoding: str | None = option(None, "encoding of the text files", "Data")
     delimiter: str | None = delimiter_option()

@@ -24,8 +24,10 @@ __all__ = [
     "Pairs",
     "Regression",
     "Task",
+    "check_task",
     "labelled_class",
     "load_rows",
+    "task_given",
     "task_name",
     "task_of",
     "task_of_model",
@@ -61,6 +63,25 @@ def task_of(schema: Schema, task: str | type[LabelledTask] | None = None) -> Lab
     return found(schema.labels, schema.metrics)
 
 
+def task_given(task: Any, config: Any) -> Any:
+    """The task asked for; unasked that of a model with any number of labels, as cells of one label do not tell it."""
+    return task or next((cls.name for cls in LABELLED.values() if cls.several and cls.fits(config)), None)
+
+
+def check_task(task: LabelledTask, name: str, config: Any) -> None:
+    """Checks that a model answers a task.
+
+    Raises:
+        UserError: by its config it answers another one.
+    """
+    if not task.fits(config):
+        other = task_of_model(name, config).name
+        raise UserError(
+            f"{name}: expected a model that answers the task of the data ({task.name}), got one for {other}; pass "
+            f"--task {other} if the labels are meant so, or choose another model"
+        )
+
+
 def task_of_model(name: str, config: Any) -> LabelledTask:
     """The task that a model with a head answers, by its config. name: of the model, for the message.
 
@@ -69,7 +90,8 @@ def task_of_model(name: str, config: Any) -> LabelledTask:
     """
     for cls in LABELLED.values():
         if cls.fits(config):
-            return cls([str(config.id2label[n]) for n in range(config.num_labels)] if config.num_labels > 1 else ())
+            names = [str(config.id2label[n]) for n in range(config.num_labels)]
+            return cls(names if config.num_labels > 1 else ()).with_config(config)
     raise UserError(
         f"{name}: expected a model that answers one of {', '.join(LABELLED)}, got one of "
         f"{config.num_labels} outputs with problem_type {config.problem_type!r}"

@@ -28,6 +28,10 @@ class LabelledTask(Task):
     """transformers' word for it, in a model's config."""
     reads: ClassVar[str]
     """The kind of labels that `data.load_task` reads for it: the name of a built-in task."""
+    several: ClassVar[bool] = False
+    """Whether a text may have any number of labels."""
+    thresholds: Any = None
+    """Above which each label is answered, of a task with any number of labels."""
     known_metrics: ClassVar[tuple[str, ...]]
     """Every metric that can judge it."""
 

@@ -34,6 +34,7 @@ class MultiLabel(LabelledTask):
     problem_type = "multi_label_classification"
     known_metrics = tuple(LABEL_METRICS)
     label_dtype = torch.float32
+    several = True
 
     def __init__(
         self,

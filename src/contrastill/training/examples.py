@@ -20,7 +20,7 @@ from contrastill.evaluation import predict, size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.processes import processes
 from contrastill.settings import Evaluation
-from contrastill.tasks import LabelledTask, load_rows, task_of
+from contrastill.tasks import LabelledTask, check_task, load_rows, task_given, task_of
 from contrastill.teachers import CachedTeacher, FrozenEncoder
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
@@ -115,11 +115,12 @@ def score_model(asked: Evaluation) -> dict[str, Any]:
     if (Path(asked.model).expanduser() / METADATA).is_file():
         return score_bundle(asked)
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
+    asked = replace(asked, task=task_given(asked.task, model.config))
     data, split, said = scored_rows(asked, class_names(model))
+    task = task_of(data.schema, asked.task)
+    check_task(task, asked.model, model.config)
     length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
-    examples = Examples(
-        data.splits[split], task_of(data.schema, asked.task), tokenizer, length.tokens, asked.batch_size
-    )
+    examples = Examples(data.splits[split], task, tokenizer, length.tokens, asked.batch_size)
     examples.check_ids(model)
     if examples.known.worse > FEW_UNKNOWN:
         logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)
@@ -149,8 +150,10 @@ def score_bundle(asked: Evaluation) -> dict[str, Any]:
             f"{asked.model}: expected a bundle of labels or scores, got one of {bundle.answer.words}; score it with "
             "--suite sts, or contrastill verify"
         )
+    if bundle.answer.several:
+        asked = replace(asked, task=asked.task or bundle.task)
     data, split, said = scored_rows(asked, list(bundle.labels or ["score"]))
-    rows, task = data.splits[split], task_of(data.schema, asked.task)
+    rows, task = data.splits[split], task_of(data.schema, asked.task).with_config(bundle.answer)
     columns = [list(rows[name][:]) for name in ("text", "text_pair") if name in rows.column_names]
     texts = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
     answers, labels = bundle.run(texts, asked.batch_size), np.asarray(rows["label"][:])

@@ -31,7 +31,7 @@ from contrastill.methods import Finetune, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
-from contrastill.tasks import Embedding, LabelledTask, load_rows, task_of
+from contrastill.tasks import Embedding, LabelledTask, check_task, load_rows, task_given, task_of
 from contrastill.teachers import CachedTeacher, FrozenEncoder, cache_root, fingerprint, make_cache_folder
 from contrastill.training import labelled_checks
 from contrastill.training.card import Origin, model_card
@@ -311,13 +311,16 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
             f"{settings.method!r} learns texts that belong together: contrastill contrast trains it, on --pairs"
         )
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
+    settings = replace(settings, task=task_given(settings.task, teacher.config))
     data = load_rows(settings.data, **settings.reading(), unlabelled=settings.unlabelled)
     data = align_labels(data, class_names(teacher))
+    task = task_of(data.schema, settings.task)
+    check_task(task, settings.teacher, teacher.config)
     set_seed(settings.seed)
     texts = data.train["text"] if data.train is not None else None
     root = None if cache is None else cache.root
     student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
-    method = made(student, teacher, task_of(data.schema, settings.task), **given)
+    method = made(student, teacher, task, **given)
     if settings.stages:
         method.with_shares(settings.stages)
     return LabelledPlan.of(

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SEEN = "seen.safetensors"
 """A run's file with the sorted `text_key` of each row that it learnt from."""
-ROWS = ("text", "text_pair", "label", "task", "labels", "dev", "test")
+ROWS = ("text", "text_pair", "label", "task", "separator", "labels", "dev", "test")
 
 
 def write_seen(folder: Path, keys: Iterable[int]) -> None:
