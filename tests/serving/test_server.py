@@ -311,7 +311,6 @@ def test_a_server_s_model_does_not_keep_the_cores_busy_while_it_waits(bundle_fol
     import onnxruntime
 
     from contrastill.serving import server
-    from contrastill.settings import Serving
 
     seen, session = [], onnxruntime.InferenceSession
 
@@ -322,7 +321,7 @@ def test_a_server_s_model_does_not_keep_the_cores_busy_while_it_waits(bundle_fol
     monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
     monkeypatch.setattr(server, "Draining", lambda app: SimpleNamespace(run=lambda sockets: None))
     monkeypatch.setattr(server, "start_log", lambda: None)
-    assert server.serve(Serving(bundle=str(bundle_folder), port=0)) == 0
+    assert server.serve(bundle=str(bundle_folder), port=0) == 0
     open_bundle(bundle_folder)
     assert seen == ["0", "1"]
 
