@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner, Result
 from workshop import WORDS, Workshop
 
@@ -72,6 +73,15 @@ def test_bad_input_is_refused_before_anything_is_written(asked: dict[str, Any], 
     with pytest.raises(UserError, match=words):
         build_cache(**{**asked, **changes})
     assert not Path(asked["cache"]).exists()
+
+
+def test_an_encoder_without_a_head_has_layers_and_no_logits(asked: dict[str, Any], workshop: Workshop) -> None:
+    bare = asked["teacher"] = str(Path(asked["cache"]).parent / "bare")
+    for kind in (AutoModel, AutoTokenizer):
+        kind.from_pretrained(workshop.encoder()).save_pretrained(bare)
+    with pytest.raises(UserError, match=r"expected a classifier for logits, got another model; name fields"):
+        build_cache(**asked)
+    assert set(build_cache(**asked, fields=["layer-1-cls"])["stored"]) == {"layer-1-cls"}
 
 
 def test_an_empty_corpus_and_a_full_disk(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

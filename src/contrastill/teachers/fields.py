@@ -79,7 +79,7 @@ def outputs_named(names: Sequence[str], teacher: Teacher) -> Wanted:
     if len(granularities) > 1:
         raise UserError(f"expected layers of one granularity, got {sorted(granularities)}; build them one by one")
     if "logits" in names and "logits" not in teacher.gives:
-        raise UserError("expected a classifier for logits, got another model")
+        raise UserError("expected a classifier for logits, got another model; name fields that it has (layer-N-mean)")
     if "vector" in names and "pooled" not in teacher.gives:
         raise UserError("expected a sentence-embedding model (sentence-transformers) for vectors, got another model")
     return Wanted(

@@ -21,7 +21,7 @@ from contrastill.loading import SCORED, check_ids, input_length, load_classifier
 from contrastill.processes import processes
 from contrastill.settings import Evaluation
 from contrastill.tasks import LabelledTask, check_task, load_rows, task_given, task_of
-from contrastill.teachers import CachedTeacher, FrozenEncoder
+from contrastill.teachers import CachedTeacher, LiveTeacher
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
 
@@ -83,7 +83,7 @@ class Examples:
             self.reported = result
         return result
 
-    def scores_of_teacher(self, teacher: CachedTeacher | FrozenEncoder) -> dict[str, Any]:
+    def scores_of_teacher(self, teacher: CachedTeacher | LiveTeacher) -> dict[str, Any]:
         """As `scores`, in float32; the logits stay in `kept` as "theirs"."""
         device = processes().device
         logits = teacher.logits(self.batches, lambda model, batches: predict(model.to(device), batches))

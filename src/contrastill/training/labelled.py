@@ -32,7 +32,7 @@ from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
 from contrastill.tasks import Embedding, LabelledTask, check_task, load_rows, task_given, task_of
-from contrastill.teachers import CachedTeacher, FrozenEncoder, cache_root, fingerprint, make_cache_folder
+from contrastill.teachers import CachedTeacher, FrozenEncoder, LiveTeacher, cache_root, fingerprint, make_cache_folder
 from contrastill.training import labelled_checks
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
@@ -205,7 +205,7 @@ class LabelledPlan(Plan):
         return model_card(self.origin, self.task, self.data.schema.name, metrics)
 
     @cached_property
-    def live(self) -> FrozenEncoder | None:
+    def live(self) -> LiveTeacher | None:
         """The teacher as it runs: the method's, or of a method that does without, for its scores."""
         return None if self.teacher is None else self.method.teacher or FrozenEncoder(self.teacher)
 
