@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,15 +42,15 @@ def test_an_error_in_a_chunk_comes_after_the_chunks_before():
         next(ahead)
 
 
-def test_outputs_are_cut_into_texts_and_the_broken_one_is_found():
+def test_the_first_text_with_a_value_that_is_not_finite_is_found():
     fields = {"a": torch.arange(12.0).view(6, 2), "b": torch.arange(3.0).view(3, 1)}
-    counts = {"a": [1, 3, 2], "b": [1, 1, 1]}
+    counts = {"a": np.array([1, 3, 2]), "b": np.array([1, 1, 1])}
     whole = Outputs(fields, counts)
-    assert [len(text) for text in whole.values()["a"]] == [1, 3, 2]
-    assert torch.equal(torch.cat(whole.values()["a"]), fields["a"])
+    assert torch.equal(whole.values()["a"], fields["a"])
     assert whole.broken() is None
-    fields["a"][3, 1] = float("nan")
-    assert Outputs(fields, counts).broken() == ("a", 1)
-    fields["a"][3, 1] = 0.0
+    for row, text in enumerate([0, 1, 1, 1, 2, 2]):
+        broken = fields["a"].clone()
+        broken[row:, 1] = float("nan")
+        assert Outputs({**fields, "a": broken}, counts).broken() == ("a", text)
     fields["b"][2] = float("inf")
     assert Outputs(fields, counts).broken() == ("b", 2)

@@ -1,6 +1,7 @@
 """A teacher answered for from disk, against the live one."""
 
 import copy
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -484,6 +485,26 @@ def test_an_interruption_while_outputs_are_gathered_keeps_the_batches_before(tin
     rest = [r for n, r in enumerate(rows) if n not in left]
     for _, got, live in compared(model, of, collator()(rest)):
         torch.testing.assert_close(got, live, rtol=1e-5, atol=1e-5)
+
+
+def test_what_another_process_stored_meanwhile_is_not_stored_again(tiny_model, tmp_path):
+    model, rows = tiny_model().eval(), texts(30)
+    one = cached(model, tmp_path / "one")
+    one.fill([rows], collator())
+    of, calls = cached(model, tmp_path / "two"), itertools.count()
+
+    def collate(some):
+        if next(calls) == 3:  # the texts of earlier batches, and of later ones, every other one
+            cached(model, tmp_path / "two").fill([rows[::2]], collator())
+            of.refresh()
+        return collator()(some)
+
+    of.fill([rows], collate)
+    assert {len(store) for store in of.stores.values()} == {30}
+    ours, theirs = stored_values(of, rows), stored_values(one, rows)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():  # other batches, and so another rounding
+        np.testing.assert_allclose(*(np.frombuffer(v, np.float32) for v in (value, theirs[key])), rtol=1e-4, atol=1e-5)
 
 
 def test_many_small_shards_hold_what_one_large_one_does(tiny_model, tmp_path, monkeypatch):

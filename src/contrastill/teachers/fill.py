@@ -84,7 +84,7 @@ def fill(
                     raise UserError(
                         f"the teacher's {field} values of {text} are not finite; check the teacher's weights"
                     )
-                writer.add(keys[at], values)
+                writer.add(keys[at], values, outputs.counts)
                 bar.update(len(at))
 
             for picked in budgeted([len(chunk[n]["input_ids"]) for n in todo], budget):
@@ -116,7 +116,7 @@ def lowered_teacher(live: LiveTeacher, stores: Stores, computed: str, sample: Ma
     live.to(device)
     some = {key: value[:AGREE] for key, value in sample.items()}
     exact, low = (
-        {field: torch.cat(values).float() for field, values in extract(each, stores, some, n == 1).values().items()}
+        {field: values.float() for field, values in extract(each, stores, some, n == 1).values().items()}
         for n, each in enumerate((live, lowered))
     )
     # Logits are few and near nought for a new head: their direction says little. Of layers it says all.
@@ -153,7 +153,7 @@ def extract(teacher: LiveTeacher, fields: Collection[Field], batch: Mapping[str,
     found = {field: rows_of(field, encoding, places.get(field.per)) for field in fields}
     if low:
         found = {field: values.to(torch.bfloat16) for field, values in found.items()}
-    return Outputs(found, {field: field.rows(lengths).tolist() for field in found})
+    return Outputs(found, {field: field.rows(lengths) for field in found})
 
 
 def real_rows(mask: Tensor, per: str) -> Tensor:
@@ -186,7 +186,8 @@ class Writer:
     def empty(self) -> None:
         self.keys: list[np.ndarray] = []
         self.waiting: set[bytes] = set()  # keys of what is not yet in the stores
-        self.values: dict[Field, list[Tensor]] = {field: [] for field in self.stores}
+        self.values: dict[Field, list[Tensor]] = {field: [] for field in self.stores}  # of a batch each
+        self.counts: dict[Field, list[np.ndarray]] = {field: [] for field in self.stores}
         self.bytes = dict.fromkeys(self.stores, 0)
         self.since = time.monotonic()
 
@@ -199,10 +200,12 @@ class Writer:
         mine = [n for n in missing(self.stores, keys) if keys[n, 0] % world == number]
         return np.array([n for n in mine if keys[n].tobytes() not in self.waiting], np.int64)
 
-    def add(self, keys: np.ndarray, found: Mapping[Field, list[Tensor]]) -> None:
+    def add(self, keys: np.ndarray, found: Mapping[Field, Tensor], counts: Mapping[Field, np.ndarray]) -> None:
+        """Takes a batch's outputs: keys (B, 16), and of each field the rows (N, D) and how many each text has (B,)."""
         for field, values in found.items():
-            self.values[field] += values
-            self.bytes[field] += sum(len(v) for v in values) * self.stores[field].facts.bytes_per_row
+            self.values[field].append(values)
+            self.counts[field].append(counts[field])
+            self.bytes[field] += len(values) * self.stores[field].facts.bytes_per_row
         self.keys.append(keys)  # last: after Ctrl-C in between, `flush` writes the batches before
         self.waiting.update(key.tobytes() for key in keys)
         self.added += len(keys)
@@ -210,13 +213,16 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        if self.keys:
+        if batches := len(self.keys):
             keys = np.concatenate(self.keys)
             for field, store in self.stores.items():
-                new = np.flatnonzero(store.find(keys) < 0)
-                if len(new):
-                    values = [self.values[field][n] for n in new]
-                    store.append(keys[new], np.array([len(v) for v in values]), torch.cat(values))
+                new = store.find(keys) < 0
+                if new.any():
+                    values = torch.cat(self.values[field][:batches])
+                    counts = np.concatenate(self.counts[field][:batches])
+                    if not new.all():  # another process has stored the others meanwhile
+                        values = values[torch.from_numpy(np.repeat(new, counts))]
+                    store.append(keys[new], counts[new], values)
         self.empty()
 
     def __enter__(self) -> "Writer":

@@ -3,10 +3,11 @@
 Shapes: B batch, N rows of all its texts, D width.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,10 +43,11 @@ def take(rest: Iterator[Chunk]) -> Iterator[Chunk]:
 class Outputs:
     """A batch's outputs on their way to the processor; `values` waits for them.
 
-    fields: (N, D) each, the rows of one text after those of the one before. counts: of each field, rows of each text.
+    fields: (N, D) each, the rows of one text after those of the one before. counts: (B,) of each field, rows of each
+    text.
     """
 
-    def __init__(self, fields: Mapping[Field, Tensor], counts: Mapping[Field, Sequence[int]]) -> None:
+    def __init__(self, fields: Mapping[Field, Tensor], counts: Mapping[Field, np.ndarray]) -> None:
         self.counts = counts
         finite = torch.stack([values.isfinite().all() for values in fields.values()])
         # Copies that are not waited for land in pinned memory, behind the pass and before the next batch's.
@@ -55,16 +57,16 @@ class Outputs:
         if self.copied is not None:
             self.copied.record(torch.cuda.current_stream(finite.device))
 
-    def values(self) -> dict[Field, list[Tensor]]:
-        """Each field of each text: (rows, D)."""
+    def values(self) -> dict[Field, Tensor]:
+        """Each field's rows (N, D)."""
         if self.copied is not None:
             self.copied.synchronize()
-        return {field: list(values.split(list(self.counts[field]))) for field, values in self.found.items()}
+        return self.found
 
     def broken(self) -> tuple[Field, int] | None:
         """The first field with a value that is not finite, and the number of the text; asked for after `values`."""
         for (field, values), finite in zip(self.found.items(), self.finite.tolist(), strict=True):
             if not finite:
-                texts = values.split(list(self.counts[field]))
-                return field, next(n for n, text in enumerate(texts) if not text.isfinite().all())
+                row = int((~values.isfinite()).any(1).nonzero()[0])
+                return field, int(np.searchsorted(np.cumsum(self.counts[field]), row, side="right"))
         return None
