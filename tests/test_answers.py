@@ -10,13 +10,21 @@ from contrastill.answers import ANSWERS, answer_of, cosines, flat
 
 CLASSES = answer_of({"task": "classification", "labels": ["calm", "loud", "odd"], "dimensions": None})
 SCORE = answer_of({"task": "regression", "labels": None, "dimensions": None})
+LABELS = answer_of(
+    {"task": "multilabel", "labels": ["calm", "loud", "odd"], "dimensions": None, "thresholds": [0.2, 0.6, 0.2]}
+)
 VECTOR = answer_of({"task": "embedding", "labels": None, "dimensions": 2})
 ROW = np.array([0.25, 0.5, 0.25], np.float32)
 
 
 def test_each_answer_is_known_by_its_task() -> None:
     assert {name: kind.task for name, kind in ANSWERS.items()} == {name: name for name in ANSWERS}
-    assert len({kind.output for kind in ANSWERS.values()}) == len(ANSWERS)
+    assert {name: kind.output for name, kind in ANSWERS.items()} == {  # as bundles on disk have them
+        "classification": "probabilities",
+        "multilabel": "probabilities",
+        "regression": "scores",
+        "embedding": "sentence_embedding",
+    }
     assert (CLASSES.width, SCORE.width, VECTOR.width) == (3, 1, 2)
     with pytest.raises(UserError, match=r"expected a task of classification, .*got 'poetry'"):
         answer_of({"task": "poetry", "labels": None})
@@ -31,14 +39,16 @@ def test_a_class_answer_names_the_likeliest_first_and_of_equals_the_first() -> N
     assert every == {"label": "loud", "score": 0.5, "probabilities": {"calm": 0.25, "loud": 0.5, "odd": 0.25}}
 
 
-@pytest.mark.parametrize(("answer", "row"), [(CLASSES, ROW), (SCORE, np.array([3.5])), (VECTOR, np.array([0.6, 0.8]))])
+@pytest.mark.parametrize(
+    ("answer", "row"), [(CLASSES, ROW), (LABELS, ROW), (SCORE, np.array([3.5])), (VECTOR, np.array([0.6, 0.8]))]
+)
 @pytest.mark.parametrize("top", [1, 2, 5])
 @pytest.mark.parametrize("every", [False, True])
 def test_a_row_of_a_table_has_the_columns_that_are_told(answer: object, row: np.ndarray, top: int, every: bool) -> None:
     record = answer.record(row, top, every)  # type: ignore[attr-defined]
     kinds = answer.columns(top, every)  # type: ignore[attr-defined]
     assert list(flat(record)) == list(kinds)
-    types = {"text": str, "number": float, "numbers": list}
+    types = {"text": str, "number": float, "numbers": list, "texts": list}
     assert all(type(value) is types[kinds[name]] for name, value in flat(record).items())
     assert json.loads(json.dumps(record)) == record
 

@@ -193,7 +193,7 @@ class LabelsAnswer(Answer):
 
     def columns(self, top: int = 1, probabilities: bool = False) -> dict[str, str]:
         found = {"labels": TEXTS, "scores": NUMBERS}
-        for place in range(2, min(top, self.width) + 1):
+        for place in range(1, min(top, self.width) + 1) if top > 1 else ():
             found |= {f"label_{place}": TEXT, f"score_{place}": NUMBER}
         return found | ({f"probability_{name}": NUMBER for name in self.labels} if probabilities else {})
 
@@ -281,9 +281,11 @@ def answer_of(metadata: Mapping[str, Any]) -> Answer:
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as a row of a table: "top" as label_2, score_2, …, "probabilities" as probability_NAME."""
+    """A record as a row of a table: "top" as label_2, score_2, … behind a "label" of its own, else from label_1 on;
+    "probabilities" as probability_NAME."""
     found = {name: value for name, value in record.items() if name not in ("top", "probabilities")}
-    for place, one in enumerate(record.get("top", ())[1:], 2):
+    named = 1 if "label" in record else 0
+    for place, one in enumerate(record.get("top", ())[named:], named + 1):
         found |= {f"{name}_{place}": value for name, value in one.items()}
     return found | {f"probability_{name}": value for name, value in record.get("probabilities", {}).items()}
 

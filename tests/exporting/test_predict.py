@@ -24,6 +24,7 @@ from tiny_models import CLASSES, sentences
 from typer.testing import CliRunner
 
 from contrastill import UserError
+from contrastill.answers import answer_of
 from contrastill.bundle import open_bundle
 from contrastill.cli import app
 from contrastill.exporting import exportable
@@ -205,6 +206,22 @@ def test_each_file_of_answers_says_the_same(fake: Fake, rows: Path, tmp_path: Pa
         assert found[0] == ({key: str(value) for key, value in wanted.items()} if "parquet" not in name else wanted)
     assert [row["id"] for row in found] == [row["id"] for row in ROWS]
     assert not (tmp_path / f"{name}.part").exists()
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o.parquet"])
+def test_a_text_of_several_labels_or_none_has_a_row_too(fake: Fake, rows: Path, tmp_path: Path, name: str) -> None:
+    about = {"task": "multilabel", "labels": CLASSES, "dimensions": None, "thresholds": [0.2, 0.4, 0.6]}
+    fake.answer = answer_of(about)
+    predict(model="m", data=str(rows), out=str(tmp_path / name), top=2)
+    found = answers(tmp_path / name)
+    assert [row["id"] for row in found] == [row["id"] for row in ROWS]
+    for text, row in zip(TEXTS, found, strict=True):
+        values = np.roll([0.5, 0.25, 0.25], ord(text[0]))
+        labels = row["labels"] if isinstance(row["labels"], list) else json.loads(row["labels"])
+        assert set(labels) == {CLASSES[n] for n in range(3) if values[n] > about["thresholds"][n]}  # type: ignore[index]
+        if "jsonl" not in name:
+            assert row["label_1"] == CLASSES[int(values.argmax())]
+            assert {"label_2", "score_1", "score_2"} < set(row)
 
 
 def test_kept_columns_have_their_kinds_in_parquet(fake: Fake, tmp_path: Path) -> None:
