@@ -11,19 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from markdown_parts import machine, table
+from multilabel_page import multilabel
+
 from contrastill.timing import table as bench
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]) + "\n"
-
-
-def machine(result: dict[str, Any]) -> str:
-    found = result["machine"]
-    return f"{found['cpu']}, {found['torch_threads']} threads, torch {found['torch']}; `{result['command']}`"
 
 
 def step(result: dict[str, Any]) -> str:
@@ -359,6 +353,7 @@ PARTS = {
     "scale": scale,
     "cache_faults": faults,
     "embeddings": embeddings,
+    "multilabel": multilabel,
     "speed_paper": speed("BERT-base beside a 4L-312, 128 tokens"),
     "speed_without_amx": speed("The same on a processor without matrix instructions (AMX)"),
     "speed": speed("A teacher and its student, as served"),

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from contrastill import EmbeddingDistillation
+from contrastill import EmbeddingDistillation, distill, finetune
 from contrastill.cli import app
 from contrastill.evaluation import sts
 
@@ -392,7 +392,39 @@ def test_what_failed_on_a_gpu_is_recorded_and_the_rest_goes_on(script, tmp_path)
     assert found["provider"]["providers"] == []
 
 
+def test_multilabel(script, tiny, tmp_path):
+    pytest.importorskip("onnxscript")
+    kinds = {"soup": "food", "song": "music", "drum": "music"}
+    for seed, split in enumerate(("train", "dev", "test")):
+        words = [f"{word} NN O B-{kinds[word]}" if word in kinds else f"{word} NN O O" for word in WORDS]
+        tagged = dict(zip(WORDS, words, strict=True))
+        lines = "\n\n".join("\n".join(tagged[word] for word in text.split()) for text in sentences(60, seed))
+        (tmp_path / "mobie" / "conll").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mobie" / "conll" / f"{split}.conll2003").write_text(f"-DOCSTART- -1- O O\n\n{lines}\n")
+
+    def small(module: ModuleType) -> None:
+        module.RATES, module.PARTS, module.DRAWS = (1e-3,), (20,), 2
+        settings = {"epochs": 1.0, "force": True, "precision": "fp32"}
+        module.finetune = lambda **given: finetune(**{**given, **settings})
+        module.distill = lambda **given: distill(**{**given, **settings})
+
+    options = ["--student", "1/16/4/32", "--length", 24, "--seeds", 1, "--precision", "fp32", "--epochs", 1]
+    words = ["--mobie", tmp_path / "mobie", "--model", tiny.embedder, "--runs", tmp_path / "runs", *options]
+    script("multilabel", *words, "--out", tmp_path / "out.json", first=small)
+    found = result(tmp_path / "out.json")
+    assert set(found["test"]) == {"teacher", "lrc_bert, seed 0", "kd, seed 0", "finetune, seed 0"}
+    assert len(found["differences"]) == 6
+    assert list(found["thresholds"]["teacher"]["by_rows"]) == ["20"]
+    page = importlib.import_module("multilabel_page").multilabel(found)
+    assert f"| teacher | {100 * found['test']['teacher']['test']['map']:.1f} ± " in page
+    seconds = {name: one["seconds"] for name, one in found["runs"].items()}
+    script("multilabel", *words, "--out", tmp_path / "out.json", first=small)
+    assert {name: one["seconds"] for name, one in result(tmp_path / "out.json")["runs"].items()} == seconds
+
+
 ELSEWHERE = {
+    "markdown_parts": "of the page that is compared above",
+    "multilabel_page": "`multilabel` makes its results",
     "made_up": "its models and texts are those of `gpu`",
     "tables": "its page is compared above",
     "load": "clients, which `serve` uses",

@@ -45,11 +45,18 @@ class FakeBundle:
 
     runtime, precision, threads, metadata, max_length = "fake", "fp32", 1, {}, MAX_LENGTH
 
-    def __init__(self, task: str = "embedding", texts: int = 1, labels: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        task: str = "embedding",
+        texts: int = 1,
+        labels: Sequence[str] | None = None,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
         self.task, self.texts, self.name = task, texts, f"fake-{task}"
         self.labels = tuple(labels) if labels else None
         self.dimensions = WIDTH if task == "embedding" else None
-        self.answer = answer_of({"task": task, "labels": self.labels, "dimensions": self.dimensions})
+        about = {"task": task, "labels": self.labels, "dimensions": self.dimensions, "thresholds": thresholds}
+        self.answer = answer_of(about)
         self.ordered = False
         self.tokenizer = make_tokenizer()
         self.gate = threading.Event()

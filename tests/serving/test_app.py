@@ -41,6 +41,26 @@ def test_a_classifier_names_the_best_label_and_on_request_the_next_ones(fake, ma
     assert [each["score"] for each in best["top"]] == pytest.approx(sorted(expected("w1", 3))[:0:-1])
     assert best["top"][0] == {"label": best["label"], "score": best["score"]}
     assert len(ask(app, "/predict", {"texts": ["w1"], "top": 99}).json["predictions"][0]["top"]) == 3
+    everything = ask(app, "/predict", {"texts": ["w1"], "probabilities": True}).json["predictions"][0]
+    assert everything["probabilities"] == pytest.approx(dict(zip(LABELS, expected("w1", 3), strict=True)))
+
+
+def test_a_multi_label_model_names_what_is_above_its_threshold_which_may_be_nothing(fake, make):
+    row = dict(zip(LABELS, expected("w1", 3), strict=True))
+    second = sorted(row.values())[1]
+    for thresholds, count in (([1.0] * 3, 0), ([second * 0.99] * 3, 2), ([0.0] * 3, 3)):
+        app = make(fake("multilabel", labels=LABELS, thresholds=thresholds))
+        asked = {"texts": ["w1", "w2"], "probabilities": True, "top": 2}
+        found = ask(app, "/predict", asked).json["predictions"][0]
+        named = sorted(row, key=row.get, reverse=True)
+        assert found["labels"] == named[:count]
+        assert found["scores"] == pytest.approx([row[name] for name in named[:count]])
+        assert found["probabilities"] == pytest.approx(row)
+        assert [each["label"] for each in found["top"]] == named[:2]
+    plain = ask(app, "/predict", {"texts": ["w1"]}).json["predictions"][0]
+    assert set(plain) == {"labels", "scores"}
+    schema = ask(app, "/openapi.json", method="GET").json["components"]["schemas"]["Predict"]["properties"]
+    assert schema["probabilities"] == {"type": "boolean", "default": False}
 
 
 def test_a_regressor_gives_scores_and_a_model_of_pairs_takes_pairs(fake, make):

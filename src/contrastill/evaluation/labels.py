@@ -151,12 +151,12 @@ def constant_score(truth: Array, name: str) -> float:
     return best
 
 
-def best_thresholds(answers: Array, truth: Array) -> Array:
+def best_thresholds(answers: Array, truth: Array, doubt: float = DOUBT) -> Array:
     """(C,) the probability above which each label is answered: where its F1 on these rows is best.
 
     It lies in the middle between two answers, of equally good places nearest to 0.5, and is drawn towards 0.5 the more
-    the fewer positive rows there are, for the best place on few rows is seldom the best on others. With fewer than 5
-    positive rows, or of them alone, it is 0.5.
+    the fewer positive rows there are, for the best place on few rows is seldom the best on others: half the way at
+    `doubt` of them. With fewer than 5 positive rows, or of them alone, it is 0.5.
     """
     answers, truth = checked(answers, truth)
     found = np.full(truth.shape[1], 0.5)
@@ -171,7 +171,7 @@ def best_thresholds(answers: Array, truth: Array) -> Array:
         places = (score[ends] + np.append(score[ends[:-1] + 1], 0.0)) / 2
         good = places[f1 >= f1.max() - 1e-12]
         best = float(good[np.abs(good - 0.5).argmin()])
-        found[label] = 0.5 + (best - 0.5) * positives / (positives + DOUBT)
+        found[label] = 0.5 + (best - 0.5) * positives / (positives + doubt)
     return found
 
 

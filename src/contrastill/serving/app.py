@@ -151,7 +151,7 @@ class Service:
     async def predict(self, request: Request) -> Response:
         asked = await self.read(request, PredictPairs if self.pairs else Predict, self.expected)
         rows = await self.rows(request, check_texts(asked.texts, self.settings))
-        found = [self.bundle.answer.record(row.output, asked.top) for row in rows]
+        found = [self.bundle.answer.record(row.output, asked.top, asked.probabilities) for row in rows]
         return answer({"model": self.bundle.name, "predictions": found, "usage": usage(rows)})
 
     async def embed(self, request: Request) -> Response:

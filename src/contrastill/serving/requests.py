@@ -55,6 +55,7 @@ class Predict(Struct, forbid_unknown_fields=True):
 
     texts: list[str]
     top: Annotated[int, Meta(ge=1)] = 1
+    probabilities: bool = False
     model: str | None = None
 
 
@@ -63,6 +64,7 @@ class PredictPairs(Struct, forbid_unknown_fields=True):
 
     texts: list[tuple[str, str]]
     top: Annotated[int, Meta(ge=1)] = 1
+    probabilities: bool = False
     model: str | None = None
 
 

@@ -1,0 +1,263 @@
+"""Any number of labels a text, on real text: which kinds of entity a German traffic report names.
+
+    python benchmarks/multilabel.py --mobie FOLDER/mobie-traffic --model multilingual-e5-small --runs FOLDER
+        -> benchmarks/results/multilabel.json
+
+MobIE (Hennig et al. 2021, CC BY 4.0): its sentences, official splits, each labelled with the types of the entities in
+it (20 types, of which some have one sentence; a quarter of the sentences has none). multilingual-e5-small (12 x 384) is
+fine-tuned as the teacher; a student of three of its layers learns from it by `lrc_bert` and `kd`, beside `finetune`, on
+the labels alone: the same rows, steps, and at each seed the same start. The learning rate of each method is the better
+one of two on dev, at seed 0. Dev selects checkpoints and thresholds too; the test split is scored after all of that.
+The first seed's lrc_bert student is exported in int8, and what the gate lets through is scored on test as well.
+
+Thresholds, on the teacher's answers to dev alone: chosen on a part of dev, scored on the rest, for several sizes of the
+part and ways to choose.
+
+Whatever the runs' folder or the JSON holds already is not made again.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contrastill.data import align_labels
+from contrastill.evaluation.labels import best_thresholds, label_scores, paired_label_interval
+from contrastill.exporting import export, verify
+from contrastill.loading import load_classifier, load_tokenizer
+from contrastill.machine import describe_machine
+from contrastill.tasks import LabelledTask, load_rows, task_of
+from contrastill.training import distill, finetune
+from contrastill.training.examples import Examples, class_names
+
+METHODS = ("lrc_bert", "kd", "finetune")
+RATES = (1e-4, 3e-4)
+SPLITS = ("train", "dev", "test")
+SHOWN = ("map", "f1_micro", "f1_macro", "f1_samples")
+PARTS, DRAWS = (50, 100, 200, 400), 20  # rows that thresholds are chosen on; how often they are drawn
+
+Array = np.ndarray[Any, Any]
+
+
+def sentences(file: Path) -> Iterator[dict[str, Any]]:
+    """Sentences of a CoNLL file (word, …, tag), with the types of the entities in them."""
+    words: list[tuple[str, str]] = []
+    for line in [*file.read_text(encoding="utf-8").splitlines(), ""]:
+        fields = line.split()
+        if fields and fields[0] != "-DOCSTART-":
+            words.append((fields[0], fields[-1]))
+        elif words:
+            yield {
+                "text": " ".join(word for word, _ in words),
+                "labels": sorted({tag[2:] for _, tag in words if tag != "O"}),
+            }
+            words = []
+
+
+def write_splits(mobie: Path, folder: Path, names: tuple[str, ...]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        rows = sentences(mobie / "conll" / f"{name}.conll2003")
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def answers(model: Path, data: Path, split: str, length: int) -> tuple[LabelledTask, Array, Array]:
+    """The task with the model's thresholds, the model's answers (N, C) in float32, and the labels (N, C)."""
+    network, tokenizer = load_classifier(str(model)), load_tokenizer(str(model))
+    rows = align_labels(load_rows(str(data), task="multilabel", labels=class_names(network)), class_names(network))
+    task = task_of(rows.schema).with_config(network.config)
+    examples = Examples(rows.splits[split], task, tokenizer, length)
+    return task, task.answers(examples.logits(network)), examples.labels
+
+
+class Kept:
+    """Results by name, in a file that is written after each."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def once(self, part: str, name: str, make: Callable[[], Any]) -> Any:
+        known = self.found.setdefault(part, {})
+        if name not in known:
+            known[name] = make()
+            self.write()
+            print(f"{part} {name}: {json.dumps(known[name])[:300]}", flush=True)
+        return known[name]
+
+    def write(self) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        self.file.write_text(json.dumps(self.found, indent=1) + "\n")
+
+
+def measured(run: Any) -> dict[str, Any]:
+    dev = run.metrics[run.model.name]["dev"]
+    return {"dev": dev["metrics"], "steps": run.metrics["steps"], "seconds": run.metrics["seconds"]}
+
+
+def students(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path) -> dict[tuple[str, int], Path]:
+    """Each method at its better rate, at every seed: the models' folders."""
+
+    def run(method: str, rate: float, seed: int) -> Path:
+        out = args.runs / f"{method}-{rate:g}-{seed}"
+
+        def make() -> dict[str, Any]:
+            return measured(
+                distill(
+                    teacher=str(teacher),
+                    data=str(tuned),
+                    method=method,
+                    student=args.student,
+                    out=str(out),
+                    cache=str(args.runs / "cache"),
+                    limit=args.limit,
+                    max_length=args.length,
+                    epochs=args.epochs,
+                    learning_rate=rate,
+                    seed=seed,
+                    checks=3,
+                    overwrite=True,
+                )
+            )
+
+        kept.once("runs", f"{method}, {rate:g}, seed {seed}", make)
+        return out / "student"
+
+    found = {}
+    for method in METHODS:
+        tried = {rate: run(method, rate, 0) for rate in RATES}
+        best = max(tried, key=lambda rate: kept.found["runs"][f"{method}, {rate:g}, seed 0"]["dev"]["map"])
+        kept.found.setdefault("rates", {})[method] = best
+        found |= {(method, seed): run(method, best, seed) for seed in range(args.seeds)}
+    return found
+
+
+def final(args: argparse.Namespace, kept: Kept, whole: Path, models: dict[str, Path]) -> None:
+    """Scores on test of every chosen model, and differences between models of a seed on the same resampled rows."""
+    said = {}
+    for name, folder in models.items():
+        task, probabilities, labels = answers(folder, whole, "test", args.length)
+        said[name] = (probabilities, task.thresholds)  # type: ignore[attr-defined]
+
+        def score(task: LabelledTask = task, probabilities: Array = probabilities, labels: Array = labels) -> Any:
+            half = label_scores(probabilities, labels, SHOWN, np.full(labels.shape[1], 0.5))
+            intervals = {metric: list(task.interval(probabilities, labels, metric)) for metric in SHOWN}
+            chance = {metric: task.chance(labels, metric) for metric in SHOWN}
+            scores = task.score(probabilities, labels, SHOWN)
+            return {"test": scores, "interval": intervals, "at_half": half, "chance": chance, "rows": len(labels)}
+
+        kept.once("test", name, score)
+    for seed in range(args.seeds):
+        for a, b in itertools.combinations(METHODS, 2):
+            first, second = f"{a}, seed {seed}", f"{b}, seed {seed}"
+            for metric in ("map", "f1_micro"):
+                kept.once(
+                    "differences",
+                    f"{metric}: {a} - {b}, seed {seed}",
+                    lambda x=first, y=second, m=metric: list(paired_label_interval(said[x], said[y], labels, m)),
+                )
+
+
+def deployed(args: argparse.Namespace, kept: Kept, run: Path, whole: Path) -> None:
+    def make() -> dict[str, Any]:
+        made = export(model=str(run), to="onnx", precision=args.precision, overwrite=True)
+        gate = {key: value for key, value in made.metadata["gate"].items() if key != "latency_ms"}
+        on_test = verify(bundle=str(made.folder), data=str(whole / "test.jsonl"))
+        files = made.metadata["files"].values()
+        return {"gate": gate, "test": on_test, "mb": sum(one["bytes"] for one in files) / 1e6}
+
+    kept.once("bundle", f"lrc_bert, seed 0, {args.precision}", make)
+
+
+def thresholds(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path) -> None:
+    """F1 on the rest of dev, of thresholds chosen on parts of it: the mean over draws."""
+    _, probabilities, labels = answers(teacher, tuned, "dev", args.length)
+    ways: dict[str, Callable[[Array, Array], Array]] = {
+        "0.5": lambda p, truth: np.full(truth.shape[1], 0.5),
+        "best, not drawn": lambda p, truth: best_thresholds(p, truth, doubt=0),
+        "drawn, 5": lambda p, truth: best_thresholds(p, truth, doubt=5),
+        "drawn, 10": lambda p, truth: best_thresholds(p, truth, doubt=10),
+        "drawn, 20": lambda p, truth: best_thresholds(p, truth, doubt=20),
+        "drawn, 40": lambda p, truth: best_thresholds(p, truth, doubt=40),
+    }
+
+    def make() -> dict[str, Any]:
+        table: dict[str, Any] = {}
+        for rows in PARTS:
+            scores: dict[str, list[list[float]]] = {way: [] for way in ways}
+            for draw in range(DRAWS):
+                order = np.random.default_rng(draw).permutation(len(labels))
+                part, rest = order[:rows], order[rows:]
+                for way, choose in ways.items():
+                    chosen = choose(probabilities[part], labels[part])
+                    found = label_scores(probabilities[rest], labels[rest], ("f1_micro", "f1_macro"), chosen)
+                    scores[way].append(list(found.values()))
+            table[str(rows)] = {way: np.mean(found, axis=0).tolist() for way, found in scores.items()}
+        return {"metrics": ["f1_micro", "f1_macro"], "draws": DRAWS, "by_rows": table}
+
+    kept.once("thresholds", "teacher", make)
+
+
+def over_seeds(kept: Kept, method: str, seeds: int) -> dict[str, list[float]]:
+    """Metric -> mean and standard deviation over seeds, on test."""
+    found: dict[str, list[float]] = {}
+    for metric in SHOWN:
+        scores = [kept.found["test"][f"{method}, seed {seed}"]["test"][metric] for seed in range(seeds)]
+        found[metric] = [statistics.mean(scores), statistics.stdev(scores) if seeds > 1 else 0.0]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mobie", type=Path, required=True)
+    parser.add_argument("--model", required=True, help="folder of the encoder that becomes the teacher")
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--student", default="3L")
+    parser.add_argument("--limit", type=int, default=3000)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--epochs", type=float, default=5.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", default="int8", help="of the bundle")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "multilabel.json")
+    args = parser.parse_args()
+    kept = Kept(args.out)
+    tuned = write_splits(args.mobie, args.runs / "tuned", SPLITS[:2])
+    whole = write_splits(args.mobie, args.runs / "whole", SPLITS)
+    options = {"data": str(tuned), "limit": args.limit, "max_length": args.length, "checks": 2, "overwrite": True}
+    out = args.runs / "teacher"
+    kept.once(
+        "runs",
+        "teacher",
+        lambda: measured(
+            finetune(model=args.model, out=str(out), epochs=4.0, learning_rate=1e-4, schedule="linear", **options)
+        ),
+    )
+    teacher = out / "model"
+    thresholds(args, kept, tuned, teacher)
+    models = students(args, kept, tuned, teacher)
+    deployed(args, kept, models["lrc_bert", 0].parent, whole)
+    named = {f"{method}, seed {seed}": folder for (method, seed), folder in models.items()}
+    final(args, kept, whole, {"teacher": teacher} | named)
+    kept.found |= {
+        "command": "python benchmarks/multilabel.py --mobie mobie-traffic --model multilingual-e5-small --runs runs",
+        "rows": {"train": args.limit, "dev": len((tuned / "dev.jsonl").read_text().splitlines())},
+        "student": args.student,
+        "epochs": args.epochs,
+        "seeds": args.seeds,
+        "mean": {method: over_seeds(kept, method, args.seeds) for method in METHODS},
+        "machine": describe_machine(),
+    }
+    kept.write()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main()

@@ -1,0 +1,54 @@
+"""The section of docs/benchmarks.md on `multilabel`."""
+
+from typing import Any
+
+from markdown_parts import machine, table
+
+
+def multilabel(result: dict[str, Any]) -> str:
+    test, shown = (
+        result["test"],
+        {"map": "mAP", "f1_micro": "micro F1", "f1_macro": "macro F1", "f1_samples": "samples F1"},
+    )
+    teacher = test["teacher"]
+    rows = [
+        ["the same answer to all", *(f"{100 * teacher['chance'][name]:.1f}" for name in shown)],
+        ["teacher", *(f"{100 * teacher['test'][name]:.1f} ± {interval(teacher, name):.1f}" for name in shown)],
+    ]
+    for method, found in result["mean"].items():
+        cells = [f"{100 * found[name][0]:.1f} ({100 * found[name][1]:.1f})" for name in shown]
+        rows.append([f"{method}, rate {result['rates'][method]:g}", *cells])
+    [(name, bundle)] = result["bundle"].items()
+    gate, checked = bundle["gate"], bundle["test"]
+    chosen = result["thresholds"]["teacher"]["by_rows"]
+    ways = list(next(iter(chosen.values())))
+    drawn = [
+        [way, *(f"{100 * found[way][0]:.1f} / {100 * found[way][1]:.1f}" for found in chosen.values())] for way in ways
+    ]
+    differences = [
+        f"- {name}: {100 * middle:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        for name, (middle, low, high) in result["differences"].items()
+    ]
+    return (
+        "## Any number of labels a text\n\n"
+        "MobIE, German traffic reports: which of 20 types of entity a sentence names. "
+        f"{result['rows']['train']:,} sentences of train, {result['rows']['dev']:,} of dev for every choice, "
+        f"{teacher['rows']:,} of test scored at the end. Teacher: multilingual-e5-small (12 x 384); students: "
+        f"`{result['student']}`, the same start at each seed, {result['epochs']:g} epochs. Students: mean (and "
+        f"standard deviation) over {result['seeds']} seeds; teacher: half of its 95 % interval over rows.\n\n"
+        + table(["test, x 100", *shown.values()], rows)
+        + "\nDifferences at each seed, points on test with their 95 % intervals (the same rows drawn for both):\n\n"
+        + "\n".join(differences)
+        + f"\n\nThe bundle of {name} ({bundle['mb']:.0f} MB): {100 * gate['bundle']:.2f} of "
+        f"{100 * gate['torch']:.2f} mAP on dev, {gate['agreement']['equal_labels']:.1%} equal sets of labels; "
+        f"{100 * checked['value']:.2f} on test.\n\n"
+        "How thresholds are chosen: micro / macro F1 of the teacher on the rest of dev, chosen on so many rows of it, "
+        f"mean over {result['thresholds']['teacher']['draws']} draws. *drawn, k*: towards 0.5 by n / (n + k) for n "
+        "positive rows.\n\n" + table(["", *(f"{rows} rows" for rows in chosen)], drawn) + f"\n{machine(result)}\n"
+    )
+
+
+def interval(found: dict[str, Any], name: str) -> float:
+    """Half of it, in points."""
+    low, high = found["interval"][name]
+    return float(50 * (high - low))
