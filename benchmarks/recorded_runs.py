@@ -47,7 +47,7 @@ MACHINE = (
     "torch_threads",
 )  # decide a run's last bits
 UNBOUND = (
-    "contrast-long",  # here for its interruption: 360 steps of Adam make more than 1e-6 of a rounding
+    "contrast-long",  # warms up, as runs of 20 steps and more do: the old trainer's first rate was 0, ours is not
     "contrast-unsupervised",  # its one difference is dropout, which the two engines draw in another order
 )
 ROUNDED = {"contrast-triples-anchor": 1e-3}  # the anchor's vectors were rounded to float16 once more before
