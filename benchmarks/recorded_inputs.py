@@ -125,6 +125,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         "contrast",
         {**CONTRAST, "model": "inputs:embedder", "pairs": "inputs:texts.txt", "unsupervised": True, "epochs": 0.5},
     ),
+    "contrast-without-warmup": ("contrast", {**CONTRAST, "epochs": 20, "learning_rate": 1e-4, "warmup": 0.0}),
     "contrast-long": ("contrast", {**CONTRAST, **LONG, "epochs": 60, "learning_rate": 1e-4}),
     "pretrain": (
         "pretrain",
