@@ -141,6 +141,17 @@ def test_a_run_is_taken_up_from_any_folder(tmp_path: Path, monkeypatch: pytest.M
         RunFolder("finetune", settings("../run", data="d.csv", model="org/name"), resume=True)
 
 
+def test_a_run_begun_before_a_setting_was_there_is_refused_for_its_version(tmp_path: Path) -> None:
+    begun(tmp_path, data="d.csv", model="org/name")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["settings"].pop("warmup") is not None
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"a version of Contrastill began it that did not know warmup; start a new run"):
+        RunFolder("finetune", settings(tmp_path, data="d.csv", model="org/name"), resume=True)
+    with pytest.raises(UserError, match="other settings: it was run with data = "):
+        RunFolder("finetune", settings(tmp_path, data="other.csv", model="org/name"), resume=True)
+
+
 def test_a_run_that_ended_without_its_page_gets_one(tmp_path: Path) -> None:
     ended(tmp_path)
     with RunFolder("finetune", settings(tmp_path), resume=True) as folder:

@@ -103,6 +103,11 @@ class RunFolder:
         stored = located(self.record.settings, cwd)
         left = {key for key in DECIDED if ours.get(key) is None}
         other = {key for key in ours.keys() - FREE - left if ours[key] != stored.get(key)}
+        if other and not other & stored.keys():
+            raise UserError(
+                f"cannot resume {self.path}: a version of Contrastill began it that did not know "
+                f"{', '.join(sorted(other))}; start a new run in another folder (--from {self.path / 'run.json'})"
+            )
         if other:
             was = ", ".join(f"{key} = {stored.get(key)!r:.80}" for key in sorted(other))
             raise UserError(
