@@ -1,5 +1,6 @@
 """The queue of past teacher vectors, against a plain Python deque."""
 
+import copy
 from collections import deque
 
 import pytest
@@ -150,3 +151,20 @@ def test_a_method_without_a_queue_keeps_nothing(tiny_method, tiny_batch):
     method(**tiny_batch())
     assert method.queue.pushed == 0
     assert method.queue.vectors.numel() == 0
+
+
+def test_whoever_changes_what_it_holds_is_believed():
+    queue = Queue(4, 2, 3)
+    empty = {name: value.clone() for name, value in queue.named_buffers()}
+    for change in (
+        lambda q: [value.copy_(empty[name]) for name, value in q.named_buffers()],  # the dry run
+        lambda q: q.load_state_dict(empty),
+        lambda q: q.register_buffer("pushed", torch.zeros((), dtype=torch.int64)),  # as moving to another device does
+    ):
+        queue.push(*rows(1, 2, 3))
+        assert (queue.count, held(queue)) == (3, [1, 2, 3])
+        copied = copy.deepcopy(queue)
+        change(queue)
+        assert (queue.count, held(queue)) == (0, [])
+        copied.push(*rows(4, 5))
+        assert (copied.count, held(copied)) == (5, [2, 3, 4, 5])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from contrastill.data import Collate
 from contrastill.data.collate import content_key
-from contrastill.encoder import Wanted
+from contrastill.encoder import Encoding, Wanted
 from contrastill.errors import UserError
 from contrastill.teachers import CachedTeacher, FrozenEncoder, fill, keys_of
 
@@ -54,7 +54,9 @@ def test_what_is_stored_is_what_the_processor_computes(tiny_model, tmp_path, fam
         patch.setattr(torch.cuda, "is_available", lambda: False)
         exact.fill([rows], COLLATE)
     batch = COLLATE(rows[:64])
-    found, expected = of(batch), exact(batch)
+    found, expected = of({name: value.to(GPU) for name, value in batch.items()}), exact(batch)
+    assert found.logits.device.type == found.hidden[0].device.type == GPU
+    found = Encoding(found.mask.cpu(), found.logits.cpu(), tuple(h if h is None else h.cpu() for h in found.hidden))
     assert F.cosine_similarity(found.logits, expected.logits).min() > 1 - ROUNDING[computed]
     for j in of.wanted.layers:
         ours, theirs = found.hidden[j][found.mask].float(), expected.hidden[j][found.mask]

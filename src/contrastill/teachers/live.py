@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -70,7 +71,9 @@ class FrozenEncoder:
             return self.encoder(batch, needs)
         if self.lowered is None:  # autocast would cast the frozen weights anew in every step
             self.lowered = copy.deepcopy(self.encoder).to(torch.bfloat16)
-        return self.lowered.to(device)(batch, needs)
+        # Autocast takes norms back to float32: memory traffic that a GPU waits for, and the stored pass does without.
+        with torch.autocast(device.type, enabled=False) if device.type == "cuda" else nullcontext():
+            return self.lowered.to(device)(batch, needs)
 
     def to(self, device: torch.device) -> None:
         self.encoder.to(device)

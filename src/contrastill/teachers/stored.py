@@ -86,7 +86,8 @@ class CachedTeacher:
                     "a batch holds a text that the cache was not filled with: texts that change from step to step "
                     "need the live teacher (--cache none)"
                 )
-            found[field.kind, field.layer] = served(store, field, rows, real).to(device, non_blocking=True)
+            values = served(store, field, rows, real, pinned=device.type == "cuda")
+            found[field.kind, field.layer] = values.to(device, non_blocking=True)
         w, outputs = self.wanted, dict[str, Any]()
         if w.logits:
             outputs["logits"] = found["logits", 0]
@@ -165,26 +166,37 @@ def keys_in(batch: Mapping[str, Tensor]) -> np.ndarray:
     return batch["content"].cpu().numpy().view(np.uint8).reshape(-1, KEY)
 
 
-def served(store: Store, field: Field, rows: np.ndarray, real: np.ndarray) -> Tensor:
-    """One field of a batch, padded with zeros: (B, C), (B, L, D), (B, 1, D) or (B, H, L, L)."""
+def served(store: Store, field: Field, rows: np.ndarray, real: np.ndarray, pinned: bool = False) -> Tensor:
+    """One field of a batch, padded with zeros: (B, C), (B, L, D), (B, 1, D) or (B, H, L, L).
+
+    pinned: in memory that a GPU copies from while the step goes on.
+    """
     stored = store.facts.stored
-    kind = np.dtype({"bfloat16": "uint16", "int8": "float32"}.get(stored, stored))
     size, length = real.shape
     if field.per == "pairs":
-        out = np.zeros((size, length, length, field.width), kind)
+        values, out = zeros((size, length, length, field.width), stored, pinned)
         for n, row in enumerate(rows):
             at = np.flatnonzero(real[n])
             out[n][np.ix_(at, at)] = store.read(int(row)).reshape(len(at), len(at), field.width)
     else:
         tokens = field.per == "tokens"
-        out = np.zeros((size, length if tokens else 1, field.width), kind)
+        values, out = zeros((size, length if tokens else 1, field.width), stored, pinned)
         for n, row in enumerate(rows):
             first, count = (int(real[n].argmax()), int(real[n].sum())) if tokens else (0, 1)
             if int(store.counts[row]) != count:
                 raise UserError(f"the cache holds {store.counts[row]} rows of a text of {count} tokens; prune it")
             store.read(int(row), out[n, first : first + count])
-    values = torch.from_numpy(out)
-    values = values.view(torch.bfloat16) if stored == "bfloat16" else values
     if field.kind == "logits":
         return values[:, 0].float()
     return values.permute(0, 3, 1, 2) if field.per == "pairs" else values
+
+
+def zeros(shape: tuple[int, ...], stored: str, pinned: bool) -> tuple[Tensor, np.ndarray]:
+    """In the type that is served (int8 as float32), and the same memory as `Store.read` fills it."""
+    dtype = torch.float32 if stored == "int8" else DTYPES[stored]
+    kind = np.dtype({"bfloat16": "uint16", "int8": "float32"}.get(stored, stored))
+    if pinned:
+        values = torch.zeros(shape, dtype=dtype, pin_memory=True)
+        return values, (values.view(torch.uint16) if stored == "bfloat16" else values).numpy()
+    out = np.zeros(shape, kind)  # of pages that are not touched before they are filled
+    return torch.from_numpy(out).view(dtype), out

@@ -39,7 +39,7 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
             "of negatives), or launch several processes: they are gathered"
         )
     steps = math.ceil(settings.epochs * max(1, rows // run.batch_size))
-    every = math.ceil(steps / settings.checks)
+    every, gpu = math.ceil(steps / settings.checks), torch.cuda.is_available()
     args = TrainingArguments(
         output_dir=str(folder.checkpoints),
         max_steps=steps,
@@ -66,7 +66,9 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_drop_last=rows >= run.batch_size,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=gpu,
+        dataloader_num_workers=2 if gpu else 0,  # beside a GPU this process has enough to do with launching its work
+        dataloader_persistent_workers=gpu,
         disable_tqdm=True,  # `Progress` draws the bar
     )
     return args, steps
