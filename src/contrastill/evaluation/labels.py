@@ -26,6 +26,7 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 WORK = 400_000_000  # numbers that the resamples of an interval may go through; beyond it there are fewer of them
 FEWEST = 200
+FEW = 400  # positive rows of a label up to which products of matrices are faster than sorting
 LEAST, DOUBT = 5, 10  # positive rows below which a threshold stays 0.5; at which it goes half the way to the best one
 
 
@@ -58,16 +59,35 @@ def average_precision(answers: Array, truth: Array, thresholds: Array, weights: 
     """Mean over labels of the area below precision and recall, equal answers taken together."""
     found, counted = np.zeros(len(weights)), np.zeros(len(weights))
     for label in range(truth.shape[1]):
-        order = np.argsort(-answers[:, label], kind="stable")
-        ends = np.append(np.flatnonzero(np.diff(answers[order, label])), len(order) - 1)  # of equal answers
-        drawn = weights[:, order]
-        right = np.cumsum(drawn * truth[order, label], 1)[:, ends]
-        precision = ratio(right, np.cumsum(drawn, 1)[:, ends], 0.0)
-        gained = np.diff(right, prepend=0.0)
-        positives = right[:, -1]
-        found += ratio((gained * precision).sum(1), positives, 0.0)
+        there = np.flatnonzero(truth[:, label])
+        if not len(there):
+            continue
+        ranked = few_ranked if len(there) <= FEW else many_ranked
+        drawn, precision = ranked(answers[:, label], there, weights)
+        positives = drawn.sum(1)
+        found += ratio((drawn * precision).sum(1), positives, 0.0)
         counted += positives > 0
     return ratio(found, counted, 0.0)
+
+
+def few_ranked(answers: Array, there: Array, weights: Array) -> tuple[Array, Array]:
+    """How often each positive row is drawn, and the precision among the answers no lower than its own: (S, P) both.
+
+    answers: (N,) of one label; there: (P,) its positive rows. By products of matrices, which is fast for few of them.
+    """
+    no_lower = (answers[:, None] >= answers[there]).astype(np.float32)
+    counts = weights.astype(np.float32)  # exact: whole numbers below 2^24
+    drawn = counts[:, there]
+    return drawn, ratio(drawn @ no_lower[there], counts @ no_lower, 0.0)
+
+
+def many_ranked(answers: Array, there: Array, weights: Array) -> tuple[Array, Array]:
+    """As `few_ranked`, by sorting."""
+    order = np.argsort(-answers, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(answers[order])), len(order) - 1)  # of equal answers
+    positive, drawn = np.isin(order, there), weights[:, order]
+    right = np.cumsum(drawn * positive, 1)[:, ends]
+    return np.diff(right, prepend=0.0), ratio(right, np.cumsum(drawn, 1)[:, ends], 0.0)
 
 
 LABEL_METRICS: dict[str, Callable[[Array, Array, Array, Array], Array]] = {
@@ -142,13 +162,12 @@ def constant_score(truth: Array, name: str) -> float:
         return float(share[share > 0].mean()) if (share > 0).any() else 0.0
     if name == "f1_macro":
         return float(ratio(2 * share, 1 + share, 0.0).mean())
-    order = np.argsort(-share, kind="stable")
-    best, answers = 0.0, np.zeros_like(truth)
-    for k in range(len(order) + 1):
-        if k:
-            answers[:, order[k - 1]] = 1.0
-        best = max(best, label_scores(answers, truth, [name], np.full(len(share), 0.5))[name])
-    return best
+    held = truth[:, np.argsort(-share, kind="stable")].cumsum(1)  # (N, C) right answers, of the k + 1 commonest labels
+    answered, there = np.arange(1, len(share) + 1), truth.sum(1)
+    if name == "f1_micro":
+        return float((2 * held.sum(0) / (len(truth) * answered + there.sum())).max())
+    alike = 2 * held / (answered + there[:, None])
+    return float(max((there == 0).mean(), alike.mean(0).max()))
 
 
 def best_thresholds(answers: Array, truth: Array, doubt: float = DOUBT) -> Array:
