@@ -182,11 +182,9 @@ def thresholds(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path)
     _, probabilities, labels = answers(teacher, tuned, "dev", args.length)
     ways: dict[str, Callable[[Array, Array], Array]] = {
         "0.5": lambda p, truth: np.full(truth.shape[1], 0.5),
-        "best, not drawn": lambda p, truth: best_thresholds(p, truth, doubt=0),
-        "drawn, 5": lambda p, truth: best_thresholds(p, truth, doubt=5),
-        "drawn, 10": lambda p, truth: best_thresholds(p, truth, doubt=10),
-        "drawn, 20": lambda p, truth: best_thresholds(p, truth, doubt=20),
-        "drawn, 40": lambda p, truth: best_thresholds(p, truth, doubt=40),
+        "common": lambda p, truth: best_thresholds(p, truth, doubt=1e9),
+        "each": lambda p, truth: best_thresholds(p, truth, doubt=0),
+        **{f"between, {n}": lambda p, truth, n=n: best_thresholds(p, truth, doubt=n) for n in (5, 10, 20, 40)},
     }
 
     def make() -> dict[str, Any]:
@@ -237,7 +235,7 @@ def main() -> None:
         "runs",
         "teacher",
         lambda: measured(
-            finetune(model=args.model, out=str(out), epochs=4.0, learning_rate=1e-4, schedule="linear", **options)
+            finetune(model=args.model, out=str(out), epochs=5.0, learning_rate=3e-4, schedule="linear", **options)
         ),
     )
     teacher = out / "model"

@@ -43,7 +43,8 @@ def multilabel(result: dict[str, Any]) -> str:
         f"{100 * gate['torch']:.2f} mAP on dev, {gate['agreement']['equal_labels']:.1%} equal sets of labels; "
         f"{100 * checked['value']:.2f} on test.\n\n"
         "How thresholds are chosen: micro / macro F1 of the teacher on the rest of dev, chosen on so many rows of it, "
-        f"mean over {result['thresholds']['teacher']['draws']} draws. *drawn, k*: towards 0.5 by n / (n + k) for n "
+        f"mean over {result['thresholds']['teacher']['draws']} draws. *common*: one threshold, where micro F1 is "
+        "best; *each*: where the label's own F1 is; *between, k*: from the one to the other by n / (n + k) for n "
         "positive rows.\n\n" + table(["", *(f"{rows} rows" for rows in chosen)], drawn) + f"\n{machine(result)}\n"
     )
 

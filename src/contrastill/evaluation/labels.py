@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 WORK = 400_000_000  # numbers that the resamples of an interval may go through; beyond it there are fewer of them
 FEWEST = 200
 FEW = 400  # positive rows of a label up to which products of matrices are faster than sorting
-LEAST, DOUBT = 5, 10  # positive rows below which a threshold stays 0.5; at which it goes half the way to the best one
+DOUBT = 20  # positive rows with which a label's threshold goes half the way from the common one to its own best
 
 
 def f1_parts(answers: Array, truth: Array, thresholds: Array) -> tuple[Array, Array]:
@@ -171,27 +171,33 @@ def constant_score(truth: Array, name: str) -> float:
 
 
 def best_thresholds(answers: Array, truth: Array, doubt: float = DOUBT) -> Array:
-    """(C,) the probability above which each label is answered: where its F1 on these rows is best.
+    """(C,) the probability above which each label is answered, chosen on these rows.
 
-    It lies in the middle between two answers, of equally good places nearest to 0.5, and is drawn towards 0.5 the more
-    the fewer positive rows there are, for the best place on few rows is seldom the best on others: half the way at
-    `doubt` of them. With fewer than 5 positive rows, or of them alone, it is 0.5.
+    Between the threshold where the F1 of the label is best and the one where that of all labels together is (micro): at
+    the first with many positive rows, half the way with `doubt` of them, at the second with none, for the best place on
+    few rows is seldom the best on others.
     """
     answers, truth = checked(answers, truth)
-    found = np.full(truth.shape[1], 0.5)
-    for label in range(truth.shape[1]):
-        positives = truth[:, label].sum()
-        if not LEAST <= positives < len(truth):
-            continue
-        order = np.argsort(-answers[:, label], kind="stable")
-        score, right = answers[order, label], np.cumsum(truth[order, label])
-        ends = np.append(np.flatnonzero(np.diff(score)), len(order) - 1)
-        f1 = 2 * right[ends] / (ends + 1 + positives)
-        places = (score[ends] + np.append(score[ends[:-1] + 1], 0.0)) / 2
-        good = places[f1 >= f1.max() - 1e-12]
-        best = float(good[np.abs(good - 0.5).argmin()])
-        found[label] = 0.5 + (best - 0.5) * positives / (positives + doubt)
+    common = best_threshold(answers.ravel(), truth.ravel(), 0.5)
+    found = np.full(truth.shape[1], common)
+    for label, positives in enumerate(truth.sum(0)):
+        own = best_threshold(answers[:, label], truth[:, label], common)
+        found[label] += (own - common) * positives / max(1.0, positives + doubt)
     return found
+
+
+def best_threshold(answers: Array, truth: Array, near: float) -> float:
+    """Where F1 is best, of answers (N,): in the middle between two of them; of equally good places the one nearest to
+    `near`, which it is too without a positive row."""
+    if not truth.any():
+        return near
+    order = np.argsort(-answers, kind="stable")
+    score, right = answers[order], np.cumsum(truth[order])
+    ends = np.append(np.flatnonzero(np.diff(score)), len(order) - 1)  # of equal answers
+    f1 = 2 * right[ends] / (ends + 1 + truth.sum())
+    places = (score[ends] + np.append(score[ends[:-1] + 1], 0.0)) / 2
+    good = places[f1 >= f1.max() - 1e-12]
+    return float(good[np.abs(good - near).argmin()])
 
 
 def metric(name: str) -> Callable[[Array, Array, Array, Array], Array]:
