@@ -235,7 +235,7 @@ def main() -> None:
         "runs",
         "teacher",
         lambda: measured(
-            finetune(model=args.model, out=str(out), epochs=5.0, learning_rate=3e-4, schedule="linear", **options)
+            finetune(model=args.model, out=str(out), epochs=10.0, learning_rate=1e-4, schedule="linear", **options)
         ),
     )
     teacher = out / "model"

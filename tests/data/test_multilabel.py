@@ -123,6 +123,12 @@ def test_labels_that_only_dev_has_and_labels_without_rows_are_said(tmp_path):
     assert data.decisions["labels without dev rows"].startswith("3 (y, z, never")
 
 
+def test_lists_of_zeros_and_ones_need_names(tmp_path):
+    hot = [[int(v) for v in row] for row in HOT]
+    with pytest.raises(UserError, match="got 3 zeros and ones in every row; pass --labels, once for each of the 3"):
+        load_task(jsonl(tmp_path / "a.jsonl", hot), dev_share=0)
+
+
 def test_five_hundred_labels_are_read(tmp_path):
     file = jsonl(tmp_path / "a.jsonl", [[f"l{n}" for n in range(25 * k, 25 * k + 25)] for k in range(20)])
     assert len(load_task(file, dev_share=0).schema.labels) == 500
@@ -132,6 +138,7 @@ def test_five_hundred_labels_are_read(tmp_path):
     ("cells", "options", "said"),
     [
         (["a|b", "a", "b", "b|a"], {"kind": "multilabel"}, r"what sets labels apart .*--separator '\|'"),
+        (["a|b", "", "b", "b|a", "a"], {}, "without; .* or pass --task multilabel --separator, if"),
         (["a|a", "a", "b", "b|a"], {"separator": "|"}, r"each label once a row .*line 2"),
         (["a", "a"], {"kind": "multilabel"}, "2 to 5,000 different labels"),
         (["", "", ""], {"separator": "|", "labels": ["a", "b"]}, "expected rows with labels"),

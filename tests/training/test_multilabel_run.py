@@ -96,11 +96,11 @@ def test_a_bundle_answers_with_the_same_labels(student: Any, data: Path, tmp_pat
     assert made.metadata["task"] == "multilabel"
     model = AutoModelForSequenceClassification.from_pretrained(student.model)
     assert made.metadata["thresholds"] == pytest.approx(model.config.thresholds)
-    assert made.metadata["gate"]["metric"] == "map"
+    assert made.metadata["gate"]["metric"] == "f1_micro"
     assert made.metadata["gate"]["agreement"]["equal_labels"] == 1
     checked = verify(bundle=str(made.folder), data=str(data / "test.jsonl"), max_drop=100.0)
     assert checked["problems"] == []
-    assert checked["value"] == pytest.approx(student.metrics["student"]["test"]["metrics"]["map"], abs=1e-4)
+    assert checked["value"] == pytest.approx(student.metrics["student"]["test"]["metrics"]["f1_micro"], abs=1e-4)
     scored = evaluate(model=str(made.folder), data=str(data / "test.jsonl"))
     assert scored["metrics"] == pytest.approx(student.metrics["student"]["test"]["metrics"], abs=1e-4)
     predict(model=str(made.folder), data=str(data / "test.jsonl"), text="text", out=str(tmp_path / "out.jsonl"))

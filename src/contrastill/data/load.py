@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["UNLABELLED", "TaskData", "load_task", "text_key"]
 
 LABELS = "labels of the columns"  # a table's column of what several label columns say
+SHARED_BY = {"classification": " by class", "multilabel": " by the rarest label of each", "regression": ""}
 UNLABELLED = -100  # the class of a row without one, as in torch's cross_entropy; a regression row has NaN
 
 
@@ -256,9 +257,7 @@ def load_task(
             )
         if "dev" not in frames and dev_share:
             held = _held_out(train, task, seed, dev_share, first.name)
-            decided["dev"] = f"{len(held)} of {len(train)} rows of train, held out" + (
-                " by class" if task.labels else ""
-            )
+            decided["dev"] = f"{len(held)} of {len(train)} rows of train, held out{SHARED_BY[task.kind]}"
             frames["dev"], train = train.iloc[np.sort(held)], train.drop(train.index[held])
         if limit is not None:
             if task.labels and limit < classes:

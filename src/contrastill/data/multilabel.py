@@ -88,6 +88,11 @@ def sets_of_labels(
                 f"{quoted(cells[~cells.map(is_missing).astype(bool)].iloc[found[1]])}; pass --separator {found[0]}"
             )
     hot = multi_hot(cells, known)
+    if known is None and (places := zeros_and_ones(cells)):
+        raise UserError(
+            f"{table.name}: expected names of labels in column {column!r}, got {places} zeros and ones in every row; "
+            f"pass --labels, once for each of the {places} labels"
+        )
     ids = ids_of(cells, known)
     rows = []
     for cell in cells:
@@ -122,15 +127,17 @@ def parts_of(cell: Any, separator: str | None) -> list[Any]:
 
 def multi_hot(cells: "pd.Series[Any]", known: Names | None) -> bool:
     """Whether every cell is a list of 0 and 1, as long as there are known labels."""
-    if known is None:
-        return False
+    return known is not None and zeros_and_ones(cells) == len(known.names)
+
+
+def zeros_and_ones(cells: "pd.Series[Any]") -> int | None:
+    """How long the cells are, if all of them are lists of 0 and 1 of one length, of two or more."""
     rows = [cell.tolist() if hasattr(cell, "tolist") else cell for cell in cells]
-    return all(
-        isinstance(row, (list, tuple))
-        and len(row) == len(known.names)
-        and all(class_name(part) in ("0", "1") for part in row)
-        for row in rows
-    )
+    first = rows[0] if rows else None
+    if not isinstance(first, (list, tuple)) or len(first) < 2:
+        return None
+    alike = all(isinstance(row, (list, tuple)) and len(row) == len(first) for row in rows)
+    return len(first) if alike and all(class_name(part) in ("0", "1") for row in rows for part in row) else None
 
 
 def ids_of(cells: "pd.Series[Any]", known: Names | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from contrastill.data.cells import at, class_name, is_missing, is_text, some
+from contrastill.data.cells import at, class_name, is_missing, is_text, several, some
 from contrastill.data.columns import lacks
 from contrastill.data.read import Table
 from contrastill.data.schema import Schema
@@ -83,7 +83,10 @@ def columns_of(
     if label is None:
         guesses = [lower[name] for name in LABEL_NAMES if name in lower and lower[name] not in (text, text_pair)]
         if len(guesses) != 1:
-            raise UserError(f"expected to be told which column holds the label: {listing}; pass --label COLUMN")
+            raise UserError(
+                f"expected to be told which column holds the label: {listing}; pass --label COLUMN, or, "
+                "of a column of yes and no for each label, --task multilabel --label A,B,C"
+            )
         label = guesses[0]
     if len({text, text_pair, label}) < 3:
         raise UserError(f"expected different columns, got text {text!r}, text pair {text_pair!r}, label {label!r}")
@@ -203,9 +206,11 @@ def checked_rows(
     if "label" in wanted and not sets:
         missing = rows["label"].map(is_missing).astype(bool)
         if missing.any():
+            divided = several(list(rows["label"][~missing]))
             raise UserError(
                 f"{table.name}: expected a label in column {task.label!r}, got {at(rows.index[missing], table.unit)}"
                 " without; label or remove them, or put them in a file of their own and pass it by --unlabelled"
+                + ("; or pass --task multilabel --separator, if a row may have any number of labels" if divided else "")
             )
         if rows["label"].map(lambda cell: isinstance(cell, (list, tuple, dict))).any():
             raise UserError(

@@ -26,12 +26,12 @@ def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
         run = f'answers = model(inputs)["{output}"]'
     show = "print(answers)"
     if metadata["labels"]:
-        labels = 'json.load(open(f"{folder}/bundle.json", encoding="utf-8"))["labels"]'
-        show = f"labels = {labels}\nprint([(labels[row.argmax()], row.max()) for row in answers])"
+        show = 'about = json.load(open(f"{folder}/bundle.json", encoding="utf-8"))\n'
         if metadata.get("thresholds"):
-            above = labels.replace('"labels"', '"thresholds"')
-            show = f"labels, above = {labels}, {above}\n"
-            show += "print([[name for name, p, t in zip(labels, row, above) if p > t] for row in answers])"
+            show += 'known = list(zip(about["labels"], about["thresholds"]))\n'
+            show += "print([[name for (name, least), p in zip(known, row) if p > least] for row in answers])"
+        else:
+            show += 'print([(about["labels"][row.argmax()], row.max()) for row in answers])'
     return "\n".join(
         [
             *(["import json"] if metadata["labels"] else []),
@@ -102,7 +102,7 @@ def quality(gate: dict[str, Any] | None) -> str:
                 if alike["cosine_mean"] is not None
                 else ""
             )
-            + (f"; {same:.2%} of the labels are equal." if same is not None else "."),
+            + (f"; {same:.2%} of the texts are labelled alike." if same is not None else "."),
             *([f"Speed is not stated, as {pace['doubt']}."] if pace["doubt"] else []),
         ]
     )

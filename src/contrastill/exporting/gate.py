@@ -83,7 +83,7 @@ def examples_of_task(
             f"model, got {'pairs' if pairs else 'one text a row'}; name the columns with --text and --text-pair"
         )
     labels, task = np.asarray(data.splits[split]["label"][:]), task_of(data.schema).with_config(model.answer)
-    metric = metric or task.metrics[0]
+    metric = metric or task.judged_by
     return Examples(
         data=f"{data.schema.name} {split}",
         texts=texts_of(data.splits[split], pairs),

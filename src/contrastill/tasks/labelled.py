@@ -79,6 +79,11 @@ class LabelledTask(Task):
         """Logits (N, C) as the scores read them; here as they are, for their order is that of probabilities."""
         return logits
 
+    @property
+    def judged_by(self) -> str:
+        """The metric that says whether an exported model still answers right."""
+        return self.metrics[0]
+
     # ---- scores of answers (N, C), as fractions
 
     def check(self, answers: Array) -> None:

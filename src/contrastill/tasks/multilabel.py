@@ -73,6 +73,11 @@ class MultiLabel(LabelledTask):
 
     # ---- scores
 
+    @property
+    def judged_by(self) -> str:
+        """The first metric that sees thresholds: a graph may rank as before, and answer other labels."""
+        return next(metric for metric in (*self.metrics, "f1_micro") if metric != "map")
+
     def score(self, answers: Array, labels: Array, metrics: Sequence[str] | None = None) -> dict[str, float]:
         self.check(answers)
         return label_scores(answers, labels, metrics or self.metrics, self.thresholds)
