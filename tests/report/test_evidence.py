@@ -8,7 +8,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from contrastill.report.evidence import EXAMPLES, of_classes, of_pairs, of_scores, of_vectors
+from contrastill.report.evidence import EXAMPLES, of_classes, of_labels, of_pairs, of_scores, of_vectors
 
 RANDOM = np.random.default_rng(3)
 ROWS, NAMES = 200, ("a", "b", "c", "d")
@@ -51,6 +51,29 @@ def test_the_rows_shown_are_those_whose_probabilities_differ_most() -> None:
         assert one["difference"] == pytest.approx(far[row], abs=1e-5)
         assert one["ours"][0] == [NAMES[OURS[row].argmax()], pytest.approx(softmax(OURS[row]).max(), abs=1e-5)]
         assert one["right"]["theirs"] == (THEIRS[row].argmax() == LABELS[row])
+
+
+def test_labels_are_judged_at_the_thresholds_of_each_model() -> None:
+    truth = (RANDOM.random((ROWS, 4)) < 0.3).astype(float)
+    ours, theirs = (np.clip(0.4 * truth + 0.6 * RANDOM.random((ROWS, 4)), 0, 1) for _ in range(2))
+    limits = np.array([0.3, 0.5, 0.6, 0.4]), np.full(4, 0.5)
+    found = of_labels(truth, ours, theirs, NAMES, limits, texts)
+    marks = {"ours": ours > limits[0], "theirs": theirs > limits[1]}
+    for side, said in marks.items():
+        for name, function in (("recall", recall_score), ("precision", precision_score), ("f1", f1_score)):
+            expected = function(truth, said, average=None)
+            assert [each[side][name] for each in found["classes"]] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert [each["rows"] for each in found["classes"]] == truth.sum(0).tolist()
+    assert [each["threshold"] for each in found["classes"]] == limits[0].tolist()
+    assert found["equal_answers"] == pytest.approx((marks["ours"] == marks["theirs"]).all(1).mean())
+    far = np.abs(ours - theirs).mean(1)
+    assert [number(one) for one in found["examples"]] == np.argsort(-far, kind="stable")[:EXAMPLES].tolist()
+    for one in found["examples"]:
+        row = number(one)
+        for side, said in marks.items():
+            names = [name for name, there in zip(NAMES, said[row], strict=True) if there]
+            assert one["said"][side] == (", ".join(names) or "no label")
+            assert one["right"][side] == (said[row] == truth[row]).all()
 
 
 def test_adding_a_number_to_a_row_s_logits_changes_nothing() -> None:

@@ -6,11 +6,13 @@ import logging
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from run_folders import CLASSES, METRICS, RECORD, Page, class_evidence, log_rows, write_bundle
 
 from contrastill import UserError
 from contrastill.report import compare, leave_report, write_report
+from contrastill.report.evidence import of_labels
 from contrastill.report.results import models, tiles
 from contrastill.report.run import RunFiles, read_run
 from contrastill.report.training import windows
@@ -155,6 +157,21 @@ def test_a_run_without_a_teacher_shows_its_own_classes_and_errors(write_run) -> 
     assert "Where the model is furthest from the truth" in page.text
     assert "How far the answers are from the truth" in page.text
     assert "Probability given to the true class" in page.text
+
+
+def test_labels_have_their_thresholds_and_rows_all_that_was_answered(write_run) -> None:
+    truth = np.tile(np.eye(3), (10, 1))
+    truth[:3] = 0
+    ours, theirs = 0.5 + (truth - 0.5) * 0.8, 0.5 + (truth - 0.5) * 0.7
+    ours[0] = 0.9  # all labels, of a row without
+    limits = np.array([0.25, 0.5, 0.75]), np.full(3, 0.5)
+    evidence = of_labels(truth, ours, theirs, CLASSES, limits, lambda rows: [[f"text {n}"] for n in rows])
+    page = Page(write_report(write_run(evidence=evidence)))
+    heads = [row for row in page.rows if "class" in [cell.strip() for cell in row]]
+    assert all("threshold" in [cell.strip() for cell in row] for row in heads)
+    assert page.row(CLASSES[0])[-2:] == ["0.25", "9"]
+    assert f"student {', '.join(CLASSES)} wrong {CLASSES[0]} 90 %" in page.text
+    assert "teacher no label right" in page.text
 
 
 def test_seventy_seven_classes_and_one_without_rows(write_run) -> None:

@@ -54,8 +54,10 @@ def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, 
         pairs = [each for each in answers if isinstance(each, list)] if isinstance(answers, list) else []
         shares = [(str(each[0]), number(each[1]) or 0) for each in pairs if len(each) == 2]
         said = [f"{name} {100 * share:.0f}\u00a0%" for name, share in shares if share >= 0.01]
-        if said:
-            lines.append((names[side], said[0], bool(dig(one, "right", side)), ", ".join(said[1:])))
+        several = dig(one, "said", side)  # the labels that were answered; else the likeliest class is
+        if several is not None or said:
+            answer, others = (str(several), said) if several is not None else (said[0], said[1:])
+            lines.append((names[side], answer, bool(dig(one, "right", side)), ", ".join(others)))
     place = number(one, "difference")
     if kind == "pairs" and place is not None:
         lines.append(("place", figures.signed(place), None, "of the way from least to most alike"))
@@ -87,6 +89,7 @@ def classes(found: dict[str, Any]) -> dict[str, Any] | None:
             {
                 "name": str(each.get("name")),
                 "rows": number(each, "rows") or 0,
+                "threshold": number(each, "threshold"),
                 **{f"{who}_{what}": number(each, who, what) for who in ("ours", "theirs") for what in ("recall", "f1")},
                 "change": None if ours is None or theirs is None else ours - theirs,
             }
@@ -105,6 +108,7 @@ def classes(found: dict[str, Any]) -> dict[str, Any] | None:
         "won": len(gains),
         "alike": len(known) - len(losses) - len(gains),
         "all": [*known, *unknown],
+        "thresholds": any(row["threshold"] is not None for row in table),
         "absent": [row["name"] for row in table if not row["rows"]],
         "widest": max((abs(row["change"]) for row in known), default=0) if compared else 1,
     }

@@ -97,9 +97,10 @@ def of_labels(
         drawn = histogram((ours - theirs).ravel(), -1, 1, "difference of probability", what)
     picked = furthest(far)
 
-    def right(answers: Array | None, row: int) -> bool:
-        return answers is not None and bool((answers[row] == truth[row]).all())
+    def words(marks: Array) -> str:
+        return ", ".join(str(names[n]) for n in np.flatnonzero(marks)[:TOP_LABELS]) or "no label"
 
+    answered = {"ours": said} | ({} if there is None else {"theirs": there})
     return {
         "kind": "multilabel",
         "split": split,
@@ -119,8 +120,9 @@ def of_labels(
         "examples": [
             {
                 "texts": cut(shown),
-                "label": ", ".join(str(names[n]) for n in np.flatnonzero(truth[row])[:TOP_LABELS]) or "no label",
-                "right": {"ours": right(said, row)} | ({} if there is None else {"theirs": right(there, row)}),
+                "label": words(truth[row]),
+                "said": {who: words(marks[row]) for who, marks in answered.items()},
+                "right": {who: bool((marks[row] == truth[row]).all()) for who, marks in answered.items()},
                 "ours": top(ours[row], names),
                 "theirs": None if theirs is None else top(theirs[row], names),
                 "difference": rounded(far[row]),
