@@ -204,16 +204,10 @@ NO_POOLING = {"as-is"}  # it takes the encoder alone
 ONE_KIND: dict[str, tuple[str, Callable[[Path], None], str, set[str]]] = {
     "a class without a name": ("classifier", config(id2label={"0": "a", "2": "b"}), "the classes 0 to 1", NEW_HEAD),
     "two classes of one name": ("classifier", config(id2label={"0": "a", "1": "a"}), "two classes 'a'", NEW_HEAD),
-    "several labels a text": (
-        "classifier",
-        config(problem_type="multi_label_classification"),
-        "one class or one score, got a multi_label_classification with 2 outputs",
-        NEW_HEAD,
-    ),
     "several scores a text": (
         "classifier",
         config(problem_type="regression"),
-        "one class or one score, got a regression with 2 outputs",
+        "gives classes, labels or one score, got a regression with 2 outputs",
         NEW_HEAD,
     ),
     "a zero head": (

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from contrastill.data.cells import some
 from contrastill.data.classes import Names, encode_labels, judge_labels, unnamed
 from contrastill.data.delimited import check_delimiter
+from contrastill.data.division import check_train, divide
 from contrastill.data.files import LINES, split_name
 from contrastill.data.multilabel import (
     encode_sets,
@@ -25,14 +24,12 @@ from contrastill.data.multilabel import (
     judge_sets,
     label_columns,
     lists,
-    rarest,
-    separated,
     sets_of_labels,
 )
 from contrastill.data.read import Table, read_lines
 from contrastill.data.rows import checked_rows, columns_of, hides_labels
 from contrastill.data.schema import METRICS, Schema
-from contrastill.data.sources import find_tables, read_split
+from contrastill.data.sources import Found, find_tables, read_split
 from contrastill.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -40,7 +37,6 @@ logger = logging.getLogger(__name__)
 __all__ = ["UNLABELLED", "TaskData", "load_task", "text_key"]
 
 LABELS = "labels of the columns"  # a table's column of what several label columns say
-SHARED_BY = {"classification": " by class", "multilabel": " by the rarest label of each", "regression": ""}
 UNLABELLED = -100  # the class of a row without one, as in torch's cross_entropy; a regression row has NaN
 
 
@@ -162,6 +158,65 @@ def load_task(
         of_model: the class names of the model that is to read the data, in the order of its ids, or any one name if it
             gives scores: for data that do not name their classes themselves.
     """
+    _check(kind, separator, dev_share, limit)
+    kind = "multilabel" if separator is not None else kind
+    own = any(option is not None for option in (text, text_pair, label, kind, labels))
+    found = find_tables(source, own=own, encoding=encoding, delimiter=delimiter)
+    decided: dict[str, str] = {}
+    tables, files = _gathered(found, {"dev": dev, "test": test}, encoding, delimiter, decided)
+    told = [note for table in tables.values() for note in table.notes]
+    first = next(iter(tables.values()))  # train, where there is one
+    if kind == "multilabel" and (columns := label_columns(label, list(map(str, first.frame.columns)))):
+        tables = {split: gathered(table, columns, into=LABELS) for split, table in tables.items()}
+        first, label, labels = next(iter(tables.values())), LABELS, labels or columns
+    if found.glue is None:
+        task = columns_of(found.name, first, text, text_pair, label, decided)
+    else:
+        task = found.glue
+        decided["kind"] = f"{task.kind}: GLUE's {task.name}"
+    notes: list[str] = []
+    if "test" in tables and found.public and test is None and hides_labels(tables["test"], task.label):
+        notes.append(f"{tables.pop('test').name} has no labels and was left out")
+        del files["test"]
+        decided["files"] = _in_words(files)
+    why = "as --task says"
+    if kind is None and found.glue is None and task.label in first.frame and lists(first.frame[task.label]):
+        kind, why = "multilabel", f"the cells of {task.label!r} are lists"
+    frames = {
+        split: checked_rows(
+            table, task, split, benchmark=found.glue is not None, notes=notes, sets=kind == "multilabel"
+        )
+        for split, table in tables.items()
+    }
+    known = _known(task, first, labels, of_model)
+    if kind == "multilabel":
+        for split, frame in frames.items():
+            frame["label"] = sets_of_labels(frame["label"], tables[split], task.label, separator, known)
+        task = judge_sets(task, first, frames[next(iter(frames))]["label"], known, why, decided)
+    elif found.glue is None:
+        kind = "regression" if kind is None and labels is None and of_model and len(of_model) == 1 else kind
+        if "train" not in frames and known is None and kind != "regression":
+            raise UserError(
+                f"{source}: expected training rows, got {', '.join(frames)} only; add them, or pass --labels"
+            )
+        task = judge_labels(task, first, frames[next(iter(frames))]["label"], kind, known, decided)
+    task = _selected(task, metric)
+    _encode(frames, task, tables, known, decided)
+    if "train" in frames:
+        check_train(frames["train"], task, first.name, one_class=known is not None and known.loosely)
+        divide(frames, task, first.name, dev_share=dev_share, limit=limit, seed=seed, decided=decided)
+    if unlabelled is not None:
+        rest = _unlabelled(Path(unlabelled), task, found.glue, encoding, delimiter, notes, told)
+        frames["train"] = pd.concat([frames["train"], rest]) if "train" in frames else rest
+        decided["files"] = _in_words({**files, "unlabelled": str(unlabelled)})
+    decided |= {name: "; ".join(said) for name, said in (("reading", told), ("rows left out", notes)) if said}
+    built = {split: _dataset(frame, task) for split, frame in frames.items()}
+    data = TaskData(task, built.get("train"), built.get("dev"), built.get("test"), decided)
+    logger.info("%s", data.report())
+    return data
+
+
+def _check(kind: str | None, separator: str | None, dev_share: float, limit: int | None) -> None:
     if not 0 <= dev_share <= 0.5:
         raise UserError(f"expected a dev share from 0 to 0.5, got {dev_share}; try 0.1")
     if limit is not None and limit < 1:
@@ -170,16 +225,18 @@ def load_task(
         raise UserError(f"expected kind {', '.join(METRICS)}, got {kind!r}")
     if separator is not None and kind not in (None, "multilabel"):
         raise UserError(f"expected --separator with --task multilabel alone, got --task {kind}")
-    kind = "multilabel" if separator is not None else kind
-    found = find_tables(
-        source,
-        own=any(o is not None for o in (text, text_pair, label, kind, labels)),
-        encoding=encoding,
-        delimiter=delimiter,
-    )
-    decided: dict[str, str] = {}
+
+
+def _gathered(
+    found: Found,
+    given: Mapping[str, str | Path | None],
+    encoding: str,
+    delimiter: str | None,
+    decided: dict[str, str],
+) -> tuple[dict[str, Table], dict[str, str]]:
+    """The tables of the source, with the files given for some splits in their place; and the splits' files."""
     tables, files, left = dict(found.tables), dict(found.files), [found.left] if found.left else []
-    for split, file in (("dev", dev), ("test", test)):
+    for split, file in given.items():
         if file is not None:
             if split in files:
                 left.append(f"{files[split]} (--{split} is in its place)")
@@ -189,48 +246,26 @@ def load_task(
         decided["files left aside"] = "; ".join(left)
     if delimiter is not None:
         check_delimiter(delimiter, [table.name for table in tables.values()])
-    told = [note for table in tables.values() for note in table.notes]
-    first = next(iter(tables.values()))  # train, where there is one
-    benchmark = found.glue is not None
-    if kind == "multilabel" and (columns := label_columns(label, list(map(str, first.frame.columns)))):
-        tables = {split: gathered(table, columns, into=LABELS) for split, table in tables.items()}
-        first, label, labels = next(iter(tables.values())), LABELS, labels or columns
-    if found.glue is None:
-        task = columns_of(found.name, first, text, text_pair, label, decided)
-    else:
-        task = found.glue
-        decided["kind"] = f"{task.kind}: GLUE's {task.name}"
+    return tables, files
 
-    notes: list[str] = []
-    if "test" in tables and found.public and test is None and hides_labels(tables["test"], task.label):
-        notes.append(f"{tables.pop('test').name} has no labels and was left out")
-        del files["test"]
-        decided["files"] = _in_words(files)
-    if kind is None and not benchmark and task.label in first.frame and lists(first.frame[task.label]):
-        kind, why = "multilabel", f"the cells of {task.label!r} are lists"
-    else:
-        why = "as --task says"
-    frames = {
-        split: checked_rows(table, task, split, benchmark=benchmark, notes=notes, sets=kind == "multilabel")
-        for split, table in tables.items()
-    }
-    known = _known(task, first, labels, of_model)
-    if kind == "multilabel":
-        for split, frame in frames.items():
-            frame["label"] = sets_of_labels(frame["label"], tables[split], task.label, separator, known)
-        task = judge_sets(task, first, frames[next(iter(frames))]["label"], known, why, decided)
-    elif not benchmark:
-        if kind is None and labels is None and of_model is not None and len(of_model) == 1:
-            kind = "regression"
-        if "train" not in frames and known is None and kind != "regression":
-            raise UserError(
-                f"{source}: expected training rows, got {', '.join(frames)} only; add them, or pass --labels"
-            )
-        task = judge_labels(task, first, frames[next(iter(frames))]["label"], kind, known, decided)
-    if metric is not None:
-        if metric not in METRICS[task.kind]:
-            raise UserError(f"expected a metric for {task.kind} ({', '.join(METRICS[task.kind])}), got {metric!r}")
-        task = replace(task, metrics=(metric, *(m for m in task.metrics if m != metric)))
+
+def _selected(task: Schema, metric: str | None) -> Schema:
+    """The schema with that metric first."""
+    if metric is None:
+        return task
+    if metric not in METRICS[task.kind]:
+        raise UserError(f"expected a metric for {task.kind} ({', '.join(METRICS[task.kind])}), got {metric!r}")
+    return replace(task, metrics=(metric, *(m for m in task.metrics if m != metric)))
+
+
+def _encode(
+    frames: Mapping[str, pd.DataFrame],
+    task: Schema,
+    tables: Mapping[str, Table],
+    known: Names | None,
+    decided: dict[str, str],
+) -> None:
+    """Brings the labels of every split to ids, numbers, or 0 and 1 for each."""
     read_as = {}
     for split, frame in frames.items():
         if task.kind == "multilabel":
@@ -239,45 +274,6 @@ def load_task(
             frame["label"], read_as[split] = encode_labels(frame["label"], task, tables[split], known)
     if read_as and task.labels:
         decided["label cells"] = _in_words(read_as)
-
-    if "train" in frames:
-        train, classes = frames["train"], _groups(frames["train"], task).nunique()
-        if task.kind == "multilabel":
-            if not any(map(any, train["label"])):
-                raise UserError(f"{first.name}: expected rows with labels in column {task.label!r}, got none")
-        elif task.labels and classes < 2 and not (known is not None and known.loosely):  # a model may be scored on one
-            only = task.labels[train["label"].iloc[0]]
-            raise UserError(
-                f"{first.name}: expected at least two classes, got {only!r} in every row; add rows of another"
-            )
-        if not task.labels and len(train) > 1 and classes == 1:
-            raise UserError(
-                f"{first.name}: expected scores that differ in column {task.label!r}, got one for all rows: every "
-                f"score is {train['label'].iloc[0]:g}; is it the right column (--label)?"
-            )
-        if "dev" not in frames and dev_share:
-            held = _held_out(train, task, seed, dev_share, first.name)
-            decided["dev"] = f"{len(held)} of {len(train)} rows of train, held out{SHARED_BY[task.kind]}"
-            frames["dev"], train = train.iloc[np.sort(held)], train.drop(train.index[held])
-        if limit is not None:
-            if task.labels and limit < classes:
-                raise UserError(f"expected a limit of at least one row a class ({classes}), got {limit}; raise --limit")
-            train = train.iloc[np.sort(_spread(train, task, seed, start=0.0)[:limit])]
-        frames["train"] = train
-        if task.labels:
-            decided |= separated(frames, task) if task.kind == "multilabel" else _of_classes(frames, task)
-    if unlabelled is not None:
-        rest = _unlabelled(Path(unlabelled), task, found.glue, encoding, delimiter, notes, told)
-        frames["train"] = pd.concat([frames["train"], rest]) if "train" in frames else rest
-        decided["files"] = _in_words({**files, "unlabelled": str(unlabelled)})
-    if told:
-        decided["reading"] = "; ".join(told)
-    if notes:
-        decided["rows left out"] = "; ".join(notes)
-    built = {split: _dataset(frame, task) for split, frame in frames.items()}
-    data = TaskData(task, built.get("train"), built.get("dev"), built.get("test"), decided)
-    logger.info("%s", data.report())
-    return data
 
 
 def _in_words(of_splits: Mapping[str, str]) -> str:
@@ -295,40 +291,6 @@ def _known(task: Schema, table: Table, labels: Sequence[str] | None, of_model: S
     if of_model is not None and len(of_model) > 1 and not unnamed(of_model):
         return Names(tuple(of_model), "the model")
     return None
-
-
-def _of_classes(frames: Mapping[str, pd.DataFrame], task: Schema) -> dict[str, str]:
-    """What is to be known of classes with hardly any rows."""
-    counts = {split: Counter(frame["label"]) for split, frame in frames.items()}
-    train, dev = counts["train"], counts.get("dev")
-    groups = {
-        "classes of one training row": [n for n, rows in train.items() if rows == 1],
-        "classes without training rows": [n for n in range(len(task.labels)) if not train[n]],
-        "classes in dev alone": [] if dev is None else [n for n in dev if not train[n]],
-        "classes without dev rows": [] if dev is None else [n for n in range(len(task.labels)) if not dev[n]],
-    }
-    return {
-        what: f"{len(classes)} ({some([task.labels[n] for n in sorted(classes)])})"
-        for what, classes in groups.items()
-        if classes
-    }
-
-
-def _held_out(train: pd.DataFrame, task: Schema, seed: int, share: float, name: str) -> np.ndarray:
-    """The positions of the rows that become dev: class by class, and never the last row of one."""
-    order = _spread(train, task, seed, start=0.5)
-    if task.labels:
-        labels = pd.Series(_groups(train, task).to_numpy()[order])
-        by_class = labels.groupby(labels)
-        order = order[(by_class.cumcount() < by_class.transform("size") - 1).to_numpy()]
-    else:
-        order = order[: len(train) - 1]
-    if not len(order):
-        few = " with no class twice" if task.labels else ""
-        raise UserError(
-            f"{name}: expected rows enough to hold some out, got {len(train)}{few}; pass --dev FILE, or --dev-share 0"
-        )
-    return order[: max(1, round(len(train) * share))]
 
 
 def _unlabelled(
@@ -359,28 +321,6 @@ def _unlabelled(
     else:
         rows["label"] = UNLABELLED if task.labels else math.nan
     return rows
-
-
-def _groups(frame: pd.DataFrame, task: Schema) -> "pd.Series[Any]":
-    """The class of each row by which rows are divided: of several labels, the rarest."""
-    if task.kind != "multilabel":
-        return frame["label"]
-    return pd.Series(rarest(frame["label"].tolist()), index=frame.index)
-
-
-def _spread(frame: pd.DataFrame, task: Schema, seed: int, start: float) -> np.ndarray:
-    """Row positions in a seeded order, every beginning of which holds the classes in proportion.
-
-    Row j of a class of n stands at (j + start) / n. With start 0 every class comes once before any comes twice; with
-    0.5 the first half never takes the last row of a class.
-    """
-    shuffled = np.random.default_rng(seed).permutation(len(frame))
-    if not task.labels:
-        return shuffled
-    labels = _groups(frame, task).to_numpy()[shuffled]
-    by_class = pd.Series(labels).groupby(labels)
-    place = (by_class.cumcount() + start) / by_class.transform("size")
-    return shuffled[np.argsort(place.to_numpy(), kind="stable")]
 
 
 def _dataset(frame: pd.DataFrame, task: Schema) -> Dataset:
