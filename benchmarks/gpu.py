@@ -35,7 +35,8 @@ from made_up import TINY, Sizes, Workplace, operations
 from transformers import Trainer
 
 from contrastill import distill
-from contrastill.data import Collate, teacher_rows
+from contrastill.data.collate import Collate
+from contrastill.data.corpus import teacher_rows
 from contrastill.encoder import Wanted
 from contrastill.loading import load_classifier, load_embedder
 from contrastill.machine import describe_machine

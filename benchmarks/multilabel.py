@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from contrastill.data import align_labels
+from contrastill.data.labels import align_labels
 from contrastill.evaluation.labels import best_thresholds, label_scores, paired_label_interval
 from contrastill.exporting import export, verify
 from contrastill.loading import load_classifier, load_tokenizer

@@ -22,7 +22,9 @@ import numpy as np
 import torch
 from step import matrix_rate
 
-from contrastill.data import Collate, stream_texts, teacher_rows
+from contrastill.data.collate import Collate
+from contrastill.data.corpus import teacher_rows
+from contrastill.data.stream import stream_texts
 from contrastill.encoder import Wanted
 from contrastill.loading import load_embedder
 from contrastill.machine import describe_machine

@@ -9,7 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from contrastill import load_task, make_student
-from contrastill.data import Collate, align_labels, tokenise
+from contrastill.data.collate import Collate, tokenise
+from contrastill.data.labels import align_labels
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.methods import LRCBert
 from contrastill.tasks import task_of_model

@@ -111,7 +111,7 @@ def our_parts(path):
     parts = set()
     for module, name in imports(path):
         if module == ROOT and name is not None:
-            home = contrastill._HOMES.get(name, "training" if name in contrastill.__all__ else name)
+            home = contrastill._HOMES.get(name, "training" if name in contrastill.__all__ else name).split(".")[0]
             parts.add(ROOT if name == "__version__" else home)
         elif module == ROOT or module.startswith(ROOT + "."):
             parts.add(module.split(".")[1] if "." in module else ROOT)

@@ -65,7 +65,7 @@ _HOMES = {
     "Pretraining": "settings",
     "Evaluation": "settings",
     "Finetuning": "settings",
-    "load_task": "data",
+    "load_task": "data.load",
     "make_student": "students",
     "bench": "timing",
     "compare": "report",
@@ -82,7 +82,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from contrastill.data import load_task
+    from contrastill.data.load import load_task
     from contrastill.encoder import Encoder, Encoding
     from contrastill.errors import UserError
     from contrastill.exporting import export

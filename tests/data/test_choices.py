@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from contrastill.data import load_task
+from contrastill.data.load import load_task
 from contrastill.errors import UserError
 
 ROWS = "text,label\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(20))

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from contrastill.data import Collate, content_key, read_corpus, several_texts
 from contrastill.data import corpus as module
+from contrastill.data.collate import Collate, content_key
+from contrastill.data.corpus import read_corpus, several_texts
 from contrastill.errors import UserError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{n}" for n in range(60)), "query", ":"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from contrastill.data import stream_texts
 from contrastill.data.read import read_lines, read_table
+from contrastill.data.stream import stream_texts
 from contrastill.errors import UserError
 from fuzz.files import mutations
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from contrastill.data import align_labels, load_task
 from contrastill.data.cells import class_name, listed, numeric, several
 from contrastill.data.classes import kind_of, matching
+from contrastill.data.labels import align_labels
+from contrastill.data.load import load_task
 from contrastill.data.read import Table
 from contrastill.data.schema import GLUE
 from contrastill.errors import UserError

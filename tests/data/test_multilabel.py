@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from contrastill.data import align_labels, load_task
+from contrastill.data.labels import align_labels
+from contrastill.data.load import load_task
 from contrastill.errors import UserError
 
 ROWS = [("a word", ["x", "y"]), ("another word", []), ("third words", ["z"]), ("four words here", ["y"])] * 5

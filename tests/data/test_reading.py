@@ -10,12 +10,14 @@ import datasets
 import pandas as pd
 import pytest
 
-from contrastill.data import load_task, several_texts, stream_texts
 from contrastill.data.columns import WIDEST
+from contrastill.data.corpus import several_texts
 from contrastill.data.delimited import LONGEST, Grid
 from contrastill.data.files import HEAD, look_up, open_text
+from contrastill.data.load import load_task
 from contrastill.data.pairs import load_pairs
 from contrastill.data.read import read_lines, read_table
+from contrastill.data.stream import stream_texts
 from contrastill.errors import UserError
 
 ROWS = [("größer – 5 €", "yes"), ("two, thanks", "no"), ("a | b", "yes"), ("12", "no")]

@@ -6,7 +6,7 @@ import lzma
 
 import pytest
 
-from contrastill.data import stream_texts
+from contrastill.data.stream import stream_texts
 from contrastill.errors import UserError
 
 TEXTS = ["one two", "drei – vier", "5"]

@@ -14,8 +14,7 @@ from tokenizers.models import WordLevel
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from contrastill.data import Collate
-from contrastill.data.collate import content_key
+from contrastill.data.collate import Collate, content_key
 from contrastill.encoder import GRANULARITIES, Wanted
 from contrastill.errors import UserError
 from contrastill.teachers import (

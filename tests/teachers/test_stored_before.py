@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from contrastill.data import Collate
-from contrastill.data.collate import content_key
+from contrastill.data.collate import Collate, content_key
 from contrastill.encoder import Wanted
 from contrastill.teachers import CachedTeacher, entries, fingerprint, verify
 

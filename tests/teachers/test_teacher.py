@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from contrastill import losses
-from contrastill.data import Collate
-from contrastill.data.collate import content_key
+from contrastill.data.collate import Collate, content_key
 from contrastill.encoder import Encoder, Wanted, pool_layer
 from contrastill.errors import UserError
 from contrastill.evaluation import predict

@@ -8,8 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from contrastill.data import Collate
-from contrastill.data.collate import content_key
+from contrastill.data.collate import Collate, content_key
 from contrastill.encoder import Encoding, Wanted
 from contrastill.errors import UserError
 from contrastill.teachers import CachedTeacher, FrozenEncoder, fill, keys_of

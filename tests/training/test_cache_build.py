@@ -99,7 +99,7 @@ def test_a_sentence_embedding_model_gives_its_own_vectors(asked: dict[str, Any],
     import numpy as np
     import torch
 
-    from contrastill.data import teacher_rows
+    from contrastill.data.corpus import teacher_rows
     from contrastill.encoder import Wanted
     from contrastill.loading import load_embedder
     from contrastill.teachers import CachedTeacher, FrozenEmbedder, cache_root, keys_of

@@ -18,7 +18,7 @@ from transformers import AutoModel, T5Config, T5EncoderModel
 from workshop import CLASSES, WORDS, Workshop, sentence, sha256, write_csv, write_encoder, write_tokenizer
 
 from contrastill import EmbeddingDistillation, Interrupted, UserError, distill
-from contrastill.data import read_corpus, several_texts
+from contrastill.data.corpus import read_corpus, several_texts
 from contrastill.evaluation import sts
 from contrastill.loading import load_tokenizer
 from contrastill.training.callbacks import StopRequest

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from workshop import CLASSES, WORDS, Workshop, single_rows, write_csv, write_encoder, write_tokenizer
 
 from contrastill import Distillation, UserError, evaluate, finetune
-from contrastill.data import Known
+from contrastill.data.collate import Known
 from contrastill.training import check_run, plan_distillation
 from contrastill.training.preflight import check_data, texts_known
 

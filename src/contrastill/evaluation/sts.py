@@ -20,9 +20,9 @@ import torch
 from scipy.stats import rankdata
 from torch.nn.functional import cosine_similarity
 
-from contrastill.data import load_task
 from contrastill.data.delimited import DELIMITED
 from contrastill.data.files import look_up, split_name
+from contrastill.data.load import load_task
 from contrastill.data.read import Table, read_lines, table_of
 from contrastill.data.schema import glue_task
 from contrastill.errors import UserError, quoted_each

@@ -14,7 +14,8 @@ from datasets import Dataset
 
 from contrastill.answers import cosines
 from contrastill.bundle import Bundle
-from contrastill.data import TaskData, align_labels
+from contrastill.data.labels import align_labels
+from contrastill.data.load import TaskData
 from contrastill.errors import UserError
 from contrastill.evaluation import spearman
 from contrastill.evaluation.inference import inference

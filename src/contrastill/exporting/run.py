@@ -19,7 +19,7 @@ import psutil
 import torch
 
 from contrastill.bundle import METADATA, available, open_bundle
-from contrastill.data import several_texts
+from contrastill.data.corpus import several_texts
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import CheckFailed, UserError
 from contrastill.exporting.card import bundle_card

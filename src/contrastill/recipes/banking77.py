@@ -176,7 +176,8 @@ def evaluated(job: dict[str, Any]) -> dict[str, Any]:
 
 def timed(models: dict[str, Path], bundles: dict[str, Bundle], data: Path) -> dict[str, dict[str, float]]:
     """CPU speed of each on the test texts as they come: one at a time, and in batches of 32."""
-    from contrastill.data import Collate, load_task, tokenise
+    from contrastill.data.collate import Collate, tokenise
+    from contrastill.data.load import load_task
     from contrastill.evaluation import measure
     from contrastill.loading import load_classifier, load_tokenizer
 

@@ -132,7 +132,7 @@ def run(
 
 def read_texts(data: Path, limit: int | None) -> tuple[Texts, Texts]:
     """(what is searched, what is asked): the training and the test texts."""
-    from contrastill.data import load_task
+    from contrastill.data.load import load_task
 
     def first(split: Any) -> Texts:
         some = split if limit is None else split.shuffle(seed=0).select(range(min(limit, len(split))))
@@ -144,7 +144,7 @@ def read_texts(data: Path, limit: int | None) -> tuple[Texts, Texts]:
 
 def write_corpus(out: Path, sentences: Path, index: Texts, queries: Texts, limit: int | None) -> dict[str, Any]:
     """What the student learns from, a line each: sentences of no domain, then the texts searched, less the queries."""
-    from contrastill.data import several_texts
+    from contrastill.data.corpus import several_texts
 
     general = [text for chunk in several_texts([str(sentences)], limit=limit) for text in chunk]
     asked = {plain(text).lower() for text in queries.texts}

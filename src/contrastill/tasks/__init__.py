@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from contrastill.data import Schema, TaskData, load_task
+from contrastill.data.load import TaskData, load_task
+from contrastill.data.schema import Schema
 from contrastill.errors import UserError
 from contrastill.registry import class_of, name_of
 from contrastill.tasks.base import Task

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from contrastill.data import Collate, teacher_rows
+from contrastill.data.collate import Collate
+from contrastill.data.corpus import teacher_rows
 from contrastill.encoder import Batch, Encoding, Wanted
 from contrastill.errors import UserError
 from contrastill.loading import check_ids, encoder_inside, load_embedder, rows_of

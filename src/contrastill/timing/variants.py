@@ -133,7 +133,8 @@ def texts_of(asked: Bench) -> list[Text]:
     """The texts that are timed, drawn from the file or from the run's own dev texts; none: only lengths are timed."""
     if asked.texts is None and asked.run is None:
         return []
-    from contrastill.data import load_task, several_texts
+    from contrastill.data.corpus import several_texts
+    from contrastill.data.load import load_task
     from contrastill.exporting.source import told_by_run
 
     record = RunRecord("", {}) if asked.run is None else RunRecord.read(asked.run)

@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data import Collate, several_texts, silent, teacher_rows
+from contrastill.data.collate import Collate
+from contrastill.data.corpus import several_texts, silent, teacher_rows
 from contrastill.data.files import look_up
 from contrastill.errors import UserError
 from contrastill.loading import check_ids, input_length, rows_of

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data import Corpus, read_corpus, several_texts, silent
+from contrastill.data.corpus import Corpus, read_corpus, several_texts, silent
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference

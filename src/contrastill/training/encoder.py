@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data import Corpus
+from contrastill.data.corpus import Corpus
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference

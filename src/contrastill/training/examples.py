@@ -13,8 +13,10 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.answers import VectorAnswer
 from contrastill.bundle import METADATA, open_bundle
-from contrastill.data import Collate, TaskData, align_labels, flat, known_tokens, tokenise, truncated_share
+from contrastill.data.collate import Collate, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.files import look_up
+from contrastill.data.labels import align_labels
+from contrastill.data.load import TaskData
 from contrastill.errors import UserError
 from contrastill.evaluation import predict, size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of

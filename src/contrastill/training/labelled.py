@@ -14,16 +14,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data import (
-    Collate,
-    Known,
-    TaskData,
-    align_labels,
-    flat,
-    known_tokens,
-    tokenise,
-    truncated_share,
-)
+from contrastill.data.collate import Collate, Known, flat, known_tokens, tokenise, truncated_share
+from contrastill.data.labels import align_labels
+from contrastill.data.load import TaskData
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.loading import Length, input_length, load_classifier, load_tokenizer

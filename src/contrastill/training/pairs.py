@@ -14,7 +14,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from contrastill.data import Corpus, Known
+from contrastill.data.collate import Known
+from contrastill.data.corpus import Corpus
 from contrastill.data.groups import Groups, Numbers, in_chunks, numbered, read_groups, rows_fingerprint
 from contrastill.data.pairs import load_pairs
 from contrastill.encoder import Embedder

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data import Corpus, Known
+from contrastill.data.collate import Known
+from contrastill.data.corpus import Corpus
 from contrastill.loading import Length
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
