@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from contrastill.machine import describe_machine
-from contrastill.teachers import DTYPES, Facts, Store
+from contrastill.teachers.store import DTYPES, Facts, Store
 
 SHARDS, TEXTS, LONGEST, WIDTH = 5, 40, 12, 16
 BLOCK = 512  # bytes of a block that is lost, at most

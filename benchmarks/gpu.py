@@ -40,7 +40,8 @@ from contrastill.data.corpus import teacher_rows
 from contrastill.encoder import Wanted
 from contrastill.loading import load_classifier, load_embedder
 from contrastill.machine import describe_machine
-from contrastill.teachers import CachedTeacher, FrozenEmbedder, FrozenEncoder
+from contrastill.teachers import CachedTeacher, FrozenEncoder
+from contrastill.teachers.embedder import FrozenEmbedder
 
 ROOT = Path(__file__).parents[1]
 CUDA = torch.cuda.is_available()

@@ -28,7 +28,8 @@ from contrastill.data.stream import stream_texts
 from contrastill.encoder import Wanted
 from contrastill.loading import load_embedder
 from contrastill.machine import describe_machine
-from contrastill.teachers import CachedTeacher, FrozenEmbedder, keys_of
+from contrastill.teachers import CachedTeacher, keys_of
+from contrastill.teachers.embedder import FrozenEmbedder
 
 
 def ours(model: Any, texts: list[str], folder: Path) -> tuple[float, np.ndarray]:

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from contrastill import mapping, students
-from contrastill.students import remembered_start
-from contrastill.students.remembered import code
+from contrastill.students.remembered import code, remembered_start
 
 ASKED = {"student": "2/16/4/32", "seed": 0, "sample": [[1, 2], [3]]}
 

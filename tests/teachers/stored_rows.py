@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from contrastill.teachers import Facts, Store
+from contrastill.teachers.store import Facts, Store
 
 WIDTH = 5
 

@@ -104,7 +104,7 @@ def test_an_empty_or_missing_folder_has_no_entries(tmp_path):
 def test_opening_a_store_says_that_it_was_used(root):
     about = facts(teacher="b" * 64)
     filled_before = {entry.folder: entry.used for entry in entries(root)}
-    from contrastill.teachers import Store
+    from contrastill.teachers.store import Store
 
     Store(root, about)
     used = {entry.folder: entry.used for entry in entries(root)}
@@ -213,7 +213,7 @@ def test_with_a_teacher_s_last_field_its_students_starts_go_too(root):
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "3", '{"teacher": "x"}', "[" * 99_999, "\xff", "other"])
 def test_a_damaged_description_is_listed_found_mended_and_pruned(root, content):
-    from contrastill.teachers import Store
+    from contrastill.teachers.store import Store
 
     about = facts(teacher="b" * 64)
     place = about.folder(root) / "store.json"

@@ -17,16 +17,9 @@ from transformers import PreTrainedTokenizerFast
 from contrastill.data.collate import Collate, content_key
 from contrastill.encoder import GRANULARITIES, Wanted
 from contrastill.errors import UserError
-from contrastill.teachers import (
-    CachedEmbedder,
-    CachedTeacher,
-    Field,
-    FrozenEmbedder,
-    FrozenEncoder,
-    SideBySide,
-    fields_of,
-    outputs_named,
-)
+from contrastill.teachers import CachedEmbedder, CachedTeacher, FrozenEncoder, SideBySide, outputs_named
+from contrastill.teachers.embedder import FrozenEmbedder
+from contrastill.teachers.fields import Field, fields_of
 
 COLLATE = Collate(SimpleNamespace(pad_token_id=1, pad_token_type_id=0, padding_side="right"))
 IDS = [[2, 7, 9], [2, 8, 6, 11, 5]]

@@ -16,7 +16,8 @@ from safetensors.torch import save
 from stored_rows import WIDTH, answers, by_text, facts, filled, numbers, random_rows
 
 from contrastill.errors import UserError
-from contrastill.teachers import DTYPES, Store, store
+from contrastill.teachers import store
+from contrastill.teachers.store import DTYPES, Store
 
 EXACT = [name for name in DTYPES if name != "int8"]
 

@@ -17,7 +17,10 @@ from contrastill.data.collate import Collate, content_key
 from contrastill.encoder import Encoder, Wanted, pool_layer
 from contrastill.errors import UserError
 from contrastill.evaluation import predict
-from contrastill.teachers import CachedTeacher, Facts, Field, FrozenEncoder, budgeted, fill, fingerprint, keys_of
+from contrastill.teachers import CachedTeacher, FrozenEncoder, fill, fingerprint, keys_of
+from contrastill.teachers.fields import Field
+from contrastill.teachers.fill import budgeted
+from contrastill.teachers.store import Facts
 
 DEPTH = 2  # of `tiny_model`
 EVERYTHING = Wanted(logits=True, layers=(0, 1, DEPTH), attention=(1, DEPTH))

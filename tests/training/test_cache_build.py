@@ -102,7 +102,8 @@ def test_a_sentence_embedding_model_gives_its_own_vectors(asked: dict[str, Any],
     from contrastill.data.corpus import teacher_rows
     from contrastill.encoder import Wanted
     from contrastill.loading import load_embedder
-    from contrastill.teachers import CachedTeacher, FrozenEmbedder, cache_root, keys_of
+    from contrastill.teachers import CachedTeacher, cache_root, keys_of
+    from contrastill.teachers.embedder import FrozenEmbedder
 
     folder = Path(asked["cache"]).parent / "embedder"
     st.SentenceTransformer(str(workshop.plain_encoder()), device="cpu").save(str(folder))

@@ -1,6 +1,6 @@
 """The one door for models and tokenizers: each command opens what it needs here, and refuses it in the same words."""
 
-from contrastill.loading.length import SCORED, TRAINED, Length, check_length, input_length, positions
+from contrastill.loading.length import SCORED, TRAINED, Length, input_length, positions
 from contrastill.loading.models import (
     first_line,
     load_classifier,
@@ -10,7 +10,7 @@ from contrastill.loading.models import (
     load_like,
     load_tokenizer,
 )
-from contrastill.loading.place import Place, locate, model_folder, run_settings
+from contrastill.loading.place import locate, model_folder
 from contrastill.loading.weights import FITS, check_ids, encoder_inside, highest_id, misfit, refuse_misfits, rows_of
 
 __all__ = [
@@ -18,9 +18,7 @@ __all__ = [
     "SCORED",
     "TRAINED",
     "Length",
-    "Place",
     "check_ids",
-    "check_length",
     "encoder_inside",
     "first_line",
     "highest_id",
@@ -37,5 +35,4 @@ __all__ = [
     "positions",
     "refuse_misfits",
     "rows_of",
-    "run_settings",
 ]
