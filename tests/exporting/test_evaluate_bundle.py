@@ -29,7 +29,11 @@ def test_a_bundle_scores_as_its_model_does(
 def test_what_the_command_prints_and_refuses(bundle_of: Callable[..., Path], tmp_path: Path) -> None:
     data, bundle = str(write_rows(tmp_path / "rows.csv")), str(bundle_of())
     shown = CliRunner().invoke(app, ["evaluate", "--model", bundle, "--data", data, "--json"])
-    assert json.loads(shown.stdout)["rows"] == 60
+    found = json.loads(shown.stdout)
+    assert found["rows"] == 60
+    assert list(found) == [
+        "model", "split", "metrics", "rows", "interval", "max_length", "cut_share", "parameters", "size_mb",
+    ]  # fmt: skip
     assert "60 rows" in CliRunner().invoke(app, ["evaluate", "--model", bundle, "--data", data]).stdout
     with pytest.raises(UserError, match=r"--max-length: expected a model, got a bundle"):
         evaluate(model=bundle, data=data, max_length=8)

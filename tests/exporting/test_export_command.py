@@ -60,6 +60,7 @@ def test_a_classifier_with_its_gate(run, rows, tiny_folder, tmp_path):
     assert gate["latency_ms"]["torch_p50"] > 0
     metadata = json.loads((tmp_path / "b" / "bundle.json").read_text())
     assert metadata["gate"] == gate
+    assert shown == {"bundle": "b", **metadata}
     assert "accuracy x 100" in (tmp_path / "b" / "README.md").read_text()
     assert not list(tmp_path.glob(".export-*"))
 
@@ -313,8 +314,14 @@ def test_a_record_that_is_damaged(entry, value, message, run, exported, rows):
 def test_a_bundle_verifies_with_its_own_data_and_alone(run, exported, rows):
     code, out, _ = run("verify", exported, "--json")
     assert code == 0
+    assert list(json.loads(out)) == ["bundle", "files", "problems", "probes"]
     assert json.loads(out)["probes"]["likeness_min"] > 0.999
     found = verify(bundle=str(exported), data=str(rows))
+    assert list(found) == [
+        "bundle", "files", "problems", "probes", "data", "rows", "metric", "value", "interval", "as_exported",
+        "drop_points",
+    ]  # fmt: skip
+    assert list(found["as_exported"]) == ["data", "torch", "bundle", "drop_points", "max_drop"]
     assert found["rows"] == 60  # a file by itself: all of it
     assert found["problems"] == []
     assert found["value"] == pytest.approx(np.mean([*map(right_answer(exported), range(60))]))
