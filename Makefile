@@ -20,10 +20,10 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept and won (about 8 minutes on 2 cores)
-	$(BIN)/python -m contrastill.recipes.banking77 --data demo/banking77 --out demo/runs $(DEMO)
+	$(BIN)/python -m contrastill.studies.banking77 --data demo/banking77 --out demo/runs $(DEMO)
 
 demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher (about 4 minutes)
-	$(BIN)/python -m contrastill.recipes.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz --out demo/runs/search $(DEMO)
+	$(BIN)/python -m contrastill.studies.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz --out demo/runs/search $(DEMO)
 
 demo-tables: demo demo-embeddings ## Run both demos and put their tables in place of those in demo/ (README.md quotes them: a test compares)
 	cp demo/runs/result.md demo/runs/result.json demo/runs/search/search.md demo/runs/search/search.json demo/

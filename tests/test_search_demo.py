@@ -24,8 +24,8 @@ from contrastill.errors import UserError
 
 st = pytest.importorskip("sentence_transformers")
 
-from contrastill.recipes import search  # noqa: E402
-from contrastill.recipes.deployed import RUNTIMES, exported  # noqa: E402
+from contrastill.studies import neighbours, search  # noqa: E402
+from contrastill.studies.deployed import RUNTIMES, exported  # noqa: E402
 
 DEMO = Path(__file__).parent.parent / "demo"
 INTENTS = {"card": ["card", "chip", "pin"], "cash": ["cash", "atm", "notes"], "rate": ["rate", "euro", "dollar"]}
@@ -70,7 +70,7 @@ def test_the_page_shows_what_the_run_found():
 @pytest.mark.parametrize("queries", [1, 7, 1030])
 def test_nearest_are_the_texts_of_highest_cosine(queries):
     asked, there = unit(queries, 8, 0), unit(50, 8, 1)
-    hits = search.nearest(asked, there, 10)
+    hits = neighbours.nearest(asked, there, 10)
     assert hits.shape == (queries, 10)
     for row in range(queries):
         cosines = [float(sum(a * b for a, b in zip(asked[row].tolist(), t.tolist(), strict=True))) for t in there]
@@ -79,30 +79,30 @@ def test_nearest_are_the_texts_of_highest_cosine(queries):
 
 
 def test_an_index_smaller_than_k_gives_all_its_texts():
-    assert sorted(search.nearest(unit(1, 4, 0), unit(3, 4, 1), 10)[0]) == [0, 1, 2]
+    assert sorted(neighbours.nearest(unit(1, 4, 0), unit(3, 4, 1), 10)[0]) == [0, 1, 2]
 
 
 def test_the_vote_is_the_commonest_label_and_of_equals_the_nearest():
     labels = np.random.default_rng(0).integers(0, 4, (300, 10))
-    for row, voted in zip(labels.tolist(), search.voted(labels), strict=True):
+    for row, voted in zip(labels.tolist(), neighbours.voted(labels), strict=True):
         counts = Counter(row)
         assert voted == next(label for label in row if counts[label] == max(counts.values()))
-    assert search.voted(np.array([[2, 1, 1, 2, 3]])).tolist() == [2]
+    assert neighbours.voted(np.array([[2, 1, 1, 2, 3]])).tolist() == [2]
 
 
 def test_overlap_counts_hits_in_common_whatever_their_order():
     random_rows = np.random.default_rng(0)
     ours, theirs = (np.stack([random_rows.permutation(30)[:10] for _ in range(40)]) for _ in range(2))
     slow = [len(set(a) & set(b)) / 10 for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
-    assert search.overlap(ours, theirs) == pytest.approx(np.mean(slow))
-    assert search.overlap(ours, ours[:, ::-1]) == 1
+    assert neighbours.overlap(ours, theirs) == pytest.approx(np.mean(slow))
+    assert neighbours.overlap(ours, ours[:, ::-1]) == 1
 
 
 def test_rows_hold_the_scores_of_both_models_whole_and_cut():
-    index = search.Texts([f"text {n}" for n in range(60)], np.arange(60) % 5)
-    queries = search.Texts([f"query {n}" for n in range(40)], np.arange(40) % 5)
+    index = neighbours.Texts([f"text {n}" for n in range(60)], np.arange(60) % 5)
+    queries = neighbours.Texts([f"query {n}" for n in range(40)], np.arange(40) % 5)
     vectors = {"teacher": (unit(60, 12, 0), unit(40, 12, 1)), "student": (unit(60, 6, 2), unit(40, 6, 3))}
-    rows, found = search.score_all(vectors, index, queries, 4)
+    rows, found = neighbours.score_all(vectors, index, queries, 4)
     assert [row["name"] for row in rows] == ["teacher", "student", "teacher, first 4", "student, first 4"]
     assert list(rows[0]) == list(rows[3])
     for row in rows:
@@ -111,19 +111,19 @@ def test_rows_hold_the_scores_of_both_models_whole_and_cut():
         assert row["nearest"] == pytest.approx(np.mean(right))
         assert row["interval"][0] <= row["nearest"] <= row["interval"][1]
         assert row["kept"] == pytest.approx(row["nearest"] / rows[0]["nearest"])
-        assert row["top10"] == pytest.approx(np.mean(search.voted(index.labels[hits]) == queries.labels))
+        assert row["top10"] == pytest.approx(np.mean(neighbours.voted(index.labels[hits]) == queries.labels))
     assert rows[0]["overlap"] == 1
     assert rows[1]["overlap"] < 1
     assert rows[3]["index_mb"] == 60 * 4 * 4 / 1e6
-    change, low, high = search.difference(found, index, queries)
+    change, low, high = neighbours.difference(found, index, queries)
     assert change == pytest.approx(rows[1]["nearest"] - rows[0]["nearest"])
     assert low <= change <= high
 
 
 def test_a_width_that_a_model_does_not_have_is_left_out():
-    index, queries = search.Texts(list("abcd"), np.arange(4) % 2), search.Texts(list("ef"), np.arange(2))
+    index, queries = neighbours.Texts(list("abcd"), np.arange(4) % 2), neighbours.Texts(list("ef"), np.arange(2))
     vectors = {"teacher": (unit(4, 8, 0), unit(2, 8, 1)), "student": (unit(4, 6, 2), unit(2, 6, 3))}
-    assert [row["name"] for row in search.score_all(vectors, index, queries, 6)[0]] == [
+    assert [row["name"] for row in neighbours.score_all(vectors, index, queries, 6)[0]] == [
         "teacher",
         "student",
         "teacher, first 6",
@@ -227,7 +227,7 @@ def test_the_cut_vectors_are_those_of_a_truncated_model(done):
         for width in (None, 8)
     )
     wanted = cut.encode(texts, convert_to_tensor=True, normalize_embeddings=True)
-    assert torch.allclose(search.cut(search.encode(whole, texts), 8), wanted, atol=1e-6)
+    assert torch.allclose(neighbours.cut(search.encode(whole, texts), 8), wanted, atol=1e-6)
 
 
 def test_a_finished_student_is_taken_up_and_other_settings_are_not(done, material, tmp_path, monkeypatch):

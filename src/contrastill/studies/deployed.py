@@ -1,8 +1,9 @@
-"""The last step of a demo: the student as int8 bundles for both runtimes, behind the gate, timed beside the others."""
+"""The last steps of a demo: the student as int8 bundles for both runtimes, behind the gate, timed beside the models."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from contrastill.machine import describe_machine
 from contrastill.report import leave_report
 from contrastill.screen import Screen
 
-__all__ = ["Served", "exported", "graph_mb", "leave_figures"]
+__all__ = ["exported", "graph_mb", "leave_figures", "speeds_of"]
 
 RUNTIMES = {"onnx": "int8 ONNX Runtime", "openvino": "int8 OpenVINO"}
+FIGURES = ("latency_ms_p50", "throughput_per_s", "threads")
 
 
 class Served(nn.Module):
@@ -46,6 +48,21 @@ def exported(run: Path, console: Screen, **options: Any) -> dict[str, Bundle]:
         )
         bundles[name] = open_bundle(made.folder, threads=torch.get_num_threads())
     return bundles
+
+
+def speeds_of(
+    models: Mapping[str, Any],
+    bundles: Mapping[str, Bundle],
+    singles: Sequence[Any],
+    batches: Sequence[Any],
+    seconds: float,
+) -> dict[str, dict[str, float]]:
+    """CPU speed of each, turn by turn, on the same tokens: one text at a time, and in batches."""
+    from contrastill.evaluation import measure
+
+    timed: dict[str, Any] = {**models, **{name: Served(bundle) for name, bundle in bundles.items()}}
+    found = measure(timed, singles, batches, seconds=seconds)
+    return {name: {figure: getattr(speed, figure) for figure in FIGURES} for name, speed in found.items()}
 
 
 def leave_figures(run: Path, speeds: dict[str, dict[str, float]], student: str, bundles: dict[str, Bundle]) -> None:

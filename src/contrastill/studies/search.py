@@ -1,7 +1,7 @@
 """The second demo: a sentence-embedding model distilled without a label, and a search with it beside its teacher.
 
     make demo-embeddings
-    (python -m contrastill.recipes.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz
+    (python -m contrastill.studies.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz
      --out demo/runs/search)
 
 The student learns all-MiniLM-L6-v2's (6 x 384) vectors of Wikipedia sentences and of the texts that will be searched:
@@ -12,10 +12,7 @@ The student, 3/192/12/768, is half as deep and half as wide: an eighth of the te
 half of them; and its vectors, so the index, are half as large.
 """
 
-import argparse
-import dataclasses
 import hashlib
-import json
 import math
 import shutil
 import sys
@@ -31,9 +28,11 @@ from torch import Tensor, nn
 
 from contrastill.bundle import Bundle
 from contrastill.errors import UserError
-from contrastill.recipes.banking77 import base_model, console, quiet, step
-from contrastill.recipes.deployed import Served, exported, graph_mb, leave_figures
 from contrastill.screen import Screen
+from contrastill.studies import demo
+from contrastill.studies.demo import console, step
+from contrastill.studies.deployed import exported, graph_mb, leave_figures, speeds_of
+from contrastill.studies.neighbours import Texts, difference, examples, plain, score_all
 
 STUDENT = "3/192/12/768"
 SETTINGS: dict[str, Any] = {
@@ -43,17 +42,6 @@ SETTINGS: dict[str, Any] = {
     "checks": 3,
     "max_length": 64,
 }
-TOP, SHOWN, EXAMPLES = 10, 3, 3
-
-Array = np.ndarray[Any, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Texts:
-    """Texts and the class of each: what is searched, or what is asked."""
-
-    texts: list[str]
-    labels: Array
 
 
 def run(
@@ -74,7 +62,6 @@ def run(
     width: the first so many numbers of each vector are scored too. limit: of sentences, index and queries, at most so
     many. seconds: how long each model is timed, one by one and in batches. Other settings are the distillation's.
     """
-    from contrastill.evaluation import size
     from contrastill.loading import load_embedder
     from contrastill.machine import describe_machine
 
@@ -83,26 +70,14 @@ def run(
             raise UserError(f"expected a {name} of at least 1, got {value}")
     began = time.perf_counter()
     index, queries = read_texts(data, limit)
-    source = teacher or str(base_model())
+    source = teacher or str(demo.base_model())
     step("distilling the student, on texts without labels")
     corpus = write_corpus(out, sentences, index, queries, limit)
     made, resumed = distilled(source, student, corpus, out, overwrite, settings)
     step("exporting the student in int8")
     bundles = exported(made.folder, console)
     models = {"teacher": load_embedder(source), "student": load_embedder(str(made.model))}
-    step(f"{len(queries.texts):,} queries among {len(index.texts):,} texts, with each")
-    vectors = {name: (encode(model, index.texts), encode(model, queries.texts)) for name, model in models.items()}
-    both = dict(vectors)
-    for name, bundle in bundles.items():
-        there, asked = (nn.functional.normalize(torch.from_numpy(bundle.run(t.texts))) for t in (index, queries))
-        vectors[name] = there, asked
-    step("timing both, turn by turn")
-    speeds = timed(models, bundles, queries.texts[:: math.ceil(len(queries.texts) / 256)], seconds)
-    rows, found = score_all(vectors, index, queries, width)
-    sizes = {name: size(model) for name, model in models.items()}
-    sizes |= {b: {"parameters": sizes["student"]["parameters"], "size_mb": graph_mb(bundles[b])} for b in bundles}
-    for row in rows:
-        row |= sizes[row["of"]] | speeds[row["of"]]
+    speeds, found = compared(models, bundles, index, queries, width, seconds)
     leave_figures(made.folder, speeds, "student", bundles)
     summary = {
         "wall_s": round(time.perf_counter() - began, 1),
@@ -117,14 +92,34 @@ def run(
         "index": len(index.texts),
         "queries": len(queries.texts),
         "metric": "nearest neighbours by cosine; 95 % bootstrap intervals over the queries; one seed",
-        "difference": difference(found, index, queries),
-        "rows": rows,
+        "difference": found["difference"],
+        "rows": found["rows"],
         "gates": {name: bundle.metadata["gate"] for name, bundle in bundles.items()},
-        "examples": examples(both, found, index, queries),
+        "examples": found["examples"],
     }
-    (out / "search.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / "search.md").write_text(markdown(summary), encoding="utf-8")
+    demo.leave(out, "search", summary, markdown(summary))
     return summary
+
+
+def compared(
+    models: dict[str, Any], bundles: dict[str, Bundle], index: Texts, queries: Texts, width: int, seconds: float
+) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """The speed of each, and what each finds: rows of scores, sizes and speeds, the difference, examples."""
+    from contrastill.evaluation import size
+
+    step(f"{len(queries.texts):,} queries among {len(index.texts):,} texts, with each")
+    vectors = {name: (encode(model, index.texts), encode(model, queries.texts)) for name, model in models.items()}
+    shown = dict(vectors)
+    for name, bundle in bundles.items():
+        vectors[name] = answers(bundle, index.texts), answers(bundle, queries.texts)
+    step("timing both, turn by turn")
+    speeds = timed(models, bundles, queries.texts[:: math.ceil(len(queries.texts) / 256)], seconds)
+    rows, hits = score_all(vectors, index, queries, width)
+    sizes = {name: size(model) for name, model in models.items()}
+    sizes |= {b: {"parameters": sizes["student"]["parameters"], "size_mb": graph_mb(bundles[b])} for b in bundles}
+    rows = [row | sizes[row["of"]] | speeds[row["of"]] for row in rows]
+    change = difference(hits, index, queries)
+    return speeds, {"rows": rows, "difference": change, "examples": examples(shown, hits, index, queries)}
 
 
 # ---- texts
@@ -159,11 +154,6 @@ def write_corpus(out: Path, sentences: Path, index: Texts, queries: Texts, limit
         f"({left_out} that are also queries left out)",
     )
     return {"path": path, "sentences": len(general), "texts": len(own), "left_out": left_out}
-
-
-def plain(text: str) -> str:
-    """On one line."""
-    return " ".join(text.split())
 
 
 # ---- models
@@ -206,6 +196,11 @@ def encode(model: Any, texts: list[str]) -> Tensor:
     return model.encode(texts, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=bar).float().cpu()
 
 
+def answers(bundle: Bundle, texts: list[str]) -> Tensor:
+    """Unit vectors, as `encode` gives them."""
+    return nn.functional.normalize(torch.from_numpy(bundle.run(texts)))
+
+
 class Embed(nn.Module):
     """A sentence-embedding model, called as an encoder is: so that it can be timed as one."""
 
@@ -224,129 +219,16 @@ class Embed(nn.Module):
 def timed(
     models: dict[str, Any], bundles: dict[str, Bundle], texts: Sequence[str], seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Speed of each on the queries as they come: one at a time, and in batches of 32. All read the same tokens."""
-    from contrastill.evaluation import measure
-
+    """Speed of each on the queries as they come."""
     read = models["student"].preprocess
     batches = [read(list(texts[n : n + 32])) for n in range(0, len(texts), 32)]
-    embeds: dict[str, Any] = {name: Embed(model) for name, model in models.items()}
-    embeds |= {name: Served(bundle) for name, bundle in bundles.items()}
-    speeds = measure(embeds, [read([text]) for text in texts], batches, seconds=seconds)
-    kept = ("latency_ms_p50", "throughput_per_s", "threads")
-    return {name: {key: getattr(speed, key) for key in kept} for name, speed in speeds.items()}
-
-
-# ---- search and its scores. Q queries, N texts, K hits.
-
-
-def nearest(queries: Tensor, index: Tensor, k: int) -> Array:
-    """(Q, D), (N, D), unit vectors -> the rows (Q, K) of the texts of highest cosine, highest first."""
-    hits = [(some @ index.T).topk(min(k, len(index)), dim=1).indices for some in queries.split(1024)]
-    return torch.cat(hits).numpy()
-
-
-def voted(labels: Array) -> Array:
-    """The commonest label of each query's hits, (Q, K) -> (Q,); of equally common ones the nearest hit's."""
-    votes = (labels[:, :, None] == labels[:, None, :]).sum(2)
-    return labels[np.arange(len(labels)), votes.argmax(1)]
-
-
-def overlap(ours: Array, theirs: Array) -> float:
-    """The share of their hits (Q, K) that are also ours, whatever the order."""
-    return float((ours[:, :, None] == theirs[:, None, :]).any(1).mean())
-
-
-def cut(vectors: Tensor, width: int) -> Tensor:
-    """The first `width` numbers of each, as SentenceTransformer(truncate_dim=width) gives them."""
-    return nn.functional.normalize(vectors[:, :width], dim=-1)
-
-
-def score_all(
-    vectors: dict[str, tuple[Tensor, Tensor]], index: Texts, queries: Texts, width: int
-) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-    """A row for each model, whole and cut to `width`; and the hits (Q, K) of each row."""
-    from contrastill.evaluation import bootstrap_interval
-
-    rows: list[dict[str, Any]] = []
-    found: dict[str, Array] = {}
-    for of, (there, asked) in vectors.items():
-        full = there.shape[1]
-        for wide in (full, width) if width < full and of in ("teacher", "student") else (full,):
-            name = of if wide == full else f"{of}, first {wide}"
-            hits = found[name] = nearest(cut(asked, wide), cut(there, wide), TOP)
-            first = index.labels[hits[:, 0]]
-            accuracy = float((first == queries.labels).mean())
-            rows.append(
-                {
-                    "name": name,
-                    "of": of,
-                    "width": wide,
-                    "index_mb": len(there) * wide * 4 / 1e6,
-                    "nearest": accuracy,
-                    "interval": bootstrap_interval(*as_answers(first, queries), "accuracy"),
-                    "kept": accuracy / rows[0]["nearest"] if rows and rows[0]["nearest"] else 1.0,
-                    "top10": float((voted(index.labels[hits]) == queries.labels).mean()),
-                    "overlap": overlap(hits, found["teacher"]),
-                }
-            )
-    return sorted(rows, key=lambda row: row["name"] not in vectors), found  # the whole ones first
-
-
-def difference(found: dict[str, Array], index: Texts, queries: Texts) -> list[float]:
-    """Student less teacher, with its interval: both on the same resampled queries."""
-    from contrastill.evaluation import paired_bootstrap
-
-    ours, theirs = (as_answers(index.labels[found[name][:, 0]], queries)[0] for name in ("student", "teacher"))
-    return list(paired_bootstrap(ours, theirs, queries.labels, "accuracy"))
-
-
-def as_answers(labels: Array, queries: Texts) -> tuple[Array, Array]:
-    """Labels (Q,) as the logits (Q, C) of a classifier that is sure of itself; and the right ones."""
-    classes = max(int(labels.max()), int(queries.labels.max()), 1) + 1
-    return np.eye(classes)[labels], queries.labels
-
-
-def examples(
-    vectors: dict[str, tuple[Tensor, Tensor]], found: dict[str, Array], index: Texts, queries: Texts
-) -> list[dict[str, Any]]:
-    """Queries from all over the test texts, not chosen by what was found, with the best hits of both."""
-    total = len(queries.texts)
-    return [
-        {
-            "query": queries.texts[row],
-            "hits": {
-                name: [
-                    {
-                        "text": plain(index.texts[hit]),
-                        "cosine": round(float(asked[row] @ there[hit]), 3),
-                        "right": bool(index.labels[hit] == queries.labels[row]),
-                    }
-                    for hit in found[name][row, :SHOWN]
-                ]
-                for name, (there, asked) in vectors.items()
-            },
-        }
-        for row in sorted({(2 * n + 1) * total // (2 * EXAMPLES) for n in range(EXAMPLES)})
-    ]
+    embeds = {name: Embed(model) for name, model in models.items()}
+    return speeds_of(embeds, bundles, [read([text]) for text in texts], batches, seconds)
 
 
 # ---- showing it
 
-HEAD = (
-    "model",
-    "width",
-    "index MB",
-    "nearest",
-    "interval",
-    "kept",
-    "top 10",
-    "overlap",
-    "parameters",
-    "MB",
-    "ms (1 text)",
-    "texts/s",
-    "times faster",
-)
+HEAD = ("model", "width", "index MB", "nearest", "interval", "kept", "top 10", "overlap", *demo.SPEED)
 
 
 def cells(row: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
@@ -360,27 +242,23 @@ def cells(row: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
         f"{row['kept']:.1%}",
         f"{row['top10']:.2%}",
         f"{row['overlap']:.1%}",
-        f"{row['parameters'] / 1e6:.1f} M",
-        f"{row['size_mb']:.0f}",
-        f"{row['latency_ms_p50']:.1f}",
-        f"{row['throughput_per_s']:,.0f}",
-        f"{row['throughput_per_s'] / teacher['throughput_per_s']:.1f}",
+        *demo.speed_cells(row, teacher),
     ]
 
 
-def hit_cell(hit: dict[str, Any]) -> str:
-    return f"{'✓' if hit['right'] else '✗'} {hit['text']} ({hit['cosine']:.2f})"
+def hit_cells(example: dict[str, Any]) -> list[list[str]]:
+    """The best hits of teacher and student, a rank a row."""
+    ranks = zip(example["hits"]["teacher"], example["hits"]["student"], strict=True)
+    return [[f"{'✓' if hit['right'] else '✗'} {hit['text']} ({hit['cosine']:.2f})" for hit in pair] for pair in ranks]
 
 
 def markdown(summary: dict[str, Any]) -> str:
     rows, machine, corpus = summary["rows"], summary["machine"], summary["corpus"]
     change, low, high = (f"{100 * value:+.2f}" for value in summary["difference"])
-    lines = ["| " + " | ".join(cells(row, rows[0])) + " |" for row in rows]
     shown = []
     for one in summary["examples"]:
-        shown += ["", f"**{plain(one['query'])}**", "", "| teacher | student |", "|---|---|"]
-        for pair in zip(one["hits"]["teacher"], one["hits"]["student"], strict=True):
-            shown.append("| " + " | ".join(hit_cell(hit).replace("|", "\\|") for hit in pair) + " |")
+        pairs = [[cell.replace("|", "\\|") for cell in pair] for pair in hit_cells(one)]
+        shown += ["", f"**{plain(one['query'])}**", "", *demo.markdown_table(("teacher", "student"), pairs)]
     later = " and without what an earlier call had done" if summary["resumed"] else ""
     partly = [f"Of {summary['limit']} texts of each kind only (`--limit`): a trial, no result.", ""]
     return "\n".join(
@@ -391,9 +269,7 @@ def markdown(summary: dict[str, Any]) -> str:
             f"`make demo-embeddings`, {summary['wall_s'] / 60:.1f} minutes without the installation{later}, on "
             f"{machine['cpu']}, {rows[0]['threads']} threads; {summary['metric']}. The teacher runs in float32 here.",
             "",
-            "| " + " | ".join(HEAD) + " |",
-            "|---" * len(HEAD) + "|",
-            *lines,
+            *demo.markdown_table(HEAD, (cells(row, rows[0]) for row in rows)),
             "",
             f"{summary['queries']:,} queries (BANKING77's test texts) among {summary['index']:,} texts (its training "
             "texts). `nearest`: how",
@@ -419,23 +295,18 @@ def markdown(summary: dict[str, Any]) -> str:
 
 
 def show(summary: dict[str, Any]) -> None:
-    screen = Screen()
-    table = Table(title="BANKING77, searched with its test texts", title_justify="left")
-    for name in HEAD:
-        table.add_column(name, justify="left" if name == "model" else "right")
-    for row in summary["rows"]:
-        table.add_row(*cells(row, summary["rows"][0]))
-    screen.print(table)
+    screen, rows = Screen(), summary["rows"]
+    title = "BANKING77, searched with its test texts"
+    screen.print(demo.screen_table(title, HEAD, (cells(row, rows[0]) for row in rows)))
     for one in summary["examples"]:
         hits = Table("teacher", "student", title=f"“{plain(one['query'])}”", title_justify="left")
-        for pair in zip(one["hits"]["teacher"], one["hits"]["student"], strict=True):
-            hits.add_row(*(hit_cell(hit) for hit in pair))
+        for pair in hit_cells(one):
+            hits.add_row(*pair)
         screen.print(hits)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("demo/banking77"), help="folder of train.csv.gz, test.csv.gz")
+    parser = demo.demo_parser(__doc__)
     parser.add_argument(
         "--sentences",
         type=Path,
@@ -455,16 +326,7 @@ def main() -> None:
     args = vars(parser.parse_args())
     trial = args["limit"] is not None
     args["out"] = args["out"] or Path("demo/runs") / (f"search-{args['limit']}" if trial else "search")
-    quiet()
-    try:
-        summary = run(**args)
-    except UserError as error:
-        console.error("error:", error)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from what is saved")
-        sys.exit(130)
-    show(summary)
+    demo.finish(run, show, stopped="stopped; the same command goes on from what is saved", **args)
     for folder in (args["out"] / "student" / "checkpoints", args["out"] / "cache"):
         shutil.rmtree(folder, ignore_errors=True)
     print(f"the student's page, to be opened in a browser: {args['out'] / 'student' / 'report.html'}")
