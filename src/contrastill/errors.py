@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["CheckFailed", "UserError", "quoted", "quoted_each"]
+__all__ = ["CheckFailed", "UserError", "first_line", "quoted", "quoted_each"]
 
 
 class UserError(ValueError):
@@ -27,3 +27,8 @@ def quoted_each(values: Iterable[object], most: int = 20) -> str:
     values = list(values)
     more = f" and {len(values) - most:,} more" if len(values) > most else ""
     return ", ".join(quoted(value, 60) for value in values[:most]) + more
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first; its kind, if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

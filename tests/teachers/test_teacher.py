@@ -540,13 +540,21 @@ def test_a_damaged_shard_costs_its_own_texts_only(tiny_model, tmp_path, monkeypa
 # ---- several processes
 
 
-def test_two_shares_together_are_the_whole(tiny_model, tmp_path):
+def share_of(of, number, rows, monkeypatch):
+    """What the process of that number, one of two, runs the teacher on."""
+    world = SimpleNamespace(process_index=number, num_processes=2, wait_for_everyone=lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr("contrastill.teachers.stored.processes", lambda: world)
+        return of.fill([rows], collator())
+
+
+def test_two_shares_together_are_the_whole(tiny_model, tmp_path, monkeypatch):
     model, rows = tiny_model().eval(), texts(50)
     alone = cached(model, tmp_path / "alone")
     alone.fill([rows], collator())
     seen = forwards_of(model)
     both = [cached(model, tmp_path / "both") for _ in range(2)]
-    done = [of.fill([rows], collator(), share=(n, 2)) for n, of in enumerate(both)]
+    done = [share_of(of, n, rows, monkeypatch) for n, of in enumerate(both)]
     assert sum(done) == sum(seen) == 50
     assert min(done) > 10
     for of in both:
@@ -556,10 +564,12 @@ def test_two_shares_together_are_the_whole(tiny_model, tmp_path):
             torch.testing.assert_close(got, live, rtol=1e-5, atol=1e-5)
 
 
-def test_two_shares_are_the_whole_also_if_one_process_begins_when_the_other_has_finished(tiny_model, tmp_path):
+def test_two_shares_are_the_whole_also_if_one_process_begins_when_the_other_has_finished(
+    tiny_model, tmp_path, monkeypatch
+):
     model, rows = tiny_model().eval(), texts(50)
     for n in range(2):  # each looks at what is there when its turn comes
-        cached(model, tmp_path).fill([rows], collator(), share=(n, 2))
+        share_of(cached(model, tmp_path), n, rows, monkeypatch)
     assert cached(model, tmp_path).missing(keys_of(rows)).tolist() == []
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from contrastill.data.cells import at, class_name, is_whole, loose, number, numeric, several, some
 from contrastill.data.read import Table
 from contrastill.data.schema import METRICS, Schema
-from contrastill.errors import UserError
+from contrastill.errors import UserError, quoted
 
 __all__ = ["Names", "encode_labels", "judge_labels", "matching", "unnamed"]
 
@@ -80,26 +80,26 @@ def kind_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[str, s
     if odd.all():
         if any(isinstance(cell, float) for cell in cells):
             raise UserError(
-                f"{table.name}: expected finite numbers in {column}, got {bound(cells[odd].iloc[0])} in "
+                f"{table.name}: expected finite numbers in {column}, got {quoted(cells[odd].iloc[0])} in "
                 f"{at(cells.index[odd], table.unit)}; mend them"
             )
         return "classification", f"all {len(cells)} cells of {task.label!r} are names"
     if odd.any() and (fractions or other.any()):
         raise UserError(
             f"{table.name}: expected finite numbers in {column}, as {len(cells) - int(odd.sum())} of {len(cells)} "
-            f"cells are, got {bound(cells[odd].iloc[0])} in {at(cells.index[odd], table.unit)}; mend or remove those "
+            f"cells are, got {quoted(cells[odd].iloc[0])} in {at(cells.index[odd], table.unit)}; mend or remove those "
             "rows, or pass --task classification if every different cell is a class"
         )
     if odd.any():
         few, many = (plain, "names") if plain.sum() <= odd.sum() else (odd, "numbers")
         raise UserError(
             f"{table.name}: expected names or numbers in {column}, got both: {many}, but "
-            f"{bound(cells[few].iloc[0])} in {at(cells.index[few], table.unit)}: a number may be a class's id or its "
+            f"{quoted(cells[few].iloc[0])} in {at(cells.index[few], table.unit)}: a number may be a class's id or its "
             "name; write all rows alike, or pass --task classification if every different cell is a class"
         )
     if other.any():
         raise UserError(
-            f"{table.name}: expected numbers with a decimal point in {column}, got {bound(cells[other].iloc[0])} in "
+            f"{table.name}: expected numbers with a decimal point in {column}, got {quoted(cells[other].iloc[0])} in "
             f"{at(cells.index[other], table.unit)}; write them like 3.5 or 1234, or pass --task classification if "
             "every different cell is a class"
         )
@@ -143,7 +143,7 @@ def refuse_several(table: Table, task: Schema, cells: "pd.Series[Any]") -> None:
     if found is None:
         return
     how, row, count = found
-    cell = bound(cells.iloc[row])
+    cell = quoted(cells.iloc[row])
     if how == "','" and all(numeric(each) for each in cells):
         or_else = "or, if these are numbers with a decimal comma, write a decimal point"
     else:
@@ -204,7 +204,7 @@ def scores_of(cells: "pd.Series[Any]", task: Schema, table: Table) -> list[float
         how = "write them like 3.5 or 1234" if numeric(first) else "mend them"
         raise UserError(
             f"{table.name}: expected finite numbers in column {task.label!r}, got {at(wrong, table.unit)} without, the "
-            f"first {bound(first)}; {how}, or pass --task classification if these are class names"
+            f"first {quoted(first)}; {how}, or pass --task classification if these are class names"
         )
     return [float(value) for value in values if value is not None]
 
@@ -231,9 +231,3 @@ def unnamed(names: Sequence[str]) -> bool:
 
 def spelling_of(name: str) -> str | None:
     return None if number(name) is not None else loose(name)
-
-
-def bound(cell: Any) -> str:
-    """A cell as it stands, not too long for a message."""
-    shown = repr(cell)
-    return shown if len(shown) <= 82 else shown[:80] + "…"

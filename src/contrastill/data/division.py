@@ -18,11 +18,7 @@ SHARED_BY = {"classification": " by class", "multilabel": " by the rarest label 
 
 
 def check_train(train: pd.DataFrame, task: Schema, name: str, *, one_class: bool) -> None:
-    """Checks that there is something to learn. one_class: whether a single class will do.
-
-    Raises:
-        UserError: there is not.
-    """
+    """Raises a UserError unless there is something to learn. one_class: whether a single class will do."""
     classes = groups(train, task).nunique()
     if task.kind == "multilabel":
         if not any(map(any, train["label"])):

@@ -1,7 +1,6 @@
 """Texts that belong together, with or without a hard negative: a file or Hub data set to checked rows."""
 
 import itertools
-import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pandas as pd
 from datasets import Dataset
 
+from contrastill.data.cells import is_missing, is_text, number
 from contrastill.data.columns import lacks
 from contrastill.data.delimited import check_delimiter
 from contrastill.data.read import Table
@@ -182,30 +182,13 @@ def check_texts(table: Table, column: str) -> None:
             )
     filled = (cell for cell in cells if isinstance(cell, str) and cell.strip())
     some = list(itertools.islice(filled, 1000))
-    if len(some) > 1 and all(map(is_number, some)):
+    if len(some) > 1 and all(number(cell) is not None for cell in some):
         raise UserError(
             f"{table.name}: expected texts in column {column!r}, got numbers ({', '.join(some[:3])}…); choose another "
             "column (--columns)"
         )
 
 
-def is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
-def is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
-
-
 def text_of(cell: Any) -> str:
-    """The text without white space around it; "" if there is none, or half a surrogate pair in it."""
-    if not isinstance(cell, str):
-        return ""
-    try:
-        cell.encode()
-    except UnicodeEncodeError:
-        return ""
-    return cell.strip()
+    """The text without white space around it; "" if there is none."""
+    return cell.strip() if is_text(cell) else ""

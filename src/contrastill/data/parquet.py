@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastill.data.files import DAMAGED, PACKED, open_bytes, torn
-from contrastill.errors import UserError, quoted_each
+from contrastill.errors import UserError, first_line, quoted_each
 
 __all__ = ["BATCH", "parquet"]
 
@@ -35,5 +35,6 @@ def parquet(path: Path) -> Iterator[Any]:
     except Exception as error:  # what pyarrow and datasets raise on damaged files is of many kinds
         if path.suffix.lower() in PACKED and isinstance(error, DAMAGED):
             raise torn(path, error) from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{path}: expected a parquet file, got something else ({reason}); write it again") from error
+        raise UserError(
+            f"{path}: expected a parquet file, got something else ({first_line(error)}); write it again"
+        ) from error

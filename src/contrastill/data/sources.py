@@ -11,7 +11,7 @@ from contrastill.data.cells import some
 from contrastill.data.files import SUFFIXES, look_up, split_name
 from contrastill.data.read import Table, read_table, table_of
 from contrastill.data.schema import GLUE, Schema, glue_task
-from contrastill.errors import UserError
+from contrastill.errors import UserError, first_line
 
 __all__ = ["Found", "find_tables", "read_split"]
 
@@ -205,7 +205,7 @@ def _hub(name: str, config: str | None) -> tuple[dict[str, Table], dict[str, str
     except Exception as error:  # the Hub client raises many: offline, unknown name or config, gated, script-based
         raise UserError(
             f"expected to read {name}{f' ({config})' if config else ''} from the Hugging Face Hub, got "
-            f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}. Check the name and the "
+            f"{type(error).__name__}: {first_line(error)}. Check the name and the "
             "network, or download the files and pass their folder (no local path has that name)"
         ) from error
     names = {**SPLITS, "dev": (*SPLITS["dev"], "validation_matched")}

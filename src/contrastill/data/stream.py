@@ -3,16 +3,16 @@
 import contextlib
 import itertools
 import logging
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from contrastill.data.cells import is_missing, is_text
 from contrastill.data.columns import chosen
 from contrastill.data.delimited import DELIMITED, check_delimiter
 from contrastill.data.files import LINES, SUFFIXES, look_up, open_text, split_name, unknown
 from contrastill.data.read import read_column
-from contrastill.errors import UserError, quoted
+from contrastill.errors import UserError, first_line, quoted
 
 __all__ = ["has_columns", "stream_texts"]
 
@@ -76,9 +76,9 @@ def texts_of(source: str, cells: Iterator[tuple[int, Any]], unit: str, say: Call
     read, empty, others, first = 0, 0, 0, ""
     try:
         for number, cell in cells:
-            if isinstance(cell, str) and (found := cell.strip()) and (found.isascii() or is_unicode(found)):
+            if is_text(cell):
                 read += 1
-                yield found
+                yield cell.strip()
                 continue
             if is_missing(cell):
                 empty += 1
@@ -97,19 +97,6 @@ def texts_of(source: str, cells: Iterator[tuple[int, Any]], unit: str, say: Call
         raise UserError(
             f"{source}: expected texts, got none{f' ({left}{first})' if left else ''}; is it the right column?"
         )
-
-
-def is_missing(cell: Any) -> bool:
-    return (
-        cell is None or (isinstance(cell, float) and math.isnan(cell)) or (isinstance(cell, str) and not cell.strip())
-    )
-
-
-def is_unicode(text: str) -> bool:
-    try:
-        return bool(text.encode())
-    except UnicodeEncodeError:  # half a surrogate pair, from a JSON escape cut in two
-        return False
 
 
 def hub_column(source: str, text: str | None) -> Iterator[tuple[int, Any]]:
@@ -137,4 +124,4 @@ def hub_column(source: str, text: str | None) -> Iterator[tuple[int, Any]]:
 
 
 def reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0][:300]}"
+    return f"{type(error).__name__}: {first_line(error)}"

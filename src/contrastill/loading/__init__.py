@@ -2,7 +2,6 @@
 
 from contrastill.loading.length import SCORED, TRAINED, Length, input_length, positions
 from contrastill.loading.models import (
-    first_line,
     load_classifier,
     load_config,
     load_embedder,
@@ -20,7 +19,6 @@ __all__ = [
     "Length",
     "check_ids",
     "encoder_inside",
-    "first_line",
     "highest_id",
     "input_length",
     "load_classifier",

@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from contrastill.errors import UserError
+from contrastill.errors import UserError, first_line
 from contrastill.loading.place import Place
 
 __all__ = ["check_mergeable", "is_adapter", "merged", "of_base"]
@@ -22,11 +22,7 @@ def is_adapter(place: Place) -> bool:
 
 
 def of_base(place: Place) -> str:
-    """The model that an adapter was trained on.
-
-    Raises:
-        UserError: the adapter does not say.
-    """
+    """The model that an adapter was trained on. Raises a UserError if the adapter does not say."""
     base = place.read(FILE).get("base_model_name_or_path")
     if not base or not isinstance(base, str):
         raise UserError(f"{place.name}: {FILE} names no base model (base_model_name_or_path); merge the adapter first")
@@ -34,11 +30,8 @@ def of_base(place: Place) -> str:
 
 
 def check_mergeable(place: Place, embeds: bool = False) -> None:
-    """Checks that an adapter can be merged here; that of a sentence-embedding model is not.
-
-    Raises:
-        UserError: it cannot, with the lines that merge it.
-    """
+    """Raises a UserError with the lines that merge an adapter where it is not merged here: if peft is not installed, or
+    it is one of a sentence-embedding model (`embeds`)."""
     if embeds or find_spec("peft") is None:
         raise UserError(by_hand(place, hint=not embeds))
 
@@ -73,8 +66,7 @@ def merged(place: Place, load: Callable[..., PreTrainedModel], config: Mapping[s
             warnings.simplefilter("always")
             model = PeftModel.from_pretrained(base, str(weights.parent)).merge_and_unload()
     except Exception as error:  # of peft, of an adapter for another model
-        why = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(f"{place.name}: the adapter does not fit {of_base(place)!r}: {why}") from None
+        raise UserError(f"{place.name}: the adapter does not fit {of_base(place)!r}: {first_line(error)}") from None
     if lost := [str(one.message) for one in said if "missing adapter keys" in str(one.message)]:
         raise UserError(f"{place.name}: the adapter lacks weights for {of_base(place)!r}: {lost[0][:300]}")
     return model.eval().requires_grad_(True)

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.errors import UserError
+from contrastill.errors import UserError, first_line
 from contrastill.loading.adapters import check_mergeable, is_adapter, merged, of_base
 from contrastill.loading.place import Place, check_whole, locate
 from contrastill.loading.weights import check_reads, check_values, check_whole_weights, encoder_inside
 
 __all__ = [
-    "first_line",
     "load_classifier",
     "load_config",
     "load_embedder",
@@ -150,11 +149,7 @@ def load_like(model: PreTrainedModel, name: str, config: Any) -> PreTrainedModel
 
 
 def check_classes(name: str, model: PreTrainedModel) -> None:
-    """Checks that a classifier's answer is a class or labels, of distinct names, or one score.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Raises a UserError unless a classifier's answer is a class or labels, of distinct names, or one score."""
     config: Any = model.config
     count, names = int(config.num_labels), config.id2label
     problem = config.problem_type
@@ -212,7 +207,7 @@ def load_embedder(name: str) -> Any:
 
 
 def check_embeds(place: Place) -> None:
-    """Checks that a model is no classifier, nor another kind of sentence-transformers'."""
+    """Raises a UserError if a model is a classifier, or another kind of sentence-transformers'."""
     kind = str(place.read("config_sentence_transformers.json").get("model_type") or "SentenceTransformer")
     if kind != "SentenceTransformer" or (place.classifies and not place.embeds):
         got = kind if kind != "SentenceTransformer" else "classifier"
@@ -267,8 +262,3 @@ def answer_as_encode(model: Any) -> None:
             return ({"prompt_length": length, **args[0]}, *args[1:])
 
         model.register_forward_pre_hook(leave_out_prompt)
-
-
-def first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

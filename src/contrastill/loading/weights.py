@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.errors import UserError
+from contrastill.errors import UserError, first_line
 
 __all__ = [
     "FITS",
@@ -97,11 +97,7 @@ def cause(missing: Collection[str], unexpected: Collection[str], model: PreTrain
 
 
 def check_values(name: str, model: nn.Module) -> None:
-    """Checks that every weight is a number, and that not all are 0.
-
-    Raises:
-        UserError: they are not; the first wrong one is named.
-    """
+    """Raises a UserError, which names the weight, unless every weight is a number and not all are 0."""
     matrices = nonzero = 0
     for key, value in model.named_parameters():
         if not value.isfinite().all():
@@ -114,13 +110,8 @@ def check_values(name: str, model: nn.Module) -> None:
 
 
 def check_reads(name: str, model: nn.Module, answers: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Lets a model read two short texts, of tokens from all over its vocabulary.
-
-    answers: (1, L) token ids and their mask -> the model's answer.
-
-    Raises:
-        UserError: it cannot, or answers both alike.
-    """
+    """Raises a UserError where a model cannot read two short texts, of tokens from all over its vocabulary, or answers
+    them alike. answers: (1, L) token ids and their mask -> the model's answer."""
     rows = rows_of(model) or 0
     ids = torch.linspace(rows * 0.05, rows - 1, 16).long().view(8, 2).T
     training = model.training
@@ -129,8 +120,7 @@ def check_reads(name: str, model: nn.Module, answers: Callable[[Tensor, Tensor],
         with torch.no_grad():
             first, second = (answers(one[None], torch.ones_like(one[None])) for one in ids)
     except Exception as error:  # of any architecture, in whichever of its layers
-        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"{name!r} cannot read a text: {type(error).__name__}: {why}") from None
+        raise UserError(f"{name!r} cannot read a text: {type(error).__name__}: {first_line(error)}") from None
     finally:
         model.train(training)
     if torch.equal(first, second):
@@ -173,11 +163,7 @@ def misfit(highest: int, rows: int | None) -> str | None:
 
 
 def check_ids(highest: int, rows: int | None) -> None:
-    """Checks that a model with embeddings of `rows` tokens has one of the highest that occurs.
-
-    Raises:
-        UserError: it has not.
-    """
+    """Raises a UserError unless a model with embeddings of `rows` tokens has one of the highest that occurs."""
     if wrong := misfit(highest, rows):
         raise UserError(f"{FITS}: {wrong}")
 

@@ -6,11 +6,7 @@ __all__ = ["check_labels", "check_pair"]
 
 
 def check_pair(student: Tensor, teacher: Tensor, shape: str, mask: Tensor | None = None) -> None:
-    """Checks that both have one shape, of as many dimensions as `shape` ("B L D") names, and mask (B, L) fits it.
-
-    Raises:
-        ValueError: they have not.
-    """
+    """Raises a ValueError unless both have one shape, as many dimensions as `shape` ("B L D"), and mask (B, L) fits."""
     names = shape.split()
     if student.shape != teacher.shape or student.dim() != len(names):
         raise ValueError(
@@ -23,11 +19,7 @@ def check_pair(student: Tensor, teacher: Tensor, shape: str, mask: Tensor | None
 
 
 def check_labels(student: Tensor, labels: Tensor, shape: tuple[int, ...]) -> None:
-    """Checks that student is (B, C) and labels has `shape`.
-
-    Raises:
-        ValueError: they have not.
-    """
+    """Raises a ValueError unless student is (B, C) and labels has `shape`."""
     if student.dim() != 2 or labels.shape != shape:
         raise ValueError(
             f"expected student (B, C) and labels of {shape}, got {tuple(student.shape)} and {tuple(labels.shape)}"

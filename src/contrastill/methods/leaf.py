@@ -1,14 +1,11 @@
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from contrastill import losses
 from contrastill.encoder import Encoding
 from contrastill.methods.base import Stage
 from contrastill.methods.embedding import EmbeddingMethod
-from contrastill.tasks.base import Task
 
 
 class LEAF(EmbeddingMethod):
@@ -16,9 +13,6 @@ class LEAF(EmbeddingMethod):
 
     name = "leaf"
     stages = (Stage("distil", {"distance": 1.0}),)
-
-    def __init__(self, student: PreTrainedModel, teacher: Any, task: Task) -> None:
-        super().__init__(student, teacher, task)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"distance": losses.unit_distance(self.projected(student, teacher), teacher.pooled)}

@@ -1,14 +1,11 @@
 from collections.abc import Mapping
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from contrastill.encoder import Encoding
 from contrastill.methods.base import Stage
 from contrastill.methods.embedding import EmbeddingMethod
-from contrastill.tasks.base import Task
 
 
 class MSEKD(EmbeddingMethod):
@@ -20,9 +17,6 @@ class MSEKD(EmbeddingMethod):
 
     name = "mse_kd"
     stages = (Stage("distil", {"mse": 1.0}),)
-
-    def __init__(self, student: PreTrainedModel, teacher: Any, task: Task) -> None:
-        super().__init__(student, teacher, task)
 
     def bridge_inputs(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
         return student.pooled, teacher.pooled.float()

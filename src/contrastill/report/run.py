@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastill import results
-from contrastill.errors import UserError
+from contrastill.errors import UserError, first_line
 from contrastill.results import RunResult
 
 __all__ = ["RunFiles", "dig", "mapping", "number", "objects", "read_run"]
@@ -157,7 +157,3 @@ def mapping(value: Any) -> dict[str, Any]:
 def objects(value: Any) -> list[dict[str, Any]]:
     """The objects of a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

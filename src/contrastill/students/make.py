@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from contrastill.errors import UserError
-from contrastill.loading import check_ids, first_line, load_config, load_like, load_tokenizer, locate, rows_of
+from contrastill.errors import UserError, first_line
+from contrastill.loading import check_ids, load_config, load_like, load_tokenizer, locate, rows_of
 from contrastill.mapping import uniform
 from contrastill.students.families import FAMILIES, Layer
 from contrastill.students.inherit import inherit
@@ -94,21 +94,16 @@ def built(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
 
 
 def check_reads_texts(student: PreTrainedModel, shape: Shape) -> None:
-    """Checks that a student of this shape can read two tokens.
-
-    Raises:
-        UserError: a part of its architecture does not follow the shape.
-    """
+    """Raises a UserError unless a student of this shape can read two tokens."""
     ids = torch.arange(2)[None] % student.config.vocab_size
     try:
         with torch.no_grad():
             student(input_ids=ids, attention_mask=torch.ones_like(ids))
     except Exception as error:  # of whichever layer does not fit
-        why = first_line(error)
         raise UserError(
             f"a {student.config.model_type} of the shape {shape} (layers/hidden/heads/ffn) cannot read a text "
-            f"({why}): something in its config.json is tied to the teacher's width; choose layers of that width, such "
-            "as '3L'"
+            f"({first_line(error)}): something in its config.json is tied to the teacher's width; choose layers of "
+            "that width, such as '3L'"
         ) from None
 
 

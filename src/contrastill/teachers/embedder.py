@@ -115,22 +115,18 @@ class CachedEmbedder(CachedTeacher):
         Raises:
             UserError: a vector is not finite (its text is named), or a text has a token that it has no embedding of.
         """
-        self.fill_together(
-            map(self.fitting, chunks),
+
+        def fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            check_ids(max((max(row["input_ids"], default=0) for row in rows), default=0), rows_of(self.model))
+            return rows
+
+        self.fill(
+            map(fitting, chunks),
             Collate(self.tokenizer),
             total=total,
             say=lambda row: repr(row["text"][:80]),
             what="teacher's vectors",
         )
-
-    def fitting(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows.
-
-        Raises:
-            UserError: a token has no embedding.
-        """
-        check_ids(max((max(row["input_ids"], default=0) for row in rows), default=0), rows_of(self.model))
-        return rows
 
     def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
         """(N,) texts -> (N, D) unit vectors: stands where a SentenceTransformer is asked to encode."""

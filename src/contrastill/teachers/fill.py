@@ -40,12 +40,10 @@ Stores = Mapping[Field, Store]
 
 
 class Options(TypedDict, total=False):
-    """total: rows, for the progress bar, which says `what` is made. say: a row in words, for an error. share: this
-    process's number, and how many share the work."""
+    """total: rows, for the progress bar, which says `what` is made. say: a row in words, for an error."""
 
     total: int | None
     say: Callable[[Mapping[str, Any]], str]
-    share: tuple[int, int]
     what: str
 
 
@@ -56,12 +54,13 @@ def fill(
     collate: Callable[[Rows], dict[str, Tensor]],
     *,
     computed: str,
+    share: tuple[int, int],
     **options: Unpack[Options],
 ) -> int:
     """Runs the teacher on what is missing of the rows, and stores it; returns how many texts it ran on.
 
     chunks: rows with `input_ids` and `content`, as many at a time as memory should hold. computed: the type the teacher
-    computes in. options: see `Options`.
+    computes in. share: this process's number, and how many share the work. options: see `Options`.
 
     Batches are cut from each chunk's missing texts in order of length, by their number of tokens: little padding, and
     after an interruption the same batches as without one.
@@ -69,7 +68,7 @@ def fill(
     keep_freed_memory()
     teacher: LiveTeacher | None = None
     budget, overlapped = BUDGET["cuda" if torch.cuda.is_available() else "cpu"], accelerated()
-    say, share = options.get("say", lambda row: "a text"), options.get("share", (0, 1))
+    say = options.get("say", lambda row: "a text")
     with progress(options) as bar, Writer(stores) as writer:
         for chunk in read_ahead(chunks) if overlapped else chunks:
             keys = keys_of(chunk)

@@ -121,25 +121,18 @@ class CachedTeacher:
     def fill(
         self, chunks: Iterable[Rows], collate: Callable[[Rows], dict[str, Tensor]], **options: Unpack[Options]
     ) -> int:
-        """Runs the teacher on what is missing of the rows, and stores it; returns how many texts it ran on.
+        """Runs the teacher on what is missing of the rows, and stores it; all processes share the work.
 
-        Arguments: see `fill` of `teachers/fill.py`.
+        Arguments: see `fill` of `teachers/fill.py`. Returns how many texts this process ran on.
 
         Raises:
             UserError: an output is not finite (its text is named), or the cache cannot be written to.
         """
         make_cache_folder(self.root)
-        fresh = fill(self.live, self.stores, chunks, collate, computed=self.computed, **options)
-        self.forwards += fresh
-        return fresh
-
-    def fill_together(
-        self, chunks: Iterable[Rows], collate: Callable[[Rows], dict[str, Tensor]], **options: Unpack[Options]
-    ) -> int:
-        """As `fill`, all processes sharing the work; returns how many texts this one ran on."""
         world = processes()
-        options["share"] = world.process_index, world.num_processes
-        fresh = self.fill(chunks, collate, **options)
+        share = world.process_index, world.num_processes
+        fresh = fill(self.live, self.stores, chunks, collate, computed=self.computed, share=share, **options)
+        self.forwards += fresh
         world.wait_for_everyone()
         if world.num_processes > 1:
             self.refresh()  # what the others have stored

@@ -56,7 +56,7 @@ def build_cache(**settings: Any) -> dict[str, Any]:
             "choose another folder (--cache DIR), fewer fields, or --cache-dtype int8"
         )
     counted = Counted(chunks(asked, tokenizer, prompt), tokenizer, length.tokens, prompt, rows_of(live.model))
-    fresh = teacher.fill_together(counted, Collate(tokenizer), total=total, say=lambda row: repr(row["text"][:80]))
+    fresh = teacher.fill(counted, Collate(tokenizer), total=total, say=lambda row: repr(row["text"][:80]))
     logger.info("%.1f%% of the texts were cut at %d tokens", 100 * counted.cut / counted.rows, length.tokens)
     return {
         "texts": counted.rows,

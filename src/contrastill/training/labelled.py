@@ -269,7 +269,7 @@ class LabelledPlan(Plan):
             teacher.root,
             free / 1e9,
         )
-        teacher.fill_together(
+        teacher.fill(
             (
                 self.examples.select(range(n, min(n + CHUNK, len(lengths)))).to_list()
                 for n in range(0, len(lengths), CHUNK)
