@@ -32,9 +32,9 @@ from contrastill.evaluation.labels import best_thresholds, label_scores, paired_
 from contrastill.exporting import export, verify
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.machine import describe_machine
-from contrastill.tasks import LabelledTask, load_rows, task_of
+from contrastill.tasks import LabelledTask, load_rows, output_names, task_of
 from contrastill.training import distill, finetune
-from contrastill.training.examples import Examples, class_names
+from contrastill.training.examples import Examples
 
 METHODS = ("lrc_bert", "kd", "finetune")
 RATES = (1e-4, 3e-4)
@@ -72,7 +72,8 @@ def write_splits(mobie: Path, folder: Path, names: tuple[str, ...]) -> Path:
 def answers(model: Path, data: Path, split: str, length: int) -> tuple[LabelledTask, Array, Array]:
     """The task with the model's thresholds, the model's answers (N, C) in float32, and the labels (N, C)."""
     network, tokenizer = load_classifier(str(model)), load_tokenizer(str(model))
-    rows = align_labels(load_rows(str(data), task="multilabel", labels=class_names(network)), class_names(network))
+    names = output_names(network.config)
+    rows = align_labels(load_rows(str(data), task="multilabel", labels=names), names)
     task = task_of(rows.schema).with_config(network.config)
     examples = Examples(rows.splits[split], task, tokenizer, length)
     return task, task.answers(examples.logits(network)), examples.labels

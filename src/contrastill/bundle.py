@@ -18,7 +18,7 @@ from contrastill.errors import UserError
 from contrastill.seal import SEAL, changed_file, seal_of, unique_keys
 from contrastill.tokenizing import encode, read_tokenizer
 
-__all__ = ["FORMAT", "METADATA", "Bundle", "open_bundle", "read_metadata"]
+__all__ = ["FORMAT", "METADATA", "Bundle", "is_bundle", "open_bundle", "read_metadata", "refuse_length"]
 
 FORMAT = 2
 METADATA = "bundle.json"
@@ -33,6 +33,21 @@ over texts of all lengths this takes a third of the memory, and no more time."""
 
 Array = np.ndarray[Any, Any]
 Compute = Callable[[dict[str, Array]], Array]
+
+
+def is_bundle(name: str | Path) -> bool:
+    """Whether a folder holds what `contrastill export` wrote, by its metadata file."""
+    return (Path(name).expanduser() / METADATA).is_file()
+
+
+def refuse_length(max_length: int | None) -> None:
+    """Checks that no length is asked of a bundle.
+
+    Raises:
+        UserError: one is.
+    """
+    if max_length is not None:
+        raise UserError("--max-length: expected a model, got a bundle, which has a length of its own; leave it out")
 
 
 def open_bundle(

@@ -7,24 +7,10 @@ import torch
 from torch import nn
 
 from contrastill.tasks import TASKS, Classification, LabelledTask, Regression
+from slow_losses import STUDENT, TEACHER, slow_kl, softmax
 
-STUDENT = torch.tensor([[0.3, -1.2, 2.0], [4.0, 0.5, -3.0], [0.0, 0.0, 0.0]])
-TEACHER = torch.tensor([[1.0, -0.5, 0.2], [-2.0, 3.0, 1.0], [5.0, 5.0, 1.0]])
 MASK = torch.ones(3, 4, dtype=torch.bool)
 CLASSES = Classification("abc")
-
-
-def softmax(logits, temperature):
-    powers = [math.exp(x / temperature) for x in logits]
-    return [p / sum(powers) for p in powers]
-
-
-def slow_kl(student, teacher, temperature):
-    total = 0.0
-    for s, t in zip(student.tolist(), teacher.tolist(), strict=True):
-        for p, q in zip(softmax(t, temperature), softmax(s, temperature), strict=True):
-            total += p * (math.log(p) - math.log(q))
-    return total / len(student)
 
 
 def test_each_task_is_in_the_registry_under_its_own_name():

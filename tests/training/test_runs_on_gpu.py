@@ -45,6 +45,11 @@ def losses(folder: Path) -> dict[int, float]:
     return dict(found)
 
 
+def assert_loss_fell(folder: Path) -> None:
+    found = list(losses(folder).values())
+    assert np.mean(found[-5:]) < np.mean(found[:5])
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -123,8 +128,7 @@ def test_a_student_of_sentence_embeddings_learns(
         max_length=24,
         **({"set": {"queue": 64}} if method == "disco" else {}),
     )
-    found = list(losses(run.folder).values())
-    assert np.mean(found[-5:]) < np.mean(found[:5])
+    assert_loss_fell(run.folder)
 
 
 def test_a_general_student_learns(workshop: Workshop, tmp_path: Path, seen: Any) -> None:
@@ -140,8 +144,7 @@ def test_a_general_student_learns(workshop: Workshop, tmp_path: Path, seen: Any)
         precision="bf16",
         max_length=24,
     )
-    found = list(losses(run.folder).values())
-    assert np.mean(found[-5:]) < np.mean(found[:5])
+    assert_loss_fell(run.folder)
 
 
 def test_contrast_learns(workshop: Workshop, tmp_path: Path) -> None:
@@ -159,5 +162,4 @@ def test_contrast_learns(workshop: Workshop, tmp_path: Path) -> None:
         precision="bf16",
         max_length=32,
     )
-    found = list(losses(run.folder).values())
-    assert np.mean(found[-5:]) < np.mean(found[:5])
+    assert_loss_fell(run.folder)

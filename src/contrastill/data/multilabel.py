@@ -18,7 +18,6 @@ __all__ = ["encode_sets", "gathered", "judge_sets", "label_columns", "lists", "r
 
 YES, NO = {"1", "true", "yes", "y", "t"}, {"0", "false", "no", "n", "f", ""}
 MOST = 5000  # labels of a task
-Cells = "pd.Series[Any]"
 
 
 def lists(cells: "pd.Series[Any]") -> bool:
@@ -81,14 +80,15 @@ def sets_of_labels(
         UserError: texts with what looks like a separator that was not named; a label twice in a row.
     """
     if separator is None and not lists(cells):
-        found = several(list(cells[~cells.map(is_missing).astype(bool)]))
+        filled = cells[~cells.map(is_missing).astype(bool)]
+        found = several(list(filled))
         if found is not None and found[0] != "brackets":
             raise UserError(
                 f"{table.name}: expected to be told what sets labels apart in column {column!r}, got cells like "
-                f"{quoted(cells[~cells.map(is_missing).astype(bool)].iloc[found[1]])}; pass --separator {found[0]}"
+                f"{quoted(filled.iloc[found[1]])}; pass --separator {found[0]}"
             )
-    hot = multi_hot(cells, known)
-    if known is None and (places := zeros_and_ones(cells)):
+    places = zeros_and_ones(cells)
+    if known is None and places:
         raise UserError(
             f"{table.name}: expected names of labels in column {column!r}, got {places} zeros and ones in every row; "
             f"pass --labels, once for each of the {places} labels"
@@ -97,7 +97,7 @@ def sets_of_labels(
     rows = []
     for cell in cells:
         parts = parts_of(cell, separator)
-        if hot and known is not None:
+        if known is not None and places == len(known.names):
             names = [name for name, part in zip(known.names, parts, strict=True) if class_name(part) == "1"]
         else:
             names = [class_name(part) for part in parts]
@@ -123,11 +123,6 @@ def parts_of(cell: Any, separator: str | None) -> list[Any]:
     if (written := listed(cell)) and separator is None:
         return list(written)
     return [part.strip() for part in str(cell).split(separator) if part.strip()] if separator else [cell]
-
-
-def multi_hot(cells: "pd.Series[Any]", known: Names | None) -> bool:
-    """Whether every cell is a list of 0 and 1, as long as there are known labels."""
-    return known is not None and zeros_and_ones(cells) == len(known.names)
 
 
 def zeros_and_ones(cells: "pd.Series[Any]") -> int | None:

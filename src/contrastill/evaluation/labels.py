@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from contrastill.errors import UserError
+from contrastill.evaluation.scores import percentiles
 
 __all__ = [
     "LABEL_METRICS",
@@ -119,8 +120,7 @@ def label_interval(
     """Percentile interval of a metric over resampled rows."""
     answers, truth = checked(answers, truth)
     scores = resampled(name, [(answers, thresholds)], truth, samples, seed)[0]
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return percentiles(scores, level)
 
 
 def paired_label_interval(
@@ -137,8 +137,7 @@ def paired_label_interval(
     (a, truth), (b, _) = checked(ours[0], truth), checked(theirs[0], truth)
     first, second = resampled(name, [(a, ours[1]), (b, theirs[1])], truth, samples, seed)
     whole = [float(metric(name)(x, truth, t, np.ones((1, len(truth))))[0]) for x, t in ((a, ours[1]), (b, theirs[1]))]
-    low, high = np.quantile(first - second, [(1 - level) / 2, (1 + level) / 2])
-    return whole[0] - whole[1], float(low), float(high)
+    return whole[0] - whole[1], *percentiles(first - second, level)
 
 
 def resampled(name: str, models: Sequence[tuple[Array, Array]], truth: Array, samples: int, seed: int) -> list[Array]:

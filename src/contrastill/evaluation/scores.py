@@ -22,7 +22,7 @@ from contrastill.evaluation.inference import inference, model_inputs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["METRICS", "bootstrap_interval", "majority", "paired_bootstrap", "predict", "score"]
+__all__ = ["METRICS", "bootstrap_interval", "majority", "paired_bootstrap", "percentiles", "predict", "score"]
 
 Array = np.ndarray[Any, Any]
 
@@ -105,7 +105,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of the metric over resampled rows: what another test set of this size could have said."""
     answers, labels, classes = _checked(logits, labels, metric)
-    return _percentiles(_resampled(metric, [answers], labels, classes, samples, seed)[:, 0], level)
+    return percentiles(_resampled(metric, [answers], labels, classes, samples, seed)[:, 0], level)
 
 
 def paired_bootstrap(
@@ -127,7 +127,7 @@ def paired_bootstrap(
         raise UserError(f"expected two models with the same number of outputs, got {classes} and {classes_b}")
     scores = _resampled(metric, [a, b], labels_a, classes, samples, seed)
     difference = _value(metric, a, labels_a, classes) - _value(metric, b, labels_a, classes)
-    return difference, *_percentiles(scores[:, 0] - scores[:, 1], level)
+    return difference, *percentiles(scores[:, 0] - scores[:, 1], level)
 
 
 def majority(labels: Array, metric: str) -> float:
@@ -159,7 +159,8 @@ def _resampled(metric: str, answers: Sequence[Array], labels: Array, classes: in
     return scores
 
 
-def _percentiles(scores: Array, level: float) -> tuple[float, float]:
+def percentiles(scores: Array, level: float) -> tuple[float, float]:
+    """The two ends of the middle `level` of resampled scores (S,)."""
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -27,7 +27,7 @@ from contrastill.data.read import Table, read_lines, table_of
 from contrastill.data.schema import glue_task
 from contrastill.errors import UserError, quoted_each
 from contrastill.evaluation.inference import inference
-from contrastill.evaluation.scores import spearman
+from contrastill.evaluation.scores import percentiles, spearman
 
 __all__ = [
     "Pairs",
@@ -287,8 +287,8 @@ def sts_intervals(
     resampled["mean"] = np.mean(list(resampled.values()), axis=0)
     intervals = {}
     for name, values in resampled.items():
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-        intervals[name] = (round(float(low), 2), round(float(high), 2))
+        low, high = percentiles(values, level)
+        intervals[name] = (round(low, 2), round(high, 2))
     return intervals
 
 

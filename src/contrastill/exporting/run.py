@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import torch
 
-from contrastill.bundle import METADATA, available, open_bundle
+from contrastill.bundle import available, is_bundle, open_bundle
 from contrastill.data.corpus import several_texts
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import CheckFailed, UserError
@@ -279,7 +279,7 @@ def free_folder(asked: Export) -> Path:
     if out.exists() and any(out.iterdir()):
         if not asked.overwrite:
             raise UserError(f"{out} holds something already; pass --overwrite to replace it, or another --out")
-        if not (out / METADATA).is_file():
+        if not is_bundle(out):
             raise UserError(
                 f"--overwrite replaces a bundle alone, and {out} holds something else; choose another --out"
             )

@@ -19,6 +19,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation.inference import inference
 from contrastill.loading import (
     check_ids,
+    default_prompt,
     load_classifier,
     load_embedder,
     load_tokenizer,
@@ -202,7 +203,7 @@ def embedder(name: str, max_length: int | None) -> Exportable:
         texts=1,
         max_length=fitting(longest, encoder.config, tokenizer.num_special_tokens_to_add()),
         positions=positions(encoder.config),
-        prompt=model.prompts.get(model.default_prompt_name or "", ""),
+        prompt=default_prompt(model),
         teacher=teacher_of(name),
     )
 

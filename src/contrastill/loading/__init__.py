@@ -2,6 +2,7 @@
 
 from contrastill.loading.length import SCORED, TRAINED, Length, input_length, positions
 from contrastill.loading.models import (
+    default_prompt,
     load_classifier,
     load_config,
     load_embedder,
@@ -18,6 +19,7 @@ __all__ = [
     "TRAINED",
     "Length",
     "check_ids",
+    "default_prompt",
     "encoder_inside",
     "highest_id",
     "input_length",

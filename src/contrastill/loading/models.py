@@ -15,6 +15,7 @@ from contrastill.loading.place import Place, check_whole, locate
 from contrastill.loading.weights import check_reads, check_values, check_whole_weights, encoder_inside
 
 __all__ = [
+    "default_prompt",
     "load_classifier",
     "load_config",
     "load_embedder",
@@ -254,7 +255,7 @@ def answer_as_encode(model: Any) -> None:
             return features
 
         model.register_forward_hook(truncate)
-    prompt = (model.prompts or {}).get(model.default_prompt_name) or ""
+    prompt = default_prompt(model)
     if prompt and any(getattr(module, "include_prompt", True) is False for module in model):
         length = model[0].preprocess(["a"], prompt=prompt).get("prompt_length")
 
@@ -262,3 +263,8 @@ def answer_as_encode(model: Any) -> None:
             return ({"prompt_length": length, **args[0]}, *args[1:])
 
         model.register_forward_pre_hook(leave_out_prompt)
+
+
+def default_prompt(model: Any) -> str:
+    """The text that a sentence-embedding model puts before each of its inputs; "": none."""
+    return str((model.prompts or {}).get(model.default_prompt_name) or "")

@@ -1,13 +1,12 @@
 """Models that answer texts: a bundle, without torch, or any model that `export` takes, in torch."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from contrastill.answers import Answer
-from contrastill.bundle import METADATA, available, open_bundle
+from contrastill.bundle import available, is_bundle, open_bundle, refuse_length
 from contrastill.errors import UserError
 from contrastill.settings import Prediction
 
@@ -29,17 +28,13 @@ class Model(Protocol):
     def cut_share(self, texts: Texts) -> float: ...
 
 
-def is_bundle(settings: Prediction) -> bool:
-    return (Path(settings.model).expanduser() / METADATA).is_file()
-
-
 def column_names(settings: Prediction) -> tuple[str | None, str | None]:
     """The columns of the first and second text in the run that made the model; None: unknown.
 
     Raises:
         UserError: the run's record is damaged, or there is no such model.
     """
-    if is_bundle(settings):
+    if is_bundle(settings.model):
         return None, None
     from contrastill.data.schema import glue_task
     from contrastill.exporting.source import run_record
@@ -57,10 +52,9 @@ def open_model(settings: Prediction, pairs: bool) -> Model:
     Raises:
         UserError: no such model, one that answers nothing, options that are not its own, texts where it reads pairs.
     """
-    if not is_bundle(settings):
+    if not is_bundle(settings.model):
         return torch_model(settings, pairs)
-    if settings.max_length is not None:
-        raise UserError("--max-length: expected a model, got a bundle, which has a length of its own; leave it out")
+    refuse_length(settings.max_length)
     threads = settings.threads or available()
     bundle = open_bundle(settings.model, threads=threads, workers=threads)  # as many at a time answer most texts
     if pairs != (bundle.texts == 2):

@@ -28,6 +28,7 @@ __all__ = [
     "check_task",
     "labelled_class",
     "load_rows",
+    "output_names",
     "task_given",
     "task_name",
     "task_of",
@@ -83,6 +84,11 @@ def check_task(task: LabelledTask, name: str, config: Any) -> None:
         )
 
 
+def output_names(config: Any) -> list[str]:
+    """The names of the outputs of a model with a head, by its config, in order."""
+    return [str(config.id2label[n]) for n in range(config.num_labels)]
+
+
 def task_of_model(name: str, config: Any) -> LabelledTask:
     """The task that a model with a head answers, by its config. name: of the model, for the message.
 
@@ -91,8 +97,7 @@ def task_of_model(name: str, config: Any) -> LabelledTask:
     """
     for cls in LABELLED.values():
         if cls.fits(config):
-            names = [str(config.id2label[n]) for n in range(config.num_labels)]
-            return cls(names if config.num_labels > 1 else ()).with_config(config)
+            return cls(output_names(config) if config.num_labels > 1 else ()).with_config(config)
     raise UserError(
         f"{name}: expected a model that answers one of {', '.join(LABELLED)}, got one of "
         f"{config.num_labels} outputs with problem_type {config.problem_type!r}"

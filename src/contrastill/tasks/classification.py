@@ -38,9 +38,6 @@ class Classification(LabelledTask):
     def known(self, labels: Array) -> Array:
         return np.asarray(labels) != -100
 
-    def half_width(self, rows: int) -> float:
-        return 196 * math.sqrt(0.8 * 0.2) / math.sqrt(max(1, rows))
-
     def same_label(self, labels: Array) -> str | None:
         return self.labels[int(labels[0])] if len(labels) and np.ptp(labels) == 0 else None
 

@@ -99,9 +99,6 @@ class MultiLabel(LabelledTask):
     def known(self, labels: Array) -> Array:
         return np.asarray(np.isfinite(np.asarray(labels, np.float64)).all(axis=1))
 
-    def half_width(self, rows: int) -> float:
-        return 196 * math.sqrt(0.8 * 0.2) / math.sqrt(max(1, rows))
-
     def in_words(self, answer: Array) -> str:
         return ", ".join(name for name, there in zip(self.labels, answer, strict=True) if there) or "no label"
 

@@ -16,7 +16,7 @@ from contrastill.data.collate import Collate
 from contrastill.data.corpus import teacher_rows
 from contrastill.encoder import Batch, Encoding, Wanted
 from contrastill.errors import UserError
-from contrastill.loading import check_ids, encoder_inside, load_embedder, rows_of
+from contrastill.loading import check_ids, default_prompt, encoder_inside, load_embedder, rows_of
 from contrastill.teachers.base import Predict, fingerprint
 from contrastill.teachers.stored import CachedTeacher
 
@@ -43,7 +43,7 @@ class FrozenEmbedder:
     @property
     def prompt(self) -> str:
         """The model's default prompt."""
-        return str((self.model.prompts or {}).get(self.model.default_prompt_name) or "")
+        return default_prompt(self.model)
 
     @property
     def transformer(self) -> PreTrainedModel | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from contrastill.bundle import METADATA, read_metadata
+from contrastill.bundle import METADATA, is_bundle, read_metadata
 from contrastill.errors import UserError
 from contrastill.results import RunRecord
 from contrastill.settings import Bench
@@ -123,10 +123,6 @@ def name_of(source: str) -> str:
     from contrastill.exporting.source import own_name
 
     return own_name(source)
-
-
-def is_bundle(source: str) -> bool:
-    return (Path(source).expanduser() / METADATA).is_file()
 
 
 def texts_of(asked: Bench) -> list[Text]:

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers import set_seed
 
 from contrastill.data.corpus import Corpus, read_corpus, several_texts, silent
 from contrastill.errors import UserError
@@ -37,19 +37,19 @@ from contrastill.methods import METHODS, EmbeddingMethod, method_class, method_s
 from contrastill.report.evidence import of_vectors
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
-from contrastill.students import STARTS, NoDirections, start_student
+from contrastill.students import STARTS
 from contrastill.tasks import Embedding
-from contrastill.teachers import CachedEmbedder, LiveTeacher, SideBySide, cache_root, make_cache_folder
+from contrastill.teachers import CachedEmbedder, SideBySide, cache_root, make_cache_folder
 from contrastill.training.card import embedding_card
 from contrastill.training.folder import RunFolder
-from contrastill.training.plan import CorpusPlan, autocast_dtype
+from contrastill.training.plan import CorpusPlan, autocast_dtype, scored_sets, shorten_queue
+from contrastill.training.start import set_dropout, start_encoder, transformer_of
 
-__all__ = ["EmbeddingPlan", "load_corpus", "plan_embedding", "set_dropout"]
+__all__ = ["EmbeddingPlan", "load_corpus", "plan_embedding"]
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT = 512  # texts kept from training where there are no scored pairs to select by
-FITTED_TEXTS = 4096  # texts among which a start reads some
 NEAREST = 10  # neighbours of a text held out, on which student and teacher should agree
 SAMPLE = 2048  # texts on which the compact projection orders its directions
 
@@ -306,12 +306,7 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
     tokenizer = load_tokenizer(settings.start) if own else first.tokenizer
     length = length_for(settings, teachers, tokenizer)
     settings = replace(settings, max_length=length.tokens)
-    scored = sets = None
-    if settings.dev or settings.sts:  # read now: what cannot be read is an error before any work
-        from contrastill.evaluation.sts import load_scored_pairs, load_sts
-
-        scored = load_scored_pairs(settings.dev, settings.encoding, settings.delimiter) if settings.dev else None
-        sets = load_sts(None if settings.sts == "hub" else settings.sts) if settings.sts else None
+    scored, sets = scored_sets(settings)
     corpus = load_corpus(settings, tokenizer, [(each.tokenizer, each.prompt) for each in teachers.each])
     set_seed(settings.seed)
     student = (
@@ -320,10 +315,7 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
         else start_encoder(settings, transformer_of(first.live), tokenizer, corpus, root)
     )
     set_dropout(student, settings.dropout)
-    queue = (method_settings(settings.method) | given).get("queue", 0)
-    if queue > (rows := len(corpus) - held_out(corpus, scored)):
-        logger.info("the queue holds each text once at most: %s, not %s", rows, queue)
-        given["queue"] = rows
+    given = shorten_queue(method_settings(settings.method) | given, len(corpus) - held_out(corpus, scored))
     method: Any = method_class(settings.method)(student, teachers, Embedding(), **given)
     method.student.pooling = settings.pooling
     return EmbeddingPlan(settings, tokenizer, teachers, method, corpus, scored, length, sets)
@@ -360,61 +352,6 @@ def load_corpus(
     if corpus.duplicates:
         logger.info("%s texts that came before are left out", f"{corpus.duplicates:,}")
     return corpus
-
-
-def start_encoder(
-    settings: Any, teacher: PreTrainedModel, tokenizer: Tokenizer, corpus: Corpus, root: Path
-) -> PreTrainedModel:
-    """The student before training; what `inherit` is fitted on are texts of the corpus."""
-    some = np.random.default_rng(settings.seed).permutation(len(corpus))[:FITTED_TEXTS]
-    texts = corpus.texts(some)
-    try:
-        student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
-    except NoDirections:
-        bad = first_not_finite(teacher, tokenizer, texts)
-        if bad is None:
-            raise
-        raise UserError(f"the teacher's layers of {bad[:80]!r} are not finite; check the teacher's weights") from None
-    if not torch.cuda.is_available():
-        student.set_attn_implementation("eager")  # trains small encoders at short lengths faster on CPU
-    return student
-
-
-def first_not_finite(model: PreTrainedModel, tokenizer: Tokenizer, texts: Sequence[str]) -> str | None:
-    """The first text of which the model makes something that is not a number."""
-    for text in texts:
-        batch = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
-        with torch.inference_mode():
-            if not model(**batch).last_hidden_state.isfinite().all():
-                return text
-    return None
-
-
-def transformer_of(teacher: LiveTeacher) -> PreTrainedModel:
-    """The encoder inside a teacher.
-
-    Raises:
-        UserError: there is none (a table of word vectors): the student's shape can't be made of it.
-    """
-    found = teacher.transformer
-    if found is None:
-        raise UserError(
-            f"the teacher ({type(teacher.model[0]).__name__}) has no transformer to make a student of; name an "
-            "encoder with --student as-is --start MODEL"
-        )
-    return found
-
-
-def set_dropout(model: nn.Module, share: float) -> None:
-    """Of every kind, in training; the saved config keeps what the model came with."""
-    module: Any
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = share
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = share
-        if isinstance(getattr(module, "dropout", None), float):  # T5 attention
-            module.dropout = share
 
 
 def neighbours(texts: int) -> int:

@@ -21,15 +21,10 @@ from contrastill.settings import Pretraining
 from contrastill.tasks import BareEncoder
 from contrastill.teachers import cache_root, fingerprint, load_teacher
 from contrastill.training.card import encoder_card
-from contrastill.training.embeddings import (
-    corpus_fingerprint,
-    load_corpus,
-    set_dropout,
-    start_encoder,
-    transformer_of,
-)
+from contrastill.training.embeddings import corpus_fingerprint, load_corpus
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import CorpusPlan, autocast_dtype
+from contrastill.training.start import set_dropout, start_encoder, transformer_of
 
 __all__ = ["plan_pretraining"]
 

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.answers import VectorAnswer
-from contrastill.bundle import METADATA, open_bundle
+from contrastill.bundle import is_bundle, open_bundle, refuse_length
 from contrastill.data.collate import Collate, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.files import look_up
 from contrastill.data.labels import align_labels
@@ -22,12 +21,12 @@ from contrastill.evaluation import predict, size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.processes import processes
 from contrastill.settings import Evaluation
-from contrastill.tasks import LabelledTask, check_task, load_rows, task_given, task_of
+from contrastill.tasks import LabelledTask, check_task, load_rows, output_names, task_given, task_of
 from contrastill.teachers import CachedTeacher, LiveTeacher
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
 
-__all__ = ["Examples", "class_names", "score_model"]
+__all__ = ["Examples", "score_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +113,11 @@ class Examples:
 
 def score_model(asked: Evaluation) -> dict[str, Any]:
     """Scores a model, or a bundle, on one split of labelled rows. Returns metrics, interval and counts."""
-    if (Path(asked.model).expanduser() / METADATA).is_file():
+    if is_bundle(asked.model):
         return score_bundle(asked)
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
     asked = replace(asked, task=task_given(asked.task, model.config))
-    data, split, said = scored_rows(asked, class_names(model))
+    data, split, said = scored_rows(asked, output_names(model.config))
     task = task_of(data.schema, asked.task)
     check_task(task, asked.model, model.config)
     length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
@@ -144,8 +143,7 @@ def score_model(asked: Evaluation) -> dict[str, Any]:
 
 def score_bundle(asked: Evaluation) -> dict[str, Any]:
     """As `score_model`, of a bundle, at its own length."""
-    if asked.max_length is not None:
-        raise UserError("--max-length: expected a model, got a bundle, which has a length of its own; leave it out")
+    refuse_length(asked.max_length)
     bundle = open_bundle(asked.model)
     if isinstance(bundle.answer, VectorAnswer):
         raise UserError(
@@ -188,8 +186,3 @@ def scored_rows(asked: Evaluation, names: list[str]) -> tuple[TaskData, str, str
     if split not in data.splits:
         raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
     return data, split, "all" if alone else split
-
-
-def class_names(model: PreTrainedModel) -> list[str]:
-    config: Any = model.config
-    return [str(config.id2label[n]) for n in range(config.num_labels)]

@@ -24,12 +24,12 @@ from contrastill.methods import Finetune, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
-from contrastill.tasks import Embedding, LabelledTask, check_task, load_rows, task_given, task_of
+from contrastill.tasks import Embedding, LabelledTask, check_task, load_rows, output_names, task_given, task_of
 from contrastill.teachers import CachedTeacher, FrozenEncoder, LiveTeacher, cache_root, fingerprint, make_cache_folder
 from contrastill.training import labelled_checks
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
-from contrastill.training.examples import Examples, class_names
+from contrastill.training.examples import Examples
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import Plan, autocast_dtype
 from contrastill.training.seen import rows_of_teacher
@@ -306,7 +306,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     settings = replace(settings, task=task_given(settings.task, teacher.config))
     data = load_rows(settings.data, **settings.reading(), unlabelled=settings.unlabelled)
-    data = align_labels(data, class_names(teacher))
+    data = align_labels(data, output_names(teacher.config))
     task = task_of(data.schema, settings.task)
     check_task(task, settings.teacher, teacher.config)
     set_seed(settings.seed)

@@ -21,7 +21,16 @@ from contrastill.data.pairs import load_pairs
 from contrastill.encoder import Embedder
 from contrastill.errors import UserError
 from contrastill.evaluation import size
-from contrastill.loading import TRAINED, Length, encoder_inside, highest_id, input_length, load_embedder, rows_of
+from contrastill.loading import (
+    TRAINED,
+    Length,
+    default_prompt,
+    encoder_inside,
+    highest_id,
+    input_length,
+    load_embedder,
+    rows_of,
+)
 from contrastill.methods import Chunked, Perturbed, SimCSE, read_settings
 from contrastill.processes import processes
 from contrastill.settings import Contrast
@@ -34,7 +43,8 @@ from contrastill.training.checkpoints import last_good_checkpoint
 from contrastill.training.checks import Check, Report
 from contrastill.training.folder import RunFolder
 from contrastill.training.order import NoSharedTexts
-from contrastill.training.plan import Plan, autocast_dtype, unwrap_batch
+from contrastill.training.plan import Plan, autocast_dtype, scored_sets, shorten_queue, unwrap_batch
+from contrastill.training.start import attend_eagerly_on_cpu
 
 __all__ = ["PairsPlan", "check_checkpoint", "check_settings", "plan_pairs"]
 
@@ -208,10 +218,7 @@ def plan_pairs(settings: Contrast) -> PairsPlan:
 def scores_for(settings: Contrast, rows: Dataset) -> PairScores:
     """The sets that the settings name. Without scored pairs, retrieval among some training rows; of texts alone, a text
     is its own positive, which every model finds."""
-    from contrastill.evaluation.sts import load_scored_pairs, load_sts
-
-    dev = load_scored_pairs(settings.dev, settings.encoding, settings.delimiter) if settings.dev else None
-    sets = load_sts(None if settings.sts == "hub" else settings.sts) if settings.sts else None
+    dev, sets = scored_sets(settings)
     if dev is not None or settings.unsupervised:
         return PairScores(dev, sets)
     some = rows.select(np.random.default_rng(settings.seed).permutation(len(rows))[:RETRIEVED])
@@ -223,13 +230,10 @@ def method_of(settings: Contrast, embedder: Any, teacher: CachedEmbedder | None,
     given = read_settings(SimCSE.name, settings.set)
     if both := given.keys() & OPTIONS.keys():
         raise UserError(f"expected {OPTIONS[min(both)]} on its own, got --set {min(both)}=; leave that out")
-    if given.get("queue", 0) > rows:
-        logger.info("the queue holds each row once at most: %s, not %s", rows, given["queue"])
-        given["queue"] = rows
-    given |= {"scale": settings.scale, "anchor_weight": settings.anchor_weight}
+    given = shorten_queue(given, rows) | {"scale": settings.scale, "anchor_weight": settings.anchor_weight}
     inside = encoder_inside(embedder)
-    if inside is not None and not torch.cuda.is_available():
-        inside.set_attn_implementation("eager")  # trains small encoders at short lengths faster on CPU
+    if inside is not None:
+        attend_eagerly_on_cpu(inside)
     return SimCSE(Embedder(embedder, inside), teacher, task, **given)
 
 
@@ -251,7 +255,7 @@ def read_texts(
     embedder: Any, teacher: CachedEmbedder | None, texts: Sequence[str], longest: int
 ) -> tuple[Corpus | None, Callable[[Numbers], dict[str, Tensor]]]:
     """The texts as the model reads them, its default prompt before each; and how a batch is made of their numbers."""
-    prompt = str((embedder.prompts or {}).get(embedder.default_prompt_name) or "")
+    prompt = default_prompt(embedder)
     theirs = [(teacher.tokenizer, teacher.prompt)] if teacher is not None else []
     if encoder_inside(embedder) is not None:
         return read_groups(texts, embedder.tokenizer, longest, theirs, prompt)

@@ -1,5 +1,6 @@
 """Everything a run needs before training, whatever it trains."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ from contrastill.training.checks import Check
 from contrastill.training.folder import RunFolder
 from contrastill.training.order import GroupedByLength, Order
 
-__all__ = ["CorpusPlan", "Plan", "autocast_dtype"]
+__all__ = ["CorpusPlan", "Plan", "autocast_dtype", "scored_sets", "shorten_queue"]
+
+logger = logging.getLogger(__name__)
 
 FITTED = 512  # texts on which projections are started
 
@@ -184,3 +187,22 @@ def autocast_dtype(settings: Settings) -> torch.dtype | None:
     """The type to compute in: bfloat16, or None for float32."""
     precision = settings.precision
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_pays()) else None
+
+
+def scored_sets(settings: Any) -> tuple[Any, Any]:
+    """The scored pairs that select a checkpoint and the STS sets, each None where the settings name none.
+
+    Read before any work, so that a faulty file stops the command at once.
+    """
+    from contrastill.evaluation.sts import load_scored_pairs, load_sts
+
+    dev = load_scored_pairs(settings.dev, settings.encoding, settings.delimiter) if settings.dev else None
+    return dev, load_sts(None if settings.sts == "hub" else settings.sts) if settings.sts else None
+
+
+def shorten_queue(given: dict[str, Any], rows: int) -> dict[str, Any]:
+    """A method's settings, with a queue of no more than so many training rows: it holds each once."""
+    if given.get("queue", 0) <= rows:
+        return given
+    logger.info("the queue holds each training row once at most: %s, not %s", rows, given["queue"])
+    return given | {"queue": rows}

@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from contrastill.answers import VectorAnswer
-from contrastill.bundle import METADATA, open_bundle
+from contrastill.bundle import is_bundle, open_bundle, refuse_length
 from contrastill.errors import UserError
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
 from contrastill.evaluation.suite import mteb_scores
@@ -31,9 +30,11 @@ def evaluate_suite(settings: SuiteEvaluation) -> tuple[dict[str, float], dict[st
     if settings.suite == "mteb" and settings.data:
         raise UserError("expected no --data with --suite mteb, which fetches its tasks from the Hub")
     sets = load_sts(settings.data) if settings.suite == "sts" else {}
-    bundle = (Path(settings.model) / METADATA).is_file()
-    if bundle and (settings.suite == "mteb" or settings.max_length is not None):
-        raise UserError("a bundle is scored on --suite sts, at its own length: leave out --max-length")
+    bundle = is_bundle(settings.model)
+    if bundle:
+        refuse_length(settings.max_length)
+        if settings.suite == "mteb":
+            raise UserError("--suite mteb: expected a model, got a bundle; score it with --suite sts")
     model: Any = Embedding(settings.model) if bundle else load_embedder(settings.model)
     if not bundle:
         refuse_misfits(model)
