@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from contrastill.tasks import TASKS, Classification, LabelledTask, Regression
+from contrastill.tasks import TASKS, Classification, LabelledTask, MultiLabel, Regression
 from slow_losses import STUDENT, TEACHER, slow_kl, softmax
 
 MASK = torch.ones(3, 4, dtype=torch.bool)
@@ -60,3 +60,13 @@ def test_hard_is_each_labelled_examples_loss_and_zero_without_a_label(task: Labe
     assert errors[[0, 2]].tolist() == pytest.approx([float(x) for x in alone])
     first = -math.log(softmax(STUDENT[0].tolist(), 1.0)[2]) if task is CLASSES else (0.3 - 2.0) ** 2
     assert errors[0].item() == pytest.approx(first, rel=1e-5)
+
+
+def test_a_model_that_knows_nothing_has_the_loss_of_each_labels_share():
+    labels = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [torch.nan] * 3])
+    best = labels[:4].mean(0)
+    logits = (best.clamp(1e-9, 1 - 1e-9) / (1 - best).clamp(1e-9)).log().expand(4, 3)
+    errors, _ = MultiLabel("abc").hard(logits, labels[:4], MASK)
+    assert MultiLabel("abc").ignorance(labels.numpy()) == pytest.approx(errors.mean().item(), abs=1e-6)
+    assert CLASSES.ignorance(torch.tensor([0, 1]).numpy()) == pytest.approx(math.log(3))
+    assert Regression().ignorance(torch.tensor([0.0]).numpy()) is None

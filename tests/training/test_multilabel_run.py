@@ -63,6 +63,15 @@ def test_a_teacher_learns_and_its_model_says_what_it_answers(teacher: Any) -> No
     assert "labels: food, music, sport" in (teacher.model / "README.md").read_text()
 
 
+def test_a_check_scores_the_thresholds_that_would_be_saved(teacher: Any) -> None:
+    lines = map(json.loads, (teacher.folder / "log.jsonl").read_text().splitlines())
+    checks = [line for line in lines if "eval_map" in line]
+    best = max(checks, key=lambda line: line["eval_map"])
+    for name, value in teacher.metrics["model"]["dev"]["metrics"].items():
+        assert best[f"eval_{name}"] == pytest.approx(value, abs=1e-6)
+    assert checks[0]["eval_f1_micro"] > 0.3  # long before any probability is above a half
+
+
 def test_a_student_learns_from_it_without_a_changed_line_of_the_method(student: Any, teacher: Any) -> None:
     record = json.loads((student.folder / "run.json").read_text())
     assert (record["settings"]["task"], record["settings"]["method"]) == ("multilabel", "lrc_bert")

@@ -13,7 +13,7 @@ from torch import nn
 
 from contrastill import Distillation, UserError
 from contrastill.errors import CheckFailed
-from contrastill.tasks import Classification, LabelledTask, Regression
+from contrastill.tasks import Classification, LabelledTask, MultiLabel, Regression
 from contrastill.training.labelled import LabelledPlan
 from contrastill.training.labelled_checks import scores_differ, unseen
 from contrastill.training.outcome import warnings
@@ -25,10 +25,12 @@ CLASSES = ("food", "music", "sport")
 
 def scored(answers: np.ndarray, labels: np.ndarray, rate: float = 1e-4, **more: Any) -> LabelledPlan:
     """A run that has been scored: logits (N, C), or (N, 1) for a regression, and labels (N,)."""
-    task = Regression(metrics=["pearson"]) if answers.shape[1] == 1 else Classification(CLASSES, ["accuracy"])
+    task: Any = Regression(metrics=["pearson"]) if answers.shape[1] == 1 else Classification(CLASSES, ["accuracy"])
+    if labels.ndim == 2:
+        task = MultiLabel(CLASSES)
     reported = {
-        "metrics": task.score(answers, labels),
-        "interval": task.interval(answers, labels, task.metrics[0], samples=200),
+        "metrics": task.score(task.answers(answers), labels),
+        "interval": task.interval(task.answers(answers), labels, task.metrics[0], samples=200),
     }
     run = object.__new__(LabelledPlan)
     vars(run).update(
@@ -37,6 +39,7 @@ def scored(answers: np.ndarray, labels: np.ndarray, rate: float = 1e-4, **more: 
         task=task,
         splits={"dev": SimpleNamespace(kept={"ours": answers}, labels=labels, reported=reported)},
         teacher=None,
+        examples={"labels": labels},
         model=nn.Linear(1, 1),
         method=SimpleNamespace(student=SimpleNamespace(model=nn.Linear(1, 1))),
         **more,
@@ -108,6 +111,23 @@ def test_without_dev_a_loss_that_stayed_at_ignorance_is_said() -> None:
     [said] = warnings(run, history(*[math.log(3)] * 8))
     assert "a model that knows nothing of 3 classes has 1.1" in said
     assert warnings(run, FALLING) == []
+
+
+def test_doubts_about_labels() -> None:
+    truth = np.eye(3)[np.arange(60) % 3]
+    truth[::7] = 0
+    right = 4 * truth - 2
+    assert warnings(scored(right, truth), FALLING) == []
+    [said] = warnings(scored(right - 3, truth), FALLING)
+    assert said.startswith("the student answers 'no label' to every dev text; ")
+    [said] = warnings(scored(np.random.default_rng(0).normal(size=truth.shape), truth), FALLING)
+    assert "does not differ from that of always giving the commonest answer" in said
+    run = scored(right, truth)
+    run.splits = {}
+    shares = truth.mean(0)
+    ignorance = -(shares * np.log(shares) + (1 - shares) * np.log(1 - shares)).mean()
+    [said] = warnings(run, history(*[ignorance] * 8))
+    assert f"a model that knows nothing of 3 classes has {ignorance:.3g}" in said
 
 
 @pytest.mark.parametrize("logs", [{"loss": math.nan}, {"loss": math.inf}, {"loss": 1.0, "grad_norm": math.nan}])

@@ -47,8 +47,7 @@ class Classification(LabelledTask):
             return None
         return repr(self.labels[int(answers[0])])[:80]
 
-    @property
-    def ignorance(self) -> float | None:
+    def ignorance(self, labels: Array) -> float | None:
         return math.log(len(self.labels))
 
     def evidence(

@@ -137,9 +137,8 @@ class LabelledTask(Task):
     def same_answer(self, logits: Array, labels: Array) -> str | None:
         """The answer to all rows in words; None where they differ, or where their labels are the same too."""
 
-    @property
-    def ignorance(self) -> float | None:
-        """The label loss of a model that knows nothing; None where there is no such number."""
+    def ignorance(self, labels: Array) -> float | None:
+        """The label loss of a model that knows nothing of these; None where there is no such number."""
         return None
 
     @abstractmethod

@@ -1,6 +1,5 @@
 """Any number of labels a text."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -111,9 +110,10 @@ class MultiLabel(LabelledTask):
             return None
         return repr(self.in_words(said[0]))[:80]
 
-    @property
-    def ignorance(self) -> float | None:
-        return math.log(2)
+    def ignorance(self, labels: Array) -> float | None:
+        """Of a model that gives each label's share to every row."""
+        share = np.clip(labels[self.known(labels)].mean(0), 1e-9, 1 - 1e-9)
+        return float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean())
 
     def evidence(
         self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask

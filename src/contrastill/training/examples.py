@@ -71,15 +71,12 @@ class Examples:
         columns = [some[name] for name in ("text", "text_pair") if name in some.column_names]
         return [list(row) for row in zip(*columns, strict=True)]
 
-    def scores(
-        self, model: PreTrainedModel, dtype: torch.dtype | None = None, keep: str | None = None
-    ) -> dict[str, Any]:
-        """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}
+    def scores(self, model: PreTrainedModel, keep: str | None = None) -> dict[str, Any]:
+        """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}, in float32.
 
         keep: the name under which the logits stay in `kept`.
         """
-        logits = self.logits(model, dtype)
-        result = self.judged(logits, model.config, keep, interval=dtype is None)  # to report, not a check of a run
+        result = self.judged(self.logits(model), model.config, keep)
         if keep == "ours":
             self.reported = result
         return result
@@ -93,7 +90,7 @@ class Examples:
     def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
         return predict(model.to(processes().device), self.batches, dtype=dtype)
 
-    def judged(self, logits: np.ndarray, config: Any, keep: str | None, interval: bool = True) -> dict[str, Any]:
+    def judged(self, logits: np.ndarray, config: Any, keep: str | None = None, interval: bool = True) -> dict[str, Any]:
         task = self.task.with_config(config)
         answers = task.answers(logits)
         if keep is not None:

@@ -152,8 +152,20 @@ class LabelledPlan(Plan):
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
-        dev, student = self.splits.get("dev"), self.method.student.model
-        return (lambda: dev.scores(student, self.dtype)["metrics"]) if dev else None
+        return self.scores_on_dev if "dev" in self.splits else None
+
+    def scores_on_dev(self) -> dict[str, float]:
+        """Of the student as it would be saved now, in the precision of training."""
+        dev, student = self.splits["dev"], self.method.student.model
+        logits = dev.logits(student, self.dtype)
+        self.tune(lambda: logits)
+        found: dict[str, float] = dev.judged(logits, student.config, interval=False)["metrics"]
+        return found
+
+    def tune(self, logits: Callable[[], np.ndarray]) -> None:
+        """Gives the model's config what the task chooses by its logits on dev, which are computed if it does so."""
+        for name, value in self.task.tuned(logits, self.splits["dev"].labels).items():
+            setattr(self.method.student.model.config, name, value)
 
     def describe(self) -> dict[str, Any]:
         about = self.data.describe()
@@ -185,8 +197,7 @@ class LabelledPlan(Plan):
     def save(self, folder: RunFolder) -> Path:
         student, dev = self.method.student.model, self.splits.get("dev")
         if dev is not None:
-            for name, value in self.task.tuned(lambda: dev.logits(student), dev.labels).items():
-                setattr(student.config, name, value)
+            self.tune(lambda: dev.logits(student))
 
         def write(place: Path) -> None:
             student.save_pretrained(place)

@@ -119,7 +119,7 @@ def at_chance(run: LabelledPlan, advice: str) -> list[str]:
 
 def learnt_nothing(run: LabelledPlan, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
     """Without dev, a label loss that ended where ignorance is."""
-    seen, ignorance = losses(history), run.task.ignorance
+    seen, ignorance = losses(history), run.task.ignorance(np.asarray(run.examples["labels"]))
     if not seen or ignorance is None or run.teacher is not None:
         return []
     last = float(np.mean(seen[-LAST:]))
