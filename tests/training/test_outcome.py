@@ -13,6 +13,7 @@ from torch import nn
 
 from contrastill import Distillation, UserError
 from contrastill.errors import CheckFailed
+from contrastill.results import Split
 from contrastill.tasks import Classification, LabelledTask, MultiLabel, Regression
 from contrastill.training.labelled import LabelledPlan
 from contrastill.training.labelled_checks import scores_differ, unseen
@@ -28,10 +29,8 @@ def scored(answers: np.ndarray, labels: np.ndarray, rate: float = 1e-4, **more: 
     task: Any = Regression(metrics=["pearson"]) if answers.shape[1] == 1 else Classification(CLASSES, ["accuracy"])
     if labels.ndim == 2:
         task = MultiLabel(CLASSES)
-    reported = {
-        "metrics": task.score(task.answers(answers), labels),
-        "interval": task.interval(task.answers(answers), labels, task.metrics[0], samples=200),
-    }
+    interval = task.interval(task.answers(answers), labels, task.metrics[0], samples=200)
+    reported = Split(task.score(task.answers(answers), labels), len(labels), interval)
     run = object.__new__(LabelledPlan)
     vars(run).update(
         settings=SimpleNamespace(learning_rate=rate),

@@ -29,7 +29,7 @@ def ended(out: Path) -> None:
     with RunFolder("finetune", settings(out), resume=False) as folder:
         folder.begin()
         folder.save_model("model", lambda place: (place / "config.json").write_text("{}") and None)
-        folder.write("metrics.json", {"task": "t"})
+        folder.write("metrics.json", {"task": "t", "metric": None})
         folder.note(status="finished")
 
 
@@ -157,7 +157,7 @@ def test_a_run_that_ended_without_its_page_gets_one(tmp_path: Path) -> None:
     with RunFolder("finetune", settings(tmp_path), resume=True) as folder:
         run = finished(folder, "model")
     assert run is not None
-    assert run.metrics == {"task": "t"}
+    assert run.metrics == {"task": "t", "metric": None}
     assert (tmp_path / "report.html").is_file()
 
 

@@ -14,6 +14,12 @@ __all__ = ["RunResult", "Score", "Scores", "Split", "number"]
 
 COLUMNS = ("teacher", "student", "model")
 SPLITS = ("test", "dev")
+ORDER = (
+    *("steps", "task", "metric", "base", "train_rows", "batch_rows", "scale", "student", "model", "teacher", "kept"),
+    *("yardsticks", "teacher_forwards", "dev", "retrieval", "sts", "checkpoint", "parameters", "size_mb", "warnings"),
+    "seconds",
+)
+"""Of the entries of metrics.json; others follow."""
 HELD_OUT = ("spearman", "agreement", "cosine", "loss")
 """Metrics of a model without labels, beside its size."""
 
@@ -93,7 +99,8 @@ class RunResult:
     """What a run measured.
 
     models: "teacher", "student", "model" -> scores. base: the start of a model that was trained further; changes: its
-    scores before and after. sts: column -> STS set -> Spearman x 100. kept: split -> share of the teacher's score.
+    scores before and after. sts: column -> STS set -> Spearman x 100. kept: split -> share of the teacher's score; None
+    where splits aren't scored.
     figures: numbers of the whole run (steps, train_rows, parameters, …). more: the other entries.
     """
 
@@ -103,7 +110,7 @@ class RunResult:
     models: Mapping[str, Scores] = field(default_factory=dict)
     changes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     sts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    kept: Mapping[str, float] = field(default_factory=dict)
+    kept: Mapping[str, float] | None = None
     yardsticks: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -115,8 +122,8 @@ class RunResult:
         """The result in a metrics.json of any version."""
         base = text(found.get("base"))
         changes = {name: numbers(found.get(name)) for name in ("dev", "retrieval")} if base is not None else {}
-        sts, said = found.get("sts"), found.get("warnings")
-        tables = {name: numbers(found.get(name)) for name in ("kept", "yardsticks", "seconds")}
+        sts, said, kept = found.get("sts"), found.get("warnings"), found.get("kept")
+        tables = {name: numbers(found.get(name)) for name in ("yardsticks", "seconds")}
         result = cls(
             task=text(found.get("task")),
             metric=text(found.get("metric")),
@@ -124,6 +131,7 @@ class RunResult:
             models={n: Scores.from_json(found[n]) for n in COLUMNS if isinstance(found.get(n), Mapping)},
             changes={name: change for name, change in changes.items() if change},
             sts={str(n): numbers(one) for n, one in sts.items()} if isinstance(sts, Mapping) else {},
+            kept=numbers(kept) if isinstance(kept, Mapping) else None,
             warnings=tuple(map(str, said)) if isinstance(said, list) else (),
             figures=numbers(found),
             **tables,
@@ -133,22 +141,23 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         """The object that metrics.json holds."""
-        words = {"task": self.task, "metric": self.metric, "base": self.base}
         tables = {
             **{name: scores.to_json() for name, scores in self.models.items()},
             **{name: dict(change) for name, change in self.changes.items()},
             "sts": {name: dict(table) for name, table in self.sts.items()},
-            "kept": dict(self.kept),
             "yardsticks": dict(self.yardsticks),
             "seconds": dict(self.seconds),
             "warnings": list(self.warnings),
         }
-        return {
-            **{name: word for name, word in words.items() if word is not None},
+        entries = {
+            **({} if self.task is None else {"task": self.task, "metric": self.metric}),
+            **({} if self.base is None else {"base": self.base}),
+            **({} if self.kept is None else {"kept": dict(self.kept)}),
             **self.figures,
             **{name: table for name, table in tables.items() if table},
             **self.more,
         }
+        return {name: entries[name] for name in (*ORDER, *entries) if name in entries}
 
     @property
     def before_and_after(self) -> bool:

@@ -1,8 +1,8 @@
 """The model card beside a trained model."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from contrastill.results import RunResult
 from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
 from contrastill.tasks import LabelledTask
 
@@ -21,28 +21,22 @@ class Origin:
     method: str = "finetune"
 
 
-def model_card(origin: Origin, task: LabelledTask, data: str, metrics: dict[str, Any]) -> str:
-    """README.md of the model's folder: its scores beside its teacher's, and how to load and repeat it.
-
-    data: the name of the data set.
-    """
-    rows_seen = metrics["train_rows"]
-    ours = origin.name
-    columns = [ours] + (["teacher"] if "teacher" in metrics else [])
-    rows = []
-    for split in ("dev", "test"):
-        for name in metrics[ours].get(split, {}).get("metrics", {}):
+def model_card(origin: Origin, task: LabelledTask, result: RunResult) -> str:
+    """README.md of the model's folder: its scores beside its teacher's, and how to load and repeat it."""
+    ours, data, rows = origin.name, result.task, []
+    columns = [name for name in (ours, "teacher") if name in result.models]
+    models = [result.models[name] for name in columns]
+    for split in (split for split in ("dev", "test") if split in models[0].splits):
+        for name in models[0].splits[split].metrics:
             cells = []
-            for column in columns:
-                scores = metrics[column][split]
-                cell = f"{scores['metrics'][name]:.4f}"
-                if name == metrics["metric"]:
-                    low, high = scores["interval"]
-                    cell += f" ({low:.4f} to {high:.4f})"
+            for scores in (model.splits[split] for model in models):
+                cell = f"{scores.metrics[name]:.4f}"
+                if name == result.metric and scores.interval is not None:
+                    cell += " ({:.4f} to {:.4f})".format(*scores.interval)
                 cells.append(cell)
             rows.append(f"| {split} {name} | " + " | ".join(cells) + " |")
     for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
-        rows.append(f"| {label} | " + " | ".join(f"{metrics[column][key]:,.0f}" for column in columns) + " |")
+        rows.append(f"| {label} | " + " | ".join(f"{model.figures[key]:,.0f}" for model in models) + " |")
     table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
     if origin.teacher is not None:
         made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
@@ -56,7 +50,7 @@ tags: [contrastill, knowledge-distillation]
 
 # {data} {ours}
 
-{made}, on {rows_seen:,} training texts of `{data}` ({task.describe()}), seed {origin.seed}.
+{made}, on {result.figures["train_rows"]:,} training texts of `{data}` ({task.describe()}), seed {origin.seed}.
 
 {table}
 
@@ -70,18 +64,19 @@ classify = pipeline("text-classification", model="PATH OF THIS FOLDER")
 """
 
 
-def embedding_card(settings: EmbeddingDistillation, data: dict[str, Any], metrics: dict[str, Any]) -> str:
+def embedding_card(settings: EmbeddingDistillation, result: RunResult) -> str:
     """README.md of a sentence-embedding student."""
-    student, teacher = metrics["student"], metrics["teacher"]
+    student, teacher = (result.models[name].figures for name in ("student", "teacher"))
+    texts = result.figures["train_rows"]
     rows = [
         f"| {label} | {student[key]:,.0f} | {teacher[key]:,.0f} |"
         for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)"), ("width", "numbers a vector"))
     ]
-    if "sts" in metrics:
-        ours, theirs = metrics["sts"]["student"], metrics["sts"]["teacher"]
+    if result.sts:
+        ours, theirs = result.sts["student"], result.sts["teacher"]
         rows += [f"| {name} | {ours[name]:.2f} | {theirs[name]:.2f} |" for name in ours]
     table = "\n".join(["|  | student | teacher |", "|---|---|---|", *rows])
-    note = "\nSTS: Spearman x 100 of the cosine, all pairs of a set at once.\n" if "sts" in metrics else ""
+    note = "\nSTS: Spearman x 100 of the cosine, all pairs of a set at once.\n" if result.sts else ""
     space = {
         "compact": "Vectors have the angles of the teacher's space; their first N numbers serve by themselves "
         "(`truncate_dim=N`).",
@@ -97,7 +92,7 @@ tags: [sentence-transformers, contrastill, knowledge-distillation]
 # A small sentence-embedding model
 
 A `{settings.student}` student of {" and ".join(f"`{name}`" for name in settings.teacher)}, distilled with
-`{settings.method}` by Contrastill on {data["train"]:,} texts without labels (passes: {settings.epochs:g}), seed
+`{settings.method}` by Contrastill on {texts:,} texts without labels (passes: {settings.epochs:g}), seed
 {settings.seed}. {space}
 
 {table}
@@ -113,9 +108,10 @@ vectors = model.encode(["a text", "another"])
 """
 
 
-def encoder_card(settings: Pretraining, data: dict[str, Any], metrics: dict[str, Any]) -> str:
+def encoder_card(settings: Pretraining, result: RunResult) -> str:
     """README.md of a general student."""
-    student, teacher = metrics["student"], metrics["teacher"]
+    student, teacher = (result.models[name].figures for name in ("student", "teacher"))
+    texts = result.figures["train_rows"]
     return f"""---
 library_name: transformers
 tags: [contrastill, knowledge-distillation]
@@ -125,7 +121,7 @@ tags: [contrastill, knowledge-distillation]
 
 A `{settings.student}` student of `{settings.teacher}`: {student["parameters"]:,} parameters of
 {teacher["parameters"]:,}. It learnt the teacher's layers (`{settings.method}`, its terms that need no task) by
-Contrastill on {data["train"]:,} texts without labels (passes: {settings.epochs:g}), seed {settings.seed}.
+Contrastill on {texts:,} texts without labels (passes: {settings.epochs:g}), seed {settings.seed}.
 It has no head: a task's student starts from it.
 
 ```console
@@ -137,21 +133,21 @@ repeats it.
 """
 
 
-def pairs_card(asked: Contrast, metrics: dict[str, Any]) -> str:
+def pairs_card(asked: Contrast, result: RunResult) -> str:
     """README.md of the model's folder: what it was made of and how, its scores before and after, how to load it."""
-    table: list[str] = []
-    if "dev" in metrics:
-        table.append(f"| dev: {asked.dev} | {metrics['dev']['before']:.2f} | {metrics['dev']['after']:.2f} |")
-    for name, before in metrics.get("sts", {}).get("before", {}).items():
-        table.append(f"| {name} | {before:.2f} | {metrics['sts']['after'][name]:.2f} |")
-    if "retrieval" in metrics:
-        before, after = metrics["retrieval"]["before"], metrics["retrieval"]["after"]
-        table.append(f"| training rows whose second text is the nearest, % | {before:.2f} | {after:.2f} |")
+    changes = dict(result.changes)
+    retrieval = changes.pop("retrieval", None)
+    rows = [(f"dev: {asked.dev}", change["before"], change["after"]) for change in changes.values()]
+    rows += [(name, before, result.sts["after"][name]) for name, before in result.sts.get("before", {}).items()]
+    if retrieval is not None:
+        what = "training rows whose second text is the nearest, %"
+        rows.append((what, retrieval["before"], retrieval["after"]))
+    table = [f"| {name} | {before:.2f} | {after:.2f} |" for name, before, after in rows]
     if table:
         table = ["", "| Spearman x 100 | before | after |", "|---|---|---|", *table, ""]
     kind = "texts without labels (SimCSE)" if asked.unsupervised else "rows of texts that belong together"
     anchor = f", anchored to `{asked.anchor}` with weight {asked.anchor_weight:g}" if asked.anchor else ""
-    newline = "\n"
+    newline, figures = "\n", result.figures
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -160,11 +156,11 @@ tags: [contrastill, sentence-transformers, feature-extraction]
 
 # Sentence embeddings
 
-`{asked.model}`, trained contrastively by Contrastill on {metrics["train_rows"]:,} {kind} of `{asked.pairs}`:
-InfoNCE (`simcse`), scale {asked.scale:g}, {metrics["steps"]:,} steps of {metrics["batch_rows"]} rows, seed
+`{asked.model}`, trained contrastively by Contrastill on {figures["train_rows"]:,} {kind} of `{asked.pairs}`:
+InfoNCE (`simcse`), scale {asked.scale:g}, {figures["steps"]:,} steps of {figures["batch_rows"]} rows, seed
 {asked.seed}{anchor}.
 {newline.join(table)}
-{metrics["parameters"]:,.0f} parameters, {metrics["size_mb"]:,.0f} MB (float32). All settings, versions and fingerprints
+{figures["parameters"]:,.0f} parameters, {figures["size_mb"]:,.0f} MB (float32). All settings, versions and fingerprints
 are in the run's `run.json`; `contrastill contrast --from run.json --out FOLDER` repeats it.
 
 ```python

@@ -35,6 +35,7 @@ from contrastill.loading import (
 )
 from contrastill.methods import METHODS, EmbeddingMethod, method_class, method_settings, read_settings
 from contrastill.report.evidence import of_vectors
+from contrastill.results import RunResult, Scores
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.students import STARTS
@@ -200,7 +201,7 @@ class EmbeddingPlan(CorpusPlan):
                 found.append(F.normalize(projected.float(), dim=-1).cpu())
         return torch.cat(found).clone()
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> RunResult:
         student = self.method.student.model
         ours = {**(self.check() if self.check else {}), **size(student), "width": self.output_width}
         if self.projection is not None:
@@ -208,21 +209,19 @@ class EmbeddingPlan(CorpusPlan):
             ours["size_mb"] += self.projection.numel() * 4 / 1e6
         sizes = [size(teacher.model) for teacher in self.teachers.each]
         theirs = {**{key: sum(each[key] for each in sizes) for key in sizes[0]}, "width": self.teachers.width}
-        sts = {"sts": self.sts()} if self.settings.sts else {}
         yardsticks = {}
         if self.untrained is not None:
             chance = neighbours(len(self.held)) / (len(self.held) - 1)
             yardsticks = {"untrained": self.untrained, "chance": chance}
-        return {
-            "task": "sentence embeddings",
-            "metric": self.metric,
-            "train_rows": len(self.examples),
-            "student": ours,
-            "teacher": theirs,
-            **({"yardsticks": yardsticks} if yardsticks else {}),
-            "teacher_forwards": sum(teacher.forwards for teacher in self.teachers.each),
-            **sts,
-        }
+        forwards = sum(teacher.forwards for teacher in self.teachers.each)
+        return RunResult(
+            "sentence embeddings",
+            self.metric,
+            models={"teacher": Scores(figures=theirs), "student": Scores(figures=ours)},
+            sts=self.sts() if self.settings.sts else {},
+            yardsticks=yardsticks,
+            figures={"train_rows": len(self.examples), "teacher_forwards": forwards},
+        )
 
     @property
     def output_width(self) -> int:
@@ -232,8 +231,8 @@ class EmbeddingPlan(CorpusPlan):
     def save(self, folder: RunFolder) -> Path:
         return folder.save_model(self.name, self.write)
 
-    def card(self, metrics: dict[str, Any]) -> str:
-        return embedding_card(self.settings, self.describe(), metrics)
+    def card(self, result: RunResult) -> str:
+        return embedding_card(self.settings, result)
 
     def write(self, place: Path) -> None:
         """As a sentence-transformers model: transformer, pooling, projection (unless dropped), normalisation."""

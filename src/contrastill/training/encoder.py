@@ -17,6 +17,7 @@ from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
 from contrastill.loading import Length, input_length
 from contrastill.methods import METHODS, Method, method_class, read_settings
+from contrastill.results import RunResult, Scores
 from contrastill.settings import Pretraining
 from contrastill.tasks import BareEncoder
 from contrastill.teachers import cache_root, fingerprint, load_teacher
@@ -74,15 +75,15 @@ class EncoderPlan(CorpusPlan):
                     found.setdefault(term, []).append(float(value))
         return {term: float(np.mean(values)) for term, values in found.items()}
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> RunResult:
         assert self.teacher is not None
-        return {
-            "task": "general distillation",
-            "metric": self.metric if self.check else None,
-            "train_rows": len(self.examples),
-            "student": {**(self.held_out() if self.check else {}), **size(self.method.student.model)},
-            "teacher": size(self.teacher),
-        }
+        ours = {**(self.held_out() if self.check else {}), **size(self.method.student.model)}
+        return RunResult(
+            "general distillation",
+            self.metric if self.check else None,
+            models={"teacher": Scores(figures=size(self.teacher)), "student": Scores(figures=ours)},
+            figures={"train_rows": len(self.examples)},
+        )
 
     def save(self, folder: RunFolder) -> Path:
         def write(place: Path) -> None:
@@ -94,8 +95,8 @@ class EncoderPlan(CorpusPlan):
 
         return folder.save_model(self.name, write)
 
-    def card(self, metrics: dict[str, Any]) -> str:
-        return encoder_card(self.settings, self.describe(), metrics)
+    def card(self, result: RunResult) -> str:
+        return encoder_card(self.settings, result)
 
 
 def plan_pretraining(settings: Pretraining) -> EncoderPlan:

@@ -20,6 +20,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation import predict, size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.processes import processes
+from contrastill.results import Split
 from contrastill.settings import Evaluation
 from contrastill.tasks import LabelledTask, check_task, load_rows, output_names, task_given, task_of
 from contrastill.teachers import CachedTeacher, LiveTeacher
@@ -50,7 +51,7 @@ class Examples:
         self.keys = np.concatenate([batch["text_key"].numpy() for batch in self.batches])
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.tasks: dict[str, LabelledTask] = {}  # as their models answer it
-        self.reported: dict[str, Any] = {}  # the scores of ours
+        self.reported: Split | None = None  # the scores of ours
 
     @property
     def highest(self) -> int:
@@ -71,17 +72,14 @@ class Examples:
         columns = [some[name] for name in ("text", "text_pair") if name in some.column_names]
         return [list(row) for row in zip(*columns, strict=True)]
 
-    def scores(self, model: PreTrainedModel, keep: str | None = None) -> dict[str, Any]:
-        """{"metrics": {name: value}, "interval": [low, high] of the first one, "rows": N}, in float32.
-
-        keep: the name under which the logits stay in `kept`.
-        """
+    def scores(self, model: PreTrainedModel, keep: str | None = None) -> Split:
+        """In float32. keep: the name under which the logits stay in `kept`."""
         result = self.judged(self.logits(model), model.config, keep)
         if keep == "ours":
             self.reported = result
         return result
 
-    def scores_of_teacher(self, teacher: CachedTeacher | LiveTeacher) -> dict[str, Any]:
+    def scores_of_teacher(self, teacher: CachedTeacher | LiveTeacher) -> Split:
         """As `scores`, in float32; the logits stay in `kept` as "theirs"."""
         device = processes().device
         logits = teacher.logits(self.batches, lambda model, batches: predict(model.to(device), batches))
@@ -90,15 +88,11 @@ class Examples:
     def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
         return predict(model.to(processes().device), self.batches, dtype=dtype)
 
-    def judged(self, logits: np.ndarray, config: Any, keep: str | None = None, interval: bool = True) -> dict[str, Any]:
+    def judged(self, logits: np.ndarray, config: Any, keep: str | None = None, interval: bool = True) -> Split:
         task = self.task.with_config(config)
-        answers = task.answers(logits)
         if keep is not None:
             self.kept[keep], self.tasks[keep] = logits, task
-        result: dict[str, Any] = {"metrics": task.score(answers, self.labels), "rows": len(self.labels)}
-        if interval:
-            result["interval"] = list(task.interval(answers, self.labels, task.metrics[0]))
-        return result
+        return scored(task, task.answers(logits), self.labels, interval)
 
     def evidence(self) -> dict[str, Any] | None:
         """Single answers of ours, beside the teacher's, for the run's page; None before they were scored."""
@@ -106,6 +100,12 @@ class Examples:
             return None
         theirs, ours = self.kept.get("theirs"), self.tasks["ours"]
         return ours.evidence(self.labels, self.kept["ours"], theirs, self.texts, self.tasks.get("theirs", ours))
+
+
+def scored(task: LabelledTask, answers: np.ndarray, labels: np.ndarray, interval: bool = True) -> Split:
+    """interval: whether the first metric gets one."""
+    ends = task.interval(answers, labels, task.metrics[0]) if interval else None
+    return Split(task.score(answers, labels), len(labels), ends)
 
 
 def score_model(asked: Evaluation) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def score_model(asked: Evaluation) -> dict[str, Any]:
     result = {
         "model": asked.model,
         "split": said,
-        **examples.scores(model),
+        **examples.scores(model).to_json(),
         "max_length": length.tokens,
         "cut_share": cut,
         **size(model),
@@ -159,9 +159,7 @@ def score_bundle(asked: Evaluation) -> dict[str, Any]:
     return {
         "model": asked.model,
         "split": said,
-        "metrics": task.score(answers, labels),
-        "rows": len(labels),
-        "interval": list(task.interval(answers, labels, task.metrics[0])),
+        **scored(task, answers, labels).to_json(),
         "max_length": bundle.max_length,
         "cut_share": cut,
         "parameters": bundle.metadata["parameters"],

@@ -22,6 +22,7 @@ from contrastill.evaluation import size
 from contrastill.loading import Length, input_length, load_classifier, load_tokenizer
 from contrastill.methods import Finetune, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
+from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
 from contrastill.tasks import Embedding, LabelledTask, check_task, load_rows, output_names, task_given, task_of
@@ -154,13 +155,12 @@ class LabelledPlan(Plan):
     def check(self) -> Callable[[], Mapping[str, float]] | None:
         return self.scores_on_dev if "dev" in self.splits else None
 
-    def scores_on_dev(self) -> dict[str, float]:
+    def scores_on_dev(self) -> Mapping[str, float]:
         """Of the student as it would be saved now, in the precision of training."""
         dev, student = self.splits["dev"], self.method.student.model
         logits = dev.logits(student, self.dtype)
         self.tune(lambda: logits)
-        found: dict[str, float] = dev.judged(logits, student.config, interval=False)["metrics"]
-        return found
+        return dev.judged(logits, student.config, interval=False).metrics
 
     def tune(self, logits: Callable[[], np.ndarray]) -> None:
         """Gives the model's config what the task chooses by its logits on dev, which are computed if it does so."""
@@ -171,28 +171,17 @@ class LabelledPlan(Plan):
         about = self.data.describe()
         return {**about, "decisions": {**about.get("decisions", {}), "length": self.length.cutting(self.cut_share)}}
 
-    def scores(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Of each split, in float32, and the model's size."""
-        return {**{split: rows.scores(model, keep="ours") for split, rows in self.splits.items()}, **size(model)}
-
-    def results(self) -> dict[str, Any]:
-        ours, metric = self.scores(self.method.student.model), self.task.metrics[0]
-        metrics: dict[str, Any] = {
-            "task": self.data.schema.name,
-            "metric": metric,
-            "train_rows": len(self.examples),
-            self.name: ours,
-        }
+    def results(self) -> RunResult:
+        student, metric = self.method.student.model, self.task.metrics[0]
+        ours = {split: rows.scores(student, keep="ours") for split, rows in self.splits.items()}
+        models, kept, figures = {self.name: Scores(ours, size(student))}, None, {"train_rows": len(self.examples)}
         if self.teacher is not None:
-            theirs = metrics["teacher"] = {**self.teacher_scores, **size(self.teacher)}
-            metrics["kept"] = {
-                split: ours[split]["metrics"][metric] / theirs[split]["metrics"][metric]
-                for split in self.splits
-                if theirs[split]["metrics"][metric]
-            }
+            theirs = {split: scores.metrics[metric] for split, scores in self.teacher_scores.items()}
+            models = {"teacher": Scores(self.teacher_scores, size(self.teacher)), **models}
+            kept = {split: ours[split].metrics[metric] / value for split, value in theirs.items() if value}
             if self.cached is not None:
-                metrics["teacher_forwards"] = self.cached.forwards
-        return metrics
+                figures["teacher_forwards"] = self.cached.forwards
+        return RunResult(self.data.schema.name, metric, models=models, kept=kept, figures=figures)
 
     def save(self, folder: RunFolder) -> Path:
         student, dev = self.method.student.model, self.splits.get("dev")
@@ -205,8 +194,8 @@ class LabelledPlan(Plan):
 
         return folder.save_model(self.name, write)
 
-    def card(self, metrics: dict[str, Any]) -> str:
-        return model_card(self.origin, self.task, self.data.schema.name, metrics)
+    def card(self, result: RunResult) -> str:
+        return model_card(self.origin, self.task, result)
 
     @cached_property
     def live(self) -> LiveTeacher | None:
@@ -235,11 +224,11 @@ class LabelledPlan(Plan):
         )
 
     @cached_property
-    def teacher_scores(self) -> dict[str, dict[str, Any]]:
+    def teacher_scores(self) -> dict[str, Split]:
         """Of each split, in float32: computed once, and with a cache once for all runs."""
         return {split: self.score_teacher(rows) for split, rows in self.splits.items()}
 
-    def score_teacher(self, rows: Examples) -> dict[str, Any]:
+    def score_teacher(self, rows: Examples) -> Split:
         """In float32."""
         teacher = self.cached or self.live
         assert teacher is not None

@@ -31,12 +31,12 @@ def teacher_learnt(run: LabelledPlan) -> Check:
     metric = run.task.metrics[0]
     if "dev" in run.splits:
         examples, where = run.splits["dev"], "dev"
-        got = run.teacher_scores["dev"]["metrics"][metric]
+        got = run.teacher_scores["dev"].metrics[metric]
     else:
         known = np.flatnonzero(run.task.known(np.array(run.data.train["label"])))
         rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
         examples, where = Examples(rows, run.task, run.tokenizer, run.settings.max_length), "a training sample"
-        got = run.score_teacher(examples)["metrics"][metric]
+        got = run.score_teacher(examples).metrics[metric]
     chance = run.task.chance(examples.labels, metric)
     seen = f"{metric} {got:.3f} on {where}; always the commonest answer gives {chance:.3f}"
     if got > chance:
@@ -102,12 +102,11 @@ def dev_is_large(run: LabelledPlan) -> list[Check]:
 def at_chance(run: LabelledPlan, advice: str) -> list[str]:
     """Answers on dev that are all the same, or no better than the commonest label."""
     dev, task, metric = run.splits.get("dev"), run.task, run.task.metrics[0]
-    if dev is None or "ours" not in dev.kept:
+    if dev is None or dev.reported is None or dev.reported.interval is None:
         return []
     if (answer := task.same_answer(dev.kept["ours"], dev.labels)) is not None:
         return [f"the {run.name} answers {answer} to every dev text; {advice}"]
-    scores = dev.reported
-    value, (low, high), chance = scores["metrics"][metric], scores["interval"], task.chance(dev.labels, metric)
+    value, (low, high), chance = dev.reported.metrics[metric], dev.reported.interval, task.chance(dev.labels, metric)
     if low > chance:
         return []
     few = task.half_width(len(dev.labels)) > WIDE and value > chance

@@ -33,6 +33,7 @@ from contrastill.loading import (
 )
 from contrastill.methods import Chunked, Perturbed, SimCSE, read_settings
 from contrastill.processes import processes
+from contrastill.results import RunResult
 from contrastill.settings import Contrast
 from contrastill.tasks import Pairs
 from contrastill.tasks.pairs import PairScores
@@ -162,17 +163,17 @@ class PairsPlan(Plan):
             "decisions": {"length": self.length.cutting(self.cut_share)},
         }
 
-    def results(self) -> dict[str, Any]:
-        self.after = after = self.scores(self.embedder, keep="after")
-        return {
-            "base": self.settings.model,
-            "train_rows": len(self.rows),
-            "batch_rows": self.together,
-            "scale": self.settings.scale,
-            **{name: {"before": self.before[name], "after": after[name]} for name in after},
-            **({"checkpoint": self.checkpoint} if self.metric else {}),
-            **size(self.embedder),
-        }
+    def results(self) -> RunResult:
+        self.after = self.scores(self.embedder, keep="after")
+        changes = {name: {"before": self.before[name], "after": after} for name, after in self.after.items()}
+        figures = {"train_rows": len(self.rows), "batch_rows": self.together, "scale": self.settings.scale}
+        chosen = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
+        return RunResult(
+            base=self.settings.model,
+            sts=changes.pop("sts", {}),
+            changes=changes,
+            figures={**figures, **chosen, **size(self.embedder)},
+        )
 
     def evidence(self) -> dict[str, Any] | None:
         return self.scores.evidence()
@@ -187,8 +188,8 @@ class PairsPlan(Plan):
         set_max_length(self.embedder, self.length.tokens)
         return path
 
-    def card(self, metrics: dict[str, Any]) -> str:
-        return pairs_card(self.settings, metrics)
+    def card(self, result: RunResult) -> str:
+        return pairs_card(self.settings, result)
 
 
 def plan_pairs(settings: Contrast) -> PairsPlan:

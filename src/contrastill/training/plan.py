@@ -18,6 +18,7 @@ from contrastill.loading import Length
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
 from contrastill.processes import processes
+from contrastill.results import RunResult
 from contrastill.settings import Settings
 from contrastill.training.checks import Check
 from contrastill.training.folder import RunFolder
@@ -124,8 +125,8 @@ class Plan(ABC):
         """The data, for run.json."""
 
     @abstractmethod
-    def results(self) -> dict[str, Any]:
-        """The scores of the trained student and its teacher, for metrics.json."""
+    def results(self) -> RunResult:
+        """The scores of the trained student and its teacher."""
 
     def evidence(self) -> dict[str, Any] | None:
         """Single answers for the run's page; asked for after `results`. None: there are none."""
@@ -141,7 +142,7 @@ class Plan(ABC):
         """Writes the trained model, and returns its folder."""
 
     @abstractmethod
-    def card(self, metrics: dict[str, Any]) -> str:
+    def card(self, result: RunResult) -> str:
         """README.md of the model's folder."""
 
 

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left behind: its folder, the model's folder, and its metrics (as in metrics.json)."""
+    """What a run left behind: its folder, the model's folder, and what it measured."""
 
     folder: Path
     model: Path
-    metrics: dict[str, Any]
+    result: RunResult
 
     @property
-    def result(self) -> RunResult:
-        """The metrics, typed."""
-        return RunResult.from_json(self.metrics)
+    def metrics(self) -> dict[str, Any]:
+        """As in metrics.json."""
+        return self.result.to_json()
 
 
 def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
@@ -97,37 +97,26 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     if folder.main and run.row_keys is not None:
         write_seen(folder.path, run.row_keys)
     folder.note(status="saved")  # whatever goes wrong from here on, the model is there
-    metrics = {"steps": steps, **run.results()}
+    result = run.results()
     clock.lap("evaluation")
-    doubt(folder, metrics, warnings(run, trainer.state.log_history))
-    metrics["seconds"] = clock.seconds
-    conclude(folder, path, run.card(metrics), metrics, run.evidence)
-    return Run(folder.path, path, metrics)
-
-
-def doubt(folder: RunFolder, metrics: dict[str, Any], found: list[str]) -> None:
-    """Says what speaks against a run, and keeps it with its scores and its record."""
-    for one in found:
+    if doubts := warnings(run, trainer.state.log_history):
+        folder.note(warnings=doubts)
+    for one in doubts:
         logger.warning("%s", one)
-    if found:
-        metrics["warnings"] = found
-        folder.note(warnings=found)
+    figures = {"steps": steps, **result.figures}
+    done = Run(folder.path, path, replace(result, figures=figures, warnings=tuple(doubts), seconds=clock.seconds))
+    conclude(folder, done, run)
+    return done
 
 
-def conclude(
-    folder: RunFolder,
-    model: Path,
-    card: str,
-    metrics: dict[str, Any],
-    evidence: Callable[[], dict[str, Any] | None],
-) -> None:
+def conclude(folder: RunFolder, done: Run, run: Plan) -> None:
     """Writes what a run leaves beside its model: the card, the scores, and the page."""
     if folder.main:
-        write_text(model / "README.md", card)
-    folder.write("metrics.json", metrics)
+        write_text(done.model / "README.md", run.card(done.result))
+    folder.write("metrics.json", done.metrics)
     folder.note(status="finished")
     if folder.main:
-        leave_report(folder.path, evidence)
+        leave_report(folder.path, run.evidence)
 
 
 class Clock:
@@ -190,4 +179,4 @@ def finished(folder: RunFolder, name: str) -> Run | None:
     logger.info("%s has already finished", folder.path)
     if folder.main and not (folder.path / PAGE).is_file():
         leave_report(folder.path)
-    return Run(folder.path, folder.path / name, read_metrics(folder.path))
+    return Run(folder.path, folder.path / name, RunResult.from_json(read_metrics(folder.path)))
