@@ -45,6 +45,8 @@ class Answer(ABC):
     """Path of the server that gives it."""
     several: ClassVar[bool] = False
     """Whether an answer may name any number of labels."""
+    vector: ClassVar[bool] = False
+    """Whether it has no label of its own, and is judged by its likeness to other texts' answers."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self.labels: tuple[str, ...] | None = None if metadata["labels"] is None else tuple(metadata["labels"])
@@ -240,7 +242,7 @@ class ScoreAnswer(Answer):
 class VectorAnswer(Answer):
     """A vector of length 1."""
 
-    task, output, endpoint = "embedding", "sentence_embedding", "/embed"
+    task, output, endpoint, vector = "embedding", "sentence_embedding", "/embed", True
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         super().__init__(metadata)

@@ -101,7 +101,7 @@ def export(**settings: Any) -> Exported:
     torch_answers = source.run(held)
     if not np.isfinite(torch_answers).all():
         raise UserError(f"{asked.model}: the model itself answers NaN or infinity; train it again")
-    if examples is None and source.task == "embedding":
+    if examples is None and source.answer.vector:
         examples = examples_of_texts(held, torch_answers, about)
     if asked.probes == "data" and about != MADE_UP:
         probes = chosen(source, held, torch_answers, examples.data if examples is not None else about)
@@ -294,7 +294,7 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Texts]:
     """The model, the examples of the gate (None: there are none) and the texts to calibrate on."""
     record = run_record(asked.model)
     source = exportable(asked.model, max_length=asked.max_length)
-    if source.task == "embedding":
+    if source.answer.vector:
         refuse(asked, ("text_pair", "label", "metric"), "expected a classifier with it, got a sentence-embedding model")
         scored = asked.data or asked.dev or record.setting("dev", str)
         with told_by_run(not asked.data and not asked.dev, "--data"):

@@ -44,7 +44,7 @@ def verify(**settings: Any) -> dict[str, Any]:
 
 
 def examples_for(bundle: Bundle, asked: Verification) -> Examples:
-    if bundle.task == "embedding":
+    if bundle.answer.vector:
         return examples_of_pairs(str(asked.data), asked.encoding or "utf-8", asked.delimiter)
     known = {f.name for f in fields(DataSource)}
     given = {name: value for name, value in vars(asked).items() if name in known and value is not None}

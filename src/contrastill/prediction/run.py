@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from contrastill.answers import Answer, VectorAnswer
+from contrastill.answers import Answer
 from contrastill.data.delimited import DELIMITED
 from contrastill.data.files import split_name
 from contrastill.data.records import Record, Records, kind_of
@@ -160,7 +160,7 @@ def columns(asked: Prediction, records: Records, found: Checked, answer: Answer,
         raise UserError(
             f"--keep: expected columns that the answers do not have, got {quoted_each(both)}; rename them in the file"
         )
-    if isinstance(answer, VectorAnswer) and out is not None and split_name(out)[1] in DELIMITED:
+    if answer.vector and out is not None and split_name(out)[1] in DELIMITED:
         raise UserError(f"--out: expected .parquet or .jsonl for vectors, got {out.name!r}")
     kept = {name: records.types.get(name, found.kinds[name]) for name in records.keep}
     return {**number, **kept, **own}

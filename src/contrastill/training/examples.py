@@ -10,7 +10,6 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.answers import VectorAnswer
 from contrastill.bundle import is_bundle, open_bundle, refuse_length
 from contrastill.data.collate import Collate, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.files import look_up
@@ -142,7 +141,7 @@ def score_bundle(asked: Evaluation) -> dict[str, Any]:
     """As `score_model`, of a bundle, at its own length."""
     refuse_length(asked.max_length)
     bundle = open_bundle(asked.model)
-    if isinstance(bundle.answer, VectorAnswer):
+    if bundle.answer.vector:
         raise UserError(
             f"{asked.model}: expected a bundle of labels or scores, got one of {bundle.answer.words}; score it with "
             "--suite sts, or contrastill verify"

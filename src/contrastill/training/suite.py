@@ -6,7 +6,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from contrastill.answers import VectorAnswer
 from contrastill.bundle import is_bundle, open_bundle, refuse_length
 from contrastill.errors import UserError
 from contrastill.evaluation.sts import load_sts, sts_correlations, sts_intervals, sts_similarities
@@ -65,7 +64,7 @@ class Embedding:
 
     def __init__(self, folder: str) -> None:
         self.bundle = open_bundle(folder)
-        if not isinstance(self.bundle.answer, VectorAnswer):
+        if not self.bundle.answer.vector:
             raise UserError(
                 f"{folder}: expected a bundle of sentence embeddings, got one of {self.bundle.answer.words}"
             )
