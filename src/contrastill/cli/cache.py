@@ -47,8 +47,8 @@ def list_(cache: Root = None, as_json: Json = False) -> None:
         from contrastill.teachers import cache_root, entries
 
         root = cache_root(cache)
-        found = [entry.as_dict() for entry in entries(root)]
-        show({"root": str(root), "entries": found}, lambda: print_stored(root, found))
+        found = list(entries(root))
+        show({"root": str(root), "entries": [one.to_json() for one in found]}, lambda: print_stored(root, found))
 
 
 def verify(cache: Root = None, as_json: Json = False) -> None:
@@ -93,9 +93,8 @@ def prune(
         from contrastill.teachers import prune as delete
 
         days = checked(unused_days, float | None, Range(at_least=0, at_most=36_500, unit="days"), name="--unused-days")
-        entries = delete(cache_root(cache), unused_days=days, teacher=teacher, dry_run=dry_run)
-        gone = [entry.as_dict() for entry in entries]
-        show({"deleted": gone, "dry_run": dry_run}, lambda: print_deleted(gone, dry_run))
+        gone = delete(cache_root(cache), unused_days=days, teacher=teacher, dry_run=dry_run)
+        show({"deleted": [one.to_json() for one in gone], "dry_run": dry_run}, lambda: print_deleted(gone, dry_run))
 
 
 def register(app: typer.Typer) -> None:

@@ -52,10 +52,10 @@ def evaluate(as_json: bool, **options: Any) -> None:
         return evaluate_suite(as_json, options)
     with reporting(as_json) as show:
         chosen = settings_of(Evaluation, options, kinds=KINDS)
-        from contrastill.training import evaluate as score
+        from contrastill.training.examples import score_model
 
-        result = score(**vars(chosen))
-        show(result, lambda: print_evaluation(result))
+        made = score_model(chosen)
+        show(made.to_json(), lambda: print_evaluation(made))
 
 
 def evaluate_suite(as_json: bool, options: dict[str, Any]) -> None:
@@ -72,13 +72,15 @@ def doctor(as_json: bool, **options: Any) -> None:
         from contrastill.machine import describe_machine
 
         result: dict[str, Any] = {"machine": describe_machine()}
+        report = None
         if any(value not in (None, []) for value in options.values()):
             from contrastill.training import check_run, plan_distillation
 
             chosen = settings_of(Distillation, {**options, "out": options["out"] or "."})
-            result["checks"] = check_run(plan_distillation(chosen)).as_dict()
-        show(result, lambda: print_checks(result))
-        if any(not check["ok"] and check["fatal"] for check in result.get("checks", [])):
+            report = check_run(plan_distillation(chosen))
+            result["checks"] = report.as_dict()
+        show(result, lambda: print_checks(result["machine"], report))
+        if report is not None and report.failed:
             raise typer.Exit(1)
 
 

@@ -15,7 +15,11 @@ from contrastill.results import RunResult
 from contrastill.screen import LogHandler, Screen, json_text, reader_gone, say
 
 if TYPE_CHECKING:
+    from contrastill.exporting.verify import Verified
     from contrastill.prediction import Predictions
+    from contrastill.teachers.folder import Entry
+    from contrastill.training.checks import Report
+    from contrastill.training.examples import Evaluated
 
 __all__ = ["Show", "console", "reporting"]
 
@@ -100,8 +104,7 @@ def print_beside(result: RunResult, stdout: Screen) -> None:
     if (chosen_by := str(result.metric)) in ours.figures:
         known = [scores.figures.get(chosen_by) for scores in result.models.values()]  # of a teacher there may be none
         table.add_row(f"dev {chosen_by}", *("" if value is None else f"{value:.4}" for value in known))
-    for name, form in (("parameters", ",.0f"), ("size_mb", ".1f")):
-        label = "MB" if name == "size_mb" else name
+    for label, name, form in (("parameters", "parameters", ",.0f"), ("MB", "size_mb", ".1f")):
         table.add_row(label, *(format(scores.figures[name], form) for scores in result.models.values()))
     for each in next(iter(result.sts.values()), {}):
         table.add_row(each, *(f"{result.sts[name][each]:.2f}" for name in result.models))
@@ -129,13 +132,12 @@ def print_change(result: RunResult, stdout: Screen) -> None:
     stdout.print(f"{result.figures['parameters']:,} parameters, {result.figures['size_mb']:.1f} MB")
 
 
-def print_evaluation(result: dict[str, Any]) -> None:
+def print_evaluation(made: "Evaluated") -> None:
     """A model's scores on one split."""
-    low, high = result["interval"]
-    for place, (name, value) in enumerate(result["metrics"].items()):
-        say(f"{name} {value:.4f}" + ("" if place else f" ({low:.4f} to {high:.4f})"))
-    size = [f"{result['parameters']:,} parameters"] if "parameters" in result else []
-    say(", ".join([f"{result['rows']} rows", *size, f"{result['size_mb']:.1f} MB"]))
+    interval = made.scores.interval
+    for place, (name, value) in enumerate(made.scores.metrics.items()):
+        say(f"{name} {value:.4f}" + ("" if place or interval is None else " ({:.4f} to {:.4f})".format(*interval)))
+    say(f"{made.scores.rows} rows, {made.size['parameters']:,} parameters, {made.size['size_mb']:.1f} MB")
 
 
 def print_suite(title: str, result: dict[str, float], intervals: dict[str, tuple[float, float]]) -> None:
@@ -147,13 +149,13 @@ def print_suite(title: str, result: dict[str, float], intervals: dict[str, tuple
     Screen().print(table)
 
 
-def print_checks(result: dict[str, Any]) -> None:
+def print_checks(machine: dict[str, Any], report: "Report | None") -> None:
     """The machine, and the checks before a run."""
-    for name, value in result["machine"].items():
+    for name, value in machine.items():
         say(f"{name.replace('_', ' '):>24}  {value}")
-    for check in result.get("checks", []):
-        mark = "ok" if check["ok"] else "FAILED" if check["fatal"] else "look"
-        say(f"{mark:>24}  {check['name']}: {check['seen']}")
+    for check in report.checks if report is not None else []:
+        mark = "ok" if check.ok else "FAILED" if check.fatal else "look"
+        say(f"{mark:>24}  {check.name}: {check.seen}")
 
 
 def print_bundle(metadata: dict[str, Any]) -> None:
@@ -179,11 +181,10 @@ def print_bundle(metadata: dict[str, Any]) -> None:
     )
 
 
-def print_verification(found: dict[str, Any]) -> None:
+def print_verification(found: "Verified") -> None:
     """What the check of a bundle found."""
     say(f"{found['files']} files as they were exported")
-    if "probes" in found:
-        say(f"{found['probes']['rows']} stored texts, least likeness {found['probes']['likeness_min']:.4f}")
+    say(f"{found['probes']['rows']} stored texts, least likeness {found['probes']['likeness_min']:.4f}")
     if "value" in found:
         say(f"{found['metric']} {100 * found['value']:.2f} on {found['data']}, {found['rows']:,} texts")
     if "as_exported" in found:
@@ -211,19 +212,19 @@ def print_methods(result: dict[str, Any], allowed: Callable[[str, str], str]) ->
         say("    settings: " + (", ".join(listed) or "none"))
 
 
-def print_stored(root: Path, found: list[dict[str, Any]]) -> None:
+def print_stored(root: Path, found: list["Entry"]) -> None:
     """What the cache holds, teacher by teacher."""
     table = Table(title=str(root), title_justify="left")
     for name in ("teacher", "fingerprint", "field", "stored", "texts", "MB", "last used"):
         table.add_column(name, justify="right" if name in ("texts", "MB") else "left")
     for one in found:
         table.add_row(
-            "(store.json is damaged)" if one["damaged"] else one["name"],
-            one["teacher"][:12], one["field"], one["stored"], f"{one['texts']:,}",
-            f"{one['bytes'] / 1e6:,.1f}", one["used"],
+            "(store.json is damaged)" if one.damaged else one.name,
+            one.facts.teacher[:12], one.facts.field, one.facts.stored, f"{one.texts:,}",
+            f"{one.bytes / 1e6:,.1f}", one.last_used,
         )  # fmt: skip
     Screen().print(table)
-    say(f"{sum(one['bytes'] for one in found) / 1e6:,.1f} MB in all")
+    say(f"{sum(one.bytes for one in found) / 1e6:,.1f} MB in all")
 
 
 def print_build(result: dict[str, Any]) -> None:
@@ -241,8 +242,8 @@ def print_checked(files: int, damaged: list[str]) -> None:
     say(f"{files} files, {len(damaged)} damaged")
 
 
-def print_deleted(gone: list[dict[str, Any]], dry_run: bool) -> None:
+def print_deleted(gone: list["Entry"], dry_run: bool) -> None:
     """What of the cache was deleted, or would be."""
     for one in gone:
-        say(f"{one['name'] or one['teacher'][:12]} {one['field']}: {one['bytes'] / 1e6:,.1f} MB")
-    say(f"{sum(one['bytes'] for one in gone) / 1e6:,.1f} MB {'would be ' if dry_run else ''}deleted")
+        say(f"{one.name or one.facts.teacher[:12]} {one.facts.field}: {one.bytes / 1e6:,.1f} MB")
+    say(f"{sum(one.bytes for one in gone) / 1e6:,.1f} MB {'would be ' if dry_run else ''}deleted")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from contrastill.bundle import METADATA, Bundle, open_bundle
 from contrastill.data.files import look_up
@@ -13,10 +13,26 @@ from contrastill.exporting.probes import compared
 from contrastill.settings import DataSource, Evaluation, Verification
 from contrastill.tasks import load_rows
 
-__all__ = ["verify"]
+__all__ = ["Verified", "verify"]
 
 
-def verify(**settings: Any) -> dict[str, Any]:
+class Verified(TypedDict):
+    """What a check of a bundle found. problems: a sentence each; as_exported: of the gate, by the same metric."""
+
+    bundle: str
+    files: int
+    problems: list[str]
+    probes: dict[str, Any]
+    data: NotRequired[str]
+    rows: NotRequired[int]
+    metric: NotRequired[str]
+    value: NotRequired[float]
+    interval: NotRequired[list[float]]
+    as_exported: NotRequired[dict[str, Any]]
+    drop_points: NotRequired[float]
+
+
+def verify(**settings: Any) -> Verified:
     """Checks a bundle's files, its answers to the stored probes and, given data, its metric. See `Verification`.
 
     Returns what was found; "problems" is empty where all is well.
@@ -26,10 +42,9 @@ def verify(**settings: Any) -> dict[str, Any]:
     """
     asked = Verification.given(settings)
     bundle = open_bundle(asked.bundle, threads=asked.threads)
-    problems: list[str] = []
-    found: dict[str, Any] = {"bundle": str(bundle.folder), "files": len(bundle.metadata["files"]), "problems": problems}
-    found["probes"], unlike = compared(bundle)
-    problems += unlike
+    probes, problems = compared(bundle)
+    files = len(bundle.metadata["files"])
+    found: Verified = {"bundle": str(bundle.folder), "files": files, "problems": problems, "probes": probes}
     if asked.data is not None:
         examples = examples_for(bundle, asked)
         answers = measure(bundle, examples)
@@ -37,7 +52,7 @@ def verify(**settings: Any) -> dict[str, Any]:
         found |= {"data": examples.data, "rows": len(examples.texts), "metric": examples.metric, "value": value}
         if examples.task is not None and examples.labels is not None:
             found["interval"] = list(examples.task.interval(answers, examples.labels, examples.metric))
-        compare_with_gate(bundle, asked, found, problems)
+        compare_with_gate(bundle, asked, found)
     elif asked.max_drop is not None:
         raise UserError("--max-drop: expected --data with it, got none; give the data to measure on")
     return found
@@ -58,7 +73,7 @@ def examples_for(bundle: Bundle, asked: Verification) -> Examples:
     return examples_of_task(data, bundle, "train" if alone else asked.split)
 
 
-def compare_with_gate(bundle: Bundle, asked: Verification, found: dict[str, Any], problems: list[str]) -> None:
+def compare_with_gate(bundle: Bundle, asked: Verification, found: Verified) -> None:
     gate = bundle.metadata.get("gate")
     if gate is None:
         return
@@ -73,7 +88,7 @@ def compare_with_gate(bundle: Bundle, asked: Verification, found: dict[str, Any]
     if (gate.get("data"), gate["rows"]) != (found["data"], found["rows"]) and asked.max_drop is None:
         return  # other examples: another value is no sign of a fault
     if not found["drop_points"] <= allowed:
-        problems.append(
+        found["problems"].append(
             f"{found['metric']} {100 * found['value']:.2f} on {found['data']}: {found['drop_points']:.2f} points below "
             f"the model's {100 * gate['torch']:.2f}, allowed are {allowed:g}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,13 +140,8 @@ def dig(value: Any, *keys: str) -> Any:
 
 def number(value: Any, *keys: str) -> float | None:
     """A finite number found by `dig`, or None."""
-    found = dig(value, *keys)
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        return None
-    try:
-        return float(found) if math.isfinite(found) else None
-    except OverflowError:  # an integer that no float holds
-        return None
+    found = results.number(dig(value, *keys))
+    return None if found is None else float(found)
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contrastill.results.record import (
     read_object,
     write_text,
 )
-from contrastill.results.scores import RunResult, Score, Scores, Split
+from contrastill.results.scores import RunResult, Score, Scores, Split, number
 
 __all__ = [
     "CARD",
@@ -22,6 +22,7 @@ __all__ = [
     "Split",
     "check_sealed",
     "located",
+    "number",
     "read_metrics",
     "read_object",
     "write_text",

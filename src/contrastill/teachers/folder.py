@@ -32,14 +32,16 @@ class Entry:
     used: float  # when it was last used, seconds since the epoch
     damaged: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.used))
+    @property
+    def last_used(self) -> str:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.used))
+
+    def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "texts": self.texts,
             "bytes": self.bytes,
-            "used": used,
+            "used": self.last_used,
             **asdict(self.facts),
             "damaged": self.damaged,
             "folder": str(self.folder),

@@ -135,13 +135,10 @@ repeats it.
 
 def pairs_card(asked: Contrast, result: RunResult) -> str:
     """README.md of the model's folder: what it was made of and how, its scores before and after, how to load it."""
-    changes = dict(result.changes)
-    retrieval = changes.pop("retrieval", None)
-    rows = [(f"dev: {asked.dev}", change["before"], change["after"]) for change in changes.values()]
-    rows += [(name, before, result.sts["after"][name]) for name, before in result.sts.get("before", {}).items()]
-    if retrieval is not None:
-        what = "training rows whose second text is the nearest, %"
-        rows.append((what, retrieval["before"], retrieval["after"]))
+    words = {"dev": f"dev: {asked.dev}", "retrieval": "training rows whose second text is the nearest, %"}
+    rows = [(words[name], change["before"], change["after"]) for name, change in result.changes.items()]
+    sts = [(name, before, result.sts["after"][name]) for name, before in result.sts.get("before", {}).items()]
+    rows = [*rows, *sts] if "dev" in result.changes else [*sts, *rows]
     table = [f"| {name} | {before:.2f} | {after:.2f} |" for name, before, after in rows]
     if table:
         table = ["", "| Spearman x 100 | before | after |", "|---|---|---|", *table, ""]

@@ -29,6 +29,10 @@ class Check:
 class Report:
     checks: list[Check]
 
+    @property
+    def failed(self) -> bool:
+        return any(check.fatal and not check.ok for check in self.checks)
+
     def seen(self, name: str) -> str:
         """By the check of that name; empty where there was none."""
         return next((check.seen for check in self.checks if check.name == name), "")

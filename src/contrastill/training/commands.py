@@ -79,7 +79,7 @@ def contrast(*, resume: bool = False, **settings: Any) -> Run:
 
 def evaluate(**settings: Any) -> dict[str, Any]:
     """Scores a model on one split. Settings: see `Evaluation`. Returns metrics, interval and counts."""
-    return score_model(Evaluation.given(named(settings)))
+    return score_model(Evaluation.given(named(settings))).to_json()
 
 
 def named(settings: dict[str, Any]) -> dict[str, Any]:

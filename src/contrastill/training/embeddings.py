@@ -214,13 +214,13 @@ class EmbeddingPlan(CorpusPlan):
             chance = neighbours(len(self.held)) / (len(self.held) - 1)
             yardsticks = {"untrained": self.untrained, "chance": chance}
         forwards = sum(teacher.forwards for teacher in self.teachers.each)
+        figures = {"train_rows": len(self.examples), "teacher_forwards": forwards}
+        models, sts = (
+            {"teacher": Scores({}, theirs), "student": Scores({}, ours)},
+            self.sts() if self.settings.sts else {},
+        )
         return RunResult(
-            "sentence embeddings",
-            self.metric,
-            models={"teacher": Scores(figures=theirs), "student": Scores(figures=ours)},
-            sts=self.sts() if self.settings.sts else {},
-            yardsticks=yardsticks,
-            figures={"train_rows": len(self.examples), "teacher_forwards": forwards},
+            "sentence embeddings", self.metric, models=models, sts=sts, yardsticks=yardsticks, figures=figures
         )
 
     @property

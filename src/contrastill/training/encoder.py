@@ -78,12 +78,9 @@ class EncoderPlan(CorpusPlan):
     def results(self) -> RunResult:
         assert self.teacher is not None
         ours = {**(self.held_out() if self.check else {}), **size(self.method.student.model)}
-        return RunResult(
-            "general distillation",
-            self.metric if self.check else None,
-            models={"teacher": Scores(figures=size(self.teacher)), "student": Scores(figures=ours)},
-            figures={"train_rows": len(self.examples)},
-        )
+        models = {"teacher": Scores({}, size(self.teacher)), "student": Scores({}, ours)}
+        metric, figures = self.metric if self.check else None, {"train_rows": len(self.examples)}
+        return RunResult("general distillation", metric, models=models, figures=figures)
 
     def save(self, folder: RunFolder) -> Path:
         def write(place: Path) -> None:

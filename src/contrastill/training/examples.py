@@ -1,7 +1,8 @@
 """A labelled split that models are scored on."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,27 @@ from contrastill.teachers import CachedTeacher, LiveTeacher
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
 
-__all__ = ["Examples", "score_model"]
+__all__ = ["Evaluated", "Examples", "score_model"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The scores of a model on one split. seen: the share of its rows that were in the model's training, if known."""
+
+    model: str
+    split: str
+    scores: Split
+    max_length: int
+    cut_share: float
+    size: Mapping[str, float]
+    seen: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        about = {"max_length": self.max_length, "cut_share": self.cut_share, **self.size}
+        seen = {"seen_in_training": self.seen} if self.seen else {}
+        return {"model": self.model, "split": self.split, **self.scores.to_json(), **about, **seen}
 
 
 class Examples:
@@ -107,8 +126,8 @@ def scored(task: LabelledTask, answers: np.ndarray, labels: np.ndarray, interval
     return Split(task.score(answers, labels), len(labels), ends)
 
 
-def score_model(asked: Evaluation) -> dict[str, Any]:
-    """Scores a model, or a bundle, on one split of labelled rows. Returns metrics, interval and counts."""
+def score_model(asked: Evaluation) -> Evaluated:
+    """Scores a model, or a bundle, on one split of labelled rows."""
     if is_bundle(asked.model):
         return score_bundle(asked)
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
@@ -123,21 +142,13 @@ def score_model(asked: Evaluation) -> dict[str, Any]:
         logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)
     cut = truncated_share(data.splits[split], tokenizer, length.tokens)
     logger.info("length: %s", length.cutting(cut))
-    result = {
-        "model": asked.model,
-        "split": said,
-        **examples.scores(model).to_json(),
-        "max_length": length.tokens,
-        "cut_share": cut,
-        **size(model),
-    }
-    if (seen := seen_by(asked.model)) is not None and (share := seen_share(examples.keys, seen)):
+    scores, seen = examples.scores(model), seen_by(asked.model)
+    if share := None if seen is None else seen_share(examples.keys, seen):
         logger.warning("%.1f %% of these rows are among those that the model was trained on", 100 * share)
-        result["seen_in_training"] = share
-    return result
+    return Evaluated(asked.model, said, scores, length.tokens, cut, size(model), share)
 
 
-def score_bundle(asked: Evaluation) -> dict[str, Any]:
+def score_bundle(asked: Evaluation) -> Evaluated:
     """As `score_model`, of a bundle, at its own length."""
     refuse_length(asked.max_length)
     bundle = open_bundle(asked.model)
@@ -155,15 +166,9 @@ def score_bundle(asked: Evaluation) -> dict[str, Any]:
     answers, labels = bundle.run(texts, asked.batch_size), np.asarray(rows["label"][:])
     cut = bundle.cut_share(texts)
     logger.info("length: %d tokens (the bundle's); %.1f %% of the texts are cut", bundle.max_length, 100 * cut)
-    return {
-        "model": asked.model,
-        "split": said,
-        **scored(task, answers, labels).to_json(),
-        "max_length": bundle.max_length,
-        "cut_share": cut,
-        "parameters": bundle.metadata["parameters"],
-        "size_mb": sum(file["bytes"] for file in bundle.metadata["files"].values()) / 1e6,
-    }
+    megabytes = sum(file["bytes"] for file in bundle.metadata["files"].values()) / 1e6
+    measured = {"parameters": bundle.metadata["parameters"], "size_mb": megabytes}
+    return Evaluated(asked.model, said, scored(task, answers, labels), bundle.max_length, cut, measured)
 
 
 def scored_rows(asked: Evaluation, names: list[str]) -> tuple[TaskData, str, str]:

@@ -24,7 +24,7 @@ from contrastill.errors import UserError
 from contrastill.locks import LOCK, FolderLock
 from contrastill.machine import describe_machine
 from contrastill.processes import processes
-from contrastill.results import CARD, PLACES, RunRecord, located, read_metrics, write_text
+from contrastill.results import CARD, PLACES, RunRecord, RunResult, located, read_metrics, write_text
 from contrastill.seal import file_seals
 from contrastill.settings import Settings
 
@@ -72,19 +72,19 @@ class RunFolder:
         if self.lock is not None:
             self.lock.release()
 
-    def finished(self, model: str) -> bool:
-        """Whether the run has ended and its model and scores are there; if only they are not, they are made again."""
+    def result(self, model: str) -> RunResult | None:
+        """What a run measured that has ended, and whose model is there; if only these are not, they are made again."""
         if self.record.status != "finished":
-            return False
+            return None
         try:
-            read_metrics(self.path)
+            found = RunResult.from_json(read_metrics(self.path))
         except UserError as error:
             logger.warning("the run had finished, and is finished again: %s", error)
-            return False
-        if not any((self.path / model).glob("*.json")):
-            logger.warning("the run had finished, and is finished again: %s holds no model", self.path / model)
-            return False
-        return True
+            return None
+        if any((self.path / model).glob("*.json")):
+            return found
+        logger.warning("the run had finished, and is finished again: %s holds no model", self.path / model)
+        return None
 
     def take_up(self) -> None:
         """Reads the record of the run to resume, whose settings must be ours; where paths lead to counts, not how they

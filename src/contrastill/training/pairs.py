@@ -167,13 +167,8 @@ class PairsPlan(Plan):
         self.after = self.scores(self.embedder, keep="after")
         changes = {name: {"before": self.before[name], "after": after} for name, after in self.after.items()}
         figures = {"train_rows": len(self.rows), "batch_rows": self.together, "scale": self.settings.scale}
-        chosen = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
-        return RunResult(
-            base=self.settings.model,
-            sts=changes.pop("sts", {}),
-            changes=changes,
-            figures={**figures, **chosen, **size(self.embedder)},
-        )
+        figures |= size(self.embedder) | ({} if self.checkpoint is None else {"checkpoint": self.checkpoint})
+        return RunResult(base=self.settings.model, sts=changes.pop("sts", {}), changes=changes, figures=figures)
 
     def evidence(self) -> dict[str, Any] | None:
         return self.scores.evidence()

@@ -22,7 +22,7 @@ MOST_UNKNOWN = 0.2  # share of unknown tokens above which no run starts
 def check_run(run: Plan) -> Report:
     """Every check that applies to the run, in order; the dry run last."""
     report = check_data(run)
-    if any(check.fatal and not check.ok for check in report.checks):
+    if report.failed:
         return report  # the models cannot read these inputs: the other checks would only crash on them
     return Report(report.checks + check_models(run).checks)
 

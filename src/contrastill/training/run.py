@@ -17,7 +17,7 @@ from contrastill.errors import UserError
 from contrastill.methods import Method
 from contrastill.methods.queue import Queue
 from contrastill.report import PAGE, leave_report
-from contrastill.results import RunResult, read_metrics, write_text
+from contrastill.results import RunResult, write_text
 from contrastill.training.arguments import training_arguments
 from contrastill.training.checkpoints import last_good_checkpoint
 from contrastill.training.folder import RunFolder
@@ -174,9 +174,10 @@ def stages(method: Method) -> list[dict[str, Any]]:
 
 def finished(folder: RunFolder, name: str) -> Run | None:
     """A run that has ended, its page written if it was killed before that; None: there is something to do."""
-    if not folder.finished(name):
+    result = folder.result(name)
+    if result is None:
         return None
     logger.info("%s has already finished", folder.path)
     if folder.main and not (folder.path / PAGE).is_file():
         leave_report(folder.path)
-    return Run(folder.path, folder.path / name, RunResult.from_json(read_metrics(folder.path)))
+    return Run(folder.path, folder.path / name, result)
