@@ -26,9 +26,7 @@ Array = np.ndarray[Any, Any]
 Texts = Callable[[Array], Sequence[Sequence[str]]]
 
 
-def of_classes(
-    labels: Array, ours: Array, theirs: Array | None, names: Sequence[str], texts: Texts, split: str = "dev"
-) -> dict[str, Any]:
+def of_classes(labels: Array, ours: Array, theirs: Array | None, names: Sequence[str], texts: Texts) -> dict[str, Any]:
     """labels (N,) ids; ours, theirs (N, C) logits. Rows are chosen by how far the probabilities are apart (total
     variation); without a teacher, by how little probability the true class gets."""
     labels = labels.astype(np.int64)
@@ -44,35 +42,10 @@ def of_classes(
         else:
             alike = cosines(centred(ours), centred(theirs))
             drawn = histogram(alike, -1, 1, "cosine of logits", "cosine of the two models' logits, centred")
-    picked = furthest(far)
-    return {
-        "kind": "classification",
-        "split": split,
-        "rows": len(labels),
-        "equal_answers": None if q is None else share(p.argmax(1) == q.argmax(1)),
-        "classes": [
-            {
-                "name": str(name),
-                "rows": int((labels == n).sum()),
-                "ours": one_class(p.argmax(1), labels, n),
-                "theirs": None if q is None else one_class(q.argmax(1), labels, n),
-            }
-            for n, name in enumerate(names)
-        ],
-        "histogram": drawn,
-        "examples": [
-            {
-                "texts": cut(shown),
-                "label": str(names[labels[row]]),
-                "right": {"ours": bool(p[row].argmax() == labels[row])}
-                | ({} if q is None else {"theirs": bool(q[row].argmax() == labels[row])}),
-                "ours": top(p[row], names),
-                "theirs": None if q is None else top(q[row], names),
-                "difference": rounded(far[row]),
-            }
-            for row, shown in zip(picked, texts(picked), strict=True)
-        ],
-    }
+    probabilities = {"ours": p} | ({} if q is None else {"theirs": q})
+    classes = np.arange(len(names))
+    marks = {who: each.argmax(1)[:, None] == classes for who, each in probabilities.items()}
+    return of_answers("classification", labels[:, None] == classes, marks, probabilities, names, far, drawn, texts)
 
 
 def of_labels(
@@ -82,12 +55,10 @@ def of_labels(
     names: Sequence[str],
     thresholds: tuple[Array, Array],
     texts: Texts,
-    split: str = "dev",
 ) -> dict[str, Any]:
     """labels (N, C) of 0 and 1; ours, theirs (N, C) probabilities; thresholds (C,) of each model. Rows are chosen by
     the mean distance of the probabilities; without a teacher, from the labels."""
-    truth, said = labels > 0.5, ours > thresholds[0]
-    there = None if theirs is None else theirs > thresholds[1]
+    truth = labels > 0.5
     if theirs is None:
         far = np.abs(ours - labels).mean(1)
         drawn = histogram(ours[truth], 0, 1, "probability of a true label", "probability given to each true label")
@@ -95,106 +66,103 @@ def of_labels(
         far = np.abs(ours - theirs).mean(1)
         what = "probability of each label: the student's less the teacher's"
         drawn = histogram((ours - theirs).ravel(), -1, 1, "difference of probability", what)
-    picked = furthest(far)
+    probabilities = {"ours": ours} | ({} if theirs is None else {"theirs": theirs})
+    marks = {who: each > limits for (who, each), limits in zip(probabilities.items(), thresholds, strict=False)}
+    return of_answers("multilabel", truth, marks, probabilities, names, far, drawn, texts, thresholds[0])
 
-    def words(marks: Array) -> str:
-        return ", ".join(str(names[n]) for n in np.flatnonzero(marks)[:TOP_LABELS]) or "no label"
 
-    answered = {"ours": said} | ({} if there is None else {"theirs": there})
+def of_answers(
+    kind: str,
+    truth: Array,
+    marks: dict[str, Array],
+    probabilities: dict[str, Array],
+    names: Sequence[str],
+    far: Array,
+    drawn: dict[str, Any],
+    texts: Texts,
+    thresholds: Array | None = None,
+) -> dict[str, Any]:
+    """truth (N, C) bool; marks and probabilities (N, C) of "ours" and, if there is a teacher, of "theirs": the classes
+    that are answered. thresholds (C,): of several labels a row, whose answers are listed in words."""
+    theirs = marks.get("theirs")
+
+    def words(row: Array) -> str:
+        return ", ".join(str(names[n]) for n in np.flatnonzero(row)[:TOP_LABELS]) or "no label"
+
+    def example(row: int) -> dict[str, Any]:
+        return {
+            "label": words(truth[row]),
+            **({} if thresholds is None else {"said": {who: words(each[row]) for who, each in marks.items()}}),
+            "right": {who: bool((each[row] == truth[row]).all()) for who, each in marks.items()},
+            "ours": top(probabilities["ours"][row], names),
+            "theirs": None if theirs is None else top(probabilities["theirs"][row], names),
+            "difference": rounded(far[row]),
+        }
+
     return {
-        "kind": "multilabel",
-        "split": split,
-        "rows": len(labels),
-        "equal_answers": None if there is None else share((said == there).all(1)),
+        "kind": kind,
+        "split": "dev",
+        "rows": len(truth),
+        "equal_answers": None if theirs is None else rounded((marks["ours"] == theirs).all(1).mean()),
         "classes": [
             {
                 "name": str(name),
                 "rows": int(truth[:, n].sum()),
-                "threshold": rounded(thresholds[0][n]),
-                "ours": one_class(said[:, n], truth[:, n], 1),
-                "theirs": None if there is None else one_class(there[:, n], truth[:, n], 1),
+                **({} if thresholds is None else {"threshold": rounded(thresholds[n])}),
+                "ours": one_class(marks["ours"][:, n], truth[:, n]),
+                "theirs": None if theirs is None else one_class(theirs[:, n], truth[:, n]),
             }
             for n, name in enumerate(names)
         ],
         "histogram": drawn,
-        "examples": [
-            {
-                "texts": cut(shown),
-                "label": words(truth[row]),
-                "said": {who: words(marks[row]) for who, marks in answered.items()},
-                "right": {who: bool((marks[row] == truth[row]).all()) for who, marks in answered.items()},
-                "ours": top(ours[row], names),
-                "theirs": None if theirs is None else top(theirs[row], names),
-                "difference": rounded(far[row]),
-            }
-            for row, shown in zip(picked, texts(picked), strict=True)
-        ],
+        "examples": furthest(far, texts, example),
     }
 
 
-def of_scores(labels: Array, ours: Array, theirs: Array | None, texts: Texts, split: str = "dev") -> dict[str, Any]:
+def of_scores(labels: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:
     """labels, ours, theirs (N,) numbers. Rows are chosen by how far the models are apart, or from the truth."""
-    reference = labels if theirs is None else theirs
-    apart = ours - reference
+    apart = ours - (labels if theirs is None else theirs)
     widest = max(float(np.abs(apart).max()), 1e-6)
     whose = "the true score" if theirs is None else "the teacher's"
-    picked = furthest(np.abs(apart))
-    return {
-        "kind": "regression",
-        "split": split,
-        "rows": len(labels),
-        "bands": bands(labels, ours, theirs),
-        "histogram": histogram(apart, -widest, widest, "difference of scores", f"the model's score less {whose}"),
-        "examples": [
-            {
-                "texts": cut(shown),
-                "label": rounded(labels[row]),
-                "ours": rounded(ours[row]),
-                "theirs": None if theirs is None else rounded(theirs[row]),
-                "difference": rounded(apart[row]),
-            }
-            for row, shown in zip(picked, texts(picked), strict=True)
-        ],
-    }
+    drawn = histogram(apart, -widest, widest, "difference of scores", f"the model's score less {whose}")
+    found = of_numbers("regression", labels, ours, theirs, apart, drawn, texts)
+    return {**found, "bands": bands(labels, ours, theirs)}
+
+
+def of_pairs(scores: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:
+    """scores (N,) by people; ours, theirs (N,) cosines of the pair's vectors. As Spearman's correlation does, it reads
+    ranks alone: rows are chosen by how far the two place a pair apart, or the model from people."""
+    apart = place(ours) - place(scores if theirs is None else theirs)
+    whose = "by people's scores" if theirs is None else "before"
+    drawn = histogram(apart, -1, 1, "difference of places", f"{A_PAIR}: after training less {whose}")
+    return of_numbers("pairs", scores, ours, theirs, apart, drawn, texts)
+
+
+def of_numbers(
+    kind: str, labels: Array, ours: Array, theirs: Array | None, apart: Array, drawn: dict[str, Any], texts: Texts
+) -> dict[str, Any]:
+    """labels, ours, theirs and how far they are apart: (N,) each."""
+
+    def example(row: int) -> dict[str, Any]:
+        return {
+            "label": rounded(labels[row]),
+            "ours": rounded(ours[row]),
+            "theirs": None if theirs is None else rounded(theirs[row]),
+            "difference": rounded(apart[row]),
+        }
+
+    examples = furthest(np.abs(apart), texts, example)
+    return {"kind": kind, "split": "dev", "rows": len(labels), "histogram": drawn, "examples": examples}
 
 
 def of_vectors(cosine: Array, texts: Texts, which: str) -> dict[str, Any]:
     """cosine (N,) of the student's vector with the teacher's, of each text; `which` says what texts these are."""
-    picked = furthest(-cosine)
     return {
         "kind": "vectors",
         "split": which,
         "rows": len(cosine),
         "histogram": histogram(cosine, min(0.0, float(cosine.min())), 1, "cosine", "cosine of student and teacher"),
-        "examples": [
-            {"texts": cut(shown), "cosine": rounded(cosine[row])}
-            for row, shown in zip(picked, texts(picked), strict=True)
-        ],
-    }
-
-
-def of_pairs(scores: Array, ours: Array, theirs: Array | None, texts: Texts, split: str = "dev") -> dict[str, Any]:
-    """scores (N,) by people; ours, theirs (N,) cosines of the pair's vectors. As Spearman's correlation does, it reads
-    ranks alone: rows are chosen by how far the two place a pair apart, or the model from people."""
-    reference = place(scores if theirs is None else theirs)
-    apart = place(ours) - reference
-    picked = furthest(np.abs(apart))
-    whose = "by people's scores" if theirs is None else "before"
-    return {
-        "kind": "pairs",
-        "split": split,
-        "rows": len(scores),
-        "histogram": histogram(apart, -1, 1, "difference of places", f"{A_PAIR}: after training less {whose}"),
-        "examples": [
-            {
-                "texts": cut(shown),
-                "label": rounded(scores[row]),
-                "ours": rounded(ours[row]),
-                "theirs": None if theirs is None else rounded(theirs[row]),
-                "difference": rounded(apart[row]),
-            }
-            for row, shown in zip(picked, texts(picked), strict=True)
-        ],
+        "examples": furthest(-cosine, texts, lambda row: {"cosine": rounded(cosine[row])}),
     }
 
 
@@ -237,10 +205,9 @@ def histogram(values: Array, low: float, high: float, axis: str, what: str) -> d
     }
 
 
-def one_class(answers: Array, labels: Array, n: int) -> dict[str, float | None]:
+def one_class(answers: Array, truth: Array) -> dict[str, float | None]:
     """None: recall of a class without rows, precision of one that is never answered, F1 of one that is neither."""
-    right = int(((answers == n) & (labels == n)).sum())
-    answered, there = int((answers == n).sum()), int((labels == n).sum())
+    right, answered, there = int((answers & truth).sum()), int(answers.sum()), int(truth.sum())
     parts = {"recall": (right, there), "precision": (right, answered), "f1": (2 * right, there + answered)}
     return {name: rounded(above / below) if below else None for name, (above, below) in parts.items()}
 
@@ -262,8 +229,10 @@ def bands(labels: Array, ours: Array, theirs: Array | None) -> list[dict[str, An
     return found
 
 
-def furthest(values: Array) -> Array:
-    return np.argsort(-values, kind="stable")[:EXAMPLES]
+def furthest(values: Array, texts: Texts, about: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the largest values: their texts, and what is said about each."""
+    rows = np.argsort(-values, kind="stable")[:EXAMPLES]
+    return [{"texts": cut(shown), **about(row)} for row, shown in zip(rows, texts(rows), strict=True)]
 
 
 def top(probabilities: Array, names: Sequence[str]) -> list[list[Any]]:
@@ -272,10 +241,6 @@ def top(probabilities: Array, names: Sequence[str]) -> list[list[Any]]:
 
 def cut(texts: Sequence[str]) -> list[str]:
     return [text if len(text) <= LONGEST else text[:LONGEST] + " …" for text in texts]
-
-
-def share(mask: Array) -> float | None:
-    return rounded(mask.mean())
 
 
 def rounded(value: Any) -> float | None:
