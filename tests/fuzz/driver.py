@@ -246,10 +246,9 @@ def options_case(name: str, given: list[tuple[str, str]], home: Path, folder: Pa
 
 def switches() -> set[str]:
     import contrastill.settings as settings
-    from contrastill.settings.base import describe
 
     kinds = [getattr(settings, name) for names in options.COMMANDS.values() for name in names]
-    return {name for kind in kinds for name, about in describe(kind).items() if about["type"] == "bool"}
+    return {name for kind in kinds for name, about in options.describe(kind).items() if about["type"] == "bool"}
 
 
 SWITCHES = switches()

@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from typing import Any
 
 import contrastill.settings as settings
-from contrastill.settings.base import describe
+from contrastill.ranges import typed
 
-__all__ = ["COMMANDS", "mutations"]
+__all__ = ["COMMANDS", "describe", "mutations"]
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "finetune": ("Finetuning",),
@@ -110,3 +111,21 @@ def inside(text: str, about: dict[str, Any]) -> bool:
         return False
     low = about.get("at_least", about.get("above", -1e18))
     return low <= number <= about.get("at_most", about.get("below", 1e18))
+
+
+def describe(settings: type) -> dict[str, dict[str, Any]]:
+    """The table of a settings dataclass: of each field the type, help, panel, default and range."""
+    table = {}
+    for f in fields(settings):
+        kind, _, optional = typed(f.type)
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        table[f.name] = {
+            "type": getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__origin__") else str(kind),
+            "optional": optional,
+            "required": default is MISSING,
+            **({} if default is MISSING else {"default": default}),
+            "help": f.metadata["help"],
+            "panel": f.metadata["panel"],
+            **f.metadata["range"].as_dict(),
+        }
+    return table

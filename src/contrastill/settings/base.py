@@ -5,7 +5,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
 from contrastill.errors import UserError, quoted
-from contrastill.ranges import Range, checked, suggestion, typed
+from contrastill.ranges import Range, checked, suggestion
 
 __all__ = [
     "BATCH",
@@ -18,7 +18,6 @@ __all__ = [
     "THREADS",
     "Checked",
     "delimiter_option",
-    "describe",
     "flag",
     "length_option",
     "option",
@@ -59,10 +58,10 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def delimiter_option() -> Any:
+def delimiter_option(panel: str = "Data") -> Any:
     """The option of commands that read files with fields."""
     return option(
-        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Data"
+        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", panel
     )
 
 
@@ -114,21 +113,3 @@ class Checked:
 def flag(name: str) -> str:
     """A setting's name on the command line."""
     return "--" + name.replace("_", "-")
-
-
-def describe(settings: type) -> dict[str, dict[str, Any]]:
-    """The table of a settings dataclass, for programs: of each field the type, help, panel, default and range."""
-    table = {}
-    for f in fields(settings):
-        kind, _, optional = typed(f.type)
-        default = f.default_factory() if f.default_factory is not MISSING else f.default
-        table[f.name] = {
-            "type": getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__origin__") else str(kind),
-            "optional": optional,
-            "required": default is MISSING,
-            **({} if default is MISSING else {"default": default}),
-            "help": f.metadata["help"],
-            "panel": f.metadata["panel"],
-            **f.metadata["range"].as_dict(),
-        }
-    return table

@@ -259,9 +259,7 @@ class Bench(Checked):
     )
     text: str | None = option(None, "column of the texts, if the file has columns", "Texts")
     encoding: str = option("utf-8", "encoding of the file", "Texts")
-    delimiter: str | None = option(
-        None, "character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]", "Texts"
-    )
+    delimiter: str | None = delimiter_option("Texts")
     limit: int = option(256, "texts that are drawn and timed", "Texts", **ROWS)
     length: list[int] | None = option(
         None,

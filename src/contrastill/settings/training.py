@@ -83,9 +83,7 @@ class Distillation(DataSource, Settings):
     """Make a small student of a fine-tuned teacher."""
 
     teacher: str = option(MISSING, "Hub name or folder of the fine-tuned teacher", "Models", path=True)
-    method: str = option(
-        "lrc_bert", "distillation method (see `contrastill methods`), or your own: package.module:Class", "Models"
-    )
+    method: str = option("lrc_bert", METHOD, "Models")
     student: str = option(
         "4L-312", "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn", "Models"
     )
@@ -128,9 +126,7 @@ class EmbeddingDistillation(Corpus, Settings):
         "Models",
         path=True,
     )
-    method: str = option(
-        "disco", "distillation method (see `contrastill methods`), or your own: package.module:Class", "Models"
-    )
+    method: str = option("disco", METHOD, "Models")
     student: str = option(
         "4L-312",
         "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; or, with a folder or "
