@@ -4,8 +4,7 @@ Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
 """
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from contrastill.errors import UserError
-from contrastill.forward import Switched, cheap, run
+from contrastill.forward import Switched, cheap, output_of
 
 __all__ = ["GRANULARITIES", "Embedder", "Encoder", "Encoding", "Wanted", "pool_layer"]
 
@@ -109,8 +108,8 @@ class Encoder(nn.Module):
         mask = batch["attention_mask"] if "attention_mask" in batch else torch.ones_like(batch["input_ids"])
         if "attention" in needs and self.model.config._attn_implementation != "eager":
             self.model.set_attn_implementation("eager")
-        with SoftmaxInputs(enabled="attention" in needs) as scores:
-            output: Any = run(self.model, self.embeddings, {**inputs, "output_hidden_states": "hidden" in needs})
+        with SoftmaxInputs(enabled="attention" in needs) as scores, cheap(self.model, self.embeddings):
+            output: Any = self.model(**inputs, output_hidden_states="hidden" in needs)
         if "attention" in needs and len(scores.seen) != self.depth:
             raise RuntimeError(
                 f"expected {self.depth} attention score tensors from {type(self.model).__name__}, "
@@ -178,23 +177,15 @@ class Embedder(Encoder):
 
     def vectors(self, features: dict[str, Tensor]) -> Tensor:
         """(B, D), in float32; pooling too is in float32."""
-        with cheap(self.model, self.embeddings if self.transformer is not None else None), in_float32(self.model[0]):
+        embeddings = self.embeddings if self.transformer is not None else None
+        with cheap(self.model, embeddings), output_of(self.model[0], in_float32):
             return self.model(features)["sentence_embedding"].float()
 
 
-@contextmanager
-def in_float32(module: nn.Module) -> Iterator[None]:
-    """While it lasts, the token vectors that the module gives are float32."""
-
-    def cast(_module: nn.Module, _inputs: Any, output: dict[str, Any]) -> dict[str, Any]:
-        tokens = output.get("token_embeddings")
-        return output if tokens is None else {**output, "token_embeddings": tokens.float()}
-
-    handle = module.register_forward_hook(cast)
-    try:
-        yield
-    finally:
-        handle.remove()
+def in_float32(output: dict[str, Any]) -> dict[str, Any]:
+    """A transformer module's output, its token vectors in float32."""
+    tokens = output.get("token_embeddings")
+    return output if tokens is None else {**output, "token_embeddings": tokens.float()}
 
 
 MOST_GROUPS, GROUP_COST = 4, 300  # a pass more costs about as much as so many tokens

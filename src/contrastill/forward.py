@@ -1,6 +1,6 @@
 """The trained model's forward pass at less cost: weights cast once a pass, and dropout with cheap random numbers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
@@ -9,13 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CheapDropout", "Switched", "autocasting", "cheap", "run"]
-
-
-def run(model: nn.Module, embeddings: nn.Module, inputs: Mapping[str, Any]) -> Any:
-    """`model(**inputs)`, made cheap."""
-    with cheap(model, embeddings):
-        return model(**inputs)
+__all__ = ["CheapDropout", "Switched", "autocasting", "cheap", "output_of"]
 
 
 @contextmanager
@@ -31,7 +25,8 @@ def cheap(model: nn.Module, embeddings: nn.Module | None) -> Iterator[None]:
     """
     kind = next(model.parameters()).device.type
     lowered = model.training and torch.is_grad_enabled() and autocasting(kind)
-    cast = casting(embeddings, torch.bfloat16) if lowered and embeddings is not None else nullcontext()
+    # its hook comes after all that were there before (gradient perturbation)
+    cast = output_of(embeddings, Tensor.bfloat16) if lowered and embeddings is not None else nullcontext()
     with CheapDropout(enabled=model.training and kind == "cpu"), cast:
         yield
 
@@ -46,9 +41,9 @@ def autocasting(kind: str) -> bool:
 
 
 @contextmanager
-def casting(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """While it lasts, the module's output is cast: after all hooks that were there before (gradient perturbation)."""
-    handle = module.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))
+def output_of(module: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+    """While it lasts, the module's output passes through `change`."""
+    handle = module.register_forward_hook(lambda _module, _inputs, output: change(output))
     try:
         yield
     finally:

@@ -145,9 +145,7 @@ def at(index: Sequence[int], unit: str) -> str:
     return f"{len(numbers)} row{plural} ({unit}{plural} {some(numbers)})"
 
 
-def some(items: Sequence[Any], most: int = 8, longest: int = 80) -> str:
+def some(items: Sequence[Any], most: int = 8) -> str:
     """The first few, each bounded."""
     shown = (str(item) for item in items[:most])
-    return ", ".join(s if len(s) <= longest else s[:longest] + "…" for s in shown) + (
-        ", …" if len(items) > most else ""
-    )
+    return ", ".join(s if len(s) <= 80 else s[:80] + "…" for s in shown) + (", …" if len(items) > most else "")

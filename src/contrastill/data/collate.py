@@ -137,29 +137,22 @@ def _encode(rows: Mapping[str, list[Any]], tokenizer: PreTrainedTokenizerBase, *
 
 
 class Collate:
-    """Rows of `tokenise` -> a batch of tensors, padded to its longest row or the next multiple of `pad_to_multiple_of`.
+    """Rows of `tokenise` -> a batch of tensors, padded to its longest row.
 
     B rows, L tokens: input_ids, attention_mask and token_type_ids (B, L); labels (B,) or (B, C), of `label_dtype`;
     text_key and index (B,); content (B, 2), its 16 bytes.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        label_dtype: torch.dtype = torch.int64,
-        *,
-        pad_to_multiple_of: int | None = None,
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, label_dtype: torch.dtype = torch.int64) -> None:
         if tokenizer.pad_token_id is None:
             raise UserError("expected a tokenizer with a padding token, got one without; set tokenizer.pad_token")
         self.pads = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self.left = tokenizer.padding_side == "left"
         self.label_dtype = label_dtype
-        self.multiple = pad_to_multiple_of or 1
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         lengths = np.array([len(row["input_ids"]) for row in rows])
-        width = -(-int(lengths.max()) // self.multiple) * self.multiple
+        width = int(lengths.max())
         place = np.arange(width)
         real = place >= width - lengths[:, None] if self.left else place < lengths[:, None]  # (B, L)
         batch = {"attention_mask": torch.from_numpy(real.astype(np.int64))}

@@ -77,13 +77,7 @@ def load_classifier(name: str, **config: Any) -> PreTrainedModel:
         UserError: no such model; weights missing, cut off or corrupt; a model that is no text encoder, or, without
             `config`, one whose answer is not one class or one score.
     """
-    place = locate(name)
-    if is_adapter(place):
-        base = of_base(place)
-        model = merged(place, lambda **given: whole(locate(base), AutoModelForSequenceClassification, **given), config)
-    else:
-        model = whole(place, AutoModelForSequenceClassification, **config)
-    check_values(name, model)
+    model = opened(name, AutoModelForSequenceClassification, **config)
     if not config:
         check_classes(name, model)
         check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits)
@@ -96,14 +90,20 @@ def load_encoder(name: str) -> PreTrainedModel:
     Raises:
         UserError: as `load_classifier`.
     """
+    model = opened(name, AutoModel)
+    check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask)[0])
+    return model
+
+
+def opened(name: str, kind: Any, **config: Any) -> PreTrainedModel:
+    """A model of sound weights; an adapter is merged into the model that it was trained on."""
     place = locate(name)
     if is_adapter(place):
         base = of_base(place)
-        model = merged(place, lambda **given: whole(locate(base), AutoModel, **given), {})
+        model = merged(place, lambda **given: whole(locate(base), kind, **given), config)
     else:
-        model = whole(place, AutoModel)
+        model = whole(place, kind, **config)
     check_values(name, model)
-    check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask)[0])
     return model
 
 

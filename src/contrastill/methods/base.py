@@ -205,7 +205,7 @@ class Method(nn.Module):
 
     def bridge(self, *pairs: tuple[int, int], bias: bool = True) -> nn.Linear:
         """A trained projection from the student's width to the teacher's, for those pairs of layers."""
-        linear = nn.Linear(self.student.width, self.teacher_width, bias=bias)
+        linear = nn.Linear(self.student.width, self.teacher.width, bias=bias)
         self.bridges.append((linear, pairs))
         return linear
 
@@ -220,7 +220,7 @@ class Method(nn.Module):
             return
         width = self.student.width + 1  # the last column, of ones, gives the bias
         needs = {"hidden", "pooled"} & set(self.needs)
-        moments = [(torch.zeros(width, width), torch.zeros(width, self.teacher_width)) for _ in self.bridges]
+        moments = [(torch.zeros(width, width), torch.zeros(width, self.teacher.width)) for _ in self.bridges]
         training = self.student.training
         self.student.eval()
         for batch in batches:
@@ -244,10 +244,6 @@ class Method(nn.Module):
         x, real = pool_layer(student.hidden[i].float(), student.mask, self.granularity)
         y, _ = pool_layer(teacher.hidden[j].float(), teacher.mask, self.granularity)
         return x[real], y[real]
-
-    @property
-    def teacher_width(self) -> int:
-        return self.teacher.width
 
 
 def stages_on(task: Task | type[Task], stages: Sequence[Stage]) -> tuple[Stage, ...]:

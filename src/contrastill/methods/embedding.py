@@ -35,7 +35,7 @@ class EmbeddingMethod(Method):
     def __init__(self, student: PreTrainedModel, teacher: Any, task: Task, queue: int = 0) -> None:
         super().__init__(student, teacher, task)
         self.project = self.bridge((0, 0), bias=False)
-        self.queue = Queue(queue, 1, self.teacher_width)
+        self.queue = Queue(queue, 1, self.teacher.width)
 
     def bridge_inputs(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
         return student.pooled, F.normalize(teacher.pooled, dim=-1)

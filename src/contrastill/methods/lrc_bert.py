@@ -50,7 +50,7 @@ class LRCBert(Method):
         self.granularity, self.temperature, self.negatives = granularity, temperature, negatives
         self.pairs = self.layers(layer_map)
         self.project = nn.ModuleList(self.bridge(pair) for pair in self.pairs)
-        self.queue = Queue(queue, len(self.pairs), self.teacher_width)
+        self.queue = Queue(queue, len(self.pairs), self.teacher.width)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         candidates, keys = self.queue.with_batch(*self.of_batch(teacher, batch))

@@ -1,13 +1,10 @@
 """Gradient perturbation at the embeddings, around any method."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from contrastill.errors import UserError
+from contrastill.forward import output_of
 from contrastill.methods.base import Method
 
 __all__ = ["NORMS", "Perturbed"]
@@ -65,13 +62,3 @@ class Perturbed(nn.Module):
         if self.norm == "l2-per-token":
             gradient = gradient / gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return self.epsilon * gradient
-
-
-@contextmanager
-def output_of(module: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
-    """While it lasts, the module's output passes through `change`."""
-    handle = module.register_forward_hook(lambda _module, _inputs, output: change(output))
-    try:
-        yield
-    finally:
-        handle.remove()

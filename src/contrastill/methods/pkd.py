@@ -43,7 +43,7 @@ class PKD(Method):
         super().__init__(student, teacher, task)
         self.temperature = temperature
         self.pairs = self.layers(layer_map)
-        same = self.student.width == self.teacher_width
+        same = self.student.width == self.teacher.width
         self.project = nn.ModuleList(nn.Identity() if same else self.bridge(pair) for pair in self.pairs)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,17 +27,10 @@ def read_ahead(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Yields the chunks while a thread makes the next one."""
     rest = iter(chunks)
     with ThreadPoolExecutor(1, "read-ahead") as thread:
-        following = thread.submit(list, take(rest))
-        while found := following.result():
-            following = thread.submit(list, take(rest))
-            yield from found
-
-
-def take(rest: Iterator[Chunk]) -> Iterator[Chunk]:
-    """The next chunk, if there is one."""
-    for chunk in rest:
-        yield chunk
-        return
+        following = thread.submit(next, rest, None)
+        while (chunk := following.result()) is not None:
+            following = thread.submit(next, rest, None)
+            yield chunk
 
 
 class Outputs:
