@@ -17,6 +17,7 @@ __all__ = [
     "STORED",
     "THREADS",
     "Checked",
+    "cache_option",
     "delimiter_option",
     "flag",
     "length_option",
@@ -30,7 +31,11 @@ BATCH: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000}
 SEED: dict[str, Any] = {"at_least": 0, "at_most": 2**32 - 1}
 SECONDS: dict[str, Any] = {"above": 0, "at_most": 86_400, "unit": "seconds"}
 THREADS: dict[str, Any] = {"at_least": 1, "at_most": 4096}
-STORED: dict[str, Any] = {"choices": ("float16", "bfloat16", "int8", "float32")}
+STORED: dict[str, Any] = {
+    "help": "type the outputs are stored in: float16, bfloat16, int8 or float32",
+    "panel": "Cache",
+    "choices": ("float16", "bfloat16", "int8", "float32"),
+}
 POINTS: dict[str, Any] = {"at_least": 0, "at_most": 100, "unit": "points"}
 
 
@@ -74,6 +79,11 @@ def length_option(bound: int) -> Any:
         "Data",
         **LENGTH,
     )
+
+
+def cache_option(of: str) -> Any:
+    """The option of commands that keep something in the cache. of: what that is."""
+    return option(None, f"folder of {of} [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache", path=True)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from contrastill.settings.base import (
     STORED,
     THREADS,
     Checked,
+    cache_option,
     delimiter_option,
     length_option,
     option,
@@ -39,18 +40,8 @@ class CacheBuild(Corpus):
     fields: list[str] | None = option(
         None, "what to store: vector, logits, layer-N-tokens, layer-N-cls, layer-N-mean; once for each", "Cache"
     )
-    cache: str | None = option(
-        None,
-        "folder of the cache [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]",
-        "Cache",
-        path=True,
-    )
-    cache_dtype: str = option(
-        "float16",
-        "type the outputs are stored in: float16, bfloat16, int8 or float32",
-        "Cache",
-        **STORED,
-    )
+    cache: str | None = cache_option("the cache")
+    cache_dtype: str = option("float16", **STORED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,17 @@ from typing import Any, Self
 
 from contrastill.errors import UserError
 from contrastill.results import RunRecord
-from contrastill.settings.base import BATCH, ROWS, SEED, STORED, Checked, delimiter_option, length_option, option
+from contrastill.settings.base import (
+    BATCH,
+    ROWS,
+    SEED,
+    STORED,
+    Checked,
+    cache_option,
+    delimiter_option,
+    length_option,
+    option,
+)
 from contrastill.settings.data import Corpus, DataSource
 
 __all__ = [
@@ -25,10 +35,29 @@ EMBEDDING_METHODS = ("congen", "disco", "leaf", "mse_kd", "rrd")
 EPOCHS: dict[str, Any] = {"above": 0, "at_most": 100_000}
 RATE: dict[str, Any] = {"above": 0, "at_most": 1}  # AdamW's step is of the rate's size
 WEIGHT: dict[str, Any] = {"above": 0, "at_most": 1_000_000}
-DROPOUT: dict[str, Any] = {"at_least": 0, "below": 1}
-SCHEDULE: dict[str, Any] = {"choices": ("stages", "linear", "constant")}
-
 METHOD = "distillation method (see `contrastill methods`), or your own: package.module:Class"
+
+# Options of several commands, but for their defaults.
+SCHEDULE: dict[str, Any] = {
+    "help": "'stages' (hold, decay in the last stage), 'linear' or 'constant'",
+    "choices": ("stages", "linear", "constant"),
+}
+DROPOUT: dict[str, Any] = {
+    "help": "the student's dropout while it learns",
+    "panel": "Method",
+    "at_least": 0,
+    "below": 1,
+}
+PERTURB: dict[str, Any] = {
+    "help": "perturb the embeddings along the gradient: 'none' (as it is) or 'l2-per-token'",
+    "panel": "Method",
+    "choices": ("none", "l2-per-token"),
+}
+STS: dict[str, Any] = {
+    "help": "'hub', or a folder with the seven STS sets: the table beside the model at the end",
+    "panel": "Data",
+    "path": True,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +74,7 @@ class Settings(Checked):
     batch_size: int = option(32, "examples a step, over all processes", **BATCH)
     accumulate: int = option(1, "split each batch into this many parts, to save memory", **BATCH)
     learning_rate: float = option(5e-5, "highest learning rate", **RATE)
-    schedule: str = option("stages", "'stages' (hold, decay in the last stage), 'linear' or 'constant'", **SCHEDULE)
+    schedule: str = option("stages", **SCHEDULE)
     warmup: float = option(0.05, "share of the steps over which the learning rate rises", at_least=0, below=1)
     weight_decay: float = option(0.01, "AdamW's weight decay", at_least=0, at_most=1000)
     max_grad_norm: float = option(1.0, "gradient clipping; 0: none", at_least=0, at_most=1_000_000)
@@ -90,12 +119,7 @@ class Distillation(DataSource, Settings):
     start: str = option("inherit", "random, copy, inherit, or the folder of a distilled student", "Models", path=True)
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
-    perturb: str | None = option(
-        None,
-        "perturb the embeddings along the gradient: 'none' (as it is) or 'l2-per-token'",
-        "Method",
-        choices=("none", "l2-per-token"),
-    )
+    perturb: str | None = option(None, **PERTURB)
     epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
     unlabelled: str | None = option(
         None,
@@ -110,9 +134,7 @@ class Distillation(DataSource, Settings):
         "Cache",
         path=True,
     )
-    cache_dtype: str = option(
-        "float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache", **STORED
-    )
+    cache_dtype: str = option("float16", **STORED)
     learning_rate: float = option(3e-4, "highest learning rate", **RATE)
 
 
@@ -148,7 +170,7 @@ class EmbeddingDistillation(Corpus, Settings):
         choices=("compact", "keep", "drop"),
     )
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
-    dropout: float = option(0.0, "the student's dropout while it learns", "Method", **DROPOUT)
+    dropout: float = option(0.0, **DROPOUT)
     dev: str | None = option(
         None,
         "scored pairs that select the checkpoint (glue/stsb, a folder or a file: two texts and a score); without them "
@@ -156,25 +178,13 @@ class EmbeddingDistillation(Corpus, Settings):
         "Data",
         path=True,
     )
-    sts: str | None = option(
-        None,
-        "'hub', or a folder with the seven STS sets: the table beside the student at the end",
-        "Data",
-        path=True,
-    )
-    cache: str | None = option(
-        None,
-        "folder of the teacher's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]",
-        "Cache",
-        path=True,
-    )
-    cache_dtype: str = option(
-        "float16", "type they are stored in: float16, bfloat16, int8 or float32", "Cache", **STORED
-    )
+    sts: str | None = option(None, **STS)
+    cache: str | None = cache_option("the teacher's vectors")
+    cache_dtype: str = option("float16", **STORED)
     epochs: float = option(1.0, "passes over the training texts", **EPOCHS)
     batch_size: int = option(128, "examples a step, over all processes", **BATCH)
     learning_rate: float = option(1e-3, "highest learning rate", **RATE)
-    schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'", **SCHEDULE)
+    schedule: str = option("linear", **SCHEDULE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,18 +200,13 @@ class Pretraining(Corpus, Settings):
         "inherit", "random, copy, inherit, or the folder of a student to go on with", "Models", path=True
     )
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
-    dropout: float = option(0.0, "the student's dropout while it learns", "Method", **DROPOUT)
-    cache: str | None = option(
-        None,
-        "folder of the student's start [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]",
-        "Cache",
-        path=True,
-    )
+    dropout: float = option(0.0, **DROPOUT)
+    cache: str | None = cache_option("the student's start")
     half: bool = option(False, "save the weights as float16 (half the size; loads as float32)", "Output")
     epochs: float = option(1.0, "passes over the training texts", **EPOCHS)
     batch_size: int = option(128, "examples a step, over all processes", **BATCH)
     learning_rate: float = option(5e-4, "highest learning rate", **RATE)
-    schedule: str = option("linear", "'stages' (hold, decay in the last stage), 'linear' or 'constant'", **SCHEDULE)
+    schedule: str = option("linear", **SCHEDULE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,28 +242,13 @@ class Contrast(Settings):
     )
     anchor_weight: float = option(1.0, "weight of the anchor's term", "Method", **WEIGHT)
     set: dict[str, Any] = option({}, "another setting of the method `simcse` (a queue), as name=value", "Method")
-    perturb: str | None = option(
-        None,
-        "perturb the embeddings along the gradient: 'none' (as it is) or 'l2-per-token'",
-        "Method",
-        choices=("none", "l2-per-token"),
-    )
+    perturb: str | None = option(None, **PERTURB)
     epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
-    cache: str | None = option(
-        None,
-        "folder of the anchor's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]",
-        "Cache",
-        path=True,
-    )
+    cache: str | None = cache_option("the anchor's vectors")
     dev: str | None = option(
         None, "scored pairs that select the checkpoint; without them the last one is kept", "Data", path=True
     )
-    sts: str | None = option(
-        None,
-        "'hub', or a folder with the seven STS sets: the table beside the model at the end",
-        "Data",
-        path=True,
-    )
+    sts: str | None = option(None, **STS)
     limit: int | None = option(None, "use at most this many rows", "Data", **(ROWS | {"at_least": 2}))
     encoding: str = option("utf-8", "encoding of the text files", "Data")
     delimiter: str | None = delimiter_option()
