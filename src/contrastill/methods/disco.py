@@ -11,6 +11,7 @@ from contrastill.encoder import Encoding
 from contrastill.errors import UserError
 from contrastill.methods.base import Stage
 from contrastill.methods.embedding import EmbeddingMethod
+from contrastill.methods.queue import Queue
 from contrastill.methods.settings import Number, Temperature
 from contrastill.tasks.base import Task
 
@@ -42,7 +43,8 @@ class DisCo(EmbeddingMethod):
         temperature: Temperature = 0.1,
         least_temperature: Temperature = 0.1,
     ) -> None:
-        super().__init__(student, teacher, task, queue)
+        super().__init__(student, teacher, task)
+        self.queue = Queue(queue, 1, self.teacher.width)
         if least_temperature > temperature:
             raise UserError(f"expected a least_temperature of at most {temperature}, got {least_temperature}")
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))

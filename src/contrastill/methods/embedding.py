@@ -25,17 +25,16 @@ class EmbeddingMethod(Method):
     """The student's pooled vector goes through a trained linear map `W` to the teacher's space, and is compared there.
 
     teacher: answers with `pooled` (B, D_T), and has `width`: a `CachedTeacher` of vectors.
-    queue: how many of the teacher's past vectors stay on as candidates.
 
     `W` has no bias, so that the angles it makes are those of an inner product of the student's own space.
     """
 
     needs = {"pooled"}
 
-    def __init__(self, student: PreTrainedModel, teacher: Any, task: Task, queue: int = 0) -> None:
+    def __init__(self, student: PreTrainedModel, teacher: Any, task: Task) -> None:
         super().__init__(student, teacher, task)
         self.project = self.bridge((0, 0), bias=False)
-        self.queue = Queue(queue, 1, self.teacher.width)
+        self.queue = Queue(0, 1, self.teacher.width)  # of past vectors, which stay on as candidates
 
     def bridge_inputs(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
         return student.pooled, F.normalize(teacher.pooled, dim=-1)

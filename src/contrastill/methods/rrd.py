@@ -8,6 +8,7 @@ from contrastill import losses
 from contrastill.encoder import Encoding
 from contrastill.methods.base import Stage
 from contrastill.methods.embedding import EmbeddingMethod
+from contrastill.methods.queue import Queue
 from contrastill.methods.settings import Number, Temperature
 from contrastill.tasks.base import Task
 
@@ -39,7 +40,8 @@ class RRD(EmbeddingMethod):
         temperature: Temperature = 0.1,
         teacher_temperature: Temperature = 0.05,
     ) -> None:
-        super().__init__(student, teacher, task, queue)
+        super().__init__(student, teacher, task)
+        self.queue = Queue(queue, 1, self.teacher.width)
         self.temperatures = temperature, teacher_temperature
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
