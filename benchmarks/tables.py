@@ -125,10 +125,10 @@ def embeddings(result: dict[str, Any]) -> str:
     ]
     groups: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in result["rows"]:
-        groups.setdefault(row["variant"]["group"], {}).setdefault(row["name"], []).append(row)
+        groups.setdefault(row["about"]["group"], {}).setdefault(row["name"], []).append(row)
     for group in [name for name in result["groups"] if name in groups]:
         lines = []
-        for name in sorted(groups[group], key=lambda n: groups[group][n][0]["variant"]["order"]):
+        for name in sorted(groups[group], key=lambda n: groups[group][n][0]["about"]["order"]):
             found = groups[group][name]
             means = {each: sum(row["sts"][each] for row in found) / len(found) for each in sets}
             spread = statistics.stdev(row["sts"]["mean"] for row in found) if len(found) > 1 else None
@@ -136,7 +136,7 @@ def embeddings(result: dict[str, Any]) -> str:
             cells.append(f"{means['mean']:.2f}" + (f" ± {spread:.2f}" if spread is not None else ""))
             dev = sum(row["dev"] for row in found) / len(found)
             seconds = sum(row["seconds"]["training"] for row in found) / len(found)
-            what = found[0]["variant"]["what"]
+            what = found[0]["about"]["what"]
             lines.append([what, str(len(found)), f"{found[0]['steps']:,}", *cells, f"{dev:.2f}", f"{seconds:,.0f}"])
         text += [f"### {group}", result["groups"][group], table(["", "seeds", "steps", *sets, "STS-B dev", "s"], lines)]
     return "\n\n".join(part.strip() for part in text) + f"\n\n{machine(result)}\n"

@@ -25,7 +25,7 @@ from contrastill import Distillation, EmbeddingDistillation, Evaluation
 from contrastill.cli import app
 from contrastill.settings import SuiteEvaluation
 
-COMMANDS = ("finetune", "distill", "pretrain", "contrast", "evaluate", "doctor", "methods")
+COMMANDS = ("finetune", "distill", "pretrain", "contrast", "study", "evaluate", "doctor", "methods")
 QUICK = ["--epochs", "1", "--checks", "2", "--batch-size", "8", "--precision", "fp32", "--max-length", "16"]
 SMALL = ["--student", "1/16/4/32", "--learning-rate", "0.003"]
 CLASSES = {"calm": ["still", "quiet", "soft"], "loud": ["bang", "shout", "roar"]}
@@ -121,10 +121,10 @@ def test_the_help_of_a_command_shows_an_example_of_it(name: str) -> None:
 def test_every_example_in_the_help_is_a_command_with_options_that_exist() -> None:
     import inspect
 
-    from contrastill.cli import cache, deploy, evaluate, train
+    from contrastill.cli import cache, deploy, evaluate, study, train
 
     pattern = r"^ +(?:Example: )?contrastill ((?:cache )?\w+)(.*)$"
-    source = "".join(map(inspect.getsource, (cache, deploy, evaluate, train)))
+    source = "".join(map(inspect.getsource, (cache, deploy, evaluate, study, train)))
     examples = re.findall(pattern, source, re.MULTILINE)
     assert len(examples) >= 14
     assert {"cache build", "cache list", "cache verify", "cache prune"} <= {name for name, _ in examples}

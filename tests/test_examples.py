@@ -1,5 +1,6 @@
 """Each script of examples/ runs, at tiny size, in a folder of its own."""
 
+import json
 import runpy
 import shutil
 import sys
@@ -90,8 +91,20 @@ def test_a_bundle_its_answers_and_a_server(ran, workshop: Workshop, tmp_path: Pa
     shutil.rmtree(place / "runs/answers.jsonl", ignore_errors=True)
 
 
+def test_a_study_of_two_methods_at_two_seeds(ran, workshop: Workshop, capsys) -> None:
+    place = ran("06_study.py", workshop.teacher(), workshop.data(), "runs/study.json")
+    said = capsys.readouterr().out
+    assert "| variant | seeds | accuracy on dev |" in said
+    assert "best on dev:" in said
+    rows = json.loads((place / "runs/study.json").read_text())["rows"]
+    assert sorted((row["name"], row["seed"]) for row in rows) == [
+        ("labels alone", 0), ("labels alone", 1), ("lrc_bert", 0), ("lrc_bert", 1),
+    ]  # fmt: skip
+    assert len((EXAMPLES / "06_study.py").read_text().splitlines()) <= 60
+
+
 def test_every_script_is_listed_and_run_here() -> None:
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(scripts) >= 5
+    assert len(scripts) >= 6
     listed, here = (EXAMPLES / "README.md").read_text(), Path(__file__).read_text()
     assert [name for name in scripts if name not in listed or f'"{name}"' not in here] == []

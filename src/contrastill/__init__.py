@@ -29,6 +29,7 @@ __all__ = [
     "Run",
     "Serving",
     "Stage",
+    "Study",
     "SuiteEvaluation",
     "UserError",
     "Verification",
@@ -53,6 +54,7 @@ _HOMES = {
     "Method": "methods",
     "Perturbed": "methods",
     "Stage": "methods",
+    "Study": "studies",
     "CachedTeacher": "teachers",
     "Encoder": "encoder",
     "Encoding": "encoder",
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
         Verification,
     )
     from contrastill.students import make_student
+    from contrastill.studies import Study
     from contrastill.teachers import CachedTeacher, FrozenEncoder
     from contrastill.timing import bench
     from contrastill.training import Interrupted, Run

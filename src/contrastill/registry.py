@@ -59,7 +59,7 @@ def imported(module: str, path: str, what: str) -> Any:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"{what} {quoted(f'{module}:{path}')}: expected a class that can be imported from here, got {error}; write "
+            f"{what} {quoted(f'{module}:{path}')}: expected a name that can be imported from here, got {error}; write "
             "package.module:Class, installed or in the current folder"
         ) from None
     return found

@@ -25,6 +25,7 @@ from contrastill.screen import Screen
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
 from contrastill.studies.deployed import exported, graph_mb, leave_figures, speeds_of
+from contrastill.studies.run import markdown_table
 
 TEACHER: dict[str, Any] = {"epochs": 6.0, "learning_rate": 3e-4, "checks": 3}
 STUDENT: dict[str, Any] = {"student": "4L-312", "checks": 2}
@@ -201,7 +202,7 @@ def markdown(summary: dict[str, Any]) -> str:
             f"`make demo`, {summary['wall_s'] / 60:.1f} minutes without the installation, on {machine['cpu']}, "
             f"{rows[0]['threads']} threads; {summary['metric']}.",
             "",
-            *demo.markdown_table(HEAD, (cells(row, rows[0]) for row in rows)),
+            *markdown_table(HEAD, (cells(row, rows[0]) for row in rows)),
             "",
             "`texts`: how many training texts the row saw; the teacher of every student saw all of them. `finetune`",
             "is the same student, from the same start, on the labels alone; `kd` adds the teacher's soft labels;",

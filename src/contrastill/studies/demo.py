@@ -76,12 +76,6 @@ def speed_cells(row: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
     ]
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table in markdown."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
-    return [lines[0], "|---" * len(head) + "|", *lines[1:]]
-
-
 def screen_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """The table for a terminal; its first column is words, the others figures."""
     table = Table(title=title, title_justify="left")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,26 @@ from contrastill.machine import describe_machine
 from contrastill.report import leave_report
 from contrastill.screen import Screen
 
-__all__ = ["exported", "graph_mb", "leave_figures", "speeds_of"]
+__all__ = ["Timed", "exported", "graph_mb", "leave_figures", "speeds_of"]
 
 RUNTIMES = {"onnx": "int8 ONNX Runtime", "openvino": "int8 OpenVINO"}
+CPU = torch.device("cpu")
 FIGURES = ("latency_ms_p50", "throughput_per_s", "threads")
 
 
-class Served(nn.Module):
-    """A bundle, called as a torch model is: so that it can be timed beside one."""
+class Timed(nn.Module):
+    """A function of token ids and their mask, called as a model is, so that it can be timed beside one."""
 
-    device = torch.device("cpu")
-
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, call: Callable[[dict[str, Tensor]], Any], device: torch.device = CPU) -> None:
         super().__init__()
-        self.bundle = bundle
+        self.call, self.device = call, device
 
     def forward(self, **inputs: Tensor) -> Any:
-        return self.bundle.compute({name: inputs[name].numpy() for name in self.bundle.metadata["inputs"]})
+        return self.call(inputs)
+
+
+def call_of(bundle: Bundle) -> Callable[[dict[str, Tensor]], Any]:
+    return lambda inputs: bundle.compute({name: inputs[name].numpy() for name in bundle.metadata["inputs"]})
 
 
 def exported(run: Path, console: Screen, **options: Any) -> dict[str, Bundle]:
@@ -60,7 +63,7 @@ def speeds_of(
     """CPU speed of each, turn by turn, on the same tokens: one text at a time, and in batches."""
     from contrastill.evaluation import measure
 
-    timed: dict[str, Any] = {**models, **{name: Served(bundle) for name, bundle in bundles.items()}}
+    timed: dict[str, Any] = {**models, **{name: Timed(call_of(bundle)) for name, bundle in bundles.items()}}
     found = measure(timed, singles, batches, seconds=seconds)
     return {name: {figure: getattr(speed, figure) for figure in FIGURES} for name, speed in found.items()}
 

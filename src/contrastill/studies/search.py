@@ -17,7 +17,6 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,9 @@ from contrastill.errors import UserError
 from contrastill.screen import Screen
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
-from contrastill.studies.deployed import exported, graph_mb, leave_figures, speeds_of
+from contrastill.studies.deployed import Timed, exported, graph_mb, leave_figures, speeds_of
 from contrastill.studies.neighbours import Texts, difference, examples, plain, score_all
+from contrastill.studies.run import markdown_table, taken_up
 
 STUDENT = "3/192/12/768"
 SETTINGS: dict[str, Any] = {
@@ -113,7 +113,10 @@ def compared(
     for name, bundle in bundles.items():
         vectors[name] = answers(bundle, index.texts), answers(bundle, queries.texts)
     step("timing both, turn by turn")
-    speeds = timed(models, bundles, queries.texts[:: math.ceil(len(queries.texts) / 256)], seconds)
+    texts, read = queries.texts[:: math.ceil(len(queries.texts) / 256)], models["student"].preprocess  # the same tokens
+    batches = [read(texts[n : n + 32]) for n in range(0, len(texts), 32)]
+    timed = {name: Timed(model, model.device) for name, model in models.items()}
+    speeds = speeds_of(timed, bundles, [read([text]) for text in texts], batches, seconds)
     rows, hits = score_all(vectors, index, queries, width)
     sizes = {name: size(model) for name, model in models.items()}
     sizes |= {b: {"parameters": sizes["student"]["parameters"], "size_mb": graph_mb(bundles[b])} for b in bundles}
@@ -165,29 +168,23 @@ def distilled(
     """(the run, whether it was taken up): a student there already, or half made, is, unless `overwrite`."""
     from contrastill.training import distill
 
-    begun = out / "student" / "run.json"
-    resume = not overwrite and begun.is_file() and begun.stat().st_size > 0
     asked = {
         "teacher": [teacher],
         "student": student,
         "texts": [str(corpus["path"])],
         "cache": str(out / "cache"),
         "out": str(out / "student"),
-        "overwrite": True,
         **SETTINGS,
         **settings,
     }
-    try:
-        made = distill(resume=resume, **asked)
-    except UserError as error:
-        raise UserError(f"{error}; --overwrite makes the student anew") if resume else error from None
+    made, resumed = (distill(**asked, overwrite=True), False) if overwrite else taken_up(distill, asked)
     spent, held = made.metrics["seconds"], made.metrics["student"]
     agreement = f", agreement {held['agreement']:.3f}" if "agreement" in held else ""
     console.print(
         f"{made.metrics['steps']} steps in {sum(spent.values()):.0f} s, of these {spent['teacher outputs']:.0f} s the "
-        f"teacher's{agreement}{' (taken up)' if resume else ''}",
+        f"teacher's{agreement}{' (taken up)' if resumed else ''}",
     )
-    return made, resume
+    return made, resumed
 
 
 def encode(model: Any, texts: list[str]) -> Tensor:
@@ -199,31 +196,6 @@ def encode(model: Any, texts: list[str]) -> Tensor:
 def answers(bundle: Bundle, texts: list[str]) -> Tensor:
     """Unit vectors, as `encode` gives them."""
     return nn.functional.normalize(torch.from_numpy(bundle.run(texts)))
-
-
-class Embed(nn.Module):
-    """A sentence-embedding model, called as an encoder is: so that it can be timed as one."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        return self.model(inputs)["sentence_embedding"]
-
-
-def timed(
-    models: dict[str, Any], bundles: dict[str, Bundle], texts: Sequence[str], seconds: float
-) -> dict[str, dict[str, float]]:
-    """Speed of each on the queries as they come."""
-    read = models["student"].preprocess
-    batches = [read(list(texts[n : n + 32])) for n in range(0, len(texts), 32)]
-    embeds = {name: Embed(model) for name, model in models.items()}
-    return speeds_of(embeds, bundles, [read([text]) for text in texts], batches, seconds)
 
 
 # ---- showing it
@@ -258,7 +230,7 @@ def markdown(summary: dict[str, Any]) -> str:
     shown = []
     for one in summary["examples"]:
         pairs = [[cell.replace("|", "\\|") for cell in pair] for pair in hit_cells(one)]
-        shown += ["", f"**{plain(one['query'])}**", "", *demo.markdown_table(("teacher", "student"), pairs)]
+        shown += ["", f"**{plain(one['query'])}**", "", *markdown_table(("teacher", "student"), pairs)]
     later = " and without what an earlier call had done" if summary["resumed"] else ""
     partly = [f"Of {summary['limit']} texts of each kind only (`--limit`): a trial, no result.", ""]
     return "\n".join(
@@ -269,7 +241,7 @@ def markdown(summary: dict[str, Any]) -> str:
             f"`make demo-embeddings`, {summary['wall_s'] / 60:.1f} minutes without the installation{later}, on "
             f"{machine['cpu']}, {rows[0]['threads']} threads; {summary['metric']}. The teacher runs in float32 here.",
             "",
-            *demo.markdown_table(HEAD, (cells(row, rows[0]) for row in rows)),
+            *markdown_table(HEAD, (cells(row, rows[0]) for row in rows)),
             "",
             f"{summary['queries']:,} queries (BANKING77's test texts) among {summary['index']:,} texts (its training "
             "texts). `nearest`: how",

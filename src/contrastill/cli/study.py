@@ -1,0 +1,64 @@
+"""The command that makes a study."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from contrastill.cli.options import Json, pairs_of
+from contrastill.cli.show import reporting
+from contrastill.errors import UserError
+from contrastill.results import read_object
+from contrastill.screen import say
+
+__all__ = ["register"]
+
+Many = list[str] | None
+
+
+def study(
+    variants: Annotated[Path, typer.Argument(help="JSON of `variants` (name: settings) and settings they `shared`.")],
+    out: Annotated[Path, typer.Option(help="JSON of a row a run; what it holds is not run again.")],
+    seeds: Annotated[int, typer.Option(help="How many seeds, from 0 on.")] = 1,
+    only: Annotated[Many, typer.Option(help="A variant to run; may be repeated [default: all].")] = None,
+    part: Annotated[str, typer.Option(help="1/2 and 2/2: two processes share the work.")] = "1/1",
+    set_: Annotated[
+        Many, typer.Option("--set", help="A setting of all variants, in place of theirs, as name=value.")
+    ] = None,
+    place: Annotated[Many, typer.Option(help="What {name} in a setting stands for, as name=path.")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the runs [default: beside --out].")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Make anew what was made with other settings.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make runs of several variants at several seeds, each once, and compare them on dev.
+
+    Example: contrastill study variants.json --out study.json --seeds 3 --set teacher=runs/teacher/model
+    """
+    with reporting(as_json) as show:
+        from contrastill.studies import Study
+
+        facts = {"command": f"contrastill study {variants} --seeds {seeds} --out {out}", **read_object(variants)}
+        given = {name: value_of(text) for name, text in pairs_of(set_ or [], "set").items()}
+        table, shared = facts.pop("variants", None), facts.pop("shared", {})
+        if not isinstance(table, dict) or not all(isinstance(one, dict) for one in (shared, *table.values())):
+            raise UserError(f'{variants}: expected {{"variants": {{name: settings}}, "shared": settings}}')
+        if not (numbers := re.fullmatch(r"(\d+)/(\d+)", part)):
+            raise UserError(f"--part: expected 1/2, 2/2 and the like, got {part!r:.40}")
+        places, table = pairs_of(place or [], "place"), {name: {**one, **given} for name, one in table.items()}
+        it = Study(table, out, seeds=seeds, shared=shared, places=places, runs=runs, facts=facts)
+        rows = it.run(only or (), (int(numbers[1]), int(numbers[2])), overwrite)
+        show({"out": str(out), "rows": rows}, lambda: say(it.markdown()))
+
+
+def value_of(text: str) -> Any:
+    """A value as JSON would write it, else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(study)

@@ -1,0 +1,318 @@
+"""Cells run once, resumed, refused, shared, failing; their means; and the command."""
+
+import json
+import multiprocessing
+import os
+import signal
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+from workshop import QUICK, Workshop
+
+from contrastill import Interrupted, Study, UserError
+from contrastill.cli import app
+from contrastill.errors import CheckFailed
+from contrastill.training.callbacks import StopRequest
+
+
+def add(seed: int, out: str, x: float = 0.0, **more: Any) -> dict[str, Any]:
+    """A command of the user's."""
+    if x < 0:
+        raise ZeroDivisionError("no such x")
+    ASKED.append((x, seed, more))
+    return {"dev": x + seed, "metric": "sum", "found": 2 * x}
+
+
+ASKED: list[tuple[Any, ...]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_asked() -> None:
+    ASKED.clear()
+
+
+def adding(out: Path, *, seeds: int = 2, **xs: float) -> Study:
+    return Study({name: {"x": x} for name, x in xs.items()}, out, shared={"command": add}, seeds=seeds)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return json.loads(out.read_text())["rows"]
+
+
+# ---- once
+
+
+def test_cells_are_made_once_and_more_seeds_and_variants_only_add(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out.json"
+    adding(out, a=1, b=2).run()
+    assert [(x, seed) for x, seed, _ in ASKED] == [(1, 0), (2, 0), (1, 1), (2, 1)]
+    assert "4 of 4: b, seed 1: sum on dev 3" in capsys.readouterr().err
+    made = adding(out, seeds=3, a=1, b=2, c=4).run()
+    assert [(x, seed) for x, seed, _ in ASKED[4:]] == [(4, 0), (4, 1), (1, 2), (2, 2), (4, 2)]
+    assert "4 of 9 cells are in" in capsys.readouterr().err
+    assert [(row["name"], row["seed"], row["dev"]) for row in made] == [
+        *(("a", seed, 1 + seed) for seed in range(3)),
+        *(("b", seed, 2 + seed) for seed in range(3)),
+        *(("c", seed, 4 + seed) for seed in range(3)),
+    ]
+    assert all(row["machine"]["cpu"] for row in made)
+    assert made[0]["settings"] == {"command": f"{__name__}:add", "x": 1}
+
+
+def test_changed_settings_are_refused_before_work(tmp_path: Path) -> None:
+    adding(tmp_path / "out.json", a=1, b=2).run()
+    ASKED.clear()
+    with pytest.raises(UserError, match=r"holds b, 0, made with other settings \(x 2 there, 3 here\).*--overwrite"):
+        adding(tmp_path / "out.json", new=7, b=3).run()
+    assert ASKED == []
+    adding(tmp_path / "out.json", a=9, b=3).run(only=["b"], overwrite=True)  # a is not asked for
+    assert [(x, seed) for x, seed, _ in ASKED] == [(3, 0), (3, 1)]
+    assert [row["dev"] for row in rows(tmp_path / "out.json")] == [1, 2, 3, 4]
+
+
+def killing(folder: Path) -> None:
+    """A study whose second cell, at its first attempt, kills the process."""
+
+    def once(out: str, seed: int, x: str) -> dict[str, Any]:
+        with (folder / "log").open("a") as log:
+            log.write(f"{x}{seed} ")
+        if (x, seed) == ("b", 0) and not (folder / "again").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"dev": seed}
+
+    Study({"a": {"x": "a"}, "b": {"x": "b"}}, folder / "out.json", shared={"command": once}, seeds=2).run()
+
+
+def test_a_killed_study_goes_on_with_the_cell_in_hand(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=killing, args=(tmp_path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert [row["name"] for row in rows(tmp_path / "out.json")] == ["a"]
+    (tmp_path / "again").touch()
+    killing(tmp_path)
+    assert (tmp_path / "log").read_text().split() == ["a0", "b0", "b0", "a1", "b1"]
+    assert len(rows(tmp_path / "out.json")) == 4
+
+
+def test_parts_share_the_work_and_hold_together_what_goes_on_from_each_other(tmp_path: Path) -> None:
+    variants = {"a": {}, "b": {}, "b2": {"of": "b", "start": "{of}"}, "c": {}, "b3": {"of": "b2", "start": "{of}"}}
+    study = Study(variants, tmp_path / "out.json", shared={"command": add}, seeds=2)
+    parts = [study.chosen((), (n, 3)) for n in (1, 2, 3)]
+    assert sorted(cell for part in parts for cell in part) == sorted((name, n) for name in variants for n in range(2))
+    for part in parts:
+        for seed in range(2):
+            names = [name for name, of in part if of == seed and name.startswith("b")]
+            assert names in ([], ["b", "b2", "b3"])
+    study.run(part=(1, 2))
+    study.run(part=(2, 2))
+    assert len(ASKED) == len(rows(tmp_path / "out.json")) == 10
+    starts = [more["start"] for _, seed, more in ASKED if "start" in more and seed == 1]
+    assert starts == [str(tmp_path / "out.runs" / f"{name}-1" / "model") for name in ("b", "b2")]
+
+
+def test_a_failing_cell_leaves_the_others_and_is_tried_again(tmp_path: Path) -> None:
+    variants: dict[str, Any] = {"bad": {"x": -1}, "on": {"x": 5, "of": "bad", "start": "{of}"}, "good": {"x": 1}}
+    study = Study(variants, tmp_path / "out.json", shared={"command": add})
+    with pytest.raises(CheckFailed, match=r"2 of 3 cells failed.*bad, seed 0: ZeroDivisionError: no such x") as error:
+        study.run()
+    assert "on, seed 0: bad, its start, failed" in str(error.value)
+    assert [row["name"] for row in rows(tmp_path / "out.json")] == ["good"]
+    with pytest.raises(CheckFailed, match="1 of 2 cells failed"):
+        study.run(only=["bad", "good"])
+    assert ASKED == [(1, 0, {})]
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
+    def stop(seed: int, out: str) -> dict[str, Any]:
+        if seed:
+            raise KeyboardInterrupt
+        return {"dev": 1}
+
+    with pytest.raises(Interrupted, match="1 of 2 cells are done; the same command goes on"):
+        Study({"a": {"command": stop}}, tmp_path / "out.json", seeds=2).run()
+    assert len(rows(tmp_path / "out.json")) == 1
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("variants", "said"),
+    [
+        ({"a": {"command": "destill"}}, "a: expected a command of distill, .*got 'destill'"),
+        ({"a": {"command": "no.such:thing"}}, "a: command 'no.such:thing'.*imported"),
+        ({"a": {"techer": "x"}}, "a: expected the settings of Distillation, got 'techer'"),
+        ({"a": {"command": "contrast", "model": "x"}}, "a: missing --pairs"),
+        ({"a": {"teacher": "x", "data": "{data}/x"}}, "expected a place for data"),
+        ({"a": {"of": "b"}, "b": {}}, "a: expected `of` to be a variant before it, got 'b'"),
+        ({"a": {"of": "a"}}, "a: expected `of` to be"),
+        ({"a": {"command": add}, "b": {"command": add, "of": "a"}}, "b: it goes on from a: expected {of}"),
+        ({"a b": {}, "a/b": {}}, "expected names that differ in letters"),
+    ],
+)
+def test_variants_that_cannot_be_are_refused_before_work(tmp_path: Path, variants: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Study({"first": {"command": add}, **variants}, tmp_path / "out.json").run()
+    assert ASKED == []
+
+
+@pytest.mark.parametrize(("given", "said"), [({"only": ["c"]}, "no variant 'c'"), ({"part": (3, 2)}, "got 3/2")])
+def test_a_part_or_name_that_there_is_not_is_refused(tmp_path: Path, given: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        adding(tmp_path / "out.json", a=1).run(**given)
+    with pytest.raises(UserError, match="seeds: expected at least 1"):
+        adding(tmp_path / "out.json", seeds=0, a=1)
+
+
+def test_a_start_with_other_settings_is_another_start(tmp_path: Path) -> None:
+    def study(x: int) -> Study:
+        variants: dict[str, Any] = {"a": {"x": x}, "b": {"of": "a", "start": "{of}"}}
+        return Study(variants, tmp_path / "out.json", shared={"command": add})
+
+    study(1).run()
+    with pytest.raises(UserError, match="holds b, 0, made with other settings"):
+        study(2).run(only=["b"])
+
+
+# ---- means
+
+
+def test_the_table_holds_means_and_standard_deviations(tmp_path: Path) -> None:
+    scores = {"kd": [0.80, 0.90, 0.70], "lrc_bert": [0.85, 0.87, 0.86]}
+
+    def score(seed: int, out: str, values_of: list[float]) -> dict[str, Any]:
+        found = {"metric": "accuracy", "dev": values_of[seed], "kept": values_of[seed] / 0.9}
+        return {**found, "steps": 20, "seconds": {"training": 10.0}}
+
+    variants = {name: {"values_of": each} for name, each in scores.items()}
+    study = Study(variants, tmp_path / "out.json", shared={"command": score}, seeds=3)
+    study.run()
+    head, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in study.markdown().splitlines()]
+    assert head == ["variant", "seeds", "accuracy on dev", "kept %", "steps", "training s"]
+    for (name, values), line in zip(scores.items(), lines, strict=True):
+        mean, spread = statistics.mean(values), statistics.stdev(values)
+        kept = f"{100 * mean / 0.9:.2f} ± {100 * spread / 0.9:.2f}"
+        assert line == [name, "3", f"{mean:.4f} ± {spread:.4f}", kept, "20", "10.00 ± 0.00"]
+    assert study.best() == "lrc_bert"
+
+
+def test_the_best_has_the_lowest_loss_and_metrics_are_not_mixed(tmp_path: Path) -> None:
+    def loss(seed: int, out: str, value: float, metric: str = "loss") -> dict[str, Any]:
+        return {"metric": metric, "dev": value}
+
+    variants: dict[str, Any] = {"high": {"value": 2.0}, "low": {"value": 1.0}}
+    study = Study(variants, tmp_path / "out.json", shared={"command": loss})
+    with pytest.raises(UserError, match="no rows"):
+        study.best()
+    study.run()
+    assert study.best() == "low"
+    mixed = Study(
+        {**variants, "c": {"value": 3.0, "metric": "accuracy"}}, tmp_path / "out.json", shared={"command": loss}
+    )
+    mixed.run()
+    with pytest.raises(UserError, match="expected rows of one metric"):
+        mixed.best()
+
+
+# ---- runs of ours
+
+
+def test_runs_are_scored_on_dev_alone_and_gone_on_with_within_a_run(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {"teacher": "{teacher}", "data": str(workshop.data()), **QUICK, "epochs": 1}
+    places = {"teacher": workshop.teacher()}
+    study = Study({"kd": {"method": "kd"}}, tmp_path / "out.json", shared=shared, places=places)
+    before = StopRequest.on_step_end
+
+    def on_step_end(self: StopRequest, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.asked = self.asked or state.global_step == 5
+        before(self, args, state, control, **more)
+
+    monkeypatch.setattr(StopRequest, "on_step_end", on_step_end)
+    with pytest.raises(Interrupted, match="0 of 1 cells are done"):
+        study.run()
+    assert not (tmp_path / "out.json").exists()
+    assert (tmp_path / "out.runs/kd-0/checkpoints/checkpoint-5").is_dir()
+    monkeypatch.undo()
+    (row,) = study.run()
+    metrics = json.loads((tmp_path / "out.runs/kd-0/metrics.json").read_text())
+    assert row["dev"] == metrics["student"]["dev"]["metrics"]["accuracy"]
+    assert row["interval"] == metrics["student"]["dev"]["interval"]
+    assert row["kept"] == metrics["kept"]["dev"]
+    assert (row["steps"], row["rows"], row["metric"]) == (8, 64, "accuracy")
+    assert "test" in metrics["student"]
+    assert "test" not in json.dumps({key: value for key, value in row.items() if key != "settings"})
+    assert row["resumed"]
+    assert row["settings"]["teacher"] == "{teacher}"
+    assert not (tmp_path / "out.runs/kd-0/checkpoints").exists()
+    log = (tmp_path / "out.runs/kd-0/log.jsonl").read_text()
+    assert '"step": 8' in log
+
+
+def test_a_half_made_run_with_other_settings_is_replaced_only_when_asked(workshop: Workshop, tmp_path: Path) -> None:
+    shared = {"teacher": str(workshop.teacher()), "data": str(workshop.data()), **QUICK, "epochs": 1, "method": "kd"}
+    workshop.distill(tmp_path / "out.runs/kd-0", method="kd", epochs=0.5)
+    study = Study({"kd": {}}, tmp_path / "out.json", shared=shared)
+    with pytest.raises(CheckFailed, match=r"cannot resume.*other settings.*--overwrite makes it anew"):
+        study.run()
+    (row,) = study.run(overwrite=True)
+    assert row["steps"] == 8
+    assert "resumed" not in row
+
+
+# ---- the command
+
+
+def test_the_command_makes_the_study_of_a_file(workshop: Workshop, tmp_path: Path) -> None:
+    file, out = tmp_path / "variants.json", tmp_path / "out.json"
+    small = {**QUICK, "epochs": 0.5, "checks": 1, "data": "{data}"}
+    teacher = {"command": "finetune", "model": "{model}", **{k: v for k, v in small.items() if k != "student"}}
+    variants = {
+        "teacher": teacher,
+        "kd": {"of": "teacher", "teacher": "{of}", **small, "about": {"what": "soft labels"}},
+        "unasked": {"teacher": "x", "data": "y"},
+    }
+    file.write_text(json.dumps({"variants": variants, "note": "by hand"}))
+    words = ["study", str(file), "--out", str(out), "--only", "teacher", "--only", "kd", "--part", "1/1"]
+    words += ["--place", f"model={workshop.encoder()}", "--place", f"data={workshop.data()}", "--set", "force=true"]
+    words += ["--seeds", "1"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("| variant | seeds | accuracy on dev |")
+    found = json.loads(out.read_text())
+    assert found["note"] == "by hand"
+    assert found["command"].startswith("contrastill study ")
+    tuned, student = found["rows"]
+    assert student["settings"]["of"] == tuned["settings"]
+    assert student["about"] == {"what": "soft labels"}
+    assert (student["settings"]["force"], student["settings"]["data"]) == (True, "{data}")
+    assert (tmp_path / "out.runs/kd-0/student/config.json").is_file()
+    again = CliRunner().invoke(app, [*words, "--json"])
+    assert json.loads(again.stdout)["rows"] == found["rows"]
+    refused = CliRunner().invoke(app, [*words, "--set", "epochs=2"])
+    assert refused.exit_code == 2
+    assert "made with other settings" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "said"),
+    [
+        ("{", [], "expected a JSON object"),
+        ('{"a": {}}', [], 'expected {"variants"'),
+        ('{"variants": {"a": 1}}', [], 'expected {"variants"'),
+        ('{"variants": {}, "shared": []}', [], 'expected {"variants"'),
+        ('{"variants": {"a": {}}}', ["--part", "half"], "--part: expected"),
+        ('{"variants": {"a": {}}}', ["--set", "x"], "--set: expected name=value"),
+    ],
+)
+def test_a_file_or_option_that_cannot_be_is_refused(tmp_path: Path, content: str, more: list[str], said: str) -> None:
+    (tmp_path / "v.json").write_text(content)
+    done = CliRunner().invoke(app, ["study", str(tmp_path / "v.json"), "--out", str(tmp_path / "out.json"), *more])
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+    assert not os.path.exists(tmp_path / "out.json")
