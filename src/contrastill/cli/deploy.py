@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from contrastill.cli.options import AS_JSON, Json, Kind, argument, command, settings_of
-from contrastill.cli.show import print_bundle, print_predictions, print_verification, reporting
+from contrastill.cli.show import print_export, print_predictions, print_verification, reporting
 from contrastill.screen import say
 from contrastill.settings import Bench, Export, Prediction, Serving, Verification
 
@@ -79,16 +79,9 @@ def export(as_json: bool, **options: Any) -> None:
     with reporting(as_json) as show:
         chosen = settings_of(Export, options)
         from contrastill.exporting import export as run
-        from contrastill.exporting.card import snippet
 
-        result = run(**vars(chosen))
-
-        def pretty() -> None:
-            print_bundle(result.metadata)
-            say(f"bundle: {result.folder}\n\nTo run it:\n")
-            say(snippet(result.metadata, str(result.folder)))
-
-        show({"bundle": str(result.folder), **result.metadata}, pretty)
+        made = run(**vars(chosen))
+        show({"bundle": str(made.folder), **made.metadata}, lambda: print_export(made))
 
 
 def verify(as_json: bool, **options: Any) -> None:

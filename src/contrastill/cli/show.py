@@ -15,9 +15,11 @@ from contrastill.results import RunResult
 from contrastill.screen import LogHandler, Screen, json_text, reader_gone, say
 
 if TYPE_CHECKING:
+    from contrastill.exporting.run import Exported
     from contrastill.exporting.verify import Verified
     from contrastill.prediction import Predictions
     from contrastill.teachers.folder import Entry
+    from contrastill.training.cache_build import Built
     from contrastill.training.checks import Report
     from contrastill.training.examples import Evaluated
 
@@ -158,8 +160,17 @@ def print_checks(machine: dict[str, Any], report: "Report | None") -> None:
         say(f"{mark:>24}  {check.name}: {check.seen}")
 
 
+def print_export(made: "Exported") -> None:
+    """What an export made, and how to run it."""
+    from contrastill.exporting.card import snippet
+
+    print_bundle(made.metadata)
+    say(f"bundle: {made.folder}\n\nTo run it:\n")
+    say(snippet(made.metadata, str(made.folder)))
+
+
 def print_bundle(metadata: dict[str, Any]) -> None:
-    """What an export made, and what the gate measured."""
+    """A bundle's runtime and size, and what the gate measured."""
     gate = metadata["gate"]
     size = sum(one["bytes"] for one in metadata["files"].values()) / 1e6
     recipe = f" ({metadata['recipe']})" if metadata["recipe"] else ""
@@ -227,7 +238,7 @@ def print_stored(root: Path, found: list["Entry"]) -> None:
     say(f"{sum(one.bytes for one in found) / 1e6:,.1f} MB in all")
 
 
-def print_build(result: dict[str, Any]) -> None:
+def print_build(result: "Built") -> None:
     """What was stored of a corpus."""
     new, size = result["teacher_forwards"], result["bytes"] / 1e6
     say(f"{result['texts']:,} texts, {new:,} of them new; {size:,.1f} MB stored")

@@ -16,8 +16,7 @@ COLUMNS = ("teacher", "student", "model")
 SPLITS = ("test", "dev")
 ORDER = (
     *("steps", "task", "metric", "base", "train_rows", "batch_rows", "scale", "student", "model", "teacher", "kept"),
-    *("yardsticks", "teacher_forwards", "dev", "retrieval", "sts", "checkpoint", "parameters", "size_mb", "warnings"),
-    "seconds",
+    *("yardsticks", "teacher_forwards", "dev", "retrieval", "sts", "checkpoint", "parameters", "size_mb"),
 )
 """Of the entries of metrics.json; others follow."""
 HELD_OUT = ("spearman", "agreement", "cosine", "loss")
@@ -146,8 +145,8 @@ class RunResult:
             **{name: dict(change) for name, change in self.changes.items()},
             "sts": {name: dict(table) for name, table in self.sts.items()},
             "yardsticks": dict(self.yardsticks),
-            "seconds": dict(self.seconds),
             "warnings": list(self.warnings),
+            "seconds": dict(self.seconds),
         }
         entries = {
             **({} if self.task is None else {"task": self.task, "metric": self.metric}),

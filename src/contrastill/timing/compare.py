@@ -266,14 +266,9 @@ def add_ratios(rows: Rows, first: str) -> dict[str, Any] | None:
     """ratio: times as fast as the yardstick at the same length and batch; None where the yardstick failed.
     same_ratio: as the first model in the same runtime, precision and streams. Returns the yardstick."""
     rule = yardstick(rows, first)
-    for row in rows:
-        here = [o for o in rows if (o["length"], o["batch"]) == (row["length"], row["batch"]) and "error" not in o]
-        if "error" in row:
-            continue
+    for row in (row for row in rows if "error" not in row):
         own = {"model": first} | {name: row[name] for name in ("runtime", "precision", "workers")}
-        alike = [o for o in here if all(o[name] == own[name] for name in own)]
-        base = [o for o in here if rule and all(o[name] == rule[name] for name in rule)]
-        for name, others in (("ratio", base), ("same_ratio", alike)):
+        for name, others in (("ratio", beside(rows, row, rule)), ("same_ratio", beside(rows, row, own))):
             row[name], row[f"{name}_interval"] = (
                 ratio(others[0]["rounds_ms"], row["rounds_ms"]) if others else (None, None)
             )
@@ -284,18 +279,15 @@ def add_doubts(rows: Rows, rule: Mapping[str, Any] | None, load: float, cores: i
     """doubt: the reason not to quote a row's ratio; None: there is none."""
     from contrastill.machine import doubt
 
-    for row in rows:
-        if "error" in row:
-            continue
-        base = [
-            o["spread"]
-            for o in rows
-            if "error" not in o
-            and rule is not None
-            and all(o[name] == rule[name] for name in rule)
-            and (o["length"], o["batch"]) == (row["length"], row["batch"])
-        ]
+    for row in (row for row in rows if "error" not in row):
+        base = [other["spread"] for other in beside(rows, row, rule)]
         row["doubt"] = doubt(load, cores, max([row["spread"], *base]))
+
+
+def beside(rows: Rows, row: Mapping[str, Any], rule: Mapping[str, Any] | None) -> Rows:
+    """The rows of these values that were timed at a row's length and batch."""
+    wanted = {"length": row["length"], "batch": row["batch"], **rule} if rule is not None else None
+    return [o for o in rows if wanted and "error" not in o and all(o[name] == wanted[name] for name in wanted)]
 
 
 def yardstick(rows: Rows, first: str) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -20,13 +20,23 @@ __all__ = ["build_cache"]
 logger = logging.getLogger(__name__)
 
 
-def build_cache(**settings: Any) -> dict[str, Any]:
+class Built(TypedDict):
+    """What is stored of a corpus. cut: texts that the length limit cut; stored, folders: by field."""
+
+    texts: int
+    max_length: int
+    cut: int
+    teacher_forwards: int
+    stored: dict[str, int]
+    bytes: int
+    folders: dict[str, str]
+
+
+def build_cache(**settings: Any) -> Built:
     """Stores a teacher's outputs for every text of a corpus. Settings: see `CacheBuild`.
 
     What is stored already is not computed again: an interrupted build goes on where it was, a longer corpus costs its
     new texts only. Under `torchrun` the processes share the work.
-
-    Returns counts, bytes and folders.
     """
     asked = CacheBuild.given(settings)
     live, tokenizer = load_teacher(asked.teacher, asked.fields or ())
