@@ -151,31 +151,24 @@ def read_corpus(
     Raises:
         UserError: there are fewer than two different texts.
     """
-    same = [other is tokenizer and before == prompt for other, before in teachers]
+    readers, of_teacher = [(tokenizer, prompt)], []  # a teacher that reads as the student does is no reader of its own
+    for other, before in teachers or [(tokenizer, prompt)]:
+        alike = other is tokenizer and before == prompt
+        of_teacher.append(0 if alike else len(readers))
+        if not alike:
+            readers.append((other, before))
     tokens: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
     contents, cut = [], 0
-    known = [Known()] * (1 + same.count(False))
+    known = [Known()] * len(readers)
     for texts in chunks:
-        encoded = read_for_teacher(tokenizer, prompt, texts, max_length)
-        ids = encoded["input_ids"]
-        own = keys_of_ids(encoded)
-        theirs = [
-            None if alike else read_for_teacher(other, before, texts, max_length)
-            for alike, (other, before) in zip(same, teachers, strict=True)
-        ]
-        keys = [own if each is None else keys_of_ids(each) for each in theirs] or [own]
-        contents.append(np.stack(keys, 1))
-        flat_ids, of_each = flat(ids)
-        tokens.append(flat_ids)
-        lengths.append(of_each)
-        counts = [known_tokens(flat_ids, of_each, tokenizer)]
-        counts += [
-            known_tokens(*flat(each["input_ids"]), other)
-            for each, (other, _) in zip(theirs, teachers, strict=True)
-            if each is not None
-        ]
-        known = [so_far + more for so_far, more in zip(known, counts, strict=True)]
+        read = [read_for_teacher(reader, before, texts, max_length) for reader, before in readers]
+        keys = [keys_of_ids(encoded) for encoded in read]
+        contents.append(np.stack([keys[n] for n in of_teacher], 1))
+        ids = [flat(encoded["input_ids"]) for encoded in read]
+        tokens.append(ids[0][0])
+        lengths.append(ids[0][1])
+        known = [known[n] + known_tokens(*ids[n], reader) for n, (reader, _) in enumerate(readers)]
         full = lengths[-1] == max_length
         if full.any():
             longer = [prompt + text for text, at_limit in zip(texts, full, strict=True) if at_limit]

@@ -3,8 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-
-from datasets import Dataset
+from typing import Any
 
 from contrastill.data.cells import some
 from contrastill.data.classes import matching, unnamed
@@ -75,26 +74,18 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
 def in_order(data: TaskData, names: tuple[str, ...], new: Sequence[int], how: str) -> TaskData:
     """The data with id n become new[n], of the classes `names`; `how` goes to its decisions."""
 
-    def moved(split: Dataset | None) -> Dataset | None:
-        if split is None or list(new) == list(range(len(new))):
-            return split
+    def moved(labels: list[Any]) -> dict[str, list[Any]]:
         if data.schema.kind == "multilabel":
             back = [list(new).index(n) for n in range(len(new))]
-            moving = lambda rows: {"label": [[row[n] for n in back] for row in rows]}  # noqa: E731
-        else:
-            moving = lambda rows: {"label": [x if x < 0 else new[x] for x in rows]}  # noqa: E731
-        return split.map(
-            moving,
-            input_columns="label",
-            batched=True,
-            keep_in_memory=True,
-        )
+            return {"label": [[row[n] for n in back] for row in labels]}
+        return {"label": [n if n < 0 else new[n] for n in labels]}
 
-    return dataclasses.replace(
-        data,
-        schema=dataclasses.replace(data.schema, labels=names),
-        train=moved(data.train),
-        dev=moved(data.dev),
-        test=moved(data.test),
-        decisions={**data.decisions, "order of the model's classes": how},
-    )
+    splits = data.splits
+    if list(new) != list(range(len(new))):
+        splits = {
+            name: split.map(moved, input_columns="label", batched=True, keep_in_memory=True)
+            for name, split in splits.items()
+        }
+    schema = dataclasses.replace(data.schema, labels=names)
+    decisions = {**data.decisions, "order of the model's classes": how}
+    return dataclasses.replace(data, schema=schema, decisions=decisions, **splits)
