@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from contrastill import evaluate
 from contrastill.errors import UserError
 from contrastill.exporting import exportable
-from contrastill.loading import input_length, load_config, load_embedder, load_tokenizer
+from contrastill.loading import input_length, load_config, load_embedder, load_tokenizer, locate
 from contrastill.settings import (
     Contrast,
     Distillation,
@@ -61,7 +61,7 @@ def test_the_length_is_the_one_asked_for_else_the_runs_else_the_models_within_a_
     name = str(with_limit(home / "classifier", tmp_path / "model", limit))
     if trained is not None:
         name = str(of_run(Path(name), tmp_path / "run", max_length=trained) / "model")
-    length = input_length(asked, name, load_tokenizer(name), load_config(name), bound)
+    length = input_length(asked, name, load_tokenizer(name), load_config(locate(name)), bound)
     assert (length.tokens, length.why) == (tokens, why)
 
 

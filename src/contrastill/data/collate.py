@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -35,22 +35,23 @@ def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: i
         raise UserError(
             f"expected a max_length of at most {tokenizer.model_max_length} (the tokenizer's limit), got {max_length}"
         )
-    columns: dict[str, list[pa.Array]] = {}
+    feature = dataset.features["label"]
+    label = pa.list_(pa.float32()) if isinstance(feature, List) else NUMBERS[feature.dtype]
+    parts = []
     for rows in _chunks(dataset):
         encoded = _encode(rows, tokenizer, truncation=True, max_length=max_length)
+        columns = {"input_ids": pa.array(encoded["input_ids"], pa.list_(pa.int32()))}
+        if "token_type_ids" in encoded:
+            columns["token_type_ids"] = pa.array(encoded["token_type_ids"], pa.list_(pa.int8()))
         pairs = rows.get("text_pair", [None] * len(rows["text"]))
         keys = [text_key(text, pair) for text, pair in zip(rows["text"], pairs, strict=True)]
-        columns.setdefault("input_ids", []).append(pa.array(encoded["input_ids"], pa.list_(pa.int32())))
-        if "token_type_ids" in encoded:
-            columns.setdefault("token_type_ids", []).append(pa.array(encoded["token_type_ids"], pa.list_(pa.int8())))
-        feature = dataset.features["label"]
-        label = pa.list_(pa.float32()) if isinstance(feature, List) else NUMBERS[feature.dtype]
-        columns.setdefault("labels", []).append(pa.array(rows["label"], label))
-        columns.setdefault("text_key", []).append(pa.array(keys, pa.int64()))
         types = encoded.get("token_type_ids", [()] * len(keys))
         content = [content_key(ids, kinds) for ids, kinds in zip(encoded["input_ids"], types, strict=True)]
-        columns.setdefault("content", []).append(pa.array(content, pa.binary(16)))
-    table = pa.table({name: pa.chunked_array(parts) for name, parts in columns.items()})
+        columns["labels"] = pa.array(rows["label"], label)
+        columns["text_key"] = pa.array(keys, pa.int64())
+        columns["content"] = pa.array(content, pa.binary(16))
+        parts.append(pa.table(columns))
+    table = pa.concat_tables(parts)
     return Dataset(table.append_column("index", pa.array(np.arange(len(dataset)))).combine_chunks())
 
 
@@ -67,12 +68,7 @@ class Known:
     lost: int = 0
 
     def __add__(self, other: "Known") -> "Known":
-        return Known(
-            self.tokens + other.tokens,
-            self.unknown + other.unknown,
-            self.texts + other.texts,
-            self.lost + other.lost,
-        )
+        return Known(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def share(self) -> float:

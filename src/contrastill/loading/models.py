@@ -50,16 +50,12 @@ def load_tokenizer(name: str) -> Tokenizer:
     return tokenizer
 
 
-def load_config(name: str) -> Any:
+def load_config(place: Place) -> Any:
     """A model's config.
 
     Raises:
         UserError: there is none, or of an architecture that transformers does not have.
     """
-    return read_config(locate(name))
-
-
-def read_config(place: Place) -> Any:
     try:
         return AutoConfig.from_pretrained(place.source, revision=place.revision, trust_remote_code=False)
     except Exception as error:  # a config's own checks raise errors of their own kinds
@@ -112,7 +108,7 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
     check_whole(place)
     name, classifier = place.name, kind is AutoModelForSequenceClassification
     what = "text classification model" if classifier else "encoder"
-    if (config.get("config") or read_config(place)).is_encoder_decoder:
+    if (config.get("config") or load_config(place)).is_encoder_decoder:
         raise UserError(f"no {what} could be loaded from {name!r}: it is an encoder and a decoder; give an encoder")
     eager = classifier and not torch.cuda.is_available()
     try:

@@ -132,7 +132,8 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
         raise UserError(
             f"expected start to be one of {', '.join(STARTS)} or a folder with a student, got {str(folder)!r}"
         )
-    config = load_config(str(folder))
+    place = locate(str(folder))
+    config = load_config(place)
 
     def expect(what: str, expected: Any, got: Any, remedy: str) -> None:
         if expected != got:
@@ -141,7 +142,7 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
     expect("model_type", teacher.config.model_type, config.model_type, "start from a student of the same family")
     expect("shape", str(shape), str(shape_of(config)), "ask for that shape, or start from another folder")
     expect("vocab_size", teacher.config.vocab_size, config.vocab_size, "its teacher had another vocabulary")
-    if locate(str(folder)).file("tokenizer.json") is not None:
+    if place.file("tokenizer.json") is not None:
         other = set(load_tokenizer(str(folder)).get_vocab().items()) ^ set(tokenizer.get_vocab().items())
         differing = f"{len(other)} differing entries" if other else "the same entries"
         expect("a vocabulary of", "the same entries", differing, "its teacher had another tokenizer")
