@@ -24,8 +24,8 @@ from contrastill.errors import UserError
 
 st = pytest.importorskip("sentence_transformers")
 
-from contrastill.studies import neighbours, search  # noqa: E402
-from contrastill.studies.deployed import RUNTIMES, exported  # noqa: E402
+from contrastill.studies import demo, neighbours, search  # noqa: E402
+from contrastill.studies.demo import RUNTIMES, exported  # noqa: E402
 
 DEMO = Path(__file__).parent.parent / "demo"
 INTENTS = {"card": ["card", "chip", "pin"], "cash": ["cash", "atm", "notes"], "rate": ["rate", "euro", "dollar"]}
@@ -234,7 +234,7 @@ def test_a_finished_student_is_taken_up_and_other_settings_are_not(done, materia
     first, out = done
     there = {name: out / "student" / "exports" / f"{to}-int8" for to, name in RUNTIMES.items()}
     opened = {name: open_bundle(folder, threads=1) for name, folder in there.items()}
-    monkeypatch.setattr(search, "exported", lambda run, console: opened)  # the same student: the same files
+    monkeypatch.setattr(demo, "exported", lambda run: opened)  # the same student: the same files
     again = search.run(out=out, **material)
     assert again["resumed"]
     assert not first["resumed"]
@@ -254,7 +254,7 @@ def test_the_command_makes_a_trial_of_a_few_texts(material, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["search", *given, "--limit", "30", "--epochs", "1", "--seconds", "0"])
     monkeypatch.setitem(search.SETTINGS, "max_length", 16)
-    monkeypatch.setattr(search, "exported", partial(exported, max_drop=100.0))  # the first recipe will do
+    monkeypatch.setattr(demo, "exported", partial(exported, max_drop=100.0))  # the first recipe will do
     search.main()
     trial = tmp_path / "demo" / "runs" / "search-30"
     assert "a trial, no result" in (trial / "search.md").read_text("utf-8")

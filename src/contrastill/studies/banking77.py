@@ -24,7 +24,6 @@ from contrastill.bundle import Bundle
 from contrastill.screen import Screen
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
-from contrastill.studies.deployed import exported, graph_mb, leave_figures, speeds_of
 from contrastill.studies.run import markdown_table
 
 TEACHER: dict[str, Any] = {"epochs": 6.0, "learning_rate": 3e-4, "checks": 3}
@@ -52,12 +51,12 @@ def run(data: Path, out: Path) -> dict[str, Any]:
     runs = students(teacher.model, texts, out)
     step("exporting the LRC-BERT student of all texts in int8")
     student = runs["all", "lrc_bert"].folder
-    bundles = exported(student, console)
+    bundles = demo.exported(student)
     step("scoring all of them on the test texts, and timing them side by side")
     models = {("all", "teacher"): teacher, **runs}
     speeds = timed({"teacher": teacher.model} | {m: runs["all", m].model for m in METHODS}, bundles, data)
     rows = scored(models, bundles, data / "test.csv.gz", speeds)
-    leave_figures(student, speeds, "lrc_bert", bundles)
+    demo.leave_figures(student, speeds, "lrc_bert", bundles)
     summary = {
         "wall_s": round(time.perf_counter() - began, 1),
         "machine": describe_machine(),
@@ -113,7 +112,7 @@ def scored(
         rows.append(row(name, texts, accuracy, scores["interval"], **sizes, **speeds[name]))
     for name, bundle in bundles.items():
         scores = verify(bundle=str(bundle.folder), data=str(test))
-        sizes = {"parameters": bundle.metadata["parameters"], "size_mb": graph_mb(bundle)}
+        sizes = {"parameters": bundle.metadata["parameters"], "size_mb": demo.graph_mb(bundle)}
         known = {**sizes, "gate": bundle.metadata["gate"], **speeds[name]}
         rows.insert(2, row(f"lrc_bert, {name}", rows[1]["texts"], scores["value"], scores["interval"], **known))
     return rows
@@ -167,7 +166,7 @@ def timed(models: dict[str, Path], bundles: dict[str, Bundle], data: Path) -> di
     rows = load_task(data / "train.csv.gz", test=data / "test.csv.gz").splits["test"]
     tokens = tokenise(rows.shuffle(seed=0).select(range(256)), tokenizer, 64)
     collate = Collate(tokenizer)
-    return speeds_of(
+    return demo.speeds_of(
         {name: load_classifier(str(path)) for name, path in models.items()},
         bundles,
         [collate([one]) for one in tokens.to_list()],

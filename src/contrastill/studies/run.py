@@ -74,7 +74,7 @@ def measured(run: Any) -> dict[str, Any]:
         "metric": dev and dev.metric,
         "dev": dev and dev.value,
         "interval": [dev.low, dev.high] if dev and dev.low is not None else None,
-        "kept": result.kept.get("dev"),
+        "kept": (result.kept or {}).get("dev"),
         "sts": result.sts.get(ours),
         "rows": result.figures.get("train_rows"),
         "steps": result.figures.get("steps"),

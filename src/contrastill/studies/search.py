@@ -30,7 +30,6 @@ from contrastill.errors import UserError
 from contrastill.screen import Screen
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
-from contrastill.studies.deployed import Timed, exported, graph_mb, leave_figures, speeds_of
 from contrastill.studies.neighbours import Texts, difference, examples, plain, score_all
 from contrastill.studies.run import markdown_table, taken_up
 
@@ -75,10 +74,10 @@ def run(
     corpus = write_corpus(out, sentences, index, queries, limit)
     made, resumed = distilled(source, student, corpus, out, overwrite, settings)
     step("exporting the student in int8")
-    bundles = exported(made.folder, console)
+    bundles = demo.exported(made.folder)
     models = {"teacher": load_embedder(source), "student": load_embedder(str(made.model))}
     speeds, found = compared(models, bundles, index, queries, width, seconds)
-    leave_figures(made.folder, speeds, "student", bundles)
+    demo.leave_figures(made.folder, speeds, "student", bundles)
     summary = {
         "wall_s": round(time.perf_counter() - began, 1),
         "resumed": resumed,
@@ -115,11 +114,11 @@ def compared(
     step("timing both, turn by turn")
     texts, read = queries.texts[:: math.ceil(len(queries.texts) / 256)], models["student"].preprocess  # the same tokens
     batches = [read(texts[n : n + 32]) for n in range(0, len(texts), 32)]
-    timed = {name: Timed(model, model.device) for name, model in models.items()}
-    speeds = speeds_of(timed, bundles, [read([text]) for text in texts], batches, seconds)
+    timed = {name: demo.Timed(model, model.device) for name, model in models.items()}
+    speeds = demo.speeds_of(timed, bundles, [read([text]) for text in texts], batches, seconds)
     rows, hits = score_all(vectors, index, queries, width)
     sizes = {name: size(model) for name, model in models.items()}
-    sizes |= {b: {"parameters": sizes["student"]["parameters"], "size_mb": graph_mb(bundles[b])} for b in bundles}
+    sizes |= {b: {"parameters": sizes["student"]["parameters"], "size_mb": demo.graph_mb(bundles[b])} for b in bundles}
     rows = [row | sizes[row["of"]] | speeds[row["of"]] for row in rows]
     change = difference(hits, index, queries)
     return speeds, {"rows": rows, "difference": change, "examples": examples(shown, hits, index, queries)}

@@ -113,7 +113,8 @@ class Study:
             for name in self.variants:
                 if not only or name in only:
                     lines.setdefault((self.first[name], seed), []).append((name, seed))
-        return [cell for line in list(lines.values())[part[0] - 1 :: part[1]] for cell in line]
+        longest_first = sorted(lines.values(), key=len, reverse=True)
+        return [cell for line in longest_first[part[0] - 1 :: part[1]] for cell in line]
 
     def missing(self, cells: Iterable[Cell], overwrite: bool = False) -> list[Cell]:
         """The cells to be made. Raises a UserError where one was made with other settings."""
