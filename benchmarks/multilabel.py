@@ -37,7 +37,7 @@ from contrastill.exporting import export, verify
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.machine import describe_machine
 from contrastill.tasks import LabelledTask, load_rows, output_names, task_of
-from contrastill.training import distill, finetune
+from contrastill.training import distill, evaluate, finetune
 from contrastill.training.examples import Examples
 
 METHODS = ("lrc_bert", "kd", "finetune")
@@ -148,7 +148,6 @@ def students(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path) -
                     student=args.student,
                     out=str(out),
                     cache=str(args.runs / "cache"),
-                    limit=args.limit,
                     max_length=args.length,
                     epochs=args.epochs,
                     learning_rate=rate,
@@ -249,9 +248,8 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder of the encoder that becomes the teacher")
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--student", default="3L")
-    parser.add_argument("--limit", type=int, default=3000)
     parser.add_argument("--length", type=int, default=64)
-    parser.add_argument("--epochs", type=float, default=5.0)
+    parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--precision", default="int8", help="of the bundle")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "multilabel.json")
@@ -259,15 +257,25 @@ def main() -> None:
     kept = Kept(args.out)
     tuned = write_splits(args.mobie, args.runs / "tuned", SPLITS[:2])
     whole = write_splits(args.mobie, args.runs / "whole", SPLITS)
-    options = {"data": str(tuned), "limit": args.limit, "max_length": args.length, "checks": 2, "overwrite": True}
     out = args.runs / "teacher"
-    kept.once(
-        "runs",
-        "teacher",
-        lambda: measured(
-            finetune(model=args.model, out=str(out), epochs=10.0, learning_rate=1e-4, schedule="linear", **options)
-        ),
-    )
+
+    def make() -> dict[str, Any]:
+        start = probed(args.model, tuned, args.length, args.runs / "start")
+        return {"start": evaluate(model=str(start), data=str(tuned), split="dev")["metrics"]} | measured(
+            finetune(
+                model=str(start),
+                data=str(tuned),
+                out=str(out),
+                max_length=args.length,
+                epochs=args.epochs,
+                learning_rate=1e-4,
+                schedule="linear",
+                checks=3,
+                overwrite=True,
+            )
+        )
+
+    kept.once("runs", "teacher", make)
     teacher = out / "model"
     thresholds(args, kept, tuned, teacher)
     models = students(args, kept, tuned, teacher)
@@ -276,7 +284,7 @@ def main() -> None:
     final(args, kept, whole, {"teacher": teacher} | named)
     kept.found |= {
         "command": "python benchmarks/multilabel.py --mobie mobie-traffic --model multilingual-e5-small --runs runs",
-        "rows": {"train": args.limit, "dev": len((tuned / "dev.jsonl").read_text().splitlines())},
+        "rows": {name: len((whole / f"{name}.jsonl").read_text().splitlines()) for name in SPLITS},
         "student": args.student,
         "epochs": args.epochs,
         "seeds": args.seeds,

@@ -394,8 +394,8 @@ def test_multilabel(script, tiny, tmp_path):
         (tmp_path / "mobie" / "conll" / f"{split}.conll2003").write_text(f"-DOCSTART- -1- O O\n\n{lines}\n")
 
     def small(module: ModuleType) -> None:
-        module.RATES, module.PARTS, module.DRAWS = (1e-3,), (20,), 2
-        settings = {"epochs": 1.0, "force": True, "precision": "fp32"}
+        module.RATES, module.PARTS, module.DRAWS, module.STRENGTH = (1e-2,), (20,), 2, 1e-6
+        settings = {"epochs": 8.0, "force": True, "precision": "fp32"}
         module.finetune = lambda **given: finetune(**{**given, **settings})
         module.distill = lambda **given: distill(**{**given, **settings})
 
