@@ -20,7 +20,8 @@ from contrastill.bundle import FORMAT, available
 from contrastill.cli import app
 from contrastill.errors import UserError
 from contrastill.seal import SEAL, seal_of
-from contrastill.settings import Bench
+from contrastill.settings import Bench, DataSource
+from contrastill.tasks import load_rows
 from contrastill.timing import bench, compare, variants
 from contrastill.timing.figures import figures, ratio, value
 from contrastill.timing.process import Failed, Process
@@ -344,6 +345,22 @@ def test_a_busy_machine_and_too_many_threads_are_said(monkeypatch):
                   threads=available() + 1)  # fmt: skip
     assert found["load_average"][0] == 50.0
     assert [("busy" in line, "more than the" in line) for line in found["warnings"]] == [(True, False), (False, True)]
+
+
+def test_the_texts_of_a_run_are_read_as_the_run_read_them(tmp_path):
+    texts = [f"{n} text,{'|'.join('ab'[: n % 3])}" for n in range(40)]
+    (tmp_path / "rows.csv").write_text("\n".join(["words,answer", *texts]) + "\n")
+    settings = {
+        "data": str(tmp_path / "rows.csv"),
+        "text": "words",
+        "label": "answer",
+        "task": "multilabel",
+        "separator": "|",
+    }
+    (tmp_path / "run.json").write_text(json.dumps({"settings": settings | {"seed": 3, "method": "kd"}}))
+    own = DataSource(**settings)
+    rows = load_rows(own.data, **own.reading()).splits["dev"]
+    assert sorted(variants.texts_of(Bench(run=str(tmp_path)))) == sorted(rows["text"])
 
 
 def test_a_run_is_timed_on_its_own_dev_texts_beside_its_bundles(tmp_path, model):

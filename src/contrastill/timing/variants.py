@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from contrastill.bundle import METADATA, is_bundle, read_metadata
 from contrastill.errors import UserError
 from contrastill.results import RunRecord
-from contrastill.settings import Bench
+from contrastill.settings import Bench, DataSource
 
 __all__ = ["Variant", "named_models", "texts_of", "variants"]
 
@@ -30,21 +30,6 @@ WHY_NOT = {
 RANDOM = "random:"
 READ = 10_000  # texts among which those that are timed are drawn
 CALIBRATION = 64  # texts that int8 is calibrated on: enough for the speed, which is the same whatever they say
-SPLIT = (
-    "text",
-    "text_pair",
-    "label",
-    "kind",
-    "labels",
-    "dev",
-    "test",
-    "dev_share",
-    "limit",
-    "seed",
-    "encoding",
-    "delimiter",
-)
-"""The settings of a run that say which its dev rows are."""
 Text = str | tuple[str, str]
 
 
@@ -130,11 +115,10 @@ def texts_of(asked: Bench) -> list[Text]:
     if asked.texts is None and asked.run is None:
         return []
     from contrastill.data.corpus import several_texts
-    from contrastill.data.load import load_task
     from contrastill.exporting.source import told_by_run
+    from contrastill.tasks import load_rows
 
     record = RunRecord("", {}) if asked.run is None else RunRecord.read(asked.run)
-    settings = record.settings
     if asked.texts is not None or record.setting("texts", list):
         if asked.texts is not None:
             sources, column, encoding, delimiter = [asked.texts], asked.text, asked.encoding, asked.delimiter
@@ -151,7 +135,9 @@ def texts_of(asked: Bench) -> list[Text]:
                 found += some
     elif record.setting("data", str):
         with told_by_run(True, "--texts"):
-            splits = load_task(settings["data"], **{name: settings[name] for name in SPLIT if name in settings}).splits
+            known = {field.name for field in fields(DataSource)} & record.settings.keys()
+            source = DataSource(**{name: record.settings[name] for name in known})
+            splits = load_rows(source.data, **source.reading()).splits
         rows = splits.get("dev") or splits.get("test") or splits["train"]
         pairs = "text_pair" in rows.column_names
         found = list(zip(rows["text"], rows["text_pair"], strict=True)) if pairs else list(rows["text"])
