@@ -29,12 +29,26 @@ CONTRAST = {
 }  # fmt: skip
 GENERAL = {"task": "general distillation", "metric": None, "train_rows": 9, "student": SIZE, "teacher": SIZE}
 
+WRITTEN = (
+    "steps", "task", "metric", "base", "train_rows", "batch_rows", "scale", "student", "teacher", "kept", "yardsticks",
+    "teacher_forwards", "dev", "retrieval", "sts", "checkpoint", "parameters", "size_mb", "warnings", "seconds",
+)  # fmt: skip
+UNSCORED = {
+    "steps": 1, "task": "intents", "metric": "f1", "train_rows": 4, "student": SIZE, "teacher": SIZE, "kept": {},
+}  # fmt: skip
 
-@pytest.mark.parametrize("found", [TASK, FINETUNED, EMBEDDING, CONTRAST, GENERAL])
+
+@pytest.mark.parametrize("found", [TASK, FINETUNED, EMBEDDING, CONTRAST, GENERAL, UNSCORED])
 def test_what_a_run_wrote_comes_back_as_it_was(found: dict[str, Any]) -> None:
     result = RunResult.from_json(found)
     assert result.to_json() == found
     assert RunResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_entries_are_written_in_one_order_whatever_is_known_first() -> None:
+    for found in (UNSCORED, CONTRAST, EMBEDDING):
+        written = list(RunResult.from_json(dict(reversed([*found.items(), ("new", "x")]))).to_json())
+        assert written == [name for name in WRITTEN if name in found] + ["new"]
 
 
 def test_the_columns_are_teacher_and_student_and_the_metric_that_selects_comes_first() -> None:
