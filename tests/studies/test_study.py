@@ -132,7 +132,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return {"dev": 1}
 
-    with pytest.raises(Interrupted, match="1 of 2 cells are done; the same command goes on"):
+    with pytest.raises(Interrupted, match="1 of 2 cells are made; the same command goes on"):
         Study({"a": {"command": stop}}, tmp_path / "out.json", seeds=2).run()
     assert len(rows(tmp_path / "out.json")) == 1
 
@@ -206,7 +206,7 @@ def test_the_best_has_the_lowest_loss_and_metrics_are_not_mixed(tmp_path: Path) 
 
     variants: dict[str, Any] = {"high": {"value": 2.0}, "low": {"value": 1.0}}
     study = Study(variants, tmp_path / "out.json", shared={"command": loss})
-    with pytest.raises(UserError, match="no rows"):
+    with pytest.raises(UserError, match="got none"):
         study.best()
     study.run()
     assert study.best() == "low"
@@ -214,8 +214,19 @@ def test_the_best_has_the_lowest_loss_and_metrics_are_not_mixed(tmp_path: Path) 
         {**variants, "c": {"value": 3.0, "metric": "accuracy"}}, tmp_path / "out.json", shared={"command": loss}
     )
     mixed.run()
-    with pytest.raises(UserError, match="expected rows of one metric"):
+    with pytest.raises(UserError, match="expected scores on dev of one metric"):
         mixed.best()
+
+
+def test_a_variant_that_lacks_a_seed_or_a_score_is_not_the_best(tmp_path: Path) -> None:
+    adding(tmp_path / "out.json", seeds=1, a=1, b=5).run()
+    study = adding(tmp_path / "out.json", a=1, b=5)
+    study.run(only=["a"])
+    assert study.best() == "a"
+    silent = Study({"a": {"command": lambda seed, out: {"rows": 3}}}, tmp_path / "silent.json")
+    silent.run()
+    with pytest.raises(UserError, match="expected scores on dev"):
+        silent.best()
 
 
 # ---- runs of ours
@@ -234,7 +245,7 @@ def test_runs_are_scored_on_dev_alone_and_gone_on_with_within_a_run(
         before(self, args, state, control, **more)
 
     monkeypatch.setattr(StopRequest, "on_step_end", on_step_end)
-    with pytest.raises(Interrupted, match="0 of 1 cells are done"):
+    with pytest.raises(Interrupted, match="0 of 1 cells are made"):
         study.run()
     assert not (tmp_path / "out.json").exists()
     assert (tmp_path / "out.runs/kd-0/checkpoints/checkpoint-5").is_dir()

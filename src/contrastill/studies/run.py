@@ -1,4 +1,4 @@
-"""One run of a study: its command, how it is gone on with, and the figures of its row."""
+"""One run of a study: its command, its resumption, and the figures of its row."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,12 +41,12 @@ def command_of(command: Any, settings: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def taken_up(train: Callable[..., Any], settings: Mapping[str, Any], overwrite: bool = False) -> tuple[Any, bool]:
-    """(the run in `settings["out"]`, whether it was gone on with): where one was begun, it is.
+    """Trains, or resumes the run that was begun in `settings["out"]`; returns the run and whether it was resumed.
 
-    overwrite: whether one begun with other settings is made anew.
+    overwrite: whether a run with other settings there is made anew.
 
     Raises:
-        UserError: it was begun with other settings.
+        UserError: the run there has other settings; as `train`.
     """
     begun = Path(settings["out"]) / "run.json"
     if begun.is_file() and begun.stat().st_size > 0:
@@ -62,7 +62,7 @@ def taken_up(train: Callable[..., Any], settings: Mapping[str, Any], overwrite: 
 
 
 def measured(run: Any) -> dict[str, Any]:
-    """A run's score on dev, never another split's, and what it took; of an object, what it holds."""
+    """The row of a run: its score on dev, never on test, its steps and seconds; an object is its own row."""
     if isinstance(run, Mapping):
         return dict(run)
     result = run.result
@@ -84,7 +84,7 @@ def measured(run: Any) -> dict[str, Any]:
 
 
 def figures(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row that are shown: those of a run, and any other at its top."""
+    """The numbers of a row by their columns."""
     own = ("name", "seed", "metric", "dev", "kept", "rows")
     found = {
         f"{row['metric']} on dev" if row.get("metric") else "dev": row.get("dev"),

@@ -27,8 +27,8 @@ class Study:
 
     variants: name -> settings, and beside them, where needed, `command`: "distill" (unless given), "contrast",
         "finetune", "pretrain", a function or "package.module:function", called with the settings, `seed` and `out`,
-        that gives a run, or an object with the number `dev`; `of`: a variant before it, whose model at the same seed
-        `{of}` in a setting stands for; `about`: an object that the rows repeat.
+        that gives a run, or an object with the number `dev`; `of`: a variant before it, its start: `{of}` in a setting
+        stands for the model of that run at the same seed; `about`: an object that the rows repeat.
     shared: settings of each variant without its own. seeds: how many, from 0 on.
     places: name -> what `{name}` in a setting stands for. Rows keep `{name}`: a file may lie elsewhere tomorrow.
     runs: folder of the runs [beside `out`, named .runs]. facts: entries of `out` beside the rows.
@@ -88,7 +88,8 @@ class Study:
                 row = self.make(cell, failed, overwrite)
                 said = ", ".join(f"{name} {shown([value])}" for name, value in figures(row).items())
             except KeyboardInterrupt:
-                raise Interrupted(f"{place - 1} of {len(cells)} cells are done; the same command goes on") from None
+                made = place - 1 - len(failed)
+                raise Interrupted(f"{made} of {len(cells)} cells are made; the same command goes on") from None
             except Exception as error:  # the other cells go on
                 if not isinstance(error, UserError):
                     logger.exception("%s", named(cell))
@@ -103,7 +104,7 @@ class Study:
         return self.rows()
 
     def chosen(self, only: Collection[str] = (), part: tuple[int, int] = (1, 1)) -> list[Cell]:
-        """The cells of a part of the work; those that go on from each other are in one part."""
+        """The cells of a part of the work. A variant and its start are in one part, in that order."""
         if unknown := [name for name in only if name not in self.variants]:
             raise UserError(f"no variant {quoted(unknown[0])}{suggestion(unknown[0], self.variants)}")
         if not 1 <= part[0] <= part[1]:
@@ -121,7 +122,7 @@ class Study:
         return [cell for cell in cells if self.cells.find(key(cell), self.settings(cell[0]), overwrite) is None]
 
     def make(self, cell: Cell, failed: Collection[Cell], overwrite: bool) -> dict[str, Any]:
-        """Makes a cell that the file does not hold."""
+        """Makes a cell, unless another process has made it meanwhile."""
         from contrastill.machine import describe_machine
 
         variant = self.variants[cell[0]]
@@ -160,7 +161,7 @@ class Study:
             raise UserError(f"{cell[0]}: {error}") from None
 
     def settings(self, name: str) -> dict[str, Any]:
-        """What the rows of a variant are made with; `of`: what those of its start are."""
+        """The command and settings in a variant's rows; `of` holds those of its start."""
         variant = {key: value for key, value in self.variants[name].items() if key != "about"}
         start = {"of": self.settings(variant["of"])} if "of" in variant else {}
         return json.loads(json.dumps({**variant, **start}, default=word))
@@ -175,17 +176,16 @@ class Study:
         return [row for cell in cells if (row := self.cells.find(key(cell))) is not None]
 
     def best(self) -> str:
-        """The variant with the best mean of `dev` over its seeds.
+        """The variant with the best mean of `dev`, of those whose every seed is made.
 
         Raises:
-            UserError: no rows, or rows of several metrics.
+            UserError: none is, rows have no `dev`, or several metrics.
         """
-        metrics = {row.get("metric") for row in self.rows()}
-        if len(metrics) != 1:
-            raise UserError(f"expected rows of one metric, got {sorted(map(str, metrics)) or 'no rows'}")
-        means = {
-            name: statistics.mean(row["dev"] for row in rows) for name in self.variants if (rows := self.rows(name))
-        }
+        whole = {name: rows for name in self.variants if len(rows := self.rows(name)) == self.seeds}
+        metrics = {row.get("metric") for rows in whole.values() for row in rows if "dev" in row}
+        if len(metrics) != 1 or not all("dev" in row for rows in whole.values() for row in rows):
+            raise UserError(f"expected scores on dev of one metric, got {sorted(map(str, metrics)) or 'none'}")
+        means = {name: statistics.mean(row["dev"] for row in rows) for name, rows in whole.items()}
         return (min if "loss" in metrics else max)(means, key=means.__getitem__)
 
     def markdown(self) -> str:
