@@ -104,7 +104,8 @@ def shown(values: Sequence[float]) -> str:
     """The mean and, of several, the standard deviation: "0.8412 ± 0.0031"; of none, nothing."""
     if not values:
         return ""
-    digits = 0 if all(isinstance(value, int) for value in values) else 4 if max(map(abs, values)) <= 1 else 2
+    counts = all(isinstance(value, int) for value in values) and len(set(values)) == 1
+    digits = 0 if counts else 4 if max(map(abs, values)) <= 1 else 2
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and digits else ""
     return f"{statistics.mean(values):,.{digits}f}{spread}"
 
