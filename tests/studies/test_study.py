@@ -298,6 +298,7 @@ def test_the_command_makes_the_study_of_a_file(workshop: Workshop, tmp_path: Pat
     found = json.loads(out.read_text())
     assert found["note"] == "by hand"
     assert found["command"].startswith("contrastill study ")
+    assert found["machine"]["cpu"]
     tuned, student = found["rows"]
     assert student["settings"]["of"] == tuned["settings"]
     assert student["about"] == {"what": "soft labels"}

@@ -75,8 +75,10 @@ class Study:
             CheckFailed: at the end, cells that failed.
             Interrupted: Ctrl-C; the same call goes on, within a run too.
         """
+        from contrastill.machine import describe_machine
         from contrastill.training import Interrupted
 
+        self.cells.facts.setdefault("machine", describe_machine())
         console, cells, failed = Screen(stderr=True), self.chosen(only, part), dict[Cell, str]()
         todo = self.missing(cells, overwrite)
         for cell in todo:
