@@ -13,7 +13,7 @@ thresholds too; the test split is scored after all of that. The first seed's lrc
 what the gate lets through is scored on test as well.
 
 Thresholds, on the teacher's answers to dev alone: chosen on a part of dev, scored on the rest, for several sizes of the
-part and ways to choose.
+part and ways to choose, also where the answers are badly calibrated.
 
 Whatever the runs' folder or the JSON holds already is not made again.
 """
@@ -207,8 +207,17 @@ def deployed(args: argparse.Namespace, kept: Kept, run: Path, whole: Path) -> No
 
 
 def thresholds(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path) -> None:
-    """F1 on the rest of dev, of thresholds chosen on parts of it: the mean over draws."""
+    """F1 on the rest of dev, of thresholds chosen on parts of it: the mean over draws.
+
+    Of the teacher's answers, and of the same ones badly calibrated: all logits less 2, or each label's moved by chance.
+    """
     _, probabilities, labels = answers(teacher, tuned, "dev", args.length)
+    logits = np.log(probabilities / (1 - probabilities))
+    moved = {
+        "teacher": 0.0,
+        "teacher, all logits less 2": -2.0,
+        "teacher, each label's logits moved": np.random.default_rng(0).normal(0.0, 1.5, labels.shape[1]),
+    }
     ways: dict[str, Callable[[Array, Array], Array]] = {
         "0.5": lambda p, truth: np.full(truth.shape[1], 0.5),
         "common": lambda p, truth: best_thresholds(p, truth, doubt=1e9),
@@ -216,7 +225,7 @@ def thresholds(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path)
         **{f"between, {n}": lambda p, truth, n=n: best_thresholds(p, truth, doubt=n) for n in (5, 10, 20, 40)},
     }
 
-    def make() -> dict[str, Any]:
+    def make(given: Array) -> dict[str, Any]:
         table: dict[str, Any] = {}
         for rows in PARTS:
             scores: dict[str, list[list[float]]] = {way: [] for way in ways}
@@ -224,13 +233,14 @@ def thresholds(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path)
                 order = np.random.default_rng(draw).permutation(len(labels))
                 part, rest = order[:rows], order[rows:]
                 for way, choose in ways.items():
-                    chosen = choose(probabilities[part], labels[part])
-                    found = label_scores(probabilities[rest], labels[rest], ("f1_micro", "f1_macro"), chosen)
+                    chosen = choose(given[part], labels[part])
+                    found = label_scores(given[rest], labels[rest], ("f1_micro", "f1_macro"), chosen)
                     scores[way].append(list(found.values()))
             table[str(rows)] = {way: np.mean(found, axis=0).tolist() for way, found in scores.items()}
         return {"metrics": ["f1_micro", "f1_macro"], "draws": DRAWS, "by_rows": table}
 
-    kept.once("thresholds", "teacher", make)
+    for name, by in moved.items():
+        kept.once("thresholds", name, lambda by=by: make(1 / (1 + np.exp(-logits - by))))
 
 
 def over_seeds(kept: Kept, method: str, seeds: int) -> dict[str, list[float]]:

@@ -20,11 +20,7 @@ def multilabel(result: dict[str, Any]) -> str:
         rows.append([f"{method}, rate {result['rates'][method]:g}", *cells])
     [(name, bundle)] = result["bundle"].items()
     gate, checked = bundle["gate"], bundle["test"]
-    chosen = result["thresholds"]["teacher"]["by_rows"]
-    ways = list(next(iter(chosen.values())))
-    drawn = [
-        [way, *(f"{100 * found[way][0]:.1f} / {100 * found[way][1]:.1f}" for found in chosen.values())] for way in ways
-    ]
+    tables = "\n".join(chosen(name, found["by_rows"]) for name, found in result["thresholds"].items())
     differences = [
         f"- {name}: {100 * middle:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
         for name, (middle, low, high) in result["differences"].items()
@@ -47,8 +43,17 @@ def multilabel(result: dict[str, Any]) -> str:
         "How thresholds are chosen: micro / macro F1 of the teacher on the rest of dev, chosen on so many rows of it, "
         f"mean over {result['thresholds']['teacher']['draws']} draws. *common*: one threshold, where micro F1 is "
         "best; *each*: where the label's own F1 is; *between, k*: from the one to the other by n / (n + k) for n "
-        "positive rows.\n\n" + table(["", *(f"{rows} rows" for rows in chosen)], drawn) + f"\n{machine(result)}\n"
+        "positive rows. Below, the same for answers that are badly calibrated.\n\n" + tables + f"\n{machine(result)}\n"
     )
+
+
+def chosen(name: str, by_rows: dict[str, dict[str, list[float]]]) -> str:
+    """Of each way to choose thresholds: micro / macro F1."""
+    rows = [
+        [way, *(f"{100 * found[way][0]:.1f} / {100 * found[way][1]:.1f}" for found in by_rows.values())]
+        for way in next(iter(by_rows.values()))
+    ]
+    return table([name, *(f"{count} rows" for count in by_rows)], rows)
 
 
 def interval(found: dict[str, Any], name: str) -> float:

@@ -237,7 +237,7 @@ def test_help_does_not_wait_for_torch() -> None:
 def test_json_is_all_there_is_on_stdout(home: Path) -> None:
     result = json.loads((home / "run.stdout").read_text())
     assert result["folder"] == str(home / "run")
-    assert result["model"] == str(home / "run/student")
+    assert result["saved"] == str(home / "run/student")
     assert {key: result[key] for key in ("student", "teacher")} == {
         key: json.loads((home / "run/metrics.json").read_text())[key] for key in ("student", "teacher")
     }
@@ -324,7 +324,7 @@ def test_a_sentence_embedding_run_and_what_it_prints(home: Path, sentences: Path
     result = contrastill_(*common, "--out", tmp_path / "a", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["model"] == str(tmp_path / "a/student")
+    assert found["saved"] == str(tmp_path / "a/student")
     assert found["metric"] == "agreement"
     record = json.loads((tmp_path / "a/run.json").read_text())["settings"]
     assert (record["teacher"], record["texts"]) == ([str(home / "encoder")], [str(sentences)])

@@ -103,7 +103,7 @@ def training_command(app: typer.Typer, name: str, *kinds: Kind) -> None:
             from contrastill import training
 
             made = getattr(training, name)(resume=resume is not None, **vars(chosen))
-            result = {"folder": str(made.folder), "model": str(made.model), **made.metrics}
+            result = {"folder": str(made.folder), "saved": str(made.model), **made.metrics}
             show(result, lambda: print_run(made.folder, made.model, made.result))
 
     run.__name__ = name
