@@ -65,21 +65,8 @@ def columns_of(
     guessed = [what for what, column in (("text", text), ("label", label)) if column is None]
     single = False
     if text is None:
-        pairs = [pair for pair in (*PAIR_NAMES, *CUSTOMARY) if set(pair) <= set(lower)]
-        alone = [name for name in TEXT_NAMES if name in lower and not any(name in pair for pair in pairs)]
-        if len(pairs) + len(alone) != 1 or text_pair is not None:
-            raise UserError(
-                f"expected to be told which column holds the text: {listing}; pass --text COLUMN, and --text-pair "
-                "COLUMN if there are two texts a row"
-            )
-        single = not pairs
-        text = lower[pairs[0][0] if pairs else alone[0]]
-        text_pair = lower[pairs[0][1]] if pairs else None
-        if pairs and pairs[0] in CUSTOMARY and repeats(table, str(text_pair)):
-            raise UserError(
-                f"expected to be told which column holds the text: {listing}, of which {text_pair!r} may be a second "
-                f"text or a label; pass --text {text}, and --text-pair {text_pair} if each row has two texts"
-            )
+        text, text_pair = text_columns(table, lower, listing, text_pair)
+        single = text_pair is None
     if label is None:
         guesses = [lower[name] for name in LABEL_NAMES if name in lower and lower[name] not in (text, text_pair)]
         if len(guesses) != 1:
@@ -108,6 +95,30 @@ def columns_of(
                 f"; {named[0]!r} names the ids of {label!r}: --label {named[0]} takes the names"
             )
     return Schema(name, "", text, text_pair, label, (), ())
+
+
+def text_columns(table: Table, lower: dict[str, str], listing: str, text_pair: str | None) -> tuple[str, str | None]:
+    """The columns of the first and the second text, by their names; the second is None where rows have one.
+
+    Raises:
+        UserError: several columns, or none, have such names.
+    """
+    pairs = [pair for pair in (*PAIR_NAMES, *CUSTOMARY) if set(pair) <= set(lower)]
+    alone = [name for name in TEXT_NAMES if name in lower and not any(name in pair for pair in pairs)]
+    if len(pairs) + len(alone) != 1 or text_pair is not None:
+        raise UserError(
+            f"expected to be told which column holds the text: {listing}; pass --text COLUMN, and --text-pair "
+            "COLUMN if there are two texts a row"
+        )
+    if not pairs:
+        return lower[alone[0]], None
+    first, second = (lower[name] for name in pairs[0])
+    if pairs[0] in CUSTOMARY and repeats(table, second):
+        raise UserError(
+            f"expected to be told which column holds the text: {listing}, of which {second!r} may be a second "
+            f"text or a label; pass --text {first}, and --text-pair {second} if each row has two texts"
+        )
+    return first, second
 
 
 def known_names(table: Table) -> dict[str, str]:
