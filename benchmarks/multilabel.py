@@ -22,7 +22,6 @@ import argparse
 import itertools
 import json
 import os
-import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,12 +35,13 @@ from contrastill.evaluation.labels import best_thresholds, label_scores, paired_
 from contrastill.exporting import export, verify
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.machine import describe_machine
+from contrastill.studies import Cells
 from contrastill.tasks import LabelledTask, load_rows, output_names, task_of
 from contrastill.training import distill, evaluate, finetune
 from contrastill.training.examples import Examples
 
 METHODS = ("lrc_bert", "kd", "finetune")
-RATES = (1e-4, 3e-4)
+RATES, TEACHER_RATE = (1e-4, 3e-4), 1e-4
 SPLITS = ("train", "dev", "test")
 SHOWN = ("map", "f1_micro", "f1_macro", "f1_samples")
 SMALL, STRENGTH = 0.3, 0.05  # of the pooler's weights; C of logistic regression
@@ -84,24 +84,13 @@ def answers(model: Path, data: Path, split: str, length: int) -> tuple[LabelledT
     return task, task.answers(examples.logits(network)), examples.labels
 
 
-class Kept:
-    """Results by name, in a file that is written after each."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-
-    def once(self, part: str, name: str, make: Callable[[], Any]) -> Any:
-        known = self.found.setdefault(part, {})
-        if name not in known:
-            known[name] = make()
-            self.write()
-            print(f"{part} {name}: {json.dumps(known[name])[:300]}", flush=True)
-        return known[name]
-
-    def write(self) -> None:
-        self.file.parent.mkdir(exist_ok=True)
-        self.file.write_text(json.dumps(self.found, indent=1) + "\n")
+def once(cells: Cells, part: str, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The row of this part and name, made unless the file holds it."""
+    known = cells.find({"part": part, "name": name})
+    row = known or cells.once({"part": part, "name": name}, make)
+    if known is None:
+        print(f"{part} {name}: {json.dumps(row)[:300]}", flush=True)
+    return row
 
 
 def probed(model: str, data: Path, length: int, out: Path) -> Path:
@@ -133,10 +122,11 @@ def measured(run: Any) -> dict[str, Any]:
     return {"dev": dev["metrics"], "steps": run.metrics["steps"], "seconds": run.metrics["seconds"]}
 
 
-def students(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path) -> dict[tuple[str, int], Path]:
-    """Each method at its better rate, at every seed: the models' folders."""
+def students(args: argparse.Namespace, cells: Cells, tuned: Path, teacher: Path) -> dict[str, tuple[float, Path]]:
+    """Each method at every seed -> the better of its rates, and the run's folder."""
 
-    def run(method: str, rate: float, seed: int) -> Path:
+    def run(method: str, rate: float, seed: int) -> tuple[float, Path]:
+        """Its score on dev, and its folder."""
         out = args.runs / f"{method}-{rate:g}-{seed}"
 
         def make() -> dict[str, Any]:
@@ -157,45 +147,47 @@ def students(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path) -
                 )
             )
 
-        kept.once("runs", f"{method}, {rate:g}, seed {seed}", make)
-        return out / "student"
+        return once(cells, "runs", f"{method}, {rate:g}, seed {seed}", make)["dev"]["map"], out
 
     found = {}
     for method in METHODS:
-        tried = {rate: run(method, rate, 0) for rate in RATES}
-        best = max(tried, key=lambda rate: kept.found["runs"][f"{method}, {rate:g}, seed 0"]["dev"]["map"])
-        kept.found.setdefault("rates", {})[method] = best
-        found |= {(method, seed): run(method, best, seed) for seed in range(args.seeds)}
+        best = max(RATES, key=lambda rate: run(method, rate, 0)[0])
+        found |= {f"{method}, seed {seed}": (best, run(method, best, seed)[1]) for seed in range(args.seeds)}
     return found
 
 
-def final(args: argparse.Namespace, kept: Kept, whole: Path, models: dict[str, Path]) -> None:
+def final(args: argparse.Namespace, cells: Cells, whole: Path, models: dict[str, tuple[float, Path]]) -> None:
     """Scores on test of every chosen model, and differences between models of a seed on the same resampled rows."""
     said = {}
-    for name, folder in models.items():
+    for name, (rate, folder) in models.items():
         task, probabilities, labels = answers(folder, whole, "test", args.length)
-        said[name] = (probabilities, task.thresholds)  # type: ignore[attr-defined]
+        said[name] = (probabilities, task.thresholds)
 
-        def score(task: LabelledTask = task, probabilities: Array = probabilities, labels: Array = labels) -> Any:
-            half = label_scores(probabilities, labels, SHOWN, np.full(labels.shape[1], 0.5))
-            intervals = {metric: list(task.interval(probabilities, labels, metric)) for metric in SHOWN}
-            chance = {metric: task.chance(labels, metric) for metric in SHOWN}
-            scores = task.score(probabilities, labels, SHOWN)
-            return {"test": scores, "interval": intervals, "at_half": half, "chance": chance, "rows": len(labels)}
+        def score(
+            rate: float = rate, task: LabelledTask = task, probabilities: Array = probabilities, labels: Array = labels
+        ) -> dict[str, Any]:
+            return {
+                "rate": rate,
+                "test": task.score(probabilities, labels, SHOWN),
+                "interval": {metric: list(task.interval(probabilities, labels, metric)) for metric in SHOWN},
+                "at_half": label_scores(probabilities, labels, SHOWN, np.full(labels.shape[1], 0.5)),
+                "chance": {metric: task.chance(labels, metric) for metric in SHOWN},
+                "rows": len(labels),
+            }
 
-        kept.once("test", name, score)
+        once(cells, "test", name, score)
     for seed in range(args.seeds):
         for a, b in itertools.combinations(METHODS, 2):
-            first, second = f"{a}, seed {seed}", f"{b}, seed {seed}"
+            ours, theirs = said[f"{a}, seed {seed}"], said[f"{b}, seed {seed}"]
             for metric in ("map", "f1_micro"):
-                kept.once(
-                    "differences",
-                    f"{metric}: {a} - {b}, seed {seed}",
-                    lambda x=first, y=second, m=metric: list(paired_label_interval(said[x], said[y], labels, m)),
-                )
+
+                def difference(ours: Any = ours, theirs: Any = theirs, metric: str = metric) -> dict[str, Any]:
+                    return {"found": list(paired_label_interval(ours, theirs, labels, metric))}
+
+                once(cells, "differences", f"{metric}: {a} - {b}, seed {seed}", difference)
 
 
-def deployed(args: argparse.Namespace, kept: Kept, run: Path, whole: Path) -> None:
+def deployed(args: argparse.Namespace, cells: Cells, run: Path, whole: Path) -> None:
     def make() -> dict[str, Any]:
         made = export(model=str(run), to="onnx", precision=args.precision, overwrite=True)
         gate = {key: value for key, value in made.metadata["gate"].items() if key != "latency_ms"}
@@ -203,10 +195,10 @@ def deployed(args: argparse.Namespace, kept: Kept, run: Path, whole: Path) -> No
         files = made.metadata["files"].values()
         return {"gate": gate, "test": on_test, "mb": sum(one["bytes"] for one in files) / 1e6}
 
-    kept.once("bundle", f"lrc_bert, seed 0, {args.precision}", make)
+    once(cells, "bundle", f"lrc_bert, seed 0, {args.precision}", make)
 
 
-def thresholds(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path) -> None:
+def thresholds(args: argparse.Namespace, cells: Cells, tuned: Path, teacher: Path) -> None:
     """F1 on the rest of dev, of thresholds chosen on parts of it: the mean over draws.
 
     Of the teacher's answers, and of the same ones badly calibrated: all logits less 2, or each label's moved by chance.
@@ -240,16 +232,7 @@ def thresholds(args: argparse.Namespace, kept: Kept, tuned: Path, teacher: Path)
         return {"metrics": ["f1_micro", "f1_macro"], "draws": DRAWS, "by_rows": table}
 
     for name, by in moved.items():
-        kept.once("thresholds", name, lambda by=by: make(1 / (1 + np.exp(-logits - by))))
-
-
-def over_seeds(kept: Kept, method: str, seeds: int) -> dict[str, list[float]]:
-    """Metric -> mean and standard deviation over seeds, on test."""
-    found: dict[str, list[float]] = {}
-    for metric in SHOWN:
-        scores = [kept.found["test"][f"{method}, seed {seed}"]["test"][metric] for seed in range(seeds)]
-        found[metric] = [statistics.mean(scores), statistics.stdev(scores) if seeds > 1 else 0.0]
-    return found
+        once(cells, "thresholds", name, lambda by=by: make(1 / (1 + np.exp(-logits - by))))
 
 
 def main() -> None:
@@ -264,9 +247,17 @@ def main() -> None:
     parser.add_argument("--precision", default="int8", help="of the bundle")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "multilabel.json")
     args = parser.parse_args()
-    kept = Kept(args.out)
     tuned = write_splits(args.mobie, args.runs / "tuned", SPLITS[:2])
     whole = write_splits(args.mobie, args.runs / "whole", SPLITS)
+    facts = {
+        "command": "python benchmarks/multilabel.py --mobie mobie-traffic --model multilingual-e5-small --runs runs",
+        "splits": {name: len((whole / f"{name}.jsonl").read_text().splitlines()) for name in SPLITS},
+        "student": args.student,
+        "epochs": args.epochs,
+        "seeds": args.seeds,
+        "machine": describe_machine(),
+    }
+    cells = Cells(args.out, facts)
     out = args.runs / "teacher"
 
     def make() -> dict[str, Any]:
@@ -278,30 +269,20 @@ def main() -> None:
                 out=str(out),
                 max_length=args.length,
                 epochs=args.epochs,
-                learning_rate=1e-4,
+                learning_rate=TEACHER_RATE,
                 schedule="linear",
                 checks=3,
                 overwrite=True,
             )
         )
 
-    kept.once("runs", "teacher", make)
+    once(cells, "runs", "teacher", make)
     teacher = out / "model"
-    thresholds(args, kept, tuned, teacher)
-    models = students(args, kept, tuned, teacher)
-    deployed(args, kept, models["lrc_bert", 0].parent, whole)
-    named = {f"{method}, seed {seed}": folder for (method, seed), folder in models.items()}
-    final(args, kept, whole, {"teacher": teacher} | named)
-    kept.found |= {
-        "command": "python benchmarks/multilabel.py --mobie mobie-traffic --model multilingual-e5-small --runs runs",
-        "rows": {name: len((whole / f"{name}.jsonl").read_text().splitlines()) for name in SPLITS},
-        "student": args.student,
-        "epochs": args.epochs,
-        "seeds": args.seeds,
-        "mean": {method: over_seeds(kept, method, args.seeds) for method in METHODS},
-        "machine": describe_machine(),
-    }
-    kept.write()
+    thresholds(args, cells, tuned, teacher)
+    runs = students(args, cells, tuned, teacher)
+    deployed(args, cells, runs["lrc_bert, seed 0"][1], whole)
+    models = {name: (rate, folder / "student") for name, (rate, folder) in runs.items()}
+    final(args, cells, whole, {"teacher": (TEACHER_RATE, teacher)} | models)
 
 
 if __name__ == "__main__":
