@@ -16,7 +16,7 @@ def multilabel(result: dict[str, Any]) -> str:
     teacher = test["teacher"]
     rows = [
         ["the same answer to all", *(f"{100 * teacher['chance'][name]:.1f}" for name in SHOWN)],
-        ["teacher", *(f"{100 * teacher['test'][name]:.1f} ± {interval(teacher, name):.1f}" for name in SHOWN)],
+        ["teacher", *(f"{100 * teacher['test'][name]:.1f} [{interval(teacher, name)}]" for name in SHOWN)],
     ]
     methods = {name.partition(",")[0]: row["rate"] for name, row in test.items() if name != "teacher"}
     for method, rate in methods.items():
@@ -36,7 +36,7 @@ def multilabel(result: dict[str, Any]) -> str:
         f"{teacher['rows']:,} of test scored at the end. Teacher: multilingual-e5-small (12 x 384), from a head fitted "
         f"on the frozen encoder (dev mAP {100 * start['map']:.1f} before training); students: "
         f"`{result['student']}`, the same start at each seed, {result['epochs']:g} epochs. Students: mean (and "
-        f"standard deviation) over {result['seeds']} seeds; teacher: half of its 95 % interval over rows.\n\n"
+        f"standard deviation) over {result['seeds']} seeds; teacher: its 95 % interval over rows.\n\n"
         + table(["test, x 100", *SHOWN.values()], rows)
         + "\nDifferences at each seed, points on test with their 95 % intervals (the same rows drawn for both):\n\n"
         + "\n".join(differences)
@@ -65,7 +65,5 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f}" + (f" ({statistics.stdev(values):.1f})" if len(values) > 1 else "")
 
 
-def interval(found: dict[str, Any], name: str) -> float:
-    """Half of it, in points."""
-    low, high = found["interval"][name]
-    return float(50 * (high - low))
+def interval(found: dict[str, Any], name: str) -> str:
+    return " to ".join(f"{100 * end:.1f}" for end in found["interval"][name])

@@ -413,7 +413,7 @@ def test_multilabel(script, tiny, tmp_path):
     assert sum(part == "differences" for part, _ in rows) == 6
     assert list(rows["thresholds", "teacher"]["by_rows"]) == ["20"]
     page = importlib.import_module("multilabel_page").multilabel(found)
-    assert f"| teacher | {100 * rows['test', 'teacher']['test']['map']:.1f} ± " in page
+    assert f"| teacher | {100 * rows['test', 'teacher']['test']['map']:.1f} [" in page
     script("multilabel", *words, "--out", tmp_path / "out.json", first=small)
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
