@@ -24,6 +24,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from markdown_parts import machine, table
+
 VOCABULARY = 30_522
 DROPOUT = 0.1
 
@@ -101,6 +103,21 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         "peak_mb": {cell: {s: round(mb) for s, mb in found.items()} for cell, found in memory.items()},
         "machine": describe_machine(),
     }
+
+
+def section(result: dict[str, Any]) -> str:
+    """Of docs/benchmarks.md."""
+    pace, over = result["texts_per_s_median"], result["texts_per_s_over_the_first"]
+    sides = list(next(iter(pace.values())))
+    rows = [[name, *(f"{found[one]:.0f} ({over[name][one]:.2f} x)" for one in sides)] for name, found in pace.items()]
+    return (
+        "## A contrastive step\n\n"
+        f"Texts a second of a {result['shape']} (layers/hidden/heads/ffn), batches of {result['batch']} rows; medians "
+        f"of {result['rounds']} rounds in which the sides took turns. *before*: the trainer that `contrast` had of its "
+        "own (sentence-transformers'); *after*: the one of all runs.\n\n"
+        + table(["", *sides], rows)
+        + f"\n{machine(result)}\n"
+    )
 
 
 def command(args: argparse.Namespace, sides: dict[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from contrast import section as contrast
 from markdown_parts import machine, table
 from multilabel_page import multilabel
 
@@ -353,6 +354,7 @@ PARTS = {
     "scale": scale,
     "cache_faults": faults,
     "embeddings": embeddings,
+    "contrast": contrast,
     "multilabel": multilabel,
     "speed_paper": speed("BERT-base beside a 4L-312, 128 tokens"),
     "speed_without_amx": speed("The same on a processor without matrix instructions (AMX)"),

@@ -349,6 +349,8 @@ def test_contrast(script, tmp_path):
         assert found[f"{figure}_median"].keys() == {"pairs, fp32"}
         assert found[f"{figure}_median"]["pairs, fp32"].keys() == {"a", "b"}
         assert found[f"{figure}_over_the_first"]["pairs, fp32"]["a"] == 1
+    page = importlib.import_module("tables").contrast(found)
+    assert f"| pairs, fp32 | {found['texts_per_s_median']['pairs, fp32']['a']:.0f} (1.00 x) | " in page
 
 
 def test_gpu(script, tmp_path, capsys, monkeypatch):
