@@ -87,12 +87,11 @@ def test_the_cache_lists_and_deletes_a_teacher_whose_name_has_markup(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     from contrastill import teachers as cache
+    from contrastill.teachers.folder import Entry
+    from contrastill.teachers.store import Facts
 
-    about = {
-        "name": NAME, "teacher": "f" * 64, "field": "logits", "stored": "float16", "texts": 1, "bytes": 1,
-        "used": "now", "damaged": False,
-    }  # fmt: skip
-    entries = [SimpleNamespace(as_dict=lambda: about)]
+    facts = Facts(teacher="f" * 64, field="logits", width=3, computed="float32", stored="float16")
+    entries = [Entry(tmp_path, facts, name=NAME, texts=1, bytes=1, used=0.0)]
     monkeypatch.setattr(cache, "entries", lambda root: entries)
     monkeypatch.setattr(cache, "prune", lambda root, **_: entries)
     root = tmp_path / "[x][bold]"

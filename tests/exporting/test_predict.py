@@ -391,7 +391,8 @@ def test_a_call_that_ends_early_leaves_no_file_that_looks_whole(tmp_path: Path, 
     data, out = tmp_path / "a.txt", tmp_path / name
     data.write_text("red\n" * 3000)
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests run in the background would ignore it
         "from fake_model import Fake\nfrom contrastill.prediction import predict, run\n"
         "model = Fake()\nmodel.delay = 0.3\nrun.CHUNK = 10\n"
         "run.open_model = lambda settings, pairs: model\nrun.column_names = lambda settings: (None, None)\n"
