@@ -15,13 +15,19 @@ def multilabel(result: dict[str, Any]) -> str:
     test, start = parts["test"], parts["runs"]["teacher"]["start"]
     teacher = test["teacher"]
     rows = [
-        ["the same answer to all", *(f"{100 * teacher['chance'][name]:.1f}" for name in SHOWN)],
-        ["teacher", *(f"{100 * teacher['test'][name]:.1f} [{interval(teacher, name)}]" for name in SHOWN)],
+        ["the same answer to all", *(f"{100 * teacher['chance'][name]:.1f}" for name in SHOWN), ""],
+        [
+            "teacher",
+            *(f"{100 * teacher['test'][name]:.1f} [{interval(teacher, name)}]" for name in SHOWN),
+            f"{100 * teacher['at_half']['f1_micro']:.1f}",
+        ],
     ]
     methods = {name.partition(",")[0]: row["rate"] for name, row in test.items() if name != "teacher"}
     for method, rate in methods.items():
-        seeds = [row["test"] for name, row in test.items() if name.startswith(f"{method},")]
-        rows.append([f"{method}, rate {rate:g}", *(spread([100 * one[name] for one in seeds]) for name in SHOWN)])
+        seeds = [row for name, row in test.items() if name.startswith(f"{method},")]
+        scores = (spread([100 * one["test"][name] for one in seeds]) for name in SHOWN)
+        at_half = spread([100 * one["at_half"]["f1_micro"] for one in seeds])
+        rows.append([f"{method}, rate {rate:g}", *scores, at_half])
     [(name, bundle)] = parts["bundle"].items()
     gate, checked = bundle["gate"], bundle["test"]
     tables = "\n".join(chosen(name, found["by_rows"]) for name, found in parts["thresholds"].items())
@@ -37,7 +43,7 @@ def multilabel(result: dict[str, Any]) -> str:
         f"on the frozen encoder (dev mAP {100 * start['map']:.1f} before training); students: "
         f"`{result['student']}`, the same start at each seed, {result['epochs']:g} epochs. Students: mean (and "
         f"standard deviation) over {result['seeds']} seeds; teacher: its 95 % interval over rows.\n\n"
-        + table(["test, x 100", *SHOWN.values()], rows)
+        + table(["test, x 100", *SHOWN.values(), "micro F1, all thresholds 0.5"], rows)
         + "\nDifferences at each seed, points on test with their 95 % intervals (the same rows drawn for both):\n\n"
         + "\n".join(differences)
         + f"\n\nThe bundle of {name} ({bundle['mb']:.0f} MB): {100 * gate['bundle']:.2f} of "
