@@ -87,8 +87,10 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
                     for steps in (args.warm, args.steps)
                 )
                 texts = (long["steps"] - short["steps"]) * args.batch * len(rows[name][0])
-                timed[cell][side].append(texts / (long["seconds"] - short["seconds"]))
-                worked[cell][side].append(texts / (long["cpu_seconds"] - short["cpu_seconds"]))
+                for figures, clock in ((timed, "seconds"), (worked, "cpu_seconds")):
+                    if long[clock] <= short[clock]:
+                        raise SystemExit(f"{args.steps} steps took no longer than {args.warm}: give more --steps")
+                    figures[cell][side].append(texts / (long[clock] - short[clock]))
                 memory[cell][side] = max(memory[cell][side], long["peak_mb"])
                 print(f"round {turn + 1}  {cell:<14} {side:<10} {timed[cell][side][-1]:8.1f} texts/s", end="")
                 print(f" {worked[cell][side][-1]:8.1f} texts a CPU second", flush=True)
