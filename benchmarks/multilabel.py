@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from contrastill.bundle import megabytes
 from contrastill.data.labels import align_labels
 from contrastill.evaluation.labels import best_thresholds, label_scores, paired_label_interval
 from contrastill.exporting import export, verify
@@ -86,11 +87,13 @@ def answers(model: Path, data: Path, split: str, length: int) -> tuple[LabelledT
 
 def once(cells: Cells, part: str, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The row of this part and name, made unless the file holds it."""
-    known = cells.find({"part": part, "name": name})
-    row = known or cells.once({"part": part, "name": name}, make)
-    if known is None:
+
+    def made() -> dict[str, Any]:
+        row = make()
         print(f"{part} {name}: {json.dumps(row)[:300]}", flush=True)
-    return row
+        return row
+
+    return cells.once({"part": part, "name": name}, made)
 
 
 def probed(model: str, data: Path, length: int, out: Path) -> Path:
@@ -192,8 +195,7 @@ def deployed(args: argparse.Namespace, cells: Cells, run: Path, whole: Path) -> 
         made = export(model=str(run), to="onnx", precision=args.precision, overwrite=True)
         gate = {key: value for key, value in made.metadata["gate"].items() if key != "latency_ms"}
         on_test = verify(bundle=str(made.folder), data=str(whole / "test.jsonl"))
-        files = made.metadata["files"].values()
-        return {"gate": gate, "test": on_test, "mb": sum(one["bytes"] for one in files) / 1e6}
+        return {"gate": gate, "test": on_test, "mb": megabytes(made.metadata)}
 
     once(cells, "bundle", f"lrc_bert, seed 0, {args.precision}", make)
 

@@ -18,7 +18,7 @@ from contrastill.errors import UserError
 from contrastill.seal import SEAL, changed_file, seal_of, unique_keys
 from contrastill.tokenizing import encode, read_tokenizer
 
-__all__ = ["FORMAT", "METADATA", "Bundle", "is_bundle", "open_bundle", "read_metadata", "refuse_length"]
+__all__ = ["FORMAT", "METADATA", "Bundle", "is_bundle", "megabytes", "open_bundle", "read_metadata", "refuse_length"]
 
 FORMAT = 2
 METADATA = "bundle.json"
@@ -38,6 +38,11 @@ Compute = Callable[[dict[str, Array]], Array]
 def is_bundle(name: str | Path) -> bool:
     """Whether a folder holds what `contrastill export` wrote, by its metadata file."""
     return (Path(name).expanduser() / METADATA).is_file()
+
+
+def megabytes(metadata: Mapping[str, Any]) -> float:
+    """The size of a bundle's files together, in MB (10^6 bytes)."""
+    return float(sum(one["bytes"] for one in metadata["files"].values()) / 1e6)
 
 
 def refuse_length(max_length: int | None) -> None:

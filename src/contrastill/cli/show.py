@@ -171,8 +171,9 @@ def print_export(made: "Exported") -> None:
 
 def print_bundle(metadata: dict[str, Any]) -> None:
     """A bundle's runtime and size, and what the gate measured."""
-    gate = metadata["gate"]
-    size = sum(one["bytes"] for one in metadata["files"].values()) / 1e6
+    from contrastill.bundle import megabytes
+
+    gate, size = metadata["gate"], megabytes(metadata)
     recipe = f" ({metadata['recipe']})" if metadata["recipe"] else ""
     say(f"{metadata['name']}: {metadata['runtime']}, {metadata['precision']}{recipe}, {size:.1f} MB")
     if gate is None:

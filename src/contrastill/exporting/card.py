@@ -3,6 +3,7 @@
 from typing import Any
 
 from contrastill.answers import answer_of
+from contrastill.bundle import megabytes
 
 __all__ = ["bundle_card", "snippet"]
 
@@ -51,7 +52,7 @@ def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
 
 
 def bundle_card(metadata: dict[str, Any]) -> str:
-    gate, size = metadata["gate"], sum(one["bytes"] for one in metadata["files"].values()) / 1e6
+    gate, size = metadata["gate"], megabytes(metadata)
     answers = answer_of(metadata).words
     made = f", int8 by the recipe `{metadata['recipe']}`" if metadata["recipe"] else ""
     origin = f", a student of `{metadata['teacher']}`" if metadata["teacher"] else ""

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -327,9 +327,10 @@ def task_source(asked: Export, record: RunRecord) -> Evaluation | None:
         for name in ("data", "text", "text_pair", "label", "separator", "metric", "encoding", "delimiter", "dev")
         if getattr(asked, name) is not None
     }
-    known = {f.name for f in fields(DataSource)} - {"test"}
     if "data" not in given:
-        given = {name: value for name, value in record.settings.items() if name in known and value is not None} | given
+        known = DataSource.among(record.settings)
+        known.pop("test", None)
+        given = known | given
     if "data" not in given:
         refuse(asked, ("text_pair", "label", "metric", "dev"), "expected --data with it, got none")
     return Evaluation(model=asked.model, **given) if "data" in given else None

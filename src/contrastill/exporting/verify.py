@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, NotRequired, TypedDict
 
 from contrastill.bundle import METADATA, Bundle, open_bundle
@@ -61,8 +60,7 @@ def verify(**settings: Any) -> Verified:
 def examples_for(bundle: Bundle, asked: Verification) -> Examples:
     if bundle.answer.vector:
         return examples_of_pairs(str(asked.data), asked.encoding or "utf-8", asked.delimiter)
-    known = {f.name for f in fields(DataSource)}
-    given = {name: value for name, value in vars(asked).items() if name in known and value is not None}
+    given = DataSource.among(vars(asked))
     alone = look_up(str(asked.data))[1] == "file" and asked.split is None
     if alone:  # a file by itself is what is to be scored, all of it
         given["dev_share"] = 0.0

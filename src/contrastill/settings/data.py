@@ -1,6 +1,7 @@
 """Where rows and texts come from."""
 
-from dataclasses import MISSING, dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from contrastill.settings.base import ROWS, Checked, delimiter_option, length_option, option
@@ -39,6 +40,12 @@ class DataSource(Checked):
     encoding: str = option("utf-8", "encoding of the text files", "Data")
     delimiter: str | None = delimiter_option()
     max_length: int | None = length_option(128)
+
+    @classmethod
+    def among(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of any settings that are given and say where examples come from."""
+        names = {f.name for f in fields(cls)}
+        return {name: value for name, value in settings.items() if name in names and value is not None}
 
     def reading(self) -> dict[str, Any]:
         """The keywords of `tasks.load_rows` that are settings, without the source."""

@@ -12,7 +12,7 @@ from typing import Any
 from contrastill.errors import CheckFailed, UserError, quoted
 from contrastill.ranges import suggestion
 from contrastill.screen import Screen
-from contrastill.studies.cells import Cells
+from contrastill.studies.cells import Cells, has
 from contrastill.studies.run import MODELS, command_of, figures, markdown_table, measured, shown, taken_up
 
 __all__ = ["Study"]
@@ -175,7 +175,8 @@ class Study:
     def rows(self, name: str | None = None) -> list[dict[str, Any]]:
         """The rows that are made, of a variant or of all."""
         cells = [(each, seed) for each in self.variants if name in (None, each) for seed in range(self.seeds)]
-        return [row for cell in cells if (row := self.cells.find(key(cell))) is not None]
+        there = self.cells.read()["rows"]
+        return [row for cell in cells for row in there if has(row, key(cell))]
 
     def best(self) -> str:
         """The variant with the best mean of `dev`, of those whose every seed is made.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,7 @@ def texts_of(asked: Bench) -> list[Text]:
                 found += some
     elif record.setting("data", str):
         with told_by_run(True, "--texts"):
-            known = {field.name for field in fields(DataSource)} & record.settings.keys()
-            source = DataSource(**{name: record.settings[name] for name in known})
+            source = DataSource(**DataSource.among(record.settings))
             splits = load_rows(source.data, **source.reading()).splits
         rows = splits.get("dev") or splits.get("test") or splits["train"]
         pairs = "text_pair" in rows.column_names

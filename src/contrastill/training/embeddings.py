@@ -215,10 +215,8 @@ class EmbeddingPlan(CorpusPlan):
             yardsticks = {"untrained": self.untrained, "chance": chance}
         forwards = sum(teacher.forwards for teacher in self.teachers.each)
         figures = {"train_rows": len(self.examples), "teacher_forwards": forwards}
-        models, sts = (
-            {"teacher": Scores({}, theirs), "student": Scores({}, ours)},
-            self.sts() if self.settings.sts else {},
-        )
+        models = {"teacher": Scores({}, theirs), "student": Scores({}, ours)}
+        sts = self.sts() if self.settings.sts else {}
         return RunResult(
             "sentence embeddings", self.metric, models=models, sts=sts, yardsticks=yardsticks, figures=figures
         )

@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.bundle import is_bundle, open_bundle, refuse_length
+from contrastill.bundle import is_bundle, megabytes, open_bundle, refuse_length
 from contrastill.data.collate import Collate, flat, known_tokens, tokenise, truncated_share
 from contrastill.data.files import look_up
 from contrastill.data.labels import align_labels
@@ -166,8 +166,7 @@ def score_bundle(asked: Evaluation) -> Evaluated:
     answers, labels = bundle.run(texts, asked.batch_size), np.asarray(rows["label"][:])
     cut = bundle.cut_share(texts)
     logger.info("length: %d tokens (the bundle's); %.1f %% of the texts are cut", bundle.max_length, 100 * cut)
-    megabytes = sum(file["bytes"] for file in bundle.metadata["files"].values()) / 1e6
-    measured = {"parameters": bundle.metadata["parameters"], "size_mb": megabytes}
+    measured = {"parameters": bundle.metadata["parameters"], "size_mb": megabytes(bundle.metadata)}
     return Evaluated(asked.model, said, scored(task, answers, labels), bundle.max_length, cut, measured)
 
 
