@@ -14,7 +14,7 @@ import pytest
 from tiny_models import CLASSES, sentences, write_rows
 from typer.testing import CliRunner
 
-from contrastill import cli
+from contrastill import cli, evaluate
 from contrastill.bundle import Bundle, open_bundle
 from contrastill.exporting import build, export, exportable, verify
 from contrastill.exporting.quantize import quantized_onnx
@@ -120,7 +120,8 @@ def test_without_data_the_card_says_that_nothing_was_measured(run, tiny_folder, 
 
 def test_a_run_lends_its_data_and_keeps_its_bundles(run, rows, tiny_folder, tmp_path):
     shutil.copytree(tiny_folder("bert"), tmp_path / "runs" / "s" / "student")
-    settings = {"data": str(rows), "max_length": 12, "teacher": "runs/big/model", "dev_share": 0.2}
+    test = write_rows(tmp_path / "test.csv", count=20)
+    settings = {"data": str(rows), "max_length": 12, "teacher": "runs/big/model", "dev_share": 0.2, "test": str(test)}
     (tmp_path / "runs" / "s" / "run.json").write_text(json.dumps({"settings": settings}))
     code, out, err = run("export", "runs/s", "--precision", "fp32", "--json")
     assert code == 0, err
@@ -128,10 +129,14 @@ def test_a_run_lends_its_data_and_keeps_its_bundles(run, rows, tiny_folder, tmp_
     assert shown["bundle"] == "runs/s/exports/onnx-fp32"
     assert (shown["name"], shown["teacher"], shown["max_length"]) == ("s", "big", 12)
     assert shown["gate"]["rows"] == 12
+    expected = evaluate(model="runs/s/exports/onnx-fp32", data=str(test))
+    assert shown["test"] == {"data": "rows test"} | {name: expected[name] for name in ("metrics", "rows", "interval")}
     code, _, err = run("export", "runs/s", "--precision", "fp32")
     assert code == 2
     assert "holds something already; pass --overwrite" in err
+    test.unlink()
     assert run("export", "runs/s", "--precision", "fp32", "--overwrite")[0] == 0
+    assert "test" not in json.loads((tmp_path / "runs/s/exports/onnx-fp32/bundle.json").read_text())
     rows.rename(tmp_path / "elsewhere.csv")
     code, _, err = run("export", "runs/s", "--overwrite")
     assert code == 2

@@ -17,6 +17,8 @@ from contrastill.report.results import models, tiles
 from contrastill.report.run import RunFiles, read_run
 from contrastill.report.training import windows
 
+INT8 = "onnxruntime int8 accuracy 87.00 %: −0.31 points against PyTorch, on dev"
+
 
 def without(known, *keys):
     return {key: value for key, value in known.items() if key not in keys}
@@ -233,21 +235,52 @@ def test_a_contrast_run_compares_before_with_after(write_run) -> None:
 # ---- bundles and speed
 
 
-def test_bundles_stand_beside_teacher_and_student_on_the_rows_of_their_gate(write_run) -> None:
+def test_headline_and_table_are_of_one_set_of_rows(write_run) -> None:
     folder = write_run()
-    write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000, test=0.8501)
     write_bundle(folder / "exports" / ".export-1", "fp32", 0.8731, 2.0, 14_500_000)
     page = Page(write_report(folder))
     assert "onnxruntime fp32" not in page.text, "one that is being made is no bundle yet"
-    assert page.row("model")[1] == "accuracy, dev"
-    assert page.row("student")[1].startswith("87.31 %")
+    assert page.row("model")[1] == "accuracy, test"
+    assert page.row("student")[1].startswith("85.26 %")
     assert "keeps 92.9 % of its teacher's accuracy on test" in page.text
-    _, score, kept, ms, faster, megabytes, _ = page.row("onnxruntime int8 −0.31 points against PyTorch")
-    assert (score, kept, ms, megabytes) == ("87.00 %", "93.4 %", "2.0", "14")
+    assert "Every score in this table is accuracy on test (36 rows), as in the headline." in page.text
+    assert "without a score" not in page.text
+    _, score, kept, ms, faster, megabytes, _ = page.row("onnxruntime int8 −0.31 points against PyTorch, on dev")
+    assert (score, kept, ms, megabytes) == ("85.01 % 83.0 to 87.0", "92.7 %", "2.0", "14")
     assert faster == "4.0 × than the student in PyTorch"
     assert "the exports' gates, 2 threads" in page.text
     assert "Quality against latency" in page.text
+    assert ">accuracy, test (%)</text>" in page.source
     assert "Not timed, so not drawn: teacher." in page.text
+
+
+def test_an_exported_model_scored_on_dev_alone_has_its_score_beside_its_name(write_run) -> None:
+    folder = write_run()
+    write_bundle(folder / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    page = Page(write_report(folder))
+    assert page.row("student")[1].startswith("85.26 %")
+    assert page.row(f"{INT8}")[1:3] == ["–", "–"]
+    assert "An exported model without a score was not scored on test." in page.text
+    assert ">accuracy, dev (%)</text>" in page.source
+    assert "Here on dev, unlike the table, for exported models have no other score." in page.text
+
+
+def test_without_test_rows_all_are_scored_on_dev(write_run) -> None:
+    metrics = changed(METRICS, ["student"], without(METRICS["student"], "test"))
+    folder = write_run(metrics=changed(metrics, ["teacher"], without(METRICS["teacher"], "test")))
+    write_bundle(folder / "int8", "int8", 0.8700, 2.0, 14_500_000)
+    page = Page(write_report(folder))
+    assert page.row("onnxruntime int8 −0.31 points against PyTorch")[1:3] == ["87.00 %", "93.4 %"]
+    assert "accuracy on dev (30 rows), as in the headline" in page.text
+
+
+def test_a_bundle_scored_on_other_test_rows_has_no_score_on_these(write_run) -> None:
+    folder = write_run()
+    write_bundle(folder / "int8", "int8", 0.8700, 2.0, 14_500_000, test=0.85)
+    bundle = json.loads((folder / "int8" / "bundle.json").read_text())
+    (folder / "int8" / "bundle.json").write_text(json.dumps(changed(bundle, ["test", "rows"], 35)))
+    assert Page(write_report(folder)).row(INT8)[1] == "–"
 
 
 def faster(folder: Path) -> str | None:
@@ -289,7 +322,7 @@ def test_another_yardstick_than_the_teacher_in_pytorch_is_named_in_full(write_ru
     rule = {"model": "student", "runtime": "onnxruntime", "precision": "fp32", "workers": 1}
     folder = write_run(bench={"threads": 2, "rows": rows, "yardstick": rule})
     write_bundle(folder / "exports" / "int8", "int8", 0.8700, 2.0, 14_500_000)
-    shown = Page(write_report(folder)).row("onnxruntime int8 −0.31 points against PyTorch")[4]
+    shown = Page(write_report(folder)).row(INT8)[4]
     assert shown == "2.0 × than the student in onnxruntime fp32"
 
 
@@ -298,8 +331,8 @@ def test_a_gate_on_other_rows_is_said_to_be(write_run) -> None:
     write_bundle(folder / "int8", "int8", 0.9, 2.0, 14_500_000, rows=500, torch=0.9, data="other.csv")
     page = Page(write_report(folder))
     row = next(row for row in page.rows if row and row[0].strip().startswith("onnxruntime int8"))
-    assert "other.csv" in row[1]
-    assert row[2].strip() == "–"
+    assert "other.csv" in row[0]
+    assert [cell.strip() for cell in row[1:3]] == ["–", "–"]
 
 
 def test_bench_json_is_preferred_to_the_gate(write_run) -> None:
@@ -313,7 +346,7 @@ def test_bench_json_is_preferred_to_the_gate(write_run) -> None:
     page = Page(write_report(folder))
     assert page.row("teacher")[3] == "20.0"
     assert page.row("student")[3:5] == ["5.0", "4.0 × than the teacher"]
-    assert page.row("onnxruntime int8 −0.31 points against PyTorch")[3:5] == ["1.2", "16.0 × than the teacher"]
+    assert page.row(INT8)[3:5] == ["1.2", "16.0 × than the teacher"]
     assert page.row("teacher", "torch", "fp32", "128")[5] == "60"
 
 
@@ -339,14 +372,6 @@ def test_what_the_bench_doubts_is_said_beside_its_figures(write_run, tmp_path: P
     assert page.row("student", "openvino, 2 streams")[4] == "32"
     both = Page(compare([folder, write_run("other")], tmp_path / "page.html"))
     assert f"student: bench.json: {warning}." in both.text
-
-
-def test_a_table_on_other_rows_than_the_headline_says_so(write_run) -> None:
-    folder = write_run()
-    sentence = "These scores are on dev, as the bundles' are; the headline's is on test."
-    assert sentence not in Page(write_report(folder)).text
-    write_bundle(folder / "int8", "int8", 0.8700, 2.0, 14_500_000)
-    assert sentence in Page(write_report(folder)).text
 
 
 # ---- texts that are not tame

@@ -23,6 +23,7 @@ from contrastill.evaluation.sts import load_scored_pairs
 from contrastill.exporting.probes import NotFinite
 from contrastill.exporting.source import Exportable, Texts
 from contrastill.machine import spread_of
+from contrastill.results import Split
 from contrastill.tasks import LabelledTask, task_of
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "examples_of_task",
     "examples_of_texts",
     "measure",
+    "scored",
     "texts_of",
 ]
 
@@ -146,6 +148,19 @@ def compare(source: Exportable, bundle: Bundle, examples: Examples, torch_answer
         "agreement": source.answer.agreement(torch_answers, answers),
         "latency_ms": latencies(source, bundle, examples.texts),
     }
+
+
+def scored(bundle: Bundle, examples: Examples) -> dict[str, Any]:
+    """The bundle's own scores on labelled examples: every metric of the task, with the interval of the first.
+
+    Raises:
+        NotFinite: the exported file answers NaN or infinity.
+    """
+    task, labels, answers = examples.task, examples.labels, measure(bundle, examples)
+    assert task is not None
+    assert labels is not None
+    split = Split(task.score(answers, labels), len(labels), task.interval(answers, labels, task.metrics[0]))
+    return {"data": examples.data, **split.to_json()}
 
 
 def measure(bundle: Bundle, examples: Examples) -> Array:

@@ -40,7 +40,8 @@ class Model:
 
     name: str
     kind: str  # "teacher", "before", "trained" or "bundle"
-    score: Score | None = None
+    score: Score | None = None  # on the rows of the headline
+    checked: Score | None = None  # on the rows of the exports' gates, if the run was scored there too
     kept: float | None = None
     parameters: float | None = None
     size_mb: float | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from contrastill.report import charts, figures
 from contrastill.report.charts import Chart, Point
-from contrastill.report.model import Model, alike
+from contrastill.report.model import Model, Score, alike
 from contrastill.report.run import RunFiles
 
 __all__ = ["measure", "scores", "tradeoff"]
@@ -20,15 +20,22 @@ def measure(found: Sequence[Model]) -> str | None:
 
 
 def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | None:
-    """Quality against latency; against size where fewer than two models were timed. Same metric, same rows only."""
-    first = next((m.score for _, found in groups for m in found if m.score and m.kind == "trained"), None)
+    """Quality against latency; against size where fewer than two models were timed. Same metric, same rows only: those
+    of the table, unless exported models were scored on dev alone."""
+    every = [model for _, found in groups for model in found]
+    on_dev = any(m.checked and not m.score for m in every) and any(m.checked and m.kind == "trained" for m in every)
+
+    def score_of(model: Model) -> Score | None:
+        return model.checked if on_dev else model.score
+
+    first = next((score for m in every if (score := score_of(m)) and m.kind == "trained"), None)
     if first is None or first.metric == "loss":
         return None
     comparable = [
-        (n, group, model, model.score)
+        (n, group, model, score)
         for n, (group, found) in enumerate(groups)
         for model in found
-        if model.score and alike(model.score, first)
+        if (score := score_of(model)) and alike(score, first)
     ]
     timed = [each for each in comparable if each[2].latency_ms]
     use_time = len(timed) >= 2
@@ -55,6 +62,8 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     x_label = "milliseconds for one text (log scale)" if use_time else "megabytes (log scale)"
     alt = "; ".join(f"{p.name}: {p.y:.2f} at {p.x:.3g}" for p in points)
     note = "Up is better, left is cheaper."
+    if on_dev:
+        note += f" Here on {first.where}, unlike the table, for exported models have no other score."
     untimed = dict.fromkeys(name_of(group, model) for _, group, model, _ in comparable if not model.latency_ms)
     for point in points:
         untimed.pop(point.name, None)  # the same teacher, timed beside another run

@@ -81,7 +81,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "tiles": results.tiles(run, found),
         "models": found,
         "measure": measure(found),
-        "elsewhere": results.elsewhere(run, found),
+        "rows_scored": results.rows_scored(run, found),
         "timed": next((model.timed for model in found if model.timed), None),
         "tradeoff": tradeoff([(None, found)]),
         "scores": scores(run),

@@ -1,5 +1,6 @@
 """Every model that a run has measured: its score, what it kept, its size and its speed, in words and figures."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from contrastill.report.latency import bounds, timings, with_speed
 from contrastill.report.model import Model, Score, alike, ratio_of
 from contrastill.report.run import RunFiles, dig, mapping, number
 
-__all__ = ["elsewhere", "gate_of", "headline", "models", "tiles"]
+__all__ = ["gate_of", "headline", "models", "rows_scored", "tiles"]
 
 SAME_SCORE = 0.005  # a gate scores the student again, on other threads or another machine
 
@@ -17,27 +18,32 @@ SAME_SCORE = 0.005  # a gate scores the student again, on other threads or anoth
 def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
     """Teacher first, then what was trained, then each bundle exported from it. Of an unfinished run: none.
 
-    gate: give scores of its kind, if there are, so that they compare; else of the run's own bundles' gates.
+    Scores are on the rows of the headline. gate: which score is `checked`; by default the one of the run's own bundles.
     """
     if not run.scored:
         return []
-    known, gate = trained_scores(run), gate or gate_of(run)
+    known, gate, (wanted, _) = trained_scores(run), gate or gate_of(run), verdict(run)
     found = []
     for name, scores in known.items():
-        score = next((s for s in scores if gate and alike(s, gate)), None) or next(iter(scores), None)
+        score = like(wanted, scores) or next(iter(scores), None)
         first = next(iter(known.values()), [])
-        reference = next((s for s in first if score and alike(s, score)), None)
         found.append(
             Model(
                 name,
                 name if name in ("teacher", "before") else "trained",
                 score,
-                kept=ratio_of(score, reference) if name != "before" and len(known) > 1 else None,
+                like(gate, scores),
+                kept=ratio_of(score, like(score, first)) if name != "before" and len(known) > 1 else None,
                 parameters=run.result.size_of(name, "parameters"),
                 size_mb=run.result.size_of(name, "size_mb"),
             )
         )
     return with_speed(run, [*found, *bundles_of(run)])
+
+
+def like(wanted: Score | None, scores: Sequence[Score]) -> Score | None:
+    """The first score of the same metric on the same rows."""
+    return next((score for score in scores if wanted and alike(score, wanted)), None)
 
 
 def bundles_of(run: RunFiles) -> list[Model]:
@@ -52,9 +58,9 @@ def bundles_of(run: RunFiles) -> list[Model]:
 
 
 def gate_of(run: RunFiles) -> Score | None:
-    """The first score of a bundle that is on rows which the run was scored on too."""
+    """The first score of a bundle's gate that is on rows which the run was scored on too."""
     ours = next(reversed(trained_scores(run).values()), [])
-    return next((b.score for b in bundles_of(run) if b.score and any(alike(b.score, s) for s in ours)), None)
+    return next((b.checked for b in bundles_of(run) if b.checked and like(b.checked, ours)), None)
 
 
 def trained_scores(run: RunFiles) -> dict[str, list[Score]]:
@@ -77,23 +83,36 @@ def in_words(score: results.Score) -> Score:
 
 
 def exported(bundle: dict[str, Any], ours: list[Score], teacher: list[Score]) -> Model:
-    """A bundle, scored by its gate. On which rows that was is told from their number and the score in PyTorch."""
+    """A bundle: its score on the rows of the headline, if it was scored there, and what its gate measured."""
     gate = dig(bundle, "gate")
-    score, note = gate_score(gate, ours), "exported without a gate: not scored"
-    if score is not None:
+    checked = gate_score(gate, ours)
+    score = like(next(iter(ours), None), [*test_scores(bundle, ours), *([checked] if checked else [])])
+    note = "exported without a check: not scored"
+    if checked is not None:
         drop = number(gate, "drop_points")
         note = f"{signed(-drop)} points against PyTorch" if drop is not None else ""
+        note += "" if score and alike(score, checked) else f", on {checked.where}"
+        note = note if score else f"{checked.words} {checked.text}: {note}"
     files = mapping(dig(bundle, "files"))
     sizes = [number(facts, "bytes") or 0 for file, facts in files.items() if file.startswith("model.")]
     return Model(
         f"{bundle.get('runtime', 'bundle')} {bundle.get('precision', '')}".strip(),
         "bundle",
         score,
-        kept=ratio_of(score, next((s for s in teacher if score and alike(s, score)), None)),
+        checked,
+        kept=ratio_of(score, like(score, teacher)),
         parameters=number(bundle, "parameters"),
         size_mb=sum(sizes) / 1e6 if any(sizes) else None,
-        note=note,
+        note=note.strip(),
     )
+
+
+def test_scores(bundle: dict[str, Any], ours: list[Score]) -> list[Score]:
+    """The bundle's scores on the run's own test rows."""
+    known = results.Split.from_json(mapping(dig(bundle, "test")))
+    listed = results.Scores({"test": known}).listed(next((score.metric for score in ours), None))
+    rows = next((score.rows for score in ours if score.where == "test"), None)
+    return [in_words(score) for score in listed if score.rows is not None and score.rows == rows]
 
 
 def gate_score(gate: Any, ours: list[Score]) -> Score | None:
@@ -156,17 +175,21 @@ def verdict(run: RunFiles) -> tuple[Score | None, Score | None]:
     """The score that says most of what was trained; and the teacher's, or that before, if it compares."""
     known = list(trained_scores(run).values())
     score = next(iter(known[-1]), None) if known else None
-    reference = next((s for s in known[0] if score and alike(s, score)), None) if len(known) > 1 else None
+    reference = like(score, known[0]) if len(known) > 1 else None
     return score, reference
 
 
-def elsewhere(run: RunFiles, found: list[Model]) -> str:
-    """Said where the table's scores are not of the rows that the headline is of."""
+def rows_scored(run: RunFiles, found: list[Model]) -> str:
+    """Which rows the scores of the table are of."""
     score, _ = verdict(run)
-    ours = next((model.score for model in found if model.kind == "trained"), None)
-    if score is None or ours is None or alike(score, ours):
+    if score is None:
         return ""
-    return f"These scores are on {ours.where}, as the bundles' are; the headline's is on {score.where}."
+    rows = f" ({score.rows:,} rows)" if score.rows else ""
+    said = f"Every score in this table is {score.words} on {score.where}{rows}, as in the headline."
+    bundles = [model for model in found if model.kind == "bundle" and model.checked]
+    if bundles and not all(model.score for model in bundles):
+        said += f" An exported model without a score was not scored on {score.where}."
+    return said
 
 
 def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
