@@ -12,6 +12,7 @@ from contrastill import __version__
 from contrastill.report import charts, figures, record, results
 from contrastill.report.answers import evidence
 from contrastill.report.model import Score
+from contrastill.report.next_steps import next_steps
 from contrastill.report.overview import measure, scores, tradeoff
 from contrastill.report.run import RunFiles, dig, objects
 from contrastill.report.together import side_by_side
@@ -85,6 +86,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "timed": next((model.timed for model in found if model.timed), None),
         "tradeoff": tradeoff([(None, found)]),
         "scores": scores(run),
+        "next": next_steps(run),
         "decisions": record.decisions(run),
         "warnings": doubted,
         "curves": curves(run),

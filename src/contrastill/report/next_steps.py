@@ -1,0 +1,123 @@
+"""What to do next with a run: at most three commands that fit what it has and lacks."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from contrastill.report.latency import timings
+from contrastill.report.record import warnings
+from contrastill.report.results import models
+from contrastill.report.run import RunFiles
+
+__all__ = ["Step", "next_steps"]
+
+MOST = 3
+WIDE = 0.06  # of a score's 95 % interval, from end to end: beyond it, more rows to score on are worth having
+ADVICE = re.compile(r"(?<![\w-])--([a-z][a-z-]+)(?: ([\w./-]*[\w/]))?")
+FACTORS = {"learning_rate": 1 / 3, "epochs": 2.0}
+"""Settings that an advice names without a value -> what turns the run's own value into the one to try."""
+RAISE = re.compile(r"\b(raise|higher|larger|increase)\b")
+TRAINS = ("finetune", "distill", "pretrain", "contrast")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and what for. Words in capitals in it are the reader's to fill in."""
+
+    why: str
+    command: str
+
+
+def next_steps(run: RunFiles) -> list[Step]:
+    """What to do next, the most urgent first."""
+    steps = {step.command: step for step in every_step(run)}
+    return list(steps.values())[:MOST]
+
+
+def every_step(run: RunFiles) -> Iterator[Step]:
+    if run.command not in TRAINS:
+        return
+    if run.record.get("status") != "finished":
+        yield Step("Go on from the last checkpoint:", command(run.command, "--resume", folder_of(run)))
+        return
+    for said in warnings(run):
+        if changed := change(run, said):
+            yield Step(f"Try the change that a doubt names ({said.partition(';')[0].strip()}):", changed)
+    place = folder_of(run)
+    if run.command == "pretrain":
+        general = command("distill", "--teacher", "TEACHER", "--data", "DATA.csv", "--start", inside(run, "student"))
+        yield Step("Start a student from it, with a teacher of the task:", f"{general} --out {beside(run, 'student')}")
+        return
+    if run.command == "finetune" and isinstance(run.settings.get("data"), str):
+        smaller = command("distill", "--teacher", place, "--data", str(run.settings["data"]))
+        yield Step("Make a small student of it:", f"{smaller} --out {beside(run, 'student')}")
+    if not any(bundle.get("precision") == "int8" for bundle in run.bundles):
+        exported = command("export", place, "--to", "onnx", "--precision", "int8")
+        yield Step("Export it in 8-bit integers, smaller and faster, checked against the original on dev:", exported)
+    if not timings(run) and not unmeasured(run):
+        yield Step("Time its models on this machine; this page then shows the times:", command("bench", "--run", place))
+    if uncertain(run):
+        more = command("evaluate", "--model", place, "--data", "MORE.csv")
+        yield Step("Score it on more labelled rows, for the interval of its score is wide:", more)
+    for bundle in run.bundles:
+        yield Step("Serve it over HTTP:", command("serve", inside(run, str(bundle["path"]))))
+
+
+def unmeasured(run: RunFiles) -> bool:
+    """Whether `contrastill bench --run` has no texts of the run to time."""
+    return not any(run.settings.get(name) for name in ("data", "texts"))
+
+
+def uncertain(run: RunFiles) -> bool:
+    """Whether the score of the headline has a wide interval, and is one that `contrastill evaluate` gives."""
+    score = next((model.score for model in models(run) if model.kind == "trained"), None)
+    if score is None or score.low is None or score.high is None or not run.settings.get("data"):
+        return False
+    return score.high - score.low > WIDE
+
+
+def change(run: RunFiles, said: str) -> str | None:
+    """The command that repeats the run with the first change which a warning names; None: it names none."""
+    advice = said.rpartition(";")[2] or said
+    for found in ADVICE.finditer(advice):
+        name, value = found[1].replace("-", "_"), found[2]
+        if name not in run.settings:
+            continue
+        own = run.settings[name]
+        named = value is not None and (value.isupper() or any(letter.isdigit() for letter in value))
+        if not named and name in FACTORS and isinstance(own, int | float) and not isinstance(own, bool):
+            rises = name == "learning_rate" and RAISE.search(advice[: found.start()])
+            value = f"{own / FACTORS[name] if rises else own * FACTORS[name]:.2g}"
+        elif not named:
+            continue
+        again = command(run.command, "--from", inside(run, "run.json"), f"--{found[1]}", value)
+        return f"{again} --out {beside(run, '2')}"
+    return None
+
+
+# ---- commands in a shell's words
+
+
+def command(*words: str) -> str:
+    return "contrastill " + " ".join(shlex.quote(word) for word in words)
+
+
+def folder_of(run: RunFiles) -> str:
+    """The run's folder as it was named, so that no shell and no command takes it for an option."""
+    name = str(run.folder)
+    return f"./{name}" if name.startswith("-") else name
+
+
+def inside(run: RunFiles, name: str) -> str:
+    return f"{folder_of(run)}/{name}"
+
+
+def beside(run: RunFiles, what: str) -> str:
+    """A folder of the run's name with an ending, where nothing is yet."""
+    place = folder_of(run)
+    wanted = [f"{place}-{what}", *(f"{place}-{what}-{n}" for n in range(2, 100))]
+    return shlex.quote(next((one for one in wanted if not Path(one).exists()), wanted[0]))
