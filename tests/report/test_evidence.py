@@ -8,7 +8,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from contrastill.report.evidence import EXAMPLES, of_classes, of_labels, of_pairs, of_scores, of_vectors
+from contrastill.report.evidence import CONFUSIONS, EXAMPLES, of_classes, of_labels, of_pairs, of_scores, of_vectors
 
 RANDOM = np.random.default_rng(3)
 ROWS, NAMES = 200, ("a", "b", "c", "d")
@@ -51,6 +51,24 @@ def test_the_rows_shown_are_those_whose_probabilities_differ_most() -> None:
         assert one["difference"] == pytest.approx(far[row], abs=1e-5)
         assert one["ours"][0] == [NAMES[OURS[row].argmax()], pytest.approx(softmax(OURS[row]).max(), abs=1e-5)]
         assert one["right"]["theirs"] == (THEIRS[row].argmax() == LABELS[row])
+
+
+def test_confusions_are_counted_as_by_hand() -> None:
+    found = of_classes(LABELS, OURS, THEIRS, NAMES, texts)["confusions"]
+    counted = {
+        (NAMES[a], NAMES[b]): [sum((a == LABELS) & (logits.argmax(1) == b)) for logits in (OURS, THEIRS)]
+        for a in range(4)
+        for b in range(4)
+        if a != b
+    }
+    assert {(one["label"], one["answer"]): [one["ours"], one["theirs"]] for one in found} == {
+        pair: counts for pair, counts in counted.items() if counts[0]
+    }
+    assert [one["ours"] for one in found] == sorted((one["ours"] for one in found), reverse=True)
+    assert all(one["rows"] == sum(NAMES.index(one["label"]) == LABELS) for one in found)
+    assert of_classes(LABELS, 9 * np.eye(4)[LABELS], None, NAMES, texts)["confusions"] == []
+    many = np.arange(60)
+    assert len(of_classes(many, np.eye(60)[many - 1], None, [str(n) for n in many], texts)["confusions"]) == CONFUSIONS
 
 
 def test_labels_are_judged_at_the_thresholds_of_each_model() -> None:

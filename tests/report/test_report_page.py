@@ -150,6 +150,20 @@ def test_classes_are_listed_by_what_they_lost_and_won(write_run) -> None:
         assert row[1].replace("−", "-").lstrip("+") == f"{change:.2f}".lstrip("+")
 
 
+def test_confusions_stand_beside_the_teacher_s_and_are_escaped(write_run) -> None:
+    evidence = class_evidence(names=("<b>food</b>", "music", "sport"))
+    page = Page(write_report(write_run(evidence=evidence, log=[])))
+    assert evidence["confusions"]
+    for one in evidence["confusions"]:
+        counts = [str(one[key]) for key in ("ours", "theirs", "rows")]
+        assert page.row(one["label"], one["answer"]) == [one["label"], one["answer"], *counts]
+    assert "<b>food" not in page.source
+    alone = class_evidence(teacher=False)
+    page = Page(write_report(write_run(evidence=alone, log=[])))
+    one = alone["confusions"][0]
+    assert page.row(one["label"], one["answer"])[2:] == [str(one["ours"]), str(one["rows"])]
+
+
 def test_a_run_without_a_teacher_shows_its_own_classes_and_errors(write_run) -> None:
     metrics = {**without(METRICS, "student", "teacher", "kept"), "model": METRICS["student"]}
     record = {**RECORD, "command": "finetune", "stages": []}

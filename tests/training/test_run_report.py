@@ -46,6 +46,15 @@ def test_an_example_has_its_own_text_and_label(run: Any, workshop: Workshop) -> 
     assert apart == sorted(apart, reverse=True)
 
 
+def test_the_answers_to_each_row_are_those_that_were_scored(run: Any) -> None:
+    found = evidence_of(run.folder)["by_row"]
+    assert set(found) == {"dev", "test"}
+    for split, rows in found.items():
+        for side, name in (("ours", "student"), ("theirs", "teacher")):
+            right = np.mean(np.array(rows["truth"]) == np.array(rows[side]))
+            assert right == pytest.approx(run.metrics[name][split]["metrics"]["accuracy"])
+
+
 def test_pairs_and_scores_have_theirs(workshop: Workshop, tmp_path: Path) -> None:
     pairs = evidence_of(workshop.distill(tmp_path / "pairs", "pairs").folder)
     assert all(len(one["texts"]) == 2 for one in pairs["examples"])
@@ -54,6 +63,9 @@ def test_pairs_and_scores_have_theirs(workshop: Workshop, tmp_path: Path) -> Non
     scores = evidence_of(found.folder)
     assert scores["kind"] == "regression"
     assert sum(band["rows"] for band in scores["bands"]) == 30
+    assert np.corrcoef(scores["by_row"]["dev"]["truth"], scores["by_row"]["dev"]["ours"])[0, 1] == pytest.approx(
+        found.metrics["student"]["dev"]["metrics"]["pearson"], abs=1e-4
+    )
     assert "Errors along the scale" in (found.folder / "report.html").read_text()
 
 

@@ -14,6 +14,7 @@ __all__ = ["MOST_CLASSES", "evidence", "histogram"]
 
 CHOICES = ("classification", "multilabel")  # answers that are names with probabilities
 MOST_CLASSES = 10  # largest losses, and largest gains
+MOST_CONFUSIONS = 20
 
 
 def evidence(run: RunFiles) -> dict[str, Any] | None:
@@ -33,6 +34,7 @@ def evidence(run: RunFiles) -> dict[str, Any] | None:
         "both": found["kind"] != "vectors" and beside(found),
         "equal_answers": number(found, "equal_answers"),
         "classes": classes(found),
+        "confusions": confusions(found),
         "bands": [band(each) for each in objects(found.get("bands"))],
         "examples": [example(each, found["kind"], names) for each in examples],
         "histogram": histogram([(None, run)]),
@@ -112,6 +114,17 @@ def classes(found: dict[str, Any]) -> dict[str, Any] | None:
         "absent": [row["name"] for row in table if not row["rows"]],
         "widest": max((abs(row["change"]) for row in known), default=0) if compared else 1,
     }
+
+
+def confusions(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The commonest wrong answers; counts in whole numbers, None where they are not known."""
+    return [
+        {
+            **{name: str(each.get(name)) for name in ("label", "answer")},
+            **{name: None if (n := number(each, name)) is None else int(n) for name in ("rows", "ours", "theirs")},
+        }
+        for each in objects(found.get("confusions"))[:MOST_CONFUSIONS]
+    ]
 
 
 def beside(found: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ LONGEST = 600  # characters of a text that are shown
 BINS = 100
 TOP = 3  # answers of a model that are shown
 TOP_LABELS = 12  # labels of a row that are shown
+CONFUSIONS = 20  # wrong answers that are listed
 BANDS = 5  # of the true scores, lowest to highest
 
 A_PAIR = "a pair's place among all, from 0 to 1"
@@ -45,7 +46,8 @@ def of_classes(labels: Array, ours: Array, theirs: Array | None, names: Sequence
     probabilities = {"ours": p} | ({} if q is None else {"theirs": q})
     classes = np.arange(len(names))
     marks = {who: each.argmax(1)[:, None] == classes for who, each in probabilities.items()}
-    return of_answers("classification", labels[:, None] == classes, marks, probabilities, names, far, drawn, texts)
+    found = of_answers("classification", labels[:, None] == classes, marks, probabilities, names, far, drawn, texts)
+    return {**found, "confusions": confusions(labels, ours, theirs, names)}
 
 
 def of_labels(
@@ -210,6 +212,24 @@ def one_class(answers: Array, truth: Array) -> dict[str, float | None]:
     right, answered, there = int((answers & truth).sum()), int(answers.sum()), int(truth.sum())
     parts = {"recall": (right, there), "precision": (right, answered), "f1": (2 * right, there + answered)}
     return {name: rounded(above / below) if below else None for name, (above, below) in parts.items()}
+
+
+def confusions(labels: Array, ours: Array, theirs: Array | None, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The commonest wrong answers of ours: a label, the answer in its place, and how often each model gives it."""
+    answers, others = ours.argmax(1), None if theirs is None else theirs.argmax(1)
+    wrong = labels != answers
+    pairs, counts = np.unique(np.stack([labels[wrong], answers[wrong]], 1), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:CONFUSIONS]
+    return [
+        {
+            "label": str(names[label]),
+            "answer": str(names[answer]),
+            "rows": int((labels == label).sum()),
+            "ours": int(count),
+            "theirs": None if others is None else int(((labels == label) & (others == answer)).sum()),
+        }
+        for (label, answer), count in zip(pairs[order], counts[order], strict=True)
+    ]
 
 
 def bands(labels: Array, ours: Array, theirs: Array | None) -> list[dict[str, Any]]:

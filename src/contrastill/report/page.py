@@ -83,6 +83,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "models": found,
         "measure": measure(found),
         "rows_scored": results.rows_scored(run, found),
+        "against_teacher": results.against_teacher(run),
         "timed": next((model.timed for model in found if model.timed), None),
         "tradeoff": tradeoff([(None, found)]),
         "scores": scores(run),

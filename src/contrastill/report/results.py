@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from contrastill import results
-from contrastill.report.figures import duration, megabytes, millions, percent, signed, times
+from contrastill.report.figures import PERCENT, WORDS, duration, megabytes, millions, percent, signed, times
 from contrastill.report.latency import bounds, timings, with_speed
 from contrastill.report.model import Model, Score, alike, ratio_of
+from contrastill.report.paired import answers_of, difference
 from contrastill.report.run import RunFiles, dig, mapping, number
 
-__all__ = ["gate_of", "headline", "models", "rows_scored", "tiles"]
+__all__ = ["against_teacher", "gate_of", "headline", "in_points", "models", "rows_scored", "tiles"]
 
 SAME_SCORE = 0.005  # a gate scores the student again, on other threads or another machine
 
@@ -177,6 +178,30 @@ def verdict(run: RunFiles) -> tuple[Score | None, Score | None]:
     score = next(iter(known[-1]), None) if known else None
     reference = like(score, known[0]) if len(known) > 1 else None
     return score, reference
+
+
+def against_teacher(run: RunFiles) -> str:
+    """How far student and teacher are apart on the rows of the headline, with the interval of the difference."""
+    score, _ = verdict(run)
+    if score is None or "teacher" not in run.result.models:
+        return ""
+    ours, theirs = (answers_of(run, score.where, who) for who in ("ours", "theirs"))
+    apart = difference(ours, theirs) if ours and theirs else None
+    if ours is None or apart is None:
+        return ""
+    said, between = in_points(ours.metric, apart)
+    rows = f"{ours.rows:,} rows" if len(ours.given) == ours.rows else f"{len(ours.given):,} of the {ours.rows:,} rows"
+    return (
+        f"Student less teacher, {WORDS.get(ours.metric, ours.metric)} on {rows} of {score.where}: {said}, "
+        f"95\u00a0% interval {between}."
+    )
+
+
+def in_points(metric: str, apart: tuple[float, float, float]) -> tuple[str, str]:
+    """A difference of scores, and its interval."""
+    factor, places = (100, 2) if metric in PERCENT else (1, 4)
+    value, low, high = (signed(each * factor, places) for each in apart)
+    return f"{value} points" if factor == 100 else value, f"{low} to {high}"
 
 
 def rows_scored(run: RunFiles, found: list[Model]) -> str:

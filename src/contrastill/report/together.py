@@ -8,8 +8,11 @@ from typing import Any
 from contrastill.report import charts, figures
 from contrastill.report.answers import MOST_CLASSES, histogram
 from contrastill.report.charts import Chart, Line
+from contrastill.report.model import Model
 from contrastill.report.overview import measure, tradeoff
+from contrastill.report.paired import answers_of, difference
 from contrastill.report.record import doubts
+from contrastill.report.results import in_points
 from contrastill.report.run import RunFiles, mapping, number, objects
 from contrastill.report.training import dev_chart, terms, windows
 
@@ -24,6 +27,8 @@ def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[
         "warnings": [*unlike(runs, timed), *(f"{name}: {doubt}" for name, run in named for doubt in doubts(run))],
         "timed": timed,
         "models": every,
+        "teachers": teachers(named, each),
+        "differences": differences(named),
         "measure": measure(every),
         "tradeoff": tradeoff([(name, one["models"]) for name, one in zip(names, each, strict=True)]),
         "charts": overlays(named),
@@ -34,6 +39,45 @@ def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[
         "machine": differing(names, [one["machine"] for one in each]),
         "times": differing(names, [{name: figures.duration(s) for name, s, _ in one["times"]} for one in each]),
     }
+
+
+def teachers(named: Sequence[tuple[str, RunFiles]], each: Sequence[dict[str, Any]]) -> list[tuple[Model, str]]:
+    """Each teacher once, and the runs whose it is in words; "" where it is the only one."""
+    found: dict[Any, list[tuple[str, Model]]] = {}
+    for (name, run), one in zip(named, each, strict=True):
+        for model in one["models"]:
+            if model.kind == "teacher":
+                print_of = run.record.get("teacher_fingerprint")
+                key = (str(print_of or name), model.size_mb, model.score)
+                found.setdefault(key, []).append((name, model))
+    rows = []
+    for its in found.values():
+        models = [model for _, model in its]
+        known = next((model for model in models if model.latency_ms), models[0])
+        rows.append((known, f"of {', '.join(name for name, _ in its)}" if len(found) > 1 else ""))
+    return rows
+
+
+def differences(named: Sequence[tuple[str, RunFiles]]) -> dict[str, Any] | None:
+    """How far each run is from the first that has answers, on the rows that both were scored on: test, else dev."""
+    best: dict[str, Any] | None = None
+    for split in ("test", "dev"):
+        answers = [(name, found) for name, run in named if (found := answers_of(run, split))]
+        if len(answers) < 2:
+            continue
+        (base, first), *others = answers
+        rows = []
+        for name, other in others:
+            if apart := difference(other, first):
+                said, between = in_points(other.metric, apart)
+                shown = apart[1] > 0 or apart[2] < 0
+                verdict = ("higher" if apart[0] > 0 else "lower") if shown else "no difference shown"
+                rows.append((name, said, between, verdict))
+        if len(rows) > (0 if best is None else len(best["rows"])):
+            words = figures.WORDS.get(first.metric, first.metric)
+            best = {"base": base, "split": split, "metric": words, "of": len(first.given), "rows": rows}
+            best["unlike"] = [name for name, _ in named if name not in {base, *(row[0] for row in rows)}]
+    return best
 
 
 def unlike(runs: Sequence[RunFiles], timed: Sequence[str]) -> list[str]:

@@ -55,5 +55,8 @@ class Classification(LabelledTask):
     ) -> dict[str, Any]:
         return of_classes(labels, ours, theirs, self.labels, texts)
 
+    def by_row(self, labels: Array, logits: Array) -> tuple[Array | None, Array]:
+        return labels.astype(np.int64), logits.argmax(1)
+
     def describe(self) -> str:
         return f"classes: {', '.join(self.labels[:20])}" + (", …" if len(self.labels) > 20 else "")

@@ -150,6 +150,13 @@ class LabelledTask(Task):
         teacher: the task as the teacher answers it.
         """
 
+    row_metric: str | None = None
+    """The metric that `by_row` tells, if it is not the first."""
+
+    def by_row(self, labels: Array, logits: Array) -> tuple[Array | None, Array] | None:
+        """Truth and answer of each row, (N,) both, by which runs compare; see `report.paired`. None: they do not."""
+        return None
+
     @abstractmethod
     def describe(self) -> str:
         """The labels in a few words."""

@@ -122,5 +122,12 @@ class MultiLabel(LabelledTask):
         thresholds = self.thresholds, getattr(teacher, "thresholds", self.thresholds)
         return of_labels(labels, p, q, self.labels, thresholds, texts)
 
+    row_metric = "f1_micro"
+
+    def by_row(self, labels: Array, logits: Array) -> tuple[Array | None, Array]:
+        """The two parts of the F1 of all labels together: 2 x right answers, and answers + labels."""
+        said, there = self.answers(logits) > self.thresholds, labels > 0.5
+        return None, np.stack([2 * (said & there).sum(1), said.sum(1) + there.sum(1)], 1)
+
     def describe(self) -> str:
         return f"labels: {', '.join(self.labels[:20])}" + (", …" if len(self.labels) > 20 else "")

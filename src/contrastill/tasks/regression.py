@@ -63,5 +63,8 @@ class Regression(LabelledTask):
     ) -> dict[str, Any]:
         return of_scores(labels, ours[:, 0], None if theirs is None else theirs[:, 0], texts)
 
+    def by_row(self, labels: Array, logits: Array) -> tuple[Array | None, Array]:
+        return labels, logits[:, 0]
+
     def describe(self) -> str:
         return "one score"

@@ -20,6 +20,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation import predict, size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.processes import processes
+from contrastill.report.paired import by_row
 from contrastill.results import Split
 from contrastill.settings import Evaluation
 from contrastill.tasks import LabelledTask, check_task, load_rows, output_names, task_given, task_of
@@ -118,6 +119,27 @@ class Examples:
             return None
         theirs, ours = self.kept.get("theirs"), self.tasks["ours"]
         return ours.evidence(self.labels, self.kept["ours"], theirs, self.texts, self.tasks.get("theirs", ours))
+
+    def by_row(self) -> dict[str, Any] | None:
+        """The answers of ours and the teacher's to each row, in the order of the data; None where there are none."""
+        if "ours" not in self.kept:
+            return None
+        back = np.argsort(self.order, kind="stable")
+        told = {
+            who: self.tasks[who].by_row(self.labels, logits) for who, logits in self.kept.items() if who in self.tasks
+        }
+        ours, theirs = told["ours"], told.get("theirs")
+        if ours is None:
+            return None
+        truth, answers = ours
+        columns = [self.rows[name][:] for name in ("text", "text_pair") if name in self.rows.column_names]
+        return by_row(
+            self.task.row_metric or self.task.metrics[0],
+            zip(*columns, strict=True),
+            None if truth is None else truth[back],
+            answers[back],
+            None if theirs is None else theirs[1][back],
+        )
 
 
 def scored(task: LabelledTask, answers: np.ndarray, labels: np.ndarray, interval: bool = True) -> Split:

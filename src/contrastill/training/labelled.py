@@ -235,8 +235,10 @@ class LabelledPlan(Plan):
         return rows.scores_of_teacher(teacher)
 
     def evidence(self) -> dict[str, Any] | None:
-        """Of the answers on dev that were scored."""
-        return self.splits["dev"].evidence() if "dev" in self.splits else None
+        """Of the answers that were scored: those on dev in short, those to each row for comparisons."""
+        found = self.splits["dev"].evidence() if "dev" in self.splits else None
+        rows = {split: told for split, examples in self.splits.items() if (told := examples.by_row())}
+        return None if found is None else {**found, "by_row": rows}
 
     def use_cache(self) -> None:
         """Runs the teacher on the training texts that are not stored yet; from here on the method reads its outputs.
