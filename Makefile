@@ -14,7 +14,7 @@ GPU_NEEDS := $(VENV)/.dev
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings demo-tables test check fuzz gpu-check format clean
+.PHONY: help demo demo-embeddings demo-tables test check docs fuzz gpu-check format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,7 @@ demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model a
 
 demo-tables: demo demo-embeddings ## Run both demos and put their tables in place of those in demo/ (README.md quotes them: a test compares)
 	cp demo/runs/result.md demo/runs/result.json demo/runs/search/search.md demo/runs/search/search.json demo/
+	$(BIN)/python -m website.figure
 
 test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
@@ -41,6 +42,9 @@ check: $(VENV)/.dev ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs ## Build the documentation as a site in build/site; a link that leads nowhere fails
+	$(BIN)/python -m website.build
 
 format: $(VENV)/.dev ## Put the code in order
 	$(BIN)/ruff check --fix .
@@ -68,4 +72,8 @@ $(VENV)/.demo-embeddings: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@

@@ -77,8 +77,9 @@ def test_a_command_in_running_text_names_a_command_and_options_that_exist(page: 
 
 
 def test_commands_were_found() -> None:
-    assert len([page for page, _ in DOCUMENTED if page == "README.md"]) >= 8
-    assert len(DOCUMENTED) >= 40
+    assert len([page for page, _ in DOCUMENTED if page == "README.md"]) >= 4
+    assert len([page for page, _ in DOCUMENTED if page == "docs/quickstart.md"]) >= 6
+    assert len(DOCUMENTED) >= 90
 
 
 @pytest.mark.parametrize("line", ["distil --teacher x", "distill --techer x", "distill --epochs many --teacher x"])
