@@ -1,6 +1,8 @@
 """The page of a run: that its figures are the run's, that it stands alone, and that nothing in a folder breaks it."""
 
+import base64
 import copy
+import hashlib
 import json
 import logging
 import re
@@ -11,11 +13,13 @@ import pytest
 from run_folders import CLASSES, METRICS, RECORD, Page, class_evidence, log_rows, write_bundle
 
 from contrastill import UserError
+from contrastill.methods import METHODS
 from contrastill.report import compare, leave_report, write_report
 from contrastill.report.evidence import of_labels
 from contrastill.report.results import models, tiles
 from contrastill.report.run import RunFiles, read_run
-from contrastill.report.training import windows
+from contrastill.report.training import smoothed, windows
+from contrastill.report.words import TERMS
 
 INT8 = "onnxruntime int8 accuracy 87.00 %: −0.31 points against PyTorch, on dev"
 
@@ -37,15 +41,21 @@ def assert_stands_alone(page: Page) -> None:
     outside = [ref for ref in page.refers if re.search(r"(?i)(https?:|//|file:|url\((?!#))", ref)]
     assert outside == []
     assert all(ref.startswith("#") for ref in page.refers if not (":" in ref or ref == "")), page.refers
-    assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
+    assert page.tags.count("script") == 1, "the page's own"
+    assert not {"link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
     css = page.source[page.source.index("<style>") : page.source.index("</style>")]
     assert "@import" not in css
     assert "url(" not in css
 
 
 def assert_lets_nothing_in(page: Page) -> None:
-    policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    assert page.metas.get("Content-Security-Policy") == policy
+    script = page.source[page.source.index("<script>") + 8 : page.source.index("</script>")]
+    own = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"style-src 'unsafe-inline'; script-src 'sha256-{own}'"
+    assert (
+        page.metas.get("Content-Security-Policy")
+        == f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+    )
     assert page.source.index("Content-Security-Policy") < page.source.index("<style>")  # it binds what comes after it
 
 
@@ -73,6 +83,7 @@ def test_each_loss_term_has_a_chart_and_stages_are_parted_by_name(write_run) -> 
     wanted = ["loss (sum)", "cos_nce", "soft", "hard", "dev accuracy and F1", "learning rate", "gradient norm"]
     assert [title for title in titles if title in wanted] == wanted
     assert page.source.count(">joint</text>") == len(wanted)
+    assert page.source.count("Distance of the answers from the true labels") == 1
     assert page.source.count("Dotted: watched, not trained, in that stage.") == 2  # soft and hard, in the first stage
 
 
@@ -88,6 +99,35 @@ def test_a_mean_over_fewer_steps_joins_its_neighbour() -> None:
     assert windows(run, "ckd")[0] == steps
     log[3:4] = []  # a stage that ends with a short one: what comes after it is another sum
     assert windows(run, "ckd")[0] == [10, 25, 40, 53]
+
+
+def test_a_smoothed_curve_is_a_mean_over_neighbours_of_its_stage() -> None:
+    random = np.random.default_rng(0)
+    steps, values = list(range(1, 101)), random.normal(size=100).tolist()
+    found = smoothed(steps, values, [40, 100])  # stages of 40 and 60 points: 2 and 3 on either side
+    for n in range(100):
+        first, last, wide = (0, 39, 2) if n < 40 else (40, 99, 3)
+        around = min(wide, n - first, last - n)
+        assert found[n] == pytest.approx(np.mean(values[n - around : n + around + 1]))
+    assert smoothed(steps[:15], values[:15]) == values[:15], "too few"
+    assert found[0] == values[0]
+
+
+def test_what_was_logged_is_drawn_behind_a_smoothed_curve_and_read_where_the_pointer_is(write_run) -> None:
+    log = [{"loss": 3.0 + step % 3, "grad_norm": 1.0, "step": step} for step in range(1, 51)]
+    page = Page(write_report(write_run(record={**RECORD, "stages": []}, log=log)))
+    assert page.source.count("Strong: smoothed; faint: as logged.") == 1
+    loss = page.source[page.source.index("<h3>loss</h3>") :]
+    titles = re.findall(r"<title>(step [^<]+)</title>", loss[: loss.index("</svg>")])
+    assert len(titles) == 50
+    assert titles[9] == "step 10: 4 (smoothed: 4)"
+    assert titles[10] == "step 11: 5 (smoothed: 3.8)"
+
+
+def test_every_term_of_a_built_in_method_is_explained() -> None:
+    terms = {term for method in METHODS.values() for stage in method.stages for term in stage.weights}
+    assert len(terms) >= 12
+    assert terms | {"loss", "anchor"} == set(TERMS)
 
 
 def test_each_step_logged_is_a_point() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from contrastill.report import hover
 
 __all__ = ["Chart", "Line", "Mark", "Point", "histogram", "key", "lines", "restart", "tradeoff"]
 
@@ -95,6 +97,7 @@ class Line:
     faint: tuple[tuple[float, float], ...] = ()
     dots: bool = False
     group: int = 0
+    raw: Sequence[float] = ()  # the values as they were logged, if these are smoothed
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,16 @@ def lines(
     *,
     stages: Sequence[tuple[str, float, float]] = (),
     mark: float | None = None,
+    levels: Sequence[tuple[str, float]] = (),
     height: float = HEIGHT,
 ) -> Markup:
     """Curves over steps; `stages` (name, first step, last step) are parted by a line if there are several. mark: a step
-    with a line of its own, if it is reached."""
+    with a line of its own, if it is reached. levels: named values to compare with."""
     figure, axes = blank(height)
     for curve in curves:
         color, dash = look(curve.group)
+        if curve.raw:
+            axes.plot(curve.steps, curve.raw, color=color, alpha=0.35, linewidth=0.9)
         marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if curve.dots or len(curve.steps) < 2 else {}
         for steps, values, faint in pieces(curve):
             line: dict[str, Any] = {"linestyle": ":", "alpha": 0.75} if faint else {"linestyle": DASHES[dash]}
@@ -153,6 +159,12 @@ def lines(
         if n:
             axes.axvline(first, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
         axes.annotate(name, (first, 1), (3, 3), xycoords=top, textcoords="offset points", color=MUTED, fontsize=10)
+    for name, value in levels:
+        axes.axhline(value, color=MUTED, linewidth=0.9, linestyle=(0, (1.5, 1.5)))
+        right = axes.get_yaxis_transform()
+        axes.annotate(
+            name, (1, value), (0, 3), xycoords=right, textcoords="offset points", color=MUTED, ha="right", fontsize=10
+        )
     if mark is not None and mark <= max((step for curve in curves for step in curve.steps), default=0):
         axes.axvline(mark, color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
     axes.set_xlabel("step")
@@ -160,7 +172,18 @@ def lines(
     axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(MaxNLocator(5 if height == HEIGHT else 3))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    return svg(figure, title, alt)
+    return svg(figure, title, alt, lambda frame: hover.bands(frame, values_by_step(curves)))
+
+
+def values_by_step(curves: Sequence[Line]) -> list[tuple[float, str]]:
+    """Each step at which a curve has a value, and the values in words."""
+    found: dict[float, list[str]] = {}
+    for curve in curves:
+        name = f"{curve.name}: " if len(curves) > 1 else ""
+        for n, (step, value) in enumerate(zip(curve.steps, curve.values, strict=True)):
+            said = f"{curve.raw[n]:.4g} (smoothed: {value:.4g})" if curve.raw else f"{value:.4g}"
+            found.setdefault(step, []).append(name + said)
+    return [(step, f"step {step:,.0f}: {'; '.join(found[step])}") for step in sorted(found)]
 
 
 def pieces(curve: Line) -> list[tuple[list[float], list[float], bool]]:
@@ -205,7 +228,16 @@ def tradeoff(points: Sequence[Point], x_label: str, y_label: str, alt: str) -> t
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     name_points(axes, [replace(p, name=str(n)) for n, p in enumerate(points, 1)] if numbered else points, figure)
-    return svg(figure, f"{y_label} against {x_label}", alt), marks
+    said = [(point, f"{point.name}: {point.y:.4g} at {point.x:.3g}{bounds(point)}") for point in points]
+    spots = [(point.x, point.y, words) for point, words in said]
+    picture = svg(
+        figure, f"{y_label} against {x_label}", alt, lambda frame: [hover.spot(frame, *each) for each in spots]
+    )
+    return picture, marks
+
+
+def bounds(point: Point) -> str:
+    return "" if point.low is None or point.high is None else f" (95\u00a0%: {point.low:.4g} to {point.high:.4g})"
 
 
 def color_of(point: Point) -> str:
@@ -279,11 +311,14 @@ def histogram(
     figure, axes = blank(HEIGHT)
     together = [sum(each) for each in zip(*(counts for _, counts in grouped), strict=True)]
     first, last = filled(together), len(together) - filled(together[::-1])
+    bars: dict[tuple[float, float], list[str]] = {}
     for group, counts in grouped:
         width, total = (high - low) / len(counts), max(1, sum(counts))
         inner = [sum(counts[: first + 1]), *counts[first + 1 : last - 1], sum(counts[last - 1 :])]
         shares = [100 * count / total for count in inner]
         edges = [low + width * k for k in range(first, last + 1)]
+        for left, right, each in zip(edges[:-1], edges[1:], shares, strict=True):
+            bars.setdefault((left, right), []).append(f"{each:.1f}\u00a0%")
         if len(grouped) == 1:
             axes.bar(edges[:-1], shares, width * 0.9, align="edge", color=SERIES[0])
         else:
@@ -296,7 +331,8 @@ def histogram(
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(axis="x", visible=False)
-    return svg(figure, label, alt)
+    said = [(*ends, f"{ends[0]:.3g} to {ends[1]:.3g}: {', '.join(each)} of rows") for ends, each in bars.items()]
+    return svg(figure, label, alt, lambda frame: [hover.band(frame, *each) for each in said])
 
 
 def filled(counts: Sequence[float]) -> int:
@@ -313,8 +349,8 @@ def blank(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def svg(figure: Figure, title: str, alt: str) -> Markup:
-    """The figure as an element of the page: no fonts, sizes, ids or colours of its own."""
+def svg(figure: Figure, title: str, alt: str, values: Callable[[hover.Frame], Sequence[str]]) -> Markup:
+    """The figure as an element of the page: no fonts, sizes, ids or colours of its own. values: for the pointer."""
     file = io.StringIO()
     FigureCanvasSVG(figure).print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = file.getvalue()
@@ -334,4 +370,5 @@ def svg(figure: Figure, title: str, alt: str) -> Markup:
         f'xmlns="http://www.w3.org/2000/svg"><title id="{unique}t">{escape(title)}</title>'
         f'<desc id="{unique}d">{escape(alt)}</desc>'
     )
-    return Markup(head + body + "</svg>")
+    shown = "".join(values(hover.Frame(figure.axes[0], width, height)))
+    return Markup(f'{head}{body}<g class="hover">{shown}</g></svg>')

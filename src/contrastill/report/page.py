@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from contrastill import __version__
 from contrastill.report import charts, figures, record, results
@@ -27,7 +30,13 @@ environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-environment.globals["version"] = __version__
+SCRIPT = environment.loader.get_source(environment, "page.js")[0] if environment.loader else ""
+environment.globals |= {
+    "version": __version__,
+    "script": Markup(SCRIPT),
+    # the policy lets this script run and no other: not one that a text smuggles in
+    "script_hash": f"sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}",
+}
 environment.filters |= {
     "percent": figures.percent,
     "signed": figures.signed,

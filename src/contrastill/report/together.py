@@ -14,7 +14,8 @@ from contrastill.report.paired import answers_of, difference
 from contrastill.report.record import doubts
 from contrastill.report.results import in_points
 from contrastill.report.run import RunFiles, mapping, number, objects
-from contrastill.report.training import dev_chart, terms, windows
+from contrastill.report.training import dev_chart, smoothed, stages, terms, windows
+from contrastill.report.words import TERMS
 
 __all__ = ["side_by_side"]
 
@@ -101,13 +102,20 @@ def overlays(named: Sequence[tuple[str, RunFiles]]) -> list[Chart]:
     for term in dict.fromkeys(term for _, run in named for term in terms(run)):
         if term == "loss" and len(methods) > 1:
             continue
-        drawn = [Line(name, *windows(run, term), group=n) for n, (name, run) in enumerate(named)]
+        drawn = [Line(name, *smooth(run, term), group=n) for n, (name, run) in enumerate(named)]
         drawn = [line for line in drawn if line.steps]
         if len(drawn) > 1:
             alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in drawn)
             key = charts.key([(line.name, line.group) for line in drawn])
-            found.append(Chart(term, charts.lines(drawn, term, alt), key=key))
+            found.append(
+                Chart(term, charts.lines(drawn, term, alt), f"{TERMS.get(term, '')} Smoothed.".strip(), key=key)
+            )
     return found
+
+
+def smooth(run: RunFiles, term: str) -> tuple[list[float], list[float]]:
+    steps, values = windows(run, term)
+    return steps, smoothed(steps, values, [last for _, _, last, _ in stages(run)])
 
 
 def joined_scores(names: Sequence[str], each: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -6,13 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from contrastill.report import charts, figures
 from contrastill.report.charts import Chart, Line
 from contrastill.report.run import RunFiles, mapping, number, objects
+from contrastill.report.words import CURVES, TERMS
 
-__all__ = ["curves", "dev_chart", "not_finite", "terms", "windows"]
+__all__ = ["curves", "dev_chart", "not_finite", "smoothed", "terms", "windows"]
 
+Span = tuple[str, float, float, dict[str, Any]]  # a stage: name, first and last step, weights
 Window = tuple[Any, float, float, float]  # stage, last step, steps, and the mean over them
+FEWEST, SMOOTH = 16, 20  # points from which a curve is smoothed; the share of them on either side, one in so many
+SMOOTHED = "Strong: smoothed; faint: as logged."
 NOT_TERMS = {"grad_norm", "learning_rate", "stage", "epoch", "step", "total_flos"}
 
 
@@ -81,7 +87,7 @@ def not_finite(run: RunFiles) -> str | None:
     return f"The log holds NaN or infinity, at step {at[0]:,.0f} first; such numbers are not drawn."
 
 
-def stages(run: RunFiles) -> list[tuple[str, float, float, dict[str, Any]]]:
+def stages(run: RunFiles) -> list[Span]:
     """(name, first step, last step, weights) of each stage that the log has reached."""
     known = objects(run.record.get("stages"))
     last = max((row["step"] for row in run.log), default=0)
@@ -99,40 +105,71 @@ def stages(run: RunFiles) -> list[tuple[str, float, float, dict[str, Any]]]:
     return found
 
 
+def smoothed(steps: Sequence[float], values: Sequence[float], ends: Sequence[float] = ()) -> list[float]:
+    """Means over neighbouring points, as many on either side, none of another stage. ends: last steps of stages.
+
+    Curves of few points are left as they are.
+    """
+    parts = np.searchsorted(ends, steps)  # the stage of each point
+    found: list[float] = []
+    for part in np.unique(parts):
+        some = np.asarray(values, dtype=np.float64)[parts == part]
+        wide = len(some) // SMOOTH if len(some) >= FEWEST else 0
+        for n in range(len(some)):
+            around = min(wide, n, len(some) - 1 - n)
+            found.append(float(some[n - around : n + around + 1].mean()))
+    return found
+
+
 def curves(run: RunFiles) -> list[Chart]:
     """Each loss term, the dev scores, the learning rate and the gradient norm, over steps."""
     spans = stages(run)
     marks = [(name, first, last) for name, first, last, _ in spans]
-    queue = mapping(run.record.get("queue"))
-    full, named = number(queue, "full_at"), queue.get("terms")
-    queued = set(map(str, named)) if isinstance(named, list) else set()
-    queued |= {"loss"} if queued else set()
-    found = []
-    for term in terms(run):
-        steps, values = windows(run, term)
-        if not steps:
-            continue
-        faint = tuple((first, last) for _, first, last, weights in spans if term != "loss" and not weights.get(term))
-        note = "Dotted: watched, not trained, in that stage." if faint else ""
-        if term == "loss" and len(terms(run)) > 1:
-            note = "The weighted sum of the terms"
-            note += "; it may jump where a stage begins, for its weights change." if len(spans) > 1 else "."
-        filling = full if term in queued and full and steps[0] < full else None
-        if filling:
-            note = f"{note} {filling_note(run, filling)}".strip()
-        alt = f"{term} from {values[0]:.4g} at step {steps[0]:.0f} to {values[-1]:.4g} at step {steps[-1]:.0f}"
-        title = term if term != "loss" or not note else "loss (sum)"
-        picture = charts.lines([Line(term, steps, values, faint)], title, alt, stages=marks, mark=filling)
-        found.append(Chart(title, picture, note))
+    found = [chart for term in terms(run) if (chart := term_chart(run, term, spans))]
     if dev := dev_chart([(None, run)], marks):
         found.append(dev)
     for key, title in (("learning_rate", "learning rate"), ("grad_norm", "gradient norm")):
         steps, values = points(run, key)
         if steps:
             alt = f"{title} over {len(steps)} logged steps, at most {max(values):.3g}"
-            picture = charts.lines([Line(title, steps, values)], title, alt, stages=marks, height=2.0)
-            found.append(Chart(title, picture, small=True))
+            line = drawn(title, steps, values, [last for _, _, last in marks]) if key == "grad_norm" else None
+            lines = [line or Line(title, steps, values)]
+            picture = charts.lines(lines, title, alt, stages=marks, height=2.0)
+            found.append(Chart(title, picture, CURVES[key], small=True))
     return found
+
+
+def drawn(name: str, steps: list[float], values: list[float], ends: Sequence[float], **options: Any) -> Line:
+    """A curve, smoothed where it has points enough, with what was logged behind it."""
+    smooth = smoothed(steps, values, ends)
+    return Line(name, steps, smooth, raw=() if smooth == values else values, **options)
+
+
+def term_chart(run: RunFiles, term: str, spans: Sequence[Span]) -> Chart | None:
+    """A loss term over steps, and what it shows."""
+    steps, values = windows(run, term)
+    if not steps:
+        return None
+    marks = [(name, first, last) for name, first, last, _ in spans]
+    queue = mapping(run.record.get("queue"))
+    full, named = number(queue, "full_at"), queue.get("terms")
+    queued = set(map(str, named)) if isinstance(named, list) else set()
+    queued |= {"loss"} if queued else set()
+    faint = tuple((first, last) for _, first, last, weights in spans if term != "loss" and not weights.get(term))
+    notes = [TERMS.get(term, "")]
+    if term == "loss" and len(terms(run)) > 1:
+        notes.append("It is the weighted sum of the terms")
+        notes[-1] += "; it may jump where a stage begins, for its weights change." if len(spans) > 1 else "."
+    if faint:
+        notes.append("Dotted: watched, not trained, in that stage.")
+    filling = full if term in queued and full and steps[0] < full else None
+    if filling:
+        notes.append(filling_note(run, filling))
+    line = drawn(term, steps, values, [last for _, _, last in marks], faint=faint)
+    notes += [SMOOTHED] if line.raw else []
+    alt = f"{term} from {values[0]:.4g} at step {steps[0]:.0f} to {values[-1]:.4g} at step {steps[-1]:.0f}"
+    title = term if term != "loss" or len(terms(run)) == 1 else "loss (sum)"
+    return Chart(title, charts.lines([line], title, alt, stages=marks, mark=filling), " ".join(filter(None, notes)))
 
 
 def filling_note(run: RunFiles, full: float) -> str:
@@ -163,11 +200,10 @@ def dev_chart(
     lines = [line for _, line in drawn]
     alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in lines)
     title = "dev " + " and ".join(names)
-    note = f"{next(iter(names)) if len(names) > 1 else 'it'} selects the checkpoint that is kept."
+    chosen = next(iter(names)) if len(names) > 1 else "it"
+    note = f"The score on the dev rows while the model learns; {chosen} selects the checkpoint that is kept."
     picture = charts.lines(lines, title, alt, stages=marks)
-    return Chart(
-        title, picture, note[0].upper() + note[1:], key=charts.key([(line.name, line.group) for line in lines])
-    )
+    return Chart(title, picture, note, key=charts.key([(line.name, line.group) for line in lines]))
 
 
 def near(line: Line, other: Line) -> bool:
