@@ -16,12 +16,12 @@ from contrastill.tasks.base import Task
 class ConGen(EmbeddingMethod):
     """ConGen: soft targets over teacher vectors. Limkonchotiwat et al., EMNLP 2022. ACL 2022.findings-emnlp.483.
 
-    The student is to find among the batch and a queue of past texts the same neighbours as the teacher, in proportion;
-    one's own vector is a candidate too.
+    The student learns the teacher's distribution of similarity over the batch and a queue of past texts; the text's own
+    vector is among the candidates.
 
-    queue: how many of the teacher's past vectors stay on as candidates.
-    temperature: the student's.
-    teacher_temperature: the teacher's.
+    queue: number of past teacher vectors kept as candidates.
+    temperature: temperature of the student's softmax.
+    teacher_temperature: temperature of the teacher's softmax.
     """
 
     name = "congen"

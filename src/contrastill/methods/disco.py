@@ -19,13 +19,13 @@ from contrastill.tasks.base import Task
 class DisCo(EmbeddingMethod):
     """DisCo (DistilCSE), stage 1: contrastive knowledge distillation (CKD). Gao et al., 2021. arXiv:2112.05638.
 
-    Of the teacher's vectors of this batch and a queue of past ones, the student is to find its own text's (InfoNCE,
-    student to teacher). Copies of a text are not its negatives. Stage 2 is `simcse`.
+    The student learns to pick the teacher's vector of the same text among those of the batch and a queue of past texts
+    (InfoNCE, student to teacher). Copies of a text are not its negatives. Stage 2 is `simcse`.
 
-    queue: how many of the teacher's past vectors stay on as negatives.
-    temperature: at the start; it is learnt.
-    least_temperature: below which it does not fall. Left alone it falls towards 0 once the student can tell whose text
-        is whose, and what it then learns is no longer what the teacher's similarities are (docs/decisions/0006).
+    queue: number of past teacher vectors kept as negatives.
+    temperature: temperature at the start; it is learnt.
+    least_temperature: lower bound of the learnt temperature. Without it the temperature falls towards 0 as soon as the
+        student tells most texts apart, and only the few confused ones still train it (docs/decisions/0006).
     """
 
     name = "disco"

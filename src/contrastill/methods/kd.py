@@ -14,8 +14,8 @@ class KD(Method):
 
     `alpha T^2 KL(teacher || student) + (1 - alpha) CE`. Unlabelled rows are used by the kd term alone.
 
-    temperature: T of the soft labels.
-    alpha: the share of the kd term.
+    temperature: temperature T of the soft labels.
+    alpha: weight of the kd term; the label loss has 1 - alpha.
     """
 
     name = "kd"

@@ -15,14 +15,14 @@ from contrastill.tasks.base import Task
 class LRCBert(Method):
     """LRC-BERT: Latent-representation Contrastive Knowledge Distillation. Fu et al., AAAI 2021. arXiv:2012.07335.
 
-    Every student layer is drawn, by angle, towards the teacher layer it maps to and away from what the teacher makes of
-    other texts (COS-NCE); in the second stage soft and hard labels join.
+    Each student layer is pulled towards the matching teacher layer (by cosine) and pushed away from the teacher's
+    layers for other texts (COS-NCE). The second stage adds the soft labels and the labels.
 
-    granularity: what of a layer is compared: "tokens" (each real token), "cls", or "mean" (of the real tokens).
-    temperature: of the soft labels.
-    negatives: how many other texts each text is contrasted with; 0: all of the batch and the queue.
-    queue: how many texts of past batches stay on as candidates; 0: none. For small batches.
-    layer_map: "uniform", "skip" or "last".
+    granularity: part of a layer to compare: "tokens" (each real token), "cls", or "mean" (of the real tokens).
+    temperature: temperature of the soft labels.
+    negatives: number of other texts to push each text away from; 0: all of the batch and the queue.
+    queue: number of past texts kept as further negatives; 0: none. For small batches.
+    layer_map: matching teacher layers: "uniform" (evenly spaced), "skip" (the same without the last) or "last".
     """
 
     name = "lrc_bert"

@@ -17,10 +17,10 @@ class PKD(Method):
     `(1 - alpha) CE + alpha KD + beta PT`, PT between the normalised [CLS] vectors of the mapped layers but the last.
     The paper's student has the teacher's width; at another width, each mapped layer gets a trained projection.
 
-    temperature: T of the soft labels (5, 10 or 20 in the paper).
-    alpha: the share of the kd term (0.2, 0.5 or 0.7).
-    beta: the weight of the patient term (10, 100, 500 or 1000).
-    layer_map: "skip" or "last".
+    temperature: temperature T of the soft labels (5, 10 or 20 in the paper).
+    alpha: weight of the kd term (0.2, 0.5 or 0.7); the label loss has 1 - alpha.
+    beta: weight of the patient term (10, 100, 500 or 1000).
+    layer_map: matching teacher layers: "skip" (evenly spaced, without the last) or "last".
     """
 
     name = "pkd"

@@ -20,9 +20,9 @@ class RRD(EmbeddingMethod):
     that the first steps have some), never the text itself or a copy of it. The paper projects both sides to 128
     numbers; here the student is projected to the teacher's space, as in every method beside it.
 
-    queue: the size of the memory bank.
-    temperature: the student's.
-    teacher_temperature: the teacher's, sharper.
+    queue: size of the memory bank, in texts.
+    temperature: temperature of the student's softmax.
+    teacher_temperature: temperature of the teacher's softmax, which is sharper.
     """
 
     name = "rrd"

@@ -18,15 +18,15 @@ from contrastill.tasks.pairs import Pairs
 class SimCSE(Method):
     """SimCSE, which is DisCo's stage 2 too: contrast of texts that belong together. Gao et al., 2021. arXiv:2104.08821.
 
-    Among the positives and the hard negatives of the whole batch, each anchor is to find its own positive (InfoNCE,
-    with a gradient to both sides); without pairs a text is its own positive, under other dropout. With a teacher, the
-    similarities of the batch's texts are held to those that the teacher sees (DistillCSE: Xu et al. 2023,
-    arXiv:2310.13499): `anchor`, which compares no width. A text is never its own negative, nor is a copy of it.
+    Each anchor learns to pick its positive among the positives and hard negatives of the whole batch (InfoNCE, with a
+    gradient to both sides); without pairs, a text is its own positive under another dropout mask. With a teacher, the
+    term `anchor` holds the similarities within the batch to the teacher's (DistillCSE: Xu et al. 2023,
+    arXiv:2310.13499); it compares vectors of any widths. A text is never its own negative, nor is a copy of it.
 
-    scale: what cosines are multiplied by in `contrast` (1 / temperature).
-    queue: how many past positives stay on as negatives, as they were then.
-    anchor_weight: of the `anchor` term.
-    anchor_temperature: of its softmaxes.
+    scale: factor of the cosines in `contrast` (1 / temperature).
+    queue: number of past positives kept as negatives, as they were then.
+    anchor_weight: weight of the `anchor` term.
+    anchor_temperature: temperature of the `anchor` term's softmaxes.
     """
 
     name = "simcse"

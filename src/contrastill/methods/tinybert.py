@@ -18,8 +18,8 @@ class TinyBERT(Method):
     First embeddings, hidden states and attention scores (before softmax) of the mapped layers; then, as a second run,
     the teacher's soft labels. The paper gives them 20 and 3 epochs.
 
-    temperature: of the soft labels.
-    layer_map: "uniform", "skip" or "last".
+    temperature: temperature of the soft labels.
+    layer_map: matching teacher layers: "uniform" (evenly spaced), "skip" or "last".
     """
 
     name = "tinybert"

@@ -74,8 +74,8 @@ def length_option(bound: int) -> Any:
     """The option of commands that cut texts. bound: the length where neither a run nor the model has a smaller one."""
     return option(
         None,
-        "longest input in tokens; longer ones are cut [default: as in the run that made the model, else the smaller of "
-        f"the model's own limit and {bound}]",
+        "longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller "
+        f"of the model's own limit and {bound}]",
         "Data",
         **LENGTH,
     )

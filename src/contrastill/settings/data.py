@@ -24,17 +24,17 @@ class DataSource(Checked):
     label: str | None = option(None, "column of the label or score", "Data")
     task: str | None = option(
         None,
-        "what the labels are, if that cannot be told from them: 'classification', 'regression', 'multilabel', or your "
-        "own task, package.module:Class",
+        "kind of labels, where the data leave it open: 'classification', 'regression', 'multilabel', or a task of your "
+        "own, package.module:Class",
         "Data",
     )
-    separator: str | None = option(None, "sets the labels of a cell apart, with --task multilabel", "Data")
-    labels: list[str] | None = option(None, "class names in the order of their ids; once for each class", "Data")
-    metric: str | None = option(None, "the metric that selects checkpoints, if not the task's first", "Data")
+    separator: str | None = option(None, "character between the labels of a cell, with --task multilabel", "Data")
+    labels: list[str] | None = option(None, "class names in the order of their ids, once for each class", "Data")
+    metric: str | None = option(None, "metric that selects the checkpoint [default: the task's first]", "Data")
     dev: str | None = option(
-        None, "file of development examples; without one, a share of train is held out", "Data", path=True
+        None, "file of development examples [default: a share of train is held out]", "Data", path=True
     )
-    test: str | None = option(None, "file of test examples; evaluated once, at the end", "Data", path=True)
+    test: str | None = option(None, "file of test examples, scored once, at the end", "Data", path=True)
     dev_share: float = option(0.1, "share of train held out when there is no dev file", "Data", at_least=0, at_most=0.5)
     limit: int | None = option(None, "use at most this many training examples", "Data", **ROWS)
     encoding: str = option("utf-8", "encoding of the text files", "Data")
@@ -80,7 +80,7 @@ class Corpus(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class GateData(Checked):
-    """Where the examples come from that say whether an exported file still answers right."""
+    """Labelled data that judge an exported file."""
 
     data: str | None = option(
         None, "labelled data (glue/TASK, folder, file), or scored pairs for an embedding model [default: the run's]",
@@ -89,7 +89,7 @@ class GateData(Checked):
     text: str | None = option(None, "column of the (first) text", "Data")
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")
     label: str | None = option(None, "column of the label or score", "Data")
-    separator: str | None = option(None, "sets the labels of a cell apart, for a multi-label model", "Data")
-    metric: str | None = option(None, "the metric that is compared, if not the task's first", "Data")
+    separator: str | None = option(None, "character between the labels of a cell, for a multi-label model", "Data")
+    metric: str | None = option(None, "metric to compare [default: the task's first]", "Data")
     encoding: str | None = option(None, "encoding of the text files", "Data")
     delimiter: str | None = delimiter_option()

@@ -79,20 +79,22 @@ class Serving(Checked):
     bundle: str = option(MISSING, "folder that `contrastill export` wrote", "Model", path=True)
     threads: int | None = option(None, "CPU threads of the model [default: every core]", "Model", **THREADS)
     workers: int = option(1, "batches computed at a time; they share the threads", "Model", **THREADS)
-    host: str = option("127.0.0.1", "address to listen on; whoever reaches it may ask, unless there is a key", "Server")
+    host: str = option(
+        "127.0.0.1", "address to listen on; without a key, everyone who reaches it may send requests", "Server"
+    )
     port: int = option(8000, "port to listen on; 0: any free one", "Server", at_least=0, at_most=65_535)
     api_key_file: str | None = option(
         None,
-        "file of keys, one a line: whoever asks must send one (Authorization: Bearer KEY) [default: the key in "
-        "$CONTRASTILL_API_KEY, else nobody needs one]",
+        "file of keys, one a line; each request must have one (Authorization: Bearer KEY) [default: the key in "
+        "$CONTRASTILL_API_KEY, else none is needed]",
         "Server",
         path=True,
     )
-    drain: float = option(30.0, "seconds for what has been taken, after SIGTERM", "Server", **SECONDS)
+    drain: float = option(30.0, "seconds to answer accepted requests after SIGTERM", "Server", **SECONDS)
     max_batch: int = option(32, "texts computed together", "Batches", **COUNT)
     max_wait_ms: float = option(
         0.0,
-        "how long a text waits for others while the model is idle",
+        "milliseconds that a text waits for others while the model is idle",
         "Batches",
         at_least=0,
         at_most=1000,
@@ -100,13 +102,13 @@ class Serving(Checked):
     )
     max_connections: int = option(
         1000,
-        "connections at a time, fewer if the process may open fewer files; the oldest silent one gives way",
+        "connections at a time, fewer if the process may open fewer files; beyond, the longest silent one is closed",
         "Limits",
         at_least=8,
         at_most=1_000_000,
     )
-    max_requests: int = option(512, "requests in hand at a time; more get a 503", "Limits", **COUNT)
-    queue: int = option(256, "texts that may wait; more get a 429", "Limits", **COUNT)
+    max_requests: int = option(512, "requests at a time; more get a 503", "Limits", **COUNT)
+    queue: int = option(256, "waiting texts; more get a 429", "Limits", **COUNT)
     max_texts: int = option(256, "texts in a request", "Limits", **COUNT)
     max_characters: int = option(20_000, "characters in a text", "Limits", **ROWS)
     max_body_mb: float = option(2.0, "size of a request's body", "Limits", above=0, at_most=1024, unit="MB")
@@ -123,7 +125,7 @@ class Export(GateData):
     to: str = option("onnx", "'onnx' (ONNX Runtime) or 'openvino'", "Model", choices=("onnx", "openvino"))
     precision: str = option("int8", "'fp32', 'bf16' (OpenVINO) or 'int8'", "Model", choices=("fp32", "bf16", "int8"))
     out: str | None = option(None, "folder of the bundle [default: RUN/exports/TO-PRECISION]", "Output", path=True)
-    overwrite: bool = option(False, "replace the bundle that the output folder holds", "Output")
+    overwrite: bool = option(False, "replace the bundle in the output folder", "Output")
     dev: str | None = option(None, "file of development examples", "Data", path=True)
     texts: list[str] | None = option(
         None, "file of texts to calibrate on, once for each [default: the run's]", "Data", path=True
@@ -132,9 +134,9 @@ class Export(GateData):
         None, "longest input in tokens [default: the run's, or the model's own]", "Data", **LENGTH
     )
     max_drop: float = option(
-        0.5, "points of the metric that may be lost; more, and nothing is written", "Quality", **POINTS
+        0.5, "largest loss in points of the metric; above it nothing is written", "Quality", **POINTS
     )
-    recipe: str | None = option(None, "one way to int8, instead of the first good one (see docs/export.md)", "Quality")
+    recipe: str | None = option(None, "recipe for int8 [default: the first that passes; see docs/export.md]", "Quality")
     calibration: int = option(300, "texts that int8 is calibrated on", "Quality", **COUNT)
     probes: str = option(
         "data",
@@ -142,7 +144,7 @@ class Export(GateData):
         "Quality",
         choices=("data", "made-up"),
     )
-    trim: bool = option(False, "leave out words that no text to calibrate on uses (WordPiece only)", "Quality")
+    trim: bool = option(False, "leave out words that occur in no calibration text (WordPiece only)", "Quality")
     opset: int = option(18, "ONNX operator set", "Model", at_least=18, at_most=99)
     seed: int = option(0, "seed of the draw of calibration texts", "Quality", **SEED)
 

@@ -39,22 +39,22 @@ METHOD = "distillation method (see `contrastill methods`), or your own: package.
 
 # Options of several commands, but for their defaults.
 SCHEDULE: dict[str, Any] = {
-    "help": "'stages' (hold, decay in the last stage), 'linear' or 'constant'",
+    "help": "learning rate: 'stages' (constant, then decay in the last stage), 'linear' (one decay) or 'constant'",
     "choices": ("stages", "linear", "constant"),
 }
 DROPOUT: dict[str, Any] = {
-    "help": "the student's dropout while it learns",
+    "help": "dropout of the student during training",
     "panel": "Method",
     "at_least": 0,
     "below": 1,
 }
 PERTURB: dict[str, Any] = {
-    "help": "perturb the embeddings along the gradient: 'none' (as it is) or 'l2-per-token'",
+    "help": "add a step along the gradient to the embeddings: 'none' (the raw gradient) or 'l2-per-token'",
     "panel": "Method",
     "choices": ("none", "l2-per-token"),
 }
 STS: dict[str, Any] = {
-    "help": "'hub', or a folder with the seven STS sets: the table beside the model at the end",
+    "help": "'hub', or a folder with the seven STS sets: score them at the end",
     "panel": "Data",
     "path": True,
 }
@@ -62,7 +62,7 @@ STS: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Checked):
-    """What every training run has."""
+    """Settings of every training run."""
 
     out: str = option(
         MISSING,
@@ -72,20 +72,24 @@ class Settings(Checked):
     )
     epochs: float = option(4.0, "passes over the training texts", **EPOCHS)
     batch_size: int = option(32, "examples a step, over all processes", **BATCH)
-    accumulate: int = option(1, "split each batch into this many parts, to save memory", **BATCH)
+    accumulate: int = option(1, "split each batch into this many parts, which saves memory", **BATCH)
     learning_rate: float = option(5e-5, "highest learning rate", **RATE)
     schedule: str = option("stages", **SCHEDULE)
     warmup: float = option(0.05, "share of the steps over which the learning rate rises", at_least=0, below=1)
     weight_decay: float = option(0.01, "AdamW's weight decay", at_least=0, at_most=1000)
     max_grad_norm: float = option(1.0, "gradient clipping; 0: none", at_least=0, at_most=1_000_000)
-    checks: int = option(10, "how often a run is evaluated on dev and saved", at_least=1, at_most=100_000)
-    seed: int = option(0, "seed of the start, the order and dropout", **SEED)
+    checks: int = option(10, "number of times that the run is scored on dev and saved", at_least=1, at_most=100_000)
+    seed: int = option(0, "seed of initial weights, order of texts, and dropout", **SEED)
     precision: str = option(
-        "auto", "'bf16', 'fp32', or 'auto' (bf16 where the machine gains by it)", choices=("auto", "bf16", "fp32")
+        "auto",
+        "'bf16', 'fp32', or 'auto' (bf16 where the machine computes it faster)",
+        choices=("auto", "bf16", "fp32"),
     )
-    report_to: str = option("none", "tensorboard, wandb, mlflow, trackio… (as transformers' report_to)", "Output")
-    overwrite: bool = option(False, "replace what the output folder holds", "Output")
-    force: bool = option(False, "go on although a check before training failed", "Output")
+    report_to: str = option(
+        "none", "experiment tracker: tensorboard, wandb, mlflow, trackio, … (as transformers' report_to)", "Output"
+    )
+    overwrite: bool = option(False, "replace the run in the output folder", "Output")
+    force: bool = option(False, "start although a check before training failed", "Output")
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -123,7 +127,7 @@ class Distillation(DataSource, Settings):
     epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
     unlabelled: str | None = option(
         None,
-        "file of further texts without labels; they take part in every term but the hard one",
+        "file of further texts without labels, used by every loss except the label loss",
         "Data",
         path=True,
     )
@@ -144,7 +148,7 @@ class EmbeddingDistillation(Corpus, Settings):
 
     teacher: list[str] = option(
         MISSING,
-        "Hub name or folder of a sentence-embedding model; of several, the vectors are laid side by side",
+        "Hub name or folder of a sentence-embedding model; the vectors of several are concatenated",
         "Models",
         path=True,
     )
@@ -164,8 +168,9 @@ class EmbeddingDistillation(Corpus, Settings):
     pooling: str = option("mean", "a text's vector: 'mean' of its tokens, or 'cls'", "Models", choices=("mean", "cls"))
     projection: str = option(
         "compact",
-        "what becomes of the projection to the teacher's space: 'compact' (the student's width, the angles of the "
-        "teacher's space), 'keep' (the teacher's space: search the teacher's index), 'drop' (DisCo's code)",
+        "projection to the teacher's space in the saved model: 'compact' (vectors of the student's width with the "
+        "cosines of the teacher's space), 'keep' (vectors in the teacher's space, for an index built by the teacher), "
+        "'drop' (the student's own space)",
         "Models",
         choices=("compact", "keep", "drop"),
     )
@@ -173,8 +178,8 @@ class EmbeddingDistillation(Corpus, Settings):
     dropout: float = option(0.0, **DROPOUT)
     dev: str | None = option(
         None,
-        "scored pairs that select the checkpoint (glue/stsb, a folder or a file: two texts and a score); without them "
-        "texts held out, and how many of the teacher's nearest neighbours among them are the student's too",
+        "scored pairs that select the checkpoint (glue/stsb, a folder or a file: two texts and a score); by default "
+        "agreement with the teacher on the nearest neighbours among held-out texts",
         "Data",
         path=True,
     )
@@ -194,7 +199,7 @@ class Pretraining(Corpus, Settings):
     teacher: str = option(
         MISSING, "Hub name or folder of an encoder (a sentence-embedding model is one too)", "Models", path=True
     )
-    method: str = option("lrc_bert", "lrc_bert or tinybert: their terms that need no labels", "Models")
+    method: str = option("lrc_bert", "lrc_bert or tinybert; only their terms without labels are used", "Models")
     student: str = option("4L-312", "shape: 4L-312, 6L-768, 3L, or layers/hidden/heads/ffn", "Models")
     start: str = option(
         "inherit", "random, copy, inherit, or the folder of a student to go on with", "Models", path=True
@@ -202,7 +207,7 @@ class Pretraining(Corpus, Settings):
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     dropout: float = option(0.0, **DROPOUT)
     cache: str | None = cache_option("the student's start")
-    half: bool = option(False, "save the weights as float16 (half the size; loads as float32)", "Output")
+    half: bool = option(False, "save the weights as float16: half the size; they load as float32", "Output")
     epochs: float = option(1.0, "passes over the training texts", **EPOCHS)
     batch_size: int = option(128, "examples a step, over all processes", **BATCH)
     learning_rate: float = option(5e-4, "highest learning rate", **RATE)
@@ -223,30 +228,32 @@ class Contrast(Settings):
     )
     columns: list[str] | None = option(
         None,
-        "their columns, in that order; once for each [default: the usual names]",
+        "columns of anchor, positive and hard negative, in that order; once for each [default: the usual names]",
         "Data",
     )
-    unsupervised: bool = option(False, "SimCSE: a text's positive is the text itself, under other dropout", "Method")
-    scale: float = option(20.0, "what cosines are multiplied by (1 / temperature)", "Method", above=0, at_most=10_000)
+    unsupervised: bool = option(
+        False, "SimCSE: the positive of a text is the same text under another dropout mask", "Method"
+    )
+    scale: float = option(20.0, "factor of the cosines (1 / temperature)", "Method", above=0, at_most=10_000)
     chunk: int | None = option(
         None,
-        "texts in memory at once: large batches through a gradient cache, same gradient",
+        "texts in memory at once: large batches by a gradient cache, with the same gradient",
         "Method",
         **BATCH,
     )
     anchor: str | None = option(
         None,
-        "keep to this teacher while learning (Hub name or folder; the start itself will do)",
+        "teacher whose similarities the model keeps during training (Hub name or folder; may be the model itself)",
         "Method",
         path=True,
     )
     anchor_weight: float = option(1.0, "weight of the anchor's term", "Method", **WEIGHT)
-    set: dict[str, Any] = option({}, "another setting of the method `simcse` (a queue), as name=value", "Method")
+    set: dict[str, Any] = option({}, "another setting of the method `simcse`, such as queue, as name=value", "Method")
     perturb: str | None = option(None, **PERTURB)
     epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
     cache: str | None = cache_option("the anchor's vectors")
     dev: str | None = option(
-        None, "scored pairs that select the checkpoint; without them the last one is kept", "Data", path=True
+        None, "scored pairs that select the checkpoint; by default the last one is kept", "Data", path=True
     )
     sts: str | None = option(None, **STS)
     limit: int | None = option(None, "use at most this many rows", "Data", **(ROWS | {"at_least": 2}))
