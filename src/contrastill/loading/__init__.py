@@ -9,6 +9,7 @@ from contrastill.loading.models import (
     load_encoder,
     load_like,
     load_tokenizer,
+    new_weights,
 )
 from contrastill.loading.place import locate, model_folder
 from contrastill.loading.weights import FITS, check_ids, encoder_inside, highest_id, misfit, refuse_misfits, rows_of
@@ -32,6 +33,7 @@ __all__ = [
     "locate",
     "misfit",
     "model_folder",
+    "new_weights",
     "positions",
     "refuse_misfits",
     "rows_of",

@@ -69,6 +69,8 @@ def merged(place: Place, load: Callable[..., PreTrainedModel], config: Mapping[s
         raise UserError(f"{place.name}: the adapter does not fit {of_base(place)!r}: {first_line(error)}") from None
     if lost := [str(one.message) for one in said if "missing adapter keys" in str(one.message)]:
         raise UserError(f"{place.name}: the adapter lacks weights for {of_base(place)!r}: {lost[0][:300]}")
+    if head:
+        vars(model)["new_weights"] = set()  # the head is the adapter's
     return model.eval().requires_grad_(True)
 
 

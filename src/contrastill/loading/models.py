@@ -22,6 +22,7 @@ __all__ = [
     "load_encoder",
     "load_like",
     "load_tokenizer",
+    "new_weights",
 ]
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,13 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
     except Exception as error:  # an architecture's own, of a config that makes no sense
         raise UserError(f"no {what} could be loaded from {name!r}: {first_line(error)}") from None
     check_whole_weights(name, model, report, new_head=bool(config), head=kind is not AutoModel)
+    vars(model)["new_weights"] = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     return model
+
+
+def new_weights(model: PreTrainedModel) -> set[str]:
+    """Names of a model's weights that came from no file: those of a head that was made new."""
+    return set(vars(model).get("new_weights", ()))
 
 
 def load_like(model: PreTrainedModel, name: str, config: Any) -> PreTrainedModel:

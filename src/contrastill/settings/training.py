@@ -70,10 +70,10 @@ class Settings(Checked):
         "Output",
         path=True,
     )
-    epochs: float = option(4.0, "passes over the training texts", **EPOCHS)
+    epochs: float | None = option(1.0, "passes over the training texts", **EPOCHS)
     batch_size: int = option(32, "examples a step, over all processes", **BATCH)
     accumulate: int = option(1, "split each batch into this many parts, which saves memory", **BATCH)
-    learning_rate: float = option(5e-5, "highest learning rate", **RATE)
+    learning_rate: float | None = option(5e-5, "highest learning rate", **RATE)
     schedule: str = option("stages", **SCHEDULE)
     warmup: float = option(0.05, "share of the steps over which the learning rate rises", at_least=0, below=1)
     weight_decay: float = option(0.01, "AdamW's weight decay", at_least=0, at_most=1000)
@@ -105,14 +105,37 @@ class Settings(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetuning(DataSource, Settings):
+class Labelled(DataSource, Settings):
+    """What runs on labelled rows have in common: their length and learning rate follow from data and model."""
+
+    preset: str = option(
+        "good",
+        "length of the run: 'quick' (one pass, at least 100 steps), 'good' (4 passes, at least 400 steps) or 'best' "
+        "(10 passes, at least 1,200 steps)",
+        choices=("quick", "good", "best"),
+    )
+    minutes: float | None = option(
+        None, "train for about so many minutes instead", above=0, at_most=100_000, unit="minutes"
+    )
+    epochs: float | None = option(
+        None,
+        "passes over the training texts, instead of --preset or --minutes [default: as many as --preset says]",
+        **EPOCHS,
+    )
+    learning_rate: float | None = option(
+        None, "highest learning rate [default: by the width of the trained model]", **RATE
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(Labelled):
     """Train a model on labels: a teacher, or any classifier or regressor."""
 
     model: str = option(MISSING, "Hub name or folder of the model to fine-tune", "Models", path=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(DataSource, Settings):
+class Distillation(Labelled):
     """Make a small student of a fine-tuned teacher."""
 
     teacher: str = option(MISSING, "Hub name or folder of the fine-tuned teacher", "Models", path=True)
@@ -139,7 +162,6 @@ class Distillation(DataSource, Settings):
         path=True,
     )
     cache_dtype: str = option("float16", **STORED)
-    learning_rate: float = option(3e-4, "highest learning rate", **RATE)
 
 
 @dataclass(frozen=True, kw_only=True)

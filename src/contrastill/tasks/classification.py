@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from contrastill import losses
@@ -34,6 +35,19 @@ class Classification(LabelledTask):
 
     def activate(self, logits: Tensor) -> Tensor:
         return logits.softmax(-1)
+
+    def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
+        """Multinomial logistic regression. A class without rows is made as unlikely as the rarest one."""
+        present = np.unique(labels)
+        weights, biases = np.zeros((len(self.labels), features.shape[1])), np.zeros(len(self.labels))
+        if len(present) > 1:
+            fitted = LogisticRegression(C=strength, max_iter=300).fit(features, labels)
+            w, b = (fitted.coef_, fitted.intercept_)
+            if len(present) == 2:  # one row of weights, for the second class
+                w, b = np.concatenate([-w, w]) / 2, np.concatenate([-b, b]) / 2
+            weights[present], biases[present] = w, b
+        biases[np.setdiff1d(np.arange(len(self.labels)), present)] = biases[present].min()
+        return weights, biases
 
     def known(self, labels: Array) -> Array:
         return np.asarray(labels) != -100

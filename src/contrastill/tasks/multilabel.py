@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from contrastill import losses
@@ -61,6 +62,16 @@ class MultiLabel(LabelledTask):
 
     def answers(self, logits: Array) -> Array:
         return 1 / (1 + np.exp(-np.clip(np.asarray(logits, np.float64), -500, 500)))
+
+    def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
+        """Logistic regression, label by label; a label that all rows agree on is given its smoothed share."""
+        share = (labels.sum(0) + 0.5) / (len(labels) + 1)
+        weights, biases = np.zeros((labels.shape[1], features.shape[1])), np.log(share / (1 - share))
+        for n, there in enumerate(labels.T):
+            if there.min() != there.max():
+                fitted = LogisticRegression(C=strength, max_iter=300).fit(features, there)
+                weights[n], biases[n] = fitted.coef_[0], fitted.intercept_[0]
+        return weights, biases
 
     # ---- loss terms
 

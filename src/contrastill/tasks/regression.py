@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from contrastill import losses
@@ -42,6 +43,11 @@ class Regression(LabelledTask):
 
     def activate(self, logits: Tensor) -> Tensor:
         return logits
+
+    def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
+        """Ridge regression."""
+        fitted = Ridge(alpha=1 / strength).fit(features, labels)
+        return fitted.coef_[None], np.array([fitted.intercept_])
 
     def known(self, labels: Array) -> Array:
         return ~np.isnan(np.asarray(labels, dtype=np.float64))

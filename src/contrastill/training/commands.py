@@ -27,7 +27,7 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
     """
     asked = Finetuning.given(named(settings))
     with RunFolder("finetune", asked, resume) as folder, saving(folder):
-        return finished(folder, "model") or train(folder, partial(plan_finetuning, asked), resume)
+        return finished(folder, "model") or train(folder, partial(plan_finetuning, folder.decided(asked)), resume)
 
 
 def distill(*, resume: bool = False, **settings: Any) -> Run:
@@ -45,7 +45,7 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
         asked = rows_of_teacher(Distillation.given(settings))
         plan = plan_distillation
     with RunFolder("distill", asked, resume) as folder, saving(folder):
-        return finished(folder, "student") or train(folder, partial(plan, asked), resume)
+        return finished(folder, "student") or train(folder, partial(plan, folder.decided(asked)), resume)
 
 
 def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDistillation]:

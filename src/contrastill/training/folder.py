@@ -17,8 +17,9 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from contrastill.errors import UserError
 from contrastill.locks import LOCK, FolderLock
@@ -32,9 +33,15 @@ __all__ = ["RunFolder"]
 
 logger = logging.getLogger(__name__)
 
+S = TypeVar("S", bound=Settings)
+
 WRITTEN = ("student", "model", "checkpoints", "exports")
 WRITTEN_FILES = ("metrics.json", "log.jsonl", "evidence.json", "seen.safetensors", "report.html", "bench.json")
-DECIDED = {"max_length"}  # settings that the run takes from its model where they are not given
+DECIDED = {
+    "max_length",
+    "epochs",
+    "learning_rate",
+}  # settings that the run fills in where they are not given
 FREE = {"out", "overwrite", "force", "report_to", "cache"}  # settings that may differ when a run is resumed
 
 
@@ -114,6 +121,14 @@ class RunFolder:
                 f"cannot resume {self.path} with other settings: it was run with {was}; resume it as it was, "
                 "or start a new run in another folder"
             )
+
+    def decided(self, settings: S) -> S:
+        """The settings, with what a run that is resumed has decided of those left to it."""
+        if not self.begun:
+            return settings
+        open_ = {name for name in DECIDED - {"max_length"} if getattr(settings, name) is None}
+        stored = {name: self.record.setting(name, int, float) for name in open_}
+        return replace(settings, **stored)
 
     def settle(self, settings: Settings) -> None:
         """Records the settings with those that were left to the run; a resumed run must come to the same."""

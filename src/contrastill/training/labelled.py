@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,21 @@ from contrastill.evaluation import size
 from contrastill.loading import Length, input_length, load_classifier, load_tokenizer
 from contrastill.methods import Finetune, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
+from contrastill.processes import processes
 from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
 from contrastill.tasks import Embedding, LabelledTask, check_task, load_rows, output_names, task_given, task_of
 from contrastill.teachers import CachedTeacher, FrozenEncoder, LiveTeacher, cache_root, fingerprint, make_cache_folder
 from contrastill.training import labelled_checks
+from contrastill.training.budget import settle_budget
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
 from contrastill.training.examples import Examples
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import Plan, autocast_dtype
+from contrastill.training.probe import ROWS as HEAD_ROWS
+from contrastill.training.probe import fit_probe, head_is_new
 from contrastill.training.seen import rows_of_teacher
 
 logger = logging.getLogger(__name__)
@@ -75,6 +79,9 @@ class LabelledPlan(Plan):
     unlabelled: int
     metric: str | None
     cache: CacheChoice | None = None
+    decided: dict[str, str] = field(default_factory=dict)  # what the settings left open
+    probed: dict[str, Split] = field(default_factory=dict)  # scores of the linear probe, where the head began as one
+    start: tuple[float, dict[str, Tensor]] | None = None  # dev score and weights before the first step
 
     @classmethod
     def of(
@@ -95,7 +102,7 @@ class LabelledPlan(Plan):
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
         examples = tokenise(data.train, tokenizer, length.tokens)
         task: Any = method.task
-        return cls(
+        made = cls(
             settings=replace(settings, max_length=length.tokens),
             name=origin.name,
             task=task,
@@ -121,6 +128,8 @@ class LabelledPlan(Plan):
             length=length,
             dtype=autocast_dtype(settings),
         )
+        settle_budget(made)
+        return made
 
     @property
     def highest(self) -> int:
@@ -151,6 +160,37 @@ class LabelledPlan(Plan):
         teacher = {"teacher_fingerprint": fingerprint(self.teacher)} if self.teacher is not None else {}
         return {"data_fingerprint": self.data.fingerprint(), **teacher}
 
+    def score_start(self, folder: RunFolder) -> Sequence[Mapping[str, Any]] | None:
+        """Fits the head, where it is new, to the training rows, and scores the model before its first step."""
+        student = self.method.student.model
+        if head_is_new(student):
+            self.fit_head(student)
+        if "dev" not in self.splits:
+            return None
+        scores = self.scores_on_dev()
+        self.start = scores[self.task.metrics[0]], clone_state(student)
+        return [{"epoch": 0, "step": 0, **{f"eval_{name}": value for name, value in scores.items()}}]
+
+    def fit_head(self, student: PreTrainedModel) -> None:
+        known = np.flatnonzero(self.task.known(np.asarray(self.examples["labels"])))
+        some = np.random.default_rng(self.settings.seed).permutation(known)[:HEAD_ROWS]
+        some = some[np.argsort(self.lengths[some], kind="stable")]
+        batches = [self.batch(some[n : n + 64]) for n in range(0, len(some), 64)]
+        probe = fit_probe(student.to(processes().device), self.task, batches, self.dtype, self.settings.seed)
+        if probe is not None:
+            self.decided["head"] = str(probe)
+            logger.info("head: %s", probe)
+            if "dev" in self.splits:
+                self.tune(lambda: self.splits["dev"].logits(student))
+            self.probed = {split: rows.scores(student) for split, rows in self.splits.items()}
+
+    def choose(self, step: int | None, value: float | None) -> int | None:
+        """Takes the start back where no checkpoint is better on dev."""
+        if self.start is None or value is None or value >= self.start[0]:
+            return step
+        self.method.student.model.load_state_dict(self.start[1])
+        return 0
+
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
         return self.scores_on_dev if "dev" in self.splits else None
@@ -169,12 +209,17 @@ class LabelledPlan(Plan):
 
     def describe(self) -> dict[str, Any]:
         about = self.data.describe()
-        return {**about, "decisions": {**about.get("decisions", {}), "length": self.length.cutting(self.cut_share)}}
+        ours = {"length": self.length.cutting(self.cut_share), **self.decided}
+        return {**about, "decisions": {**about.get("decisions", {}), **ours}}
 
     def results(self) -> RunResult:
         student, metric = self.method.student.model, self.task.metrics[0]
         ours = {split: rows.scores(student, keep="ours") for split, rows in self.splits.items()}
         models, kept, figures = {self.name: Scores(ours, size(student))}, None, {"train_rows": len(self.examples)}
+        if self.checkpoint is not None:
+            figures["checkpoint"] = self.checkpoint
+        if self.probed:
+            models = {"probe": Scores(self.probed, size(student)), **models}
         if self.teacher is not None:
             theirs = {split: scores.metrics[metric] for split, scores in self.teacher_scores.items()}
             models = {"teacher": Scores(self.teacher_scores, size(self.teacher)), **models}
@@ -335,3 +380,8 @@ def cache_choice(settings: Distillation) -> CacheChoice | None:
     if settings.cache == "none":
         return None
     return CacheChoice(cache_root(settings.cache), settings.cache_dtype, asked=settings.cache is not None)
+
+
+def clone_state(model: nn.Module) -> dict[str, Tensor]:
+    """The weights, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

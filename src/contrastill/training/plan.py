@@ -45,7 +45,7 @@ class Plan(ABC):
     length: Length  # at which texts are cut
     dtype: torch.dtype | None  # of autocast; None: float32
     metric: str | None  # on dev, that selects the checkpoint
-    checkpoint: int | None = None  # the step that was kept, once there is one
+    checkpoint: int | None = None  # the step that was kept, once there is one; 0: the start
 
     # ---- the training texts
 
@@ -119,6 +119,10 @@ class Plan(ABC):
     @abstractmethod
     def check(self) -> Callable[[], Mapping[str, float]] | None:
         """Gives the student's dev metrics, `metric` among them; None: there is nothing to select by."""
+
+    def choose(self, step: int | None, value: float | None) -> int | None:
+        """The step whose weights the model has now, of the best checkpoint's step and dev score."""
+        return step
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

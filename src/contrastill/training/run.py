@@ -92,7 +92,7 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     with only_occurring_words(run.method.student.transformer, run.words):
         trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
     clock.lap("training")
-    run.checkpoint = trainer.state.best_global_step
+    run.checkpoint = run.choose(trainer.state.best_global_step, trainer.state.best_metric)
     path = run.save(folder)
     if folder.main and run.row_keys is not None:
         write_seen(folder.path, run.row_keys)

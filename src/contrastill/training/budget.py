@@ -1,0 +1,88 @@
+"""How long a run on labelled rows trains, and at which learning rate, where neither was asked for."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from contrastill.processes import processes
+
+if TYPE_CHECKING:
+    from contrastill.training.labelled import LabelledPlan
+
+__all__ = ["PRESETS", "Preset", "default_rate", "settle_budget"]
+
+WIDTH, RATE = 768, 5e-5  # BERT-base, and the largest of the rates that its paper recommends
+POWER = 1.5  # by which narrower models take higher rates: decision 11
+TIMED = 5  # steps for --minutes, of which the first is not counted
+SCORED = 0.4  # of a training step's time that scoring as many rows takes
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A length of run: passes over the rows, but at least and at most so many steps (one pass is always made)."""
+
+    passes: float
+    least: int
+    most: int
+
+    def steps(self, one: int) -> int:
+        """one: steps of a pass."""
+        return max(min(max(math.ceil(self.passes * one), self.least), self.most), one)
+
+
+PRESETS = {"quick": Preset(1, 100, 1_000), "good": Preset(4, 400, 4_000), "best": Preset(10, 1_200, 12_000)}
+
+
+def default_rate(width: int) -> float:
+    """The highest learning rate for a model of this width, to two digits."""
+    return float(f"{RATE * (WIDTH / width) ** POWER:.1e}")
+
+
+def settle_budget(run: "LabelledPlan") -> None:
+    """Decides the run's passes and learning rate where its settings leave them open, and notes why in `decided`."""
+    settings, one = run.settings, max(1, len(run.examples) // run.batch_size)
+    if settings.learning_rate is None:
+        width = run.method.student.model.config.hidden_size
+        settings = replace(settings, learning_rate=default_rate(width))
+        run.decided["learning rate"] = f"{settings.learning_rate:g} (by the trained model's width, {width})"
+    if settings.epochs is None:
+        if settings.minutes is None:
+            steps, why = PRESETS[settings.preset].steps(one), f"preset {settings.preset!r}"
+        else:
+            seconds = seconds_a_step(run)
+            dev = len(run.splits["dev"].labels) if "dev" in run.splits else 0
+            scoring = (settings.checks + 1) * SCORED * seconds * dev / run.batch_size
+            steps = max(1, int((60 * settings.minutes - scoring) / seconds))
+            why = f"{settings.minutes:g} minutes at {seconds:.2g} s a step"
+        settings = replace(settings, epochs=steps / one)
+        run.decided["length of the run"] = f"{steps:,} steps, {settings.epochs:.3g} passes over the rows ({why})"
+    run.settings = settings
+
+
+def seconds_a_step(run: "LabelledPlan") -> float:
+    """Mean wall time of a training step without its update; model and random state stay as they were."""
+    device, model = processes().device, run.model
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    rows = np.random.default_rng(run.settings.seed).permutation(len(run.examples))
+    begun = 0.0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model.to(device).train()
+        for step in range(TIMED):
+            picked = np.resize(np.roll(rows, -step * run.batch_size), min(run.batch_size, len(rows)))
+            batch = {name: value.to(device) for name, value in run.batch(picked).items()}
+            with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
+                loss = model(**batch)["loss"]
+            loss.backward()
+            float(loss.detach())  # waits for the device
+            if step == 0:
+                begun = time.perf_counter()
+        took = time.perf_counter() - begun
+        model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+    return took / (TIMED - 1)

@@ -1,0 +1,207 @@
+"""The linear probe that a new head starts from: a linear fit on the frozen encoder's features.
+
+With a head of random weights, the first hundreds of steps change the encoder for the sake of a head that knows nothing.
+From a fitted head they begin at the probe's score (LP-FT: Kumar et al., 2022, arXiv:2202.10054).
+
+Heads read the first token. Encoders of sentence embeddings say more in the mean of all tokens: where rows are few and
+the mean fits better, the model gets a last layer that averages (students/pooling.py).
+
+Shapes: N rows, D features, C outputs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from contrastill.evaluation import predict
+from contrastill.loading import new_weights
+from contrastill.students.families import FAMILIES, head_linears, top_of
+from contrastill.students.pooling import GAIN, add_mean_layer, remove_last_layer, takes_mean_layer
+from contrastill.tasks import LabelledTask
+
+__all__ = ["ROWS", "Probe", "fit_probe", "head_is_new"]
+
+ROWS = 10_000
+"""Rows that a head is fitted on, at most."""
+COMPARED = 4_000
+"""Rows among which features and strengths are compared, at most; a fifth of them judges."""
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+FEW = 100  # rows an output, below which a layer may be added
+GAINED = 0.05  # of the held-out loss that such a layer must save
+PASSED = 0.3  # of each feature through a dense layer: there tanh is all but linear
+LIFT = 3.0  # over the zero below which relu and gelu cut
+ACTIVATIONS: dict[Callable[[Tensor], Tensor], float] = {torch.tanh: 0.0, F.relu: LIFT, F.gelu: LIFT}
+
+Array = np.ndarray[Any, Any]
+Batches = Sequence[Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted head. strength: the inverse of its ridge penalty; held_out: its loss on rows left out of a first fit;
+    added: whether a layer that averages the tokens was added."""
+
+    rows: int
+    strength: float
+    held_out: float
+    added: bool = False
+
+    def __str__(self) -> str:
+        layer = ", through a layer that averages the tokens, added as the last" if self.added else ""
+        return f"fitted to {self.rows:,} rows on the frozen encoder{layer}"
+
+
+def head_is_new(model: PreTrainedModel) -> bool:
+    """Whether the weights of the layer that gives the logits came from no file."""
+    last, new = head_linears(model)[1], new_weights(model)
+    return any(module is last and f"{name}.weight" in new for name, module in model.named_modules())
+
+
+@torch.no_grad()
+def fit_probe(
+    model: PreTrainedModel, task: LabelledTask, batches: Batches, dtype: torch.dtype | None = None, seed: int = 0
+) -> Probe | None:
+    """Fits the head of a model to labelled rows, and leaves its encoder as it is.
+
+    A square dense layer between encoder and logits is set to hand its input on: what is fitted is the encoder's own
+    vector. batches: of at most `ROWS` rows. None: head or task have no such fit, and nothing was changed.
+    """
+    dense, last = head_linears(model)
+    if last is None or last.bias is None:
+        return None
+    labels = torch.cat([batch["labels"] for batch in batches]).cpu().numpy()
+    seen, means = read(model, [layer for layer in (dense, last) if layer is not None], batches, dtype)
+    passed = activation_of(dense, seen, last) if dense is not None else None
+    features = seen[last] if passed is None else hand_on(seen[dense], *passed)
+    judged = best_strength(task, features, labels, seed)
+    if judged is None:
+        return None
+    averaged = None
+    if passed is not None:
+        set_dense(dense, passed[1])
+        few = means is not None and len(labels) < FEW * len(task.names)
+        if few and saves(best_strength(task, hand_on(means, *passed), labels, seed), judged):
+            averaged = average(model, task, last, batches, labels, judged, dtype, seed)
+    if averaged is not None:
+        features, judged = averaged
+    held_out, strength = judged
+    fitted = fit(task, features.numpy(), labels, strength)
+    assert fitted is not None
+    last.weight.copy_(torch.from_numpy(fitted[0]))
+    last.bias.copy_(torch.from_numpy(fitted[1]))
+    return Probe(len(labels), strength, held_out, averaged is not None)
+
+
+def average(
+    model: PreTrainedModel,
+    task: LabelledTask,
+    last: Any,
+    batches: Batches,
+    labels: Array,
+    judged: tuple[float, float],
+    dtype: torch.dtype | None,
+    seed: int,
+) -> tuple[Tensor, tuple[float, float]] | None:
+    """Adds a layer that averages the tokens; what the logits' layer reads then, and how that is judged. None: it saves
+    too little, and is taken away."""
+    add_mean_layer(model)
+    features = read(model, [last], batches, dtype)[0][last]
+    again = best_strength(task, features, labels, seed)
+    if again is not None and saves(again, judged):
+        return features, again
+    remove_last_layer(model)
+    return None
+
+
+def saves(this: tuple[float, float] | None, that: tuple[float, float]) -> bool:
+    return this is not None and this[0] < (1 - GAINED) * that[0]
+
+
+def read(
+    model: PreTrainedModel, layers: Sequence[Any], batches: Batches, dtype: torch.dtype | None
+) -> tuple[dict[Any, Tensor], Tensor | None]:
+    """What these layers read of every row, and what a layer that averages the tokens would give; None: the model takes
+    no such layer. (N, D) each, float32, on the CPU."""
+    seen: dict[Any, list[Tensor]] = {layer: [] for layer in layers}
+    means: list[Tensor] = []
+    mask = torch.ones(0)
+
+    def begin(_: Any, __: Any, given: dict[str, Any]) -> None:
+        nonlocal mask
+        mask = given["attention_mask"].float().unsqueeze(-1)
+
+    def keep(layer: Any, args: tuple[Tensor, ...]) -> None:
+        seen[layer].append(args[0].float().cpu())
+
+    def mean(_: Any, __: Any, output: Any) -> None:
+        hidden = (output[0] if isinstance(output, tuple) else output).float()
+        total = GAIN * (hidden * mask).sum(1) / mask.sum(1) + hidden[:, 0]
+        means.append(F.layer_norm(total, total.shape[1:]).cpu())
+
+    hooks = [model.register_forward_pre_hook(begin, with_kwargs=True)]
+    hooks += [layer.register_forward_pre_hook(keep) for layer in layers]
+    if takes_mean_layer(model):
+        hooks.append(top_of(model, FAMILIES[model.config.model_type])[0].register_forward_hook(mean))
+    try:
+        predict(model, batches, dtype)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {layer: torch.cat(parts) for layer, parts in seen.items()}, torch.cat(means) if means else None
+
+
+def activation_of(dense: Any, seen: Mapping[Any, Tensor], last: Any) -> tuple[Callable[[Tensor], Tensor], float] | None:
+    """The activation between a square dense layer and the logits, and the bias above which it is all but linear; None:
+    the layer is not square, or between them is something else."""
+    if dense.in_features != dense.out_features or seen[dense].dim() != 2:
+        return None
+    output = dense(seen[dense][:64].to(dense.weight.device)).cpu()
+    for activation, lift in ACTIVATIONS.items():
+        if torch.allclose(activation(output), seen[last][:64], atol=0.05):  # what is seen was read under autocast
+            return activation, lift
+    return None
+
+
+def hand_on(features: Any, activation: Callable[[Tensor], Tensor], lift: float) -> Tensor:
+    """What comes out of `set_dense` and the activation."""
+    return activation(PASSED * features + lift)
+
+
+def set_dense(dense: Any, lift: float) -> None:
+    """Makes a square layer hand its input on, made smaller and lifted."""
+    dense.weight.copy_(PASSED * torch.eye(dense.in_features))
+    dense.bias.fill_(lift)
+
+
+def best_strength(task: LabelledTask, features: Tensor, labels: Array, seed: int) -> tuple[float, float] | None:
+    """The lowest loss on held-out rows, and the strength that has it; None: no fit, or too few rows."""
+    some = np.random.default_rng(seed).permutation(len(labels))[:COMPARED]
+    out = max(1, len(some) // 5)
+    known, left = some[out:], some[:out]
+    if not len(known):
+        return None
+    found, x = [], features.numpy()
+    for strength in STRENGTHS:
+        fitted = fit(task, x[known], labels[known], strength)
+        if fitted is None:
+            return None
+        logits = torch.from_numpy(x[left] @ fitted[0].T + fitted[1])
+        loss, _ = task.hard(logits, torch.from_numpy(labels[left]), torch.ones(0))
+        found.append((float(loss.mean()), strength))
+    return min(found)
+
+
+def fit(task: LabelledTask, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
+    """Weights (C, D) and biases (C,) for the features as they are, fitted on their standardised values."""
+    mean, spread = features.mean(0), features.std(0) + 1e-6
+    fitted = task.fit_head((features - mean) / spread, labels, strength)
+    if fitted is None:
+        return None
+    weights = (fitted[0] / spread).astype(np.float32)
+    return weights, (fitted[1] - weights @ mean).astype(np.float32)
