@@ -110,8 +110,8 @@ class Labelled(DataSource, Settings):
 
     preset: str = option(
         "good",
-        "length of the run: 'quick' (one pass, at least 100 steps), 'good' (4 passes, at least 400 steps) or 'best' "
-        "(10 passes, at least 1,200 steps)",
+        "length of the run: 'quick' (one pass, at least 60 steps), 'good' (4 passes, at least 200 steps) or 'best' "
+        "(10 passes, at least 600 steps)",
         choices=("quick", "good", "best"),
     )
     minutes: float | None = option(

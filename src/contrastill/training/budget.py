@@ -34,7 +34,7 @@ class Preset:
         return max(min(max(math.ceil(self.passes * one), self.least), self.most), one)
 
 
-PRESETS = {"quick": Preset(1, 100, 1_000), "good": Preset(4, 400, 4_000), "best": Preset(10, 1_200, 12_000)}
+PRESETS = {"quick": Preset(1, 60, 1_000), "good": Preset(4, 200, 4_000), "best": Preset(10, 600, 12_000)}
 
 
 def default_rate(width: int) -> float:

@@ -1,0 +1,281 @@
+"""A newcomer's first model: `contrastill finetune` as it is, beside what else the trade knows for the same file.
+
+    python benchmarks/first_hour.py --data DATA --models MODELS --runs RUNS
+        -> benchmarks/results/first_hour.json
+
+Each set is cut to a number of training rows (seed 0, every class at least once, a tenth of them dev); test rows are the
+set's own, 2,000 at most. On the same rows, at the same length of 128 tokens, on one thread:
+
+default  `contrastill finetune --model M --data F --out R`, nothing else given; the linear probe it began at
+probe    logistic regression (scikit-learn's defaults) on the frozen encoder's mean vectors; of a pair on |u - v|, u * v
+plain    transformers' Trainer, a new head, its defaults but for the learning rate (5e-5, 1e-4, 3e-4), as many steps as
+         `default`, the best of ten checkpoints on dev
+setfit   SetFit's Trainer, its defaults, as many steps as `default` and pairs of as many texts; single texts alone
+
+The best of the three plain rates is the best on test: the comparison leans to that side. Whatever the JSON holds
+already is not made again.
+"""
+
+import argparse
+import csv
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from contrastill.evaluation import bootstrap_interval
+from contrastill.machine import describe_machine
+from contrastill.studies import Cells
+
+RATES = (5e-5, 1e-4, 3e-4)
+LENGTH, TESTED = 128, 2_000
+
+Frame = pd.DataFrame
+
+
+def table(file: Path, **options: Any) -> Frame:
+    return pd.read_csv(file, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False, **options)
+
+
+def frame(text: pd.Series, label: pd.Series, pair: pd.Series | None = None) -> Frame:
+    columns = {"text": text, **({} if pair is None else {"text_pair": pair}), "label": label}
+    return Frame({name: list(column) for name, column in columns.items()})
+
+
+def yes_or_no(column: pd.Series) -> pd.Series:
+    return column.map({"0": "no", "1": "yes"})
+
+
+def rows_of(name: str, data: Path) -> tuple[Frame, Frame]:
+    """A set's training and test rows."""
+    glue = data / "glue"
+    files: dict[str, tuple[Callable[[Path], Frame], Path, Path]] = {
+        "banking77": (
+            lambda file: frame(*(pd.read_csv(file, dtype=str, keep_default_na=False)[c] for c in ("text", "category"))),
+            data / "classification/banking77/train.csv",
+            data / "classification/banking77/test.csv",
+        ),
+        "traffic-tweets": (
+            lambda file: (lambda t: frame(t[2], t[0].map({"0": "none", "1": "incident", "2": "information"})))(
+                table(file, header=None)
+            ),
+            data / "classification/traffic-tweets/train.tsv",
+            data / "classification/traffic-tweets/test.tsv",
+        ),
+        "cola": (
+            lambda file: (lambda t: frame(t[3], yes_or_no(t[1])))(table(file, header=None)),
+            glue / "CoLA/train.tsv",
+            glue / "CoLA/dev.tsv",
+        ),
+        "sst2": (
+            lambda file: (lambda t: frame(t.sentence, yes_or_no(t.label)))(table(file)),
+            glue / "SST-2/train.tsv",
+            glue / "SST-2/test_labelled_senteval.tsv",
+        ),
+        "mrpc": (
+            lambda file: (lambda t: frame(t["#1 String"], yes_or_no(t.iloc[:, 0]), t["#2 String"]))(table(file)),
+            glue / "MRPC/train.tsv",
+            glue / "MRPC/test_labelled.tsv",
+        ),
+        "rte": (
+            lambda file: (lambda t: frame(t.sentence1, t.label, t.sentence2))(table(file)),
+            glue / "RTE/train.tsv",
+            glue / "RTE/dev.tsv",
+        ),
+        "qnli": (
+            lambda file: (lambda t: frame(t.question, t.label, t.sentence))(table(file)),
+            glue / "QNLI/subset_train_8999.tsv",
+            glue / "QNLI/dev.tsv",
+        ),
+        "qqp": (
+            lambda file: (lambda t: frame(t.question1, yes_or_no(t.is_duplicate), t.question2))(table(file)),
+            glue / "QQP/train_union.tsv",
+            glue / "QQP/subset_dev_1000.tsv",
+        ),
+        "mnli": (
+            lambda file: (lambda t: frame(t.sentence1, t.label, t.sentence2))(table(file)),
+            glue / "MNLI/subset_train_8999.tsv",
+            glue / "MNLI/subset_dev_1000.tsv",
+        ),
+    }
+    read, train, test = files[name]
+    return read(train), read(test)
+
+
+def write_set(name: str, rows: int | None, data: Path, folder: Path) -> Path:
+    """A folder with train, dev and test files, of so many rows of training (and dev)."""
+    place = folder / "data" / f"{name}-{rows or 'all'}"
+    place.mkdir(parents=True, exist_ok=True)
+    train, test = rows_of(name, data)
+    train = train.drop_duplicates([c for c in train if c != "label"]).sample(frac=1, random_state=0)
+    first = train.drop_duplicates("label")  # every class at least once
+    train = pd.concat([first, train.drop(first.index)])[:rows]
+    held = max(1, len(train) // 10)
+    parts = {"train": train[:-held], "dev": train[-held:], "test": test.sample(frac=1, random_state=0)[:TESTED]}
+    for part, chosen in parts.items():
+        chosen.to_csv(place / f"{part}.csv", index=False)
+    return place
+
+
+def texts_of(rows: Frame) -> list[list[str]]:
+    return [list(rows[name]) for name in ("text", "text_pair") if name in rows]
+
+
+class Cell:
+    """One set at one size for one model, and the ways to train on it."""
+
+    def __init__(self, model: Path, place: Path, runs: Path) -> None:
+        self.model, self.place = model, place
+        self.run = runs / "runs" / f"{model.name}-{place.name}"
+        self.splits = {
+            part: pd.read_csv(place / f"{part}.csv", keep_default_na=False) for part in ("train", "dev", "test")
+        }
+        self.classes = sorted(set(self.splits["train"].label))
+        self.ids = {
+            part: np.array([self.classes.index(one) for one in rows.label]) for part, rows in self.splits.items()
+        }
+        self.steps = 0
+
+    def scored(self, logits: np.ndarray, **more: Any) -> dict[str, Any]:
+        labels = self.ids["test"]
+        accuracy = float((logits.argmax(1) == labels).mean())
+        return {"accuracy": accuracy, "interval": list(bootstrap_interval(logits, labels, "accuracy")), **more}
+
+    def default(self) -> dict[str, Any]:
+        from contrastill.training import finetune
+
+        made = finetune(
+            model=str(self.model), data=str(self.place), out=str(self.run), overwrite=True, max_length=LENGTH
+        )
+        found = made.metrics
+
+        def of(name: str) -> dict[str, Any]:
+            split = found[name]["test"]
+            return {"accuracy": split["metrics"]["accuracy"], "interval": split["interval"]}
+
+        kept = {key: found[key] for key in ("steps", "checkpoint", "seconds")}
+        return {**of("model"), "began_at": of("probe") if "probe" in found else None, **kept}
+
+    def probe(self) -> dict[str, Any]:
+        from sentence_transformers import SentenceTransformer
+        from sklearn.linear_model import LogisticRegression
+
+        encoder = SentenceTransformer(str(self.model), device="cpu")
+        encoder.max_seq_length = LENGTH
+
+        def features(part: str) -> np.ndarray:
+            vectors = [encoder.encode(texts, normalize_embeddings=True) for texts in texts_of(self.splits[part])]
+            if len(vectors) == 1:
+                return vectors[0]
+            return np.concatenate([abs(vectors[0] - vectors[1]), vectors[0] * vectors[1]], 1)
+
+        fitted = LogisticRegression(max_iter=1000).fit(features("train"), self.ids["train"])
+        return self.scored(fitted.predict_proba(features("test")))
+
+    def plain(self, rate: float) -> dict[str, Any]:
+        from datasets import Dataset
+        from transformers import (
+            AutoModelForSequenceClassification,
+            AutoTokenizer,
+            DataCollatorWithPadding,
+            Trainer,
+            TrainingArguments,
+        )
+
+        tokenizer = AutoTokenizer.from_pretrained(self.model)
+        network = AutoModelForSequenceClassification.from_pretrained(self.model, num_labels=len(self.classes))
+        sets = {
+            part: Dataset.from_dict(
+                {**tokenizer(*texts_of(rows), truncation=True, max_length=LENGTH), "label": self.ids[part]}
+            )
+            for part, rows in self.splits.items()
+        }
+        every = max(1, self.steps // 10)
+        args = TrainingArguments(
+            output_dir=str(self.run) + "-plain",
+            max_steps=self.steps,
+            per_device_train_batch_size=32,
+            per_device_eval_batch_size=64,
+            learning_rate=rate,
+            bf16=True,
+            use_cpu=True,
+            eval_strategy="steps",
+            eval_steps=every,
+            save_strategy="steps",
+            save_steps=every,
+            save_total_limit=1,
+            load_best_model_at_end=True,
+            metric_for_best_model="accuracy",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+        )
+        trainer = Trainer(
+            network,
+            args,
+            train_dataset=sets["train"],
+            eval_dataset=sets["dev"],
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_metrics=lambda found: {"accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())},
+        )
+        trainer.train()
+        return self.scored(trainer.predict(sets["test"]).predictions)
+
+    def setfit(self) -> dict[str, Any]:
+        from datasets import Dataset
+        from setfit import SetFitModel, Trainer, TrainingArguments
+
+        network = SetFitModel.from_pretrained(str(self.model), device="cpu")
+        network.model_body.max_seq_length = LENGTH
+        rows = Dataset.from_dict({"text": list(self.splits["train"].text), "label": self.ids["train"]})
+        args = TrainingArguments(output_dir=str(self.run) + "-setfit", max_steps=self.steps, report_to="none")
+        Trainer(model=network, args=args, train_dataset=rows).train()
+        return self.scored(np.asarray(network.predict_proba(list(self.splits["test"].text), as_numpy=True)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with classification/ and glue/")
+    parser.add_argument("--models", type=Path, required=True, help="folder of models")
+    parser.add_argument("--model", default="all-MiniLM-L6-v2")
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--sets", default="banking77,sst2,mrpc,traffic-tweets,cola,qnli,qqp,rte,mnli")
+    parser.add_argument("--sizes", default="300,3000", help="numbers of rows, or 'all'")
+    parser.add_argument("--ways", default="default,probe,plain,setfit")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "first_hour.json")
+    args = parser.parse_args()
+    facts = {
+        "command": "python benchmarks/first_hour.py --data DATA --models MODELS --runs RUNS",
+        "machine": describe_machine(),
+    }
+    cells = Cells(args.out, facts)
+    for size in args.sizes.split(","):
+        for name in args.sets.split(","):
+            place = write_set(name, None if size == "all" else int(size), args.data, args.runs)
+            cell = Cell(args.models / args.model, place, args.runs)
+            ways: dict[str, Callable[[], dict[str, Any]]] = {"default": cell.default, "probe": cell.probe}
+            ways |= {f"plain {rate:g}": partial(cell.plain, rate) for rate in RATES}
+            if "text_pair" not in cell.splits["train"]:
+                ways["setfit"] = cell.setfit
+            for way, make in ways.items():
+                if way.split()[0] not in args.ways.split(","):
+                    continue
+
+                def made(make: Callable[[], dict[str, Any]] = make) -> dict[str, Any]:
+                    begun = time.perf_counter()
+                    return make() | {"minutes": round((time.perf_counter() - begun) / 60, 2)}
+
+                row = cells.once({"model": args.model, "set": name, "rows": size, "way": way}, made)
+                cell.steps = row.get("steps", cell.steps)
+                print(args.model, name, size, way, json.dumps(row)[:200], flush=True)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main()
