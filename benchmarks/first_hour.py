@@ -7,7 +7,7 @@ Each set is cut to a number of training rows (seed 0, every class at least once,
 set's own, 2,000 at most. On the same rows, at the same length of 128 tokens, on one thread:
 
 default  `contrastill finetune --model M --data F --out R`, nothing else given; the linear probe it began at
-probe    logistic regression (scikit-learn's defaults) on the frozen encoder's mean vectors; of a pair on |u - v|, u * v
+probe    logistic regression on the frozen encoder's mean vectors, standardised; of a pair on |u - v| and u * v
 plain    transformers' Trainer, a new head, its defaults but for the learning rate (5e-5, 1e-4, 3e-4), as many steps as
          `default`, the best of ten checkpoints on dev
 setfit   SetFit's Trainer, its defaults, as many steps as `default` and pairs of as many texts; single texts alone
@@ -165,6 +165,8 @@ class Cell:
     def probe(self) -> dict[str, Any]:
         from sentence_transformers import SentenceTransformer
         from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
         encoder = SentenceTransformer(str(self.model), device="cpu")
         encoder.max_seq_length = LENGTH
@@ -175,7 +177,8 @@ class Cell:
                 return vectors[0]
             return np.concatenate([abs(vectors[0] - vectors[1]), vectors[0] * vectors[1]], 1)
 
-        fitted = LogisticRegression(max_iter=1000).fit(features("train"), self.ids["train"])
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        fitted.fit(features("train"), self.ids["train"])
         return self.scored(fitted.predict_proba(features("test")))
 
     def plain(self, rate: float) -> dict[str, Any]:

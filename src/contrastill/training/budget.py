@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "Preset", "default_rate", "settle_budget"]
 
-WIDTH, RATE = 768, 5e-5  # BERT-base, and the largest of the rates that its paper recommends
-POWER = 1.5  # by which narrower models take higher rates: decision 11
+TRAINED = {"finetune": (768, 5e-5), "distill": (312, 3e-4)}
+"""Command -> a width, and the rate at which models of that width are trained. Decision 11."""
+POWER = 1.5  # by which narrower models take higher rates
+HIGHEST = 3e-4  # of rates that are not asked for
 TIMED = 5  # steps for --minutes, of which the first is not counted
 SCORED = 0.4  # of a training step's time that scoring as many rows takes
 
@@ -37,9 +39,10 @@ class Preset:
 PRESETS = {"quick": Preset(1, 60, 1_000), "good": Preset(4, 200, 4_000), "best": Preset(10, 600, 12_000)}
 
 
-def default_rate(width: int) -> float:
+def default_rate(command: str, width: int) -> float:
     """The highest learning rate for a model of this width, to two digits."""
-    return float(f"{RATE * (WIDTH / width) ** POWER:.1e}")
+    known, rate = TRAINED[command]
+    return float(f"{min(HIGHEST, rate * (known / width) ** POWER):.1e}")
 
 
 def settle_budget(run: "LabelledPlan") -> None:
@@ -47,7 +50,7 @@ def settle_budget(run: "LabelledPlan") -> None:
     settings, one = run.settings, max(1, len(run.examples) // run.batch_size)
     if settings.learning_rate is None:
         width = run.method.student.model.config.hidden_size
-        settings = replace(settings, learning_rate=default_rate(width))
+        settings = replace(settings, learning_rate=default_rate(run.origin.command, width))
         run.decided["learning rate"] = f"{settings.learning_rate:g} (by the trained model's width, {width})"
     if settings.epochs is None:
         if settings.minutes is None:

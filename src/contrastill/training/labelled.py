@@ -163,20 +163,22 @@ class LabelledPlan(Plan):
     def score_start(self, folder: RunFolder) -> Sequence[Mapping[str, Any]] | None:
         """Fits the head, where it is new, to the training rows, and scores the model before its first step."""
         student = self.method.student.model
-        if head_is_new(student):
-            self.fit_head(student)
+        head = getattr(self.settings, "head", "probe-cls")  # a student has the layers that were asked for
+        if head != "random" and head_is_new(student):
+            self.fit_head(student, may_add=head == "probe")
         if "dev" not in self.splits:
             return None
         scores = self.scores_on_dev()
         self.start = scores[self.task.metrics[0]], clone_state(student)
         return [{"epoch": 0, "step": 0, **{f"eval_{name}": value for name, value in scores.items()}}]
 
-    def fit_head(self, student: PreTrainedModel) -> None:
+    def fit_head(self, student: PreTrainedModel, may_add: bool) -> None:
         known = np.flatnonzero(self.task.known(np.asarray(self.examples["labels"])))
         some = np.random.default_rng(self.settings.seed).permutation(known)[:HEAD_ROWS]
         some = some[np.argsort(self.lengths[some], kind="stable")]
         batches = [self.batch(some[n : n + 64]) for n in range(0, len(some), 64)]
-        probe = fit_probe(student.to(processes().device), self.task, batches, self.dtype, self.settings.seed)
+        student.to(processes().device)
+        probe = fit_probe(student, self.task, batches, self.dtype, self.settings.seed, may_add=may_add)
         if probe is not None:
             self.decided["head"] = str(probe)
             logger.info("head: %s", probe)

@@ -65,12 +65,19 @@ def head_is_new(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def fit_probe(
-    model: PreTrainedModel, task: LabelledTask, batches: Batches, dtype: torch.dtype | None = None, seed: int = 0
+    model: PreTrainedModel,
+    task: LabelledTask,
+    batches: Batches,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+    *,
+    may_add: bool = True,
 ) -> Probe | None:
     """Fits the head of a model to labelled rows, and leaves its encoder as it is.
 
     A square dense layer between encoder and logits is set to hand its input on: what is fitted is the encoder's own
-    vector. batches: of at most `ROWS` rows. None: head or task have no such fit, and nothing was changed.
+    vector. batches: of at most `ROWS` rows. may_add: whether a layer that averages the tokens may be added. None: head
+    or task have no such fit, and nothing was changed.
     """
     dense, last = head_linears(model)
     if last is None or last.bias is None:
@@ -85,7 +92,7 @@ def fit_probe(
     averaged = None
     if passed is not None:
         set_dense(dense, passed[1])
-        few = means is not None and len(labels) < FEW * len(task.names)
+        few = may_add and means is not None and len(labels) < FEW * len(task.names)
         if few and saves(best_strength(task, hand_on(means, *passed), labels, seed), judged):
             averaged = average(model, task, last, batches, labels, judged, dtype, seed)
     if averaged is not None:

@@ -1,0 +1,173 @@
+"""A new head begins as a linear fit on the frozen encoder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from workshop import Workshop, write_csv, write_encoder
+
+from contrastill import finetune
+from contrastill.loading import load_classifier
+from contrastill.tasks import Classification, MultiLabel, Regression
+from contrastill.tasks.labelled import LabelledTask
+from contrastill.training import probe
+from contrastill.training.probe import Probe, fit_probe, head_is_new
+
+BUILD = Callable[..., PreTrainedModel]
+FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
+
+
+def batches_of(
+    model: PreTrainedModel, tiny_batch: Callable[..., dict[str, Tensor]], task: LabelledTask, *, mean: bool = False
+) -> list[Any]:
+    """Batches whose labels follow from one direction of the model's own first token, or of the mean of the tokens."""
+    made = [tiny_batch(rows=8, seed=seed) for seed in range(30)]
+    direction = torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for batch in made:
+            hidden = model.base_model(**inputs(batch)).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1)
+            vector = (hidden * mask).sum(1) / mask.sum(1) if mean else hidden[:, 0]
+            batch["score"] = vector @ direction
+    low, high = torch.cat([batch["score"] for batch in made]).quantile(torch.tensor([0.33, 0.66]))
+    for batch in made:
+        score = batch.pop("score")
+        batch["labels"] = {
+            "classification": (score > low).long() + (score > high).long(),
+            "regression": score,
+            "multilabel": torch.stack([score > low, score > high, score > 1e9], 1).float(),
+        }[task.name]
+    return made
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", [Classification("abc"), Regression(), MultiLabel("abc")], ids=lambda task: task.name)
+def test_a_fitted_head_knows_more_than_a_random_one(
+    family: str, task: LabelledTask, tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]]
+) -> None:
+    model = tiny_model(family, classes=len(task.names)).eval()
+    batches = batches_of(model, tiny_batch, task)
+    encoder = {name: value.clone() for name, value in model.base_model.state_dict().items() if "pooler" not in name}
+
+    def loss() -> float:
+        with torch.no_grad():
+            every = [task.hard(model(**inputs(batch)).logits, batch["labels"], torch.ones(0))[0] for batch in batches]
+        return float(torch.cat(every).mean())
+
+    before = loss()
+    made = fit_probe(model, task, batches, may_add=False)
+    assert made is not None
+    assert made.rows == 240
+    assert not made.added
+    labels = torch.cat([batch["labels"] for batch in batches]).numpy()
+    ignorance = task.ignorance(labels) if task.name != "regression" else float(labels.var())
+    assert loss() < 0.7 * min(before, ignorance)
+    after = model.base_model.state_dict()
+    assert all(value.equal(after[name]) for name, value in encoder.items())
+
+
+def inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+
+def test_the_head_is_logistic_regression_on_the_first_token(
+    tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]]
+) -> None:
+    """A slow twin: features taken by hand, fitted by scikit-learn at the strength that was chosen."""
+    task, model = Classification("abc"), tiny_model("bert").eval()
+    batches = batches_of(model, tiny_batch, task)
+    made = fit_probe(model, task, batches, may_add=False)
+    assert made is not None
+    with torch.no_grad():
+        first = torch.cat([model.base_model(**inputs(batch)).last_hidden_state[:, 0] for batch in batches])
+        ours = torch.cat([model(**inputs(batch)).logits for batch in batches]).softmax(-1)
+    x, y = torch.tanh(probe.PASSED * first).numpy(), torch.cat([batch["labels"] for batch in batches]).numpy()
+    x = (x - x.mean(0)) / (x.std(0) + 1e-6)
+    theirs = LogisticRegression(C=made.strength, max_iter=300).fit(x, y).predict_proba(x)
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-3)
+
+
+def test_a_layer_that_averages_is_added_where_the_mean_says_more(
+    tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, model = Classification("abc"), tiny_model("bert").eval()
+    batches = batches_of(model, tiny_batch, task, mean=True)
+    made = fit_probe(model, task, batches)
+    assert made is not None
+    assert made.added
+    assert model.config.num_hidden_layers == 3
+    again = tiny_model("bert").eval()
+    alone = fit_probe(again, task, batches, may_add=False)
+    assert alone is not None
+    assert made.held_out < (1 - probe.GAINED) * alone.held_out
+    monkeypatch.setattr(probe, "FEW", 1)  # rows are many
+    many = fit_probe(tiny_model("bert").eval(), task, batches)
+    assert many is not None
+    assert not many.added
+
+
+def test_classes_without_rows_are_unlikely_and_not_impossible() -> None:
+    features = np.random.default_rng(0).normal(size=(40, 5))
+    weights, biases = Classification("abcd").fit_head(features, np.arange(40) % 2, 0.1) or (np.ones(0), np.ones(0))
+    assert weights.shape == (4, 5)
+    assert not weights[2:].any()
+    assert (biases[2:] == biases[:2].min()).all()
+    weights, biases = MultiLabel("ab").fit_head(features, np.stack([np.arange(40) % 2, np.zeros(40)], 1), 0.1) or ()
+    assert not weights[1].any()
+    assert biases[1] < -3
+
+
+def test_a_head_from_a_file_stays(workshop: Workshop, tmp_path: Path) -> None:
+    assert not head_is_new(load_classifier(str(workshop.teacher())))
+    assert head_is_new(load_classifier(str(workshop.encoder()), num_labels=3))
+    run = finetune(**small(workshop, tmp_path / "run", model=str(workshop.teacher())))
+    assert "probe" not in run.metrics
+
+
+def small(workshop: Workshop, out: Path, **changes: Any) -> dict[str, Any]:
+    given = {"model": str(workshop.encoder()), "data": str(workshop.data()), "out": str(out), "max_length": 32}
+    return given | {"batch_size": 8, "epochs": 1, "checks": 2, "precision": "fp32"} | changes
+
+
+def test_a_run_begins_at_the_probe_and_keeps_it_where_nothing_is_better(workshop: Workshop, tmp_path: Path) -> None:
+    run = finetune(**small(workshop, tmp_path / "run", learning_rate=0.5))
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert log[0]["step"] == 0
+    assert run.metrics["checkpoint"] == 0
+    for split in ("dev", "test"):
+        assert run.metrics["model"][split] == run.metrics["probe"][split]
+    assert run.metrics["probe"]["dev"]["metrics"]["accuracy"] == pytest.approx(log[0]["eval_accuracy"])
+    record = json.loads((run.folder / "run.json").read_text())
+    assert "fitted to 64 rows" in record["data"]["decisions"]["head"]
+
+
+def test_a_random_head_is_to_be_had(workshop: Workshop, tmp_path: Path) -> None:
+    run = finetune(**small(workshop, tmp_path / "run", head="random"))
+    assert "probe" not in run.metrics
+
+
+def test_the_plain_model_loads_with_its_added_layer(workshop: Workshop, tmp_path: Path) -> None:
+    encoder = write_encoder(tmp_path / "encoder", num_hidden_layers=1, seed=3)
+    words = ["soup", "bread", "goal", "race"]
+    rows = [
+        {"text": " ".join(words[(n >> k) & 1] for k in range(8)), "label": str(bin(n).count("1"))} for n in range(256)
+    ]
+    data = write_csv(tmp_path / "rows.csv", rows)
+    run = finetune(**small(workshop, tmp_path / "run", model=str(encoder), data=str(data)))
+    model = AutoModelForSequenceClassification.from_pretrained(run.model)
+    record = json.loads((run.folder / "run.json").read_text())["data"]["decisions"]["head"]
+    assert model.config.num_hidden_layers == 1 + ("averages" in record)
+
+
+def test_too_few_rows_are_no_error(tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]]) -> None:
+    batch = {name: value[:1] for name, value in tiny_batch().items()}
+    assert fit_probe(tiny_model("bert"), Classification("abc"), [batch]) is None
+    two = {name: value[:2] for name, value in tiny_batch().items()}
+    assert isinstance(fit_probe(tiny_model("bert"), Classification("abc"), [two]), Probe)
