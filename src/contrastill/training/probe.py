@@ -32,7 +32,7 @@ ROWS = 10_000
 COMPARED = 4_000
 """Rows among which features and strengths are compared, at most; a fifth of them judges."""
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-FEW = 100  # rows an output, below which a layer may be added
+FEW, FEW_IN_ALL = 200, 5_000  # rows an output, and rows, below which a layer may be added
 GAINED = 0.05  # of the held-out loss that such a layer must save
 PASSED = 0.3  # of each feature through a dense layer: there tanh is all but linear
 LIFT = 3.0  # over the zero below which relu and gelu cut
@@ -92,7 +92,7 @@ def fit_probe(
     averaged = None
     if passed is not None:
         set_dense(dense, passed[1])
-        few = may_add and means is not None and len(labels) < FEW * len(task.names)
+        few = may_add and means is not None and len(labels) < min(FEW * len(task.names), FEW_IN_ALL)
         if few and saves(best_strength(task, hand_on(means, *passed), labels, seed), judged):
             averaged = average(model, task, last, batches, labels, judged, dtype, seed)
     if averaged is not None:
