@@ -10,6 +10,7 @@ default  `contrastill finetune --model M --data F --out R`, nothing else given; 
 probe    logistic regression on the frozen encoder's mean vectors, standardised; of a pair on |u - v| and u * v
 plain    transformers' Trainer, a new head, its defaults but for the learning rate (5e-5, 1e-4, 3e-4), as many steps as
          `default`, the best of ten checkpoints on dev
+rate     `default` at other learning rates (5e-5, 3e-4)
 setfit   SetFit's Trainer, its defaults, as many steps as `default` and pairs of as many texts; single texts alone
 
 The best of the three plain rates is the best on test: the comparison leans to that side. Whatever the JSON holds
@@ -33,7 +34,7 @@ from contrastill.evaluation import bootstrap_interval
 from contrastill.machine import describe_machine
 from contrastill.studies import Cells
 
-RATES = (5e-5, 1e-4, 3e-4)
+RATES, OTHER_RATES = (5e-5, 1e-4, 3e-4), (5e-5, 3e-4)
 LENGTH, TESTED = 128, 2_000
 
 Frame = pd.DataFrame
@@ -147,12 +148,11 @@ class Cell:
         accuracy = float((logits.argmax(1) == labels).mean())
         return {"accuracy": accuracy, "interval": list(bootstrap_interval(logits, labels, "accuracy")), **more}
 
-    def default(self) -> dict[str, Any]:
+    def default(self, **changes: Any) -> dict[str, Any]:
         from contrastill.training import finetune
 
-        made = finetune(
-            model=str(self.model), data=str(self.place), out=str(self.run), overwrite=True, max_length=LENGTH
-        )
+        asked = {"model": str(self.model), "data": str(self.place), "out": str(self.run), "overwrite": True}
+        made = finetune(**asked, max_length=LENGTH, **changes)
         found = made.metrics
 
         def of(name: str) -> dict[str, Any]:
@@ -264,6 +264,7 @@ def main() -> None:
             cell = Cell(args.models / args.model, place, args.runs)
             ways: dict[str, Callable[[], dict[str, Any]]] = {"default": cell.default, "probe": cell.probe}
             ways |= {f"plain {rate:g}": partial(cell.plain, rate) for rate in RATES}
+            ways |= {f"rate {rate:g}": partial(cell.default, learning_rate=rate) for rate in OTHER_RATES}
             if "text_pair" not in cell.splits["train"]:
                 ways["setfit"] = cell.setfit
             for way, make in ways.items():
