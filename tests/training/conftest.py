@@ -22,7 +22,8 @@ def empty_charts() -> Iterator[None]:
     from contrastill.report import charts
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charts, "svg", lambda figure, title, alt: Markup("<svg><title>{}</title></svg>").format(title))
+        drawn = Markup("<svg><title>{}</title></svg>")
+        patch.setattr(charts, "svg", lambda figure, title, alt, values: drawn.format(title))
         yield
 
 
