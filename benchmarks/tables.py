@@ -369,7 +369,7 @@ def page() -> str:
     parts = [
         "# Benchmarks",
         "Made by `python benchmarks/tables.py` from `benchmarks/results/*.json`, which hold every raw timing. Ratios "
-        "are of sides that took turns in one run.",
+        "compare sides that were timed in turn within one run.",
     ]
     for name, write in PARTS.items():
         file = RESULTS / f"{name}.json"
