@@ -99,7 +99,7 @@ class Answer(ABC):
         return float(cosines(stored, here).min())
 
     def agreement(self, ours: Array, theirs: Array) -> dict[str, float | None]:
-        """How far (N, width) answers agree with others: for the card of an export."""
+        """Agreement of (N, width) answers with others, for the card of an export."""
         between, (mine, other) = cosines(ours, theirs), (self.marks(ours), self.marks(theirs))
         return {
             "max_abs_difference": float(np.abs(ours - theirs).max()),

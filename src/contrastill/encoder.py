@@ -24,7 +24,7 @@ GRANULARITIES = ("tokens", "cls", "mean")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a method compares with its teacher: no other output need be computed, kept or stored."""
+    """The outputs that a method compares with its teacher: no others are computed, kept or stored."""
 
     logits: bool = False
     layers: tuple[int, ...] = ()

@@ -30,5 +30,5 @@ def quoted_each(values: Iterable[object], most: int = 20) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says first; its kind, if it says nothing."""
+    """The first line of a library's error; the name of its class, if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,4 +1,4 @@
-"""Which teacher layer each student layer learns from. Layers count from 1; 0 is the embedding output."""
+"""Maps student layers to teacher layers. Layers count from 1; 0 is the embedding output."""
 
 __all__ = ["MAPS", "last", "skip", "uniform"]
 

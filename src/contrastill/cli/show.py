@@ -1,4 +1,4 @@
-"""What a command prints: its result on stdout, as JSON or by its one printer; all else on stderr."""
+"""Prints a command's result on stdout, as JSON or by its one printer; all else goes to stderr."""
 
 import contextlib
 import logging
@@ -161,7 +161,7 @@ def print_checks(machine: dict[str, Any], report: "Report | None") -> None:
 
 
 def print_export(made: "Exported") -> None:
-    """What an export made, and how to run it."""
+    """Prints the result of an export, and how to run it."""
     from contrastill.exporting.card import snippet
 
     print_bundle(made.metadata)
@@ -194,7 +194,7 @@ def print_bundle(metadata: dict[str, Any]) -> None:
 
 
 def print_verification(found: "Verified") -> None:
-    """What the check of a bundle found."""
+    """Prints the result of a check of a bundle."""
     say(f"{found['files']} files as they were exported")
     say(f"{found['probes']['rows']} stored texts, least likeness {found['probes']['likeness_min']:.4f}")
     if "value" in found:
@@ -206,7 +206,7 @@ def print_verification(found: "Verified") -> None:
 
 
 def print_predictions(made: "Predictions") -> None:
-    """How many rows were answered, and where the answers are."""
+    """Prints the number of answered rows, and the file of the answers."""
     skipped = f", {made.skipped:,} broken rows left out" if made.skipped else ""
     pace = f"{made.rows / max(made.seconds, 1e-9):,.0f} rows/s"
     say(f"{made.rows:,} rows answered{skipped}; {made.seconds:.1f} s, {pace}")
@@ -225,7 +225,7 @@ def print_methods(result: dict[str, Any], allowed: Callable[[str, str], str]) ->
 
 
 def print_stored(root: Path, found: list["Entry"]) -> None:
-    """What the cache holds, teacher by teacher."""
+    """Prints the content of the cache by teacher."""
     table = Table(title=str(root), title_justify="left")
     for name in ("teacher", "fingerprint", "field", "stored", "texts", "MB", "last used"):
         table.add_column(name, justify="right" if name in ("texts", "MB") else "left")
@@ -240,7 +240,7 @@ def print_stored(root: Path, found: list["Entry"]) -> None:
 
 
 def print_build(result: "Built") -> None:
-    """What was stored of a corpus."""
+    """Prints the result of a cache build."""
     new, size = result["teacher_forwards"], result["bytes"] / 1e6
     say(f"{result['texts']:,} texts, {new:,} of them new; {size:,.1f} MB stored")
     for field, folder in result["folders"].items():
@@ -255,7 +255,7 @@ def print_checked(files: int, damaged: list[str]) -> None:
 
 
 def print_deleted(gone: list["Entry"], dry_run: bool) -> None:
-    """What of the cache was deleted, or would be."""
+    """Prints the deleted entries of the cache, or those that would be deleted."""
     for one in gone:
         say(f"{one.name or one.facts.teacher[:12]} {one.facts.field}: {one.bytes / 1e6:,.1f} MB")
     say(f"{sum(one.bytes for one in gone) / 1e6:,.1f} MB {'would be ' if dry_run else ''}deleted")

@@ -21,7 +21,7 @@ LONGEST = 100_000_000  # characters of a cell: an unclosed quote takes no more m
 
 
 def check_delimiter(delimiter: str, files: Iterable[str]) -> None:
-    """That --delimiter says something about one of the files."""
+    """Checks that one of the files has fields to which --delimiter applies."""
     files = list(files)
     if not any(split_name(Path(file))[1] in DELIMITED for file in files):
         raise UserError(

@@ -64,7 +64,7 @@ def divide(
 
 
 def rare_classes(frames: Mapping[str, pd.DataFrame], task: Schema) -> dict[str, str]:
-    """What is to be known of classes with hardly any rows."""
+    """Remarks on classes with hardly any rows."""
     counts = {split: Counter(frame["label"]) for split, frame in frames.items()}
     train, dev = counts["train"], counts.get("dev")
     groups = {

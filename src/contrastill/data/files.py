@@ -176,7 +176,7 @@ class Xz(io.RawIOBase):
 
 
 def check_kind(path: Path, head: bytes) -> None:
-    """That the file does not begin like one of another kind than its name says."""
+    """Checks that the file does not begin like one of another type than its name."""
     parquet = split_name(path)[1] == ".parquet"
     found = beginning(head)
     if parquet:
@@ -280,7 +280,7 @@ class Text:
         return line, before
 
     def remedy(self) -> str:
-        """What to do, tried on the whole file before it is named."""
+        """The remedy to propose, tried on the whole file before it is named."""
         with open_bytes(self.path) as file:
             wide = wide_codec(file.read(HEAD))
         high, runs, controls, good, bad = 0, 0, 0, 0, 0

@@ -67,7 +67,7 @@ class TaskData:
         return digest.hexdigest()
 
     def report(self) -> str:
-        """What was decided, a line each."""
+        """The decisions, a line each."""
         return "\n".join([f"data: {self.schema.name}", *(f"  {name}: {how}" for name, how in self.decisions.items())])
 
     def describe(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def parts_of(cell: Any, separator: str | None) -> list[Any]:
 
 
 def zeros_and_ones(cells: "pd.Series[Any]") -> int | None:
-    """How long the cells are, if all of them are lists of 0 and 1 of one length, of two or more."""
+    """The common length of the cells, if all are lists of 0 and 1 of one length, of two or more."""
     rows = [cell.tolist() if hasattr(cell, "tolist") else cell for cell in cells]
     first = rows[0] if rows else None
     if not isinstance(first, (list, tuple)) or len(first) < 2:
@@ -207,7 +207,7 @@ def rarest(labels: Sequence[Sequence[float]]) -> list[int]:
 
 
 def separated(frames: Mapping[str, pd.DataFrame], task: Schema) -> dict[str, str]:
-    """What is to be known of labels with hardly any rows."""
+    """Remarks on labels with hardly any rows."""
     counts = {
         split: [sum(row[n] for row in frame["label"] if not math.isnan(row[0])) for n in range(len(task.labels))]
         for split, frame in frames.items()

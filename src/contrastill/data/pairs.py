@@ -171,7 +171,7 @@ def sound_rows(table: Table, columns: list[str]) -> tuple[pd.DataFrame, list[str
 
 
 def check_texts(table: Table, column: str) -> None:
-    """That a column holds texts: JSON's numbers, and a .csv's cells if all of them are numbers, are none."""
+    """Checks that a column holds texts: JSON's numbers, and a .csv's cells if all are numbers, are none."""
     cells = table.frame[column]
     for line, cell in cells.items():
         if not isinstance(cell, str) and not is_missing(cell):

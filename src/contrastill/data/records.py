@@ -161,7 +161,7 @@ def needs_pairs(source: str) -> UserError:
 
 
 def columns_of(source: str, encoding: str, delimiter: str | None) -> tuple[str, tuple[str, ...], dict[str, Any], Any]:
-    """What counts the rows, the columns, their types where the file has them, and what reading decided."""
+    """Unit of the rows, columns, their types where the file has them, and the reader's decisions."""
     path = look_up(source)[0]
     suffix = split_name(path)[1]
     if suffix == ".parquet":

@@ -1,4 +1,4 @@
-"""Which columns hold what, and whether every row of them is fit to train on."""
+"""Finds the columns of texts and labels, and checks every row of them."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the rows of a data set are laid out: its columns, its classes in the order of their ids, its metrics."""
+"""Layout of a data set: columns, classes in the order of their ids, metrics."""
 
 import re
 from dataclasses import dataclass

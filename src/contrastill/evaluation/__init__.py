@@ -1,4 +1,4 @@
-"""What a model is worth: scores and their intervals, speed, size. Plain Hugging Face models; no method is known."""
+"""Scores with intervals, speed and size of plain Hugging Face models. Nothing here depends on a method."""
 
 from contrastill.evaluation.scores import (
     METRICS,

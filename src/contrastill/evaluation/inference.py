@@ -1,4 +1,4 @@
-"""How every measurement runs a model: eval mode, no gradients, optional autocast; the model is given back as it was."""
+"""Runs a model for a measurement: eval mode, no gradients, optional autocast; its state is restored after."""
 
 from __future__ import annotations
 

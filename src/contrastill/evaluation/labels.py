@@ -32,7 +32,7 @@ DOUBT = 20  # positive rows with which a label's threshold goes half the way fro
 
 
 def f1_parts(answers: Array, truth: Array, thresholds: Array) -> tuple[Array, Array]:
-    """What an F1 is made of, of each row and label: 2 x right answers, and answers + labels, (N, C) both."""
+    """Numerator and denominator of F1 for each row and label: 2 x right answers, answers + labels, (N, C) both."""
     said, there = answers > thresholds, truth > 0.5
     return 2.0 * (said & there), said.astype(np.float64) + there
 

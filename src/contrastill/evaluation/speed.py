@@ -1,4 +1,4 @@
-"""How fast and how large: models timed side by side on the same inputs, threads and minutes."""
+"""Speed and size of models, timed side by side on the same inputs, threads and minutes."""
 
 from __future__ import annotations
 

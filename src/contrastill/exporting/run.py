@@ -64,7 +64,7 @@ UNFINISHED, FORMER = ".export-", "former"
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export left: the bundle's folder and its metadata."""
+    """Result of an export: the bundle's folder and its metadata."""
 
     folder: Path
     metadata: dict[str, Any]

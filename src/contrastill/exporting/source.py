@@ -1,4 +1,4 @@
-"""What is exported: a model with its pooling and normalisation, or its head and softmax, as one torch module."""
+"""A model to export: with its pooling and normalisation, or its head and softmax, as one torch module."""
 
 from __future__ import annotations
 

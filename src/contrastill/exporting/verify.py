@@ -16,7 +16,7 @@ __all__ = ["Verified", "verify"]
 
 
 class Verified(TypedDict):
-    """What a check of a bundle found. problems: a sentence each; as_exported: of the gate, by the same metric."""
+    """Result of a check of a bundle. problems: a sentence each; as_exported: the gate's score, by the same metric."""
 
     bundle: str
     files: int

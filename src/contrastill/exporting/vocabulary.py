@@ -19,7 +19,7 @@ __all__ = ["Trimming", "trimmed"]
 
 @dataclass(frozen=True)
 class Trimming:
-    """What was left out, and what that does to texts that were not asked."""
+    """The words left out, and the effect on other texts."""
 
     before: int
     after: int

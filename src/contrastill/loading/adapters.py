@@ -75,7 +75,7 @@ def merged(place: Place, load: Callable[..., PreTrainedModel], config: Mapping[s
 
 
 def classes_of(place: Place, weights: str) -> int | None:
-    """How many classes the adapter's own head has; None: it has none."""
+    """The number of classes of the adapter's own head; None: it has no head."""
     try:
         with safe_open(weights, "pt") as file:
             heads = [key for key in file.keys() if key.endswith(HEADS)]  # noqa: SIM118 (no mapping)

@@ -1,4 +1,4 @@
-"""How many tokens of a text are read."""
+"""The limit in tokens at which texts are cut."""
 
 from dataclasses import dataclass
 from typing import Any

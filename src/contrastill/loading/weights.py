@@ -156,7 +156,7 @@ def highest_id(tokenizer: Tokenizer, rows: int | None, texts: Iterable[Sequence[
 
 
 def misfit(highest: int, rows: int | None) -> str | None:
-    """What is wrong where a text has a token that a model has no embedding of; None: nothing."""
+    """The error for a text with a token that the model has no embedding of; None: no error."""
     if rows is None or highest < rows:
         return None
     return f"highest token id {highest}, smallest vocabulary {rows}; the tokenizer belongs to another model"

@@ -98,7 +98,7 @@ class Method(nn.Module):
 
     @property
     def wanted(self) -> Wanted:
-        """What it compares with the teacher, as narrowly as can be said: what a cache must hold."""
+        """The teacher outputs that the method compares, and no others: a cache must hold these."""
         compared = {j for _, j in self.pairs}
         bridged = {j for _, pairs in self.bridges for _, j in pairs}
         return Wanted(
@@ -119,7 +119,7 @@ class Method(nn.Module):
         return result
 
     def run_teacher(self, batch: Mapping[str, Tensor]) -> Encoding:
-        """What the teacher says of the batch; once a step, however often the student runs."""
+        """The teacher's outputs for the batch; computed once a step, however often the student runs."""
         return self.teacher(batch, self.needs) if self.uses_teacher else None  # type: ignore[return-value]
 
     def weighted_sum(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -240,7 +240,7 @@ class Method(nn.Module):
                 linear.bias.copy_(solved[-1])
 
     def bridge_inputs(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
-        """What a bridge leads from and to: (rows, D_S), (rows, D_T)."""
+        """Inputs and targets of a bridge: (rows, D_S), (rows, D_T)."""
         x, real = pool_layer(student.hidden[i].float(), student.mask, self.granularity)
         y, _ = pool_layer(teacher.hidden[j].float(), teacher.mask, self.granularity)
         return x[real], y[real]

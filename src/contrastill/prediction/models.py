@@ -16,7 +16,7 @@ Texts = Sequence[str | tuple[str, str]]
 
 
 class Model(Protocol):
-    """What `Bundle` and `Exportable` have in common."""
+    """Common part of `Bundle` and `Exportable`."""
 
     @property
     def task(self) -> str: ...

@@ -33,7 +33,7 @@ EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predict` did: rows answered, broken rows left out, the share of texts that were cut, among the first."""
+    """Result of `predict`: rows answered, broken rows left out, share of the first texts that were cut."""
 
     out: str
     model: str
@@ -103,7 +103,7 @@ def records_of(asked: Prediction) -> Records:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a first reading of all rows found. kinds: kept column -> kind, if one alone."""
+    """Result of the first reading of all rows. kinds: kept column -> type, if all cells share one."""
 
     rows: int
     broken: int

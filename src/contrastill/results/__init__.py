@@ -1,4 +1,4 @@
-"""What a run wrote of itself: run.json and metrics.json, read and written here alone."""
+"""The records of a run, run.json and metrics.json, which are read and written here alone."""
 
 from contrastill.results.record import (
     CARD,

@@ -69,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured of one model: each split, and figures such as parameters, size_mb, agreement."""
+    """Measurements of one model: scores of each split, and figures such as parameters, size_mb, agreement."""
 
     splits: Mapping[str, Split] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)

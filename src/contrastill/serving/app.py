@@ -54,7 +54,7 @@ CUT_OFF = Refusal(503, "the server ended before the answer was there; send again
 
 
 class Row(NamedTuple):
-    """What a text came to: the model's output, the tokens read, and whether there were more."""
+    """Result for a text: the model's output, the tokens read, and whether the text was cut."""
 
     output: np.ndarray
     tokens: int

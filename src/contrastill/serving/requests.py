@@ -1,4 +1,4 @@
-"""What a request may say, and every way in which it may be refused."""
+"""Forms of requests, and every refusal of one."""
 
 import asyncio
 import base64
@@ -103,7 +103,7 @@ PLACE = re.compile(r" - at `\$\.(\w{1,20})[^`]*`$")
 ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(u[dD][89a-fA-F]\w\w)|.)", re.DOTALL)
 """An escape in JSON; the group is half of a surrogate pair without the other half."""
 ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
-"""How a body may write a field's name so that its bytes do not have it."""
+"""Escapes by which a body can write a field's name without having its bytes."""
 
 
 # ---- reading

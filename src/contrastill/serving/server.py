@@ -121,7 +121,7 @@ class Draining(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Those of uvicorn, and SIGHUP, unless the process was started to outlive its terminal (nohup)."""
+        """The signals of uvicorn, and SIGHUP unless the process was started to outlive its terminal (nohup)."""
         with super().capture_signals():
             here = HANGUP and threading.current_thread() is threading.main_thread()
             if here and signal.getsignal(HANGUP) is not signal.SIG_IGN:
@@ -146,7 +146,7 @@ class Draining(uvicorn.Server):
         await super().shutdown(sockets)
 
     def protocol(self) -> asyncio.Protocol:
-        """What answers a connection, as uvicorn makes it for those that it takes itself."""
+        """The protocol of a connection, made as uvicorn makes it for those that it accepts itself."""
         return self.answerer(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 

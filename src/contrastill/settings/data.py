@@ -43,7 +43,7 @@ class DataSource(Checked):
 
     @classmethod
     def among(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of any settings that are given and say where examples come from."""
+        """The given settings that are fields of this class."""
         names = {f.name for f in fields(cls)}
         return {name: value for name, value in settings.items() if name in names and value is not None}
 

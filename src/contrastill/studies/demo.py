@@ -1,4 +1,4 @@
-"""What both demos share: the model they start from, the export and timing of their students, tables, begin and end."""
+"""Common parts of both demos: base model, export and timing of students, tables, command line."""
 
 import argparse
 import hashlib

@@ -140,7 +140,7 @@ def read_texts(data: Path, limit: int | None) -> tuple[Texts, Texts]:
 
 
 def write_corpus(out: Path, sentences: Path, index: Texts, queries: Texts, limit: int | None) -> dict[str, Any]:
-    """What the student learns from, a line each: sentences of no domain, then the texts searched, less the queries."""
+    """Training texts, a line each: general sentences, then the searched texts without the queries."""
     from contrastill.data.corpus import several_texts
 
     general = [text for chunk in several_texts([str(sentences)], limit=limit) for text in chunk]

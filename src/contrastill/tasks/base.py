@@ -22,9 +22,9 @@ class Task(ABC):
     name: ClassVar[str]
     """One word, in settings, run.json, bundle.json and on the page."""
     per: ClassVar[Literal["text", "token", "group"]] = "text"
-    """What has an answer: a text, each of its tokens, or a group of texts that belong together."""
+    """Unit of an answer: a text, each of its tokens, or a group of texts that belong together."""
     outputs: ClassVar[frozenset[str]]
-    """What a model of this task gives: some of "logits", "hidden", "attention", "pooled"."""
+    """Outputs of a model of this task: some of "logits", "hidden", "attention", "pooled"."""
     label_dtype: ClassVar[torch.dtype] = torch.int64
     """Of the labels in a batch."""
     metrics: tuple[str, ...] = ()

@@ -131,7 +131,7 @@ class LabelledTask(Task):
 
     @abstractmethod
     def known(self, labels: Array) -> Array:
-        """Which rows have a label: (N,) bool."""
+        """True for each row with a label: (N,) bool."""
 
     def half_width(self, rows: int) -> float:
         """Points to either side of a score of 0.8 on so many rows, at 95 %; here of a share."""

@@ -1,4 +1,4 @@
-"""What a teacher is: to a method, which asks it, and to a cache, which is filled by it."""
+"""The protocol of teachers, for methods, which ask them, and for the cache, which stores their outputs."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ class LiveTeacher(Teacher, Protocol):
 
     @property
     def prompt(self) -> str:
-        """What it puts before every text, unasked ("query: ")."""
+        """Default prompt, put before every text ("query: ")."""
 
     @property
     def transformer(self) -> PreTrainedModel | None:

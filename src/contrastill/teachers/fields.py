@@ -38,7 +38,7 @@ class Field:
         return f"{self.kind}-{self.layer}{per}" if self.kind in ("layer", "attention") else self.kind
 
     def rows(self, lengths: np.ndarray) -> np.ndarray:
-        """How many rows a text of each length has."""
+        """The number of rows of a text of each length."""
         return lengths ** POWERS.get(self.per, 0)
 
 

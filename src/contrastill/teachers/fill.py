@@ -156,7 +156,7 @@ def extract(teacher: LiveTeacher, fields: Collection[Field], batch: Mapping[str,
 
 
 def real_rows(mask: Tensor, per: str) -> Tensor:
-    """Which tokens, or pairs of tokens, are no padding: (B, L) -> (B, L) or (B, L, L)."""
+    """True for tokens, or pairs of tokens, that are no padding: (B, L) -> (B, L) or (B, L, L)."""
     return mask.unsqueeze(2) & mask.unsqueeze(1) if per == "pairs" else mask
 
 

@@ -77,7 +77,7 @@ def described(folder: Path) -> tuple[Facts, dict[str, Any]] | None:
 
 
 def entries(root: Path) -> Iterator[Entry]:
-    """What is in the folder; sizes and counts from the files' heads, unverified."""
+    """The content of the folder; sizes and counts from the files' heads, unverified."""
     for folder in sorted(root.glob("*/*")):
         named = OURS.fullmatch(folder.relative_to(root).as_posix())
         if named is None or not folder.is_dir():

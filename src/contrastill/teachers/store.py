@@ -38,7 +38,7 @@ NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a store's values depend on, beside the text. A change of any of them is another store."""
+    """Facts on which a store's values depend, beside the text. A change of any of them is another store."""
 
     teacher: str  # fingerprint of weights and config (for texts, of tokenizer and longest input too)
     field: str  # logits, layer-3-tokens, layer-3-cls, layer-3-mean, attention-3, vector

@@ -1,4 +1,4 @@
-"""How fast models are beside each other. Importing this imports no torch: its workers count their memory."""
+"""Speed of models side by side. Importing this imports no torch: its workers count their memory."""
 
 from contrastill.timing.compare import bench
 

@@ -31,7 +31,7 @@ HEAD = (
 WIDE = 150
 """Columns of a screen that has room for the whole table."""
 LESS = ("rounds differ", "x, same runtime", "load s", "memory MB", "file MB", "GFLOP")
-"""What a narrower screen is not shown."""
+"""Columns left out on a narrower screen."""
 
 
 def groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

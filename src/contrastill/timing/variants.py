@@ -1,4 +1,4 @@
-"""What is timed: each model in each runtime and precision that exists, exported for the occasion where it must be."""
+"""Variants to time: each model in each runtime and precision that exists, exported here if need be."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ class Exports:
 
     @cached_property
     def samples(self) -> list[Any]:
-        """What int8 is calibrated on."""
+        """Texts to calibrate int8 on."""
         from contrastill.exporting.quantize import calibration
 
         texts: Any = self.texts or random_texts(self.loaded.tokenizer)

@@ -38,11 +38,11 @@ IMPORTS = {
     "onnxruntime": ("onnxruntime", "tokenizers"),
     "openvino": ("openvino", "tokenizers"),
 }
-"""What a program that runs the model must import; what this one imports beside them is not counted."""
+"""Imports of a program that runs the model; other imports of this one are not counted."""
 
 
 class Worker:
-    """What the parent may ask for, a method each; keyword arguments in, a dictionary out."""
+    """Requests of the parent process, a method each; keyword arguments in, a dictionary out."""
 
     def load(
         self, source: str, runtime: str, precision: str, threads: int, workers: int, cores: list[int], case: Any

@@ -75,7 +75,7 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
 
 
 def check_reporters(report_to: str) -> None:
-    """That what the run is to be reported to is installed and lets itself be started."""
+    """Checks that the chosen experiment trackers are installed and can be started."""
     try:
         for callback in get_reporting_integration_callbacks(report_to):
             callback()

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Built(TypedDict):
-    """What is stored of a corpus. cut: texts that the length limit cut; stored, folders: by field."""
+    """Result of a cache build. cut: texts that the length limit cut; stored, folders: by field."""
 
     texts: int
     max_length: int
@@ -118,7 +118,7 @@ def chunks(asked: CacheBuild, tokenizer: Tokenizer, prompt: str) -> Iterator[lis
 
 
 def count(asked: CacheBuild) -> int | None:
-    """How many texts there are, if that is quickly told: to say how long it takes, and whether there is room."""
+    """The number of texts, if it is quick to count: for the expected duration and the space needed."""
     if not all(look_up(source)[1] == "file" for source in asked.texts):
         return asked.limit
     return sum(map(len, several_texts(asked.texts, **asked.reading(), say=silent)))

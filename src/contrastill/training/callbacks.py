@@ -1,4 +1,4 @@
-"""What happens around the steps of a run: its stages, its last step, signals, the log, and the bar."""
+"""Callbacks around the steps of a run: stages, last step, signals, log, progress bar."""
 
 import logging
 import signal

@@ -11,7 +11,7 @@ __all__ = ["Origin", "embedding_card", "encoder_card", "model_card", "pairs_card
 
 @dataclass(frozen=True)
 class Origin:
-    """What a model was made of, and by which command."""
+    """Origin of a model: what it was made of, and the command."""
 
     command: str
     name: str  # of the model among the scores: "student" or "model"

@@ -287,7 +287,7 @@ class EmbeddingPlan(CorpusPlan):
 
 
 def held_out(corpus: Corpus, scored: Any) -> int:
-    """How many texts are kept from training, to select by."""
+    """The number of texts held out to select the checkpoint."""
     return 0 if scored is not None else min(HELD_OUT, len(corpus) // 10)
 
 
@@ -352,7 +352,7 @@ def load_corpus(
 
 
 def neighbours(texts: int) -> int:
-    """How many of a text's nearest others count, among so many texts."""
+    """The number of nearest neighbours that agreement counts, among so many texts."""
     return max(1, min(NEAREST, texts // 4))
 
 

@@ -80,7 +80,7 @@ class RunFolder:
             self.lock.release()
 
     def result(self, model: str) -> RunResult | None:
-        """What a run measured that has ended, and whose model is there; if only these are not, they are made again."""
+        """The results of a finished run whose model is still there; if only one of both is lost, it is made again."""
         if self.record.status != "finished":
             return None
         try:
@@ -140,7 +140,7 @@ class RunFolder:
             self.record.settings = ours
 
     def check_free(self) -> None:
-        """That a new run may begin here. Nothing is changed yet: what it replaces stays until all checks passed."""
+        """Checks that the folder can take a new run; deletes nothing: a replaced run stays until all checks passed."""
         place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         if not place.is_dir() or not os.access(place, os.W_OK):
             raise UserError(f"cannot write to {self.path}: {place} is no folder, or read-only; choose another --out")

@@ -62,7 +62,7 @@ class Plan(ABC):
     @property
     @abstractmethod
     def known(self) -> Sequence[Known]:
-        """How much of them the tokenizer knows, and after it each teacher's that is another."""
+        """The share of the texts that the tokenizer knows, then that of each teacher's other tokenizer."""
 
     @abstractmethod
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ class Plan(ABC):
 
     @abstractmethod
     def fingerprints(self) -> dict[str, str]:
-        """What a resumed run must share with its beginning."""
+        """Facts of the run that must not change before it is resumed."""
 
     @abstractmethod
     def use_cache(self) -> None:

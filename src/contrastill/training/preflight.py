@@ -143,7 +143,7 @@ def disk(run: Plan) -> Check:
 
 
 def room_for_checkpoints(model: nn.Module, out: str) -> Check:
-    """That the model and up to four checkpoints fit, one being written: weights, Adam's two moments, and any queues."""
+    """Checks the disk: model and up to four checkpoints, one being written (weights, Adam's two moments, queues)."""
     weights = sum(p.numel() * 4 for p in model.parameters())
     need = weights + 4 * (3 * weights + sum(b.numel() * b.element_size() for b in model.buffers()))
     place = Path(out).expanduser().absolute()

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left behind: its folder, the model's folder, and what it measured."""
+    """A finished run: its folder, the model's folder, and its results."""
 
     folder: Path
     model: Path
@@ -143,7 +143,7 @@ FULL = (
 
 @contextmanager
 def saving(folder: RunFolder) -> Iterator[None]:
-    """Turns a failure to save into an error that says what is left and how to go on."""
+    """Turns a failure to save into an error that names the last whole checkpoint and how to resume."""
     go_on = f"`contrastill {folder.command} --resume {shlex.quote(str(folder.path))}`"
     try:
         yield
