@@ -196,12 +196,13 @@ def test_confusions_stand_beside_the_teacher_s_and_are_escaped(write_run) -> Non
     assert evidence["confusions"]
     for one in evidence["confusions"]:
         counts = [str(one[key]) for key in ("ours", "theirs", "rows")]
-        assert page.row(one["label"], one["answer"]) == [one["label"], one["answer"], *counts]
+        name = f"{one['label']} → {one['answer']}"
+        assert page.row(name) == [name, *counts]
     assert "<b>food" not in page.source
     alone = class_evidence(teacher=False)
     page = Page(write_report(write_run(evidence=alone, log=[])))
     one = alone["confusions"][0]
-    assert page.row(one["label"], one["answer"])[2:] == [str(one["ours"]), str(one["rows"])]
+    assert page.row(f"{one['label']} → {one['answer']}")[1:] == [str(one["ours"]), str(one["rows"])]
 
 
 def test_a_run_without_a_teacher_shows_its_own_classes_and_errors(write_run) -> None:

@@ -19,7 +19,7 @@ MOST_CONFUSIONS = 20
 
 def evidence(run: RunFiles) -> dict[str, Any] | None:
     found = run.evidence
-    if found.get("kind") not in (*CHOICES, "regression", "vectors", "pairs"):
+    if found.get("kind") not in (*CHOICES, "regression", "vectors", "pairs", "ranks"):
         return None
     examples = objects(found.get("examples"))
     names = {
@@ -35,6 +35,9 @@ def evidence(run: RunFiles) -> dict[str, Any] | None:
         "equal_answers": number(found, "equal_answers"),
         "classes": classes(found),
         "confusions": confusions(found),
+        "neighbours": neighbours(found),
+        "ranked": [place(each) for each in objects(found.get("ranked"))],
+        "within": [within(each) for each in objects(found.get("within"))],
         "bands": [band(each) for each in objects(found.get("bands"))],
         "examples": [example(each, found["kind"], names) for each in examples],
         "histogram": histogram([(None, run)]),
@@ -47,6 +50,11 @@ def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, 
     lines: list[tuple[str, str, bool | None, str]] = []
     if kind == "vectors":
         lines.append(("cosine", figure(one, "cosine"), None, ""))
+    elif kind == "ranks":
+        before, after = (number(one, who) for who in ("theirs", "ours"))
+        ranks = [f"{rank:,.0f} {when}" for when, rank in (("before", before), ("after", after)) if rank is not None]
+        lines.append(("rank", " · ".join(ranks), None, ""))
+        lines += [("found first instead", str(one["first"]), None, "")] if one.get("first") is not None else []
     else:
         lines.append(("people" if kind == "pairs" else "true", plain(one.get("label")), None, ""))
     for side in ("theirs", "ours"):
@@ -65,6 +73,38 @@ def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, 
         lines.append(("place", figures.signed(place), None, "of the way from least to most alike"))
     shown = [str(text).strip() or "(empty)" for text in texts] if isinstance(texts, list) else []
     return {"texts": shown, "lines": lines}
+
+
+def neighbours(found: dict[str, Any]) -> dict[str, Any] | None:
+    """Texts with those nearest to them by the teacher and by the student; each with whether the other finds it too."""
+    known = mapping(found.get("neighbours"))
+
+    def near(value: Any) -> list[tuple[str, bool]]:
+        pairs = [each for each in value if isinstance(each, list) and len(each) == 2] if isinstance(value, list) else []
+        return [(str(text).strip() or "(empty)", bool(also)) for text, also in pairs]
+
+    examples = [
+        {
+            "text": str(each.get("text")).strip() or "(empty)",
+            "sides": [("teacher", near(each.get("theirs"))), ("student", near(each.get("ours")))],
+            "shared": plain(each.get("shared")),
+        }
+        for each in objects(known.get("examples"))
+    ]
+    return {"near": plain(known.get("near")), "examples": examples} if examples else None
+
+
+def place(one: dict[str, Any]) -> dict[str, Any]:
+    """A pair in the model's order, and what people say."""
+    texts = one.get("texts")
+    shown = [str(text).strip() or "(empty)" for text in texts] if isinstance(texts, list) else []
+    return {"texts": shown, **{key: plain(one.get(key)) for key in ("place", "label")}, "cosine": figure(one, "cosine")}
+
+
+def within(one: dict[str, Any]) -> dict[str, str]:
+    shares = {key: number(one, key) for key in ("ours", "theirs")}
+    said = {key: "–" if share is None else figures.percent(share) for key, share in shares.items()}
+    return {"rank": plain(one.get("rank")), **said}
 
 
 def band(one: dict[str, Any]) -> dict[str, str]:

@@ -183,25 +183,24 @@ def verdict(run: RunFiles) -> tuple[Score | None, Score | None]:
 def against_teacher(run: RunFiles) -> str:
     """How far student and teacher are apart on the rows of the headline, with the interval of the difference."""
     score, _ = verdict(run)
-    if score is None or "teacher" not in run.result.models:
+    if score is None:
         return ""
     ours, theirs = (answers_of(run, score.where, who) for who in ("ours", "theirs"))
     apart = difference(ours, theirs) if ours and theirs else None
     if ours is None or apart is None:
         return ""
-    said, between = in_points(ours.metric, apart)
+    said, between = in_points(ours.metric, apart, score.hundred)
     rows = f"{ours.rows:,} rows" if len(ours.given) == ours.rows else f"{len(ours.given):,} of the {ours.rows:,} rows"
-    return (
-        f"Student less teacher, {WORDS.get(ours.metric, ours.metric)} on {rows} of {score.where}: {said}, "
-        f"95\u00a0% interval {between}."
-    )
+    sides = "After less before" if run.result.before_and_after else "Student less teacher"
+    words = WORDS.get(ours.metric, ours.metric)
+    return f"{sides}, {words} on {rows} of {score.where}: {said}, 95\u00a0% interval {between}."
 
 
-def in_points(metric: str, apart: tuple[float, float, float]) -> tuple[str, str]:
-    """A difference of scores, and its interval."""
-    factor, places = (100, 2) if metric in PERCENT else (1, 4)
-    value, low, high = (signed(each * factor, places) for each in apart)
-    return f"{value} points" if factor == 100 else value, f"{low} to {high}"
+def in_points(metric: str, apart: tuple[float, float, float], hundred: bool = False) -> tuple[str, str]:
+    """A difference of scores, and its interval. hundred: the scores are shown times 100."""
+    points = hundred or metric in PERCENT
+    value, low, high = (signed(each * (100 if points else 1), 2 if points else 4) for each in apart)
+    return f"{value} points" if points else value, f"{low} to {high}"
 
 
 def rows_scored(run: RunFiles, found: list[Model]) -> str:

@@ -62,15 +62,16 @@ def teachers(named: Sequence[tuple[str, RunFiles]], each: Sequence[dict[str, Any
 def differences(named: Sequence[tuple[str, RunFiles]]) -> dict[str, Any] | None:
     """How far each run is from the first that has answers, on the rows that both were scored on: test, else dev."""
     best: dict[str, Any] | None = None
-    for split in ("test", "dev"):
+    for split in ("test", "dev", "texts held out"):
         answers = [(name, found) for name, run in named if (found := answers_of(run, split))]
         if len(answers) < 2:
             continue
         (base, first), *others = answers
+        hundred = any(run.result.before_and_after for _, run in named)
         rows = []
         for name, other in others:
             if apart := difference(other, first):
-                said, between = in_points(other.metric, apart)
+                said, between = in_points(other.metric, apart, hundred)
                 shown = apart[1] > 0 or apart[2] < 0
                 verdict = ("higher" if apart[0] > 0 else "lower") if shown else "no difference shown"
                 rows.append((name, said, between, verdict))

@@ -201,8 +201,13 @@ def dev_chart(
     alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in lines)
     title = "dev " + " and ".join(names)
     chosen = next(iter(names)) if len(names) > 1 else "it"
-    note = f"The score on the dev rows while the model learns; {chosen} selects the checkpoint that is kept."
-    picture = charts.lines(lines, title, alt, stages=marks)
+    note = f"The score on rows held out, while the model learns; {chosen} selects the checkpoint that is kept."
+    levels = []
+    if len(runs) == 1 and drawn[0][0] == "agreement":
+        known = runs[0][1].result.yardsticks
+        named = (("before training", "untrained"), ("neighbours drawn by lot", "chance"))
+        levels = [(said, known[key]) for said, key in named if key in known]
+    picture = charts.lines(lines, title, alt, stages=marks, levels=levels)
     return Chart(title, picture, note, key=charts.key([(line.name, line.group) for line in lines]))
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from contrastill.evaluation import spearman
 from contrastill.evaluation import sts as similarity
 from contrastill.report.evidence import of_pairs
+from contrastill.report.neighbours import of_ranks, ranked, ranks_of
+from contrastill.report.paired import by_row
 from contrastill.tasks.embedding import Embedding
 
 __all__ = ["PairScores", "Pairs"]
@@ -33,7 +35,7 @@ class PairScores:
 
     dev: scored pairs. sets: the STS sets, by name. rows: (first, second) texts that belong together, for "retrieval":
     the share x 100 of first texts whose second text is, of all second texts, the nearest. kept: cosines of the dev
-    pairs, by the name they were scored under.
+    pairs, by the name they were scored under. ranks: of the rows, by that name too.
     """
 
     def __init__(
@@ -44,14 +46,16 @@ class PairScores:
     ) -> None:
         self.dev, self.sets, self.rows = dev, sets, rows
         self.kept: dict[str, np.ndarray] = {}
+        self.ranks: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, model: Any, keep: str) -> dict[str, Any]:
-        """keep: the name of the dev pairs' cosines in `kept`."""
+        """keep: the name of the dev pairs' cosines in `kept`, or of the rows' ranks in `ranks`."""
         found: dict[str, Any] = {}
         if self.dev is not None:
             found["dev"] = self.on_dev(model, keep)
         if self.rows is not None:
-            found["retrieval"] = round(100 * retrieval(model, *self.rows), 2)
+            self.ranks[keep] = ranks(model, *self.rows)
+            found["retrieval"] = round(100 * float(np.mean(self.ranks[keep][0] == 1)), 2)
         if self.sets is not None:
             found["sts"] = similarity.sts_scores(model, self.sets)
         return found
@@ -75,22 +79,32 @@ class PairScores:
         return [side for pairs in every for side in (pairs.first, pairs.second)]
 
     def evidence(self) -> dict[str, Any] | None:
-        """The dev pairs before and after, for the run's page."""
+        """The dev pairs before and after, or the rows' ranks, for the run's page."""
         if self.dev is None:
-            return None
-        pairs = self.dev
+            return None if self.rows is None or "after" not in self.ranks else self.evidence_of_ranks(*self.rows)
+        pairs, before, after = self.dev, self.kept.get("before"), self.kept["after"]
 
         def texts(numbers: np.ndarray) -> list[list[str]]:
             return [[pairs.first[n], pairs.second[n]] for n in numbers]
 
-        return of_pairs(pairs.scores, self.kept["after"], self.kept.get("before"), texts)
+        every = zip(pairs.first, pairs.second, strict=True)
+        return {
+            **of_pairs(pairs.scores, after, before, texts),
+            "ranked": ranked(after, np.asarray(pairs.scores), texts),
+            "by_row": {"dev": by_row("spearman", every, np.asarray(pairs.scores), after, before)},
+        }
+
+    def evidence_of_ranks(self, firsts: Sequence[str], seconds: Sequence[str]) -> dict[str, Any]:
+        def texts(numbers: np.ndarray) -> list[list[str]]:
+            return [[firsts[n], seconds[n]] for n in numbers]
+
+        return of_ranks(self.ranks["after"], self.ranks.get("before"), texts, "training pairs")
 
 
-def retrieval(model: Any, firsts: Sequence[str], seconds: Sequence[str]) -> float:
-    """The share of first texts whose second text is, of all second texts, the nearest to it by the model's vectors."""
+def ranks(model: Any, firsts: Sequence[str], seconds: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The rank of each first text's second text among all second texts by the model's vectors, and which is first."""
     a, b = (
         np.asarray(model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False))
         for texts in (firsts, seconds)
     )
-    nearest = (a @ b.T).argmax(1)
-    return float(np.mean([seconds[found] == second for found, second in zip(nearest, seconds, strict=True)]))
+    return ranks_of(a, b, seconds)

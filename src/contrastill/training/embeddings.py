@@ -35,6 +35,8 @@ from contrastill.loading import (
 )
 from contrastill.methods import METHODS, EmbeddingMethod, method_class, method_settings, read_settings
 from contrastill.report.evidence import of_vectors
+from contrastill.report.neighbours import nearest, of_neighbours, shared
+from contrastill.report.paired import by_row
 from contrastill.results import RunResult, Scores
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
@@ -79,9 +81,7 @@ class EmbeddingPlan(CorpusPlan):
         self.hold_out(corpus, held)
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
         self.untrained: float | None = None
-        self.compared: tuple[np.ndarray, np.ndarray] | None = (
-            None  # texts held out, and their cosines when last checked
-        )
+        self.compared: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # texts held out, and their vectors
 
     @property
     def highest(self) -> int:
@@ -137,7 +137,7 @@ class EmbeddingPlan(CorpusPlan):
         """
         order = np.argsort(self.held.lengths, kind="stable")
         s, t = self.both(self.held, order)
-        self.compared = order, (s * t).sum(1).numpy()
+        self.compared = order, s.numpy(), t.numpy()
         k = neighbours(len(t))
         ours, theirs = ((x @ x.T).fill_diagonal_(-2.0).topk(k).indices for x in (s, t))
         shared = (ours.unsqueeze(2) == theirs.unsqueeze(1)).any(2).float().mean()
@@ -164,14 +164,24 @@ class EmbeddingPlan(CorpusPlan):
         return self.vectors(corpus, order), F.normalize(teacher, dim=-1)
 
     def evidence(self) -> dict[str, Any] | None:
-        """Cosines of student and teacher: of the texts held out, else of some it learnt from."""
+        """Cosines of student and teacher and each one's neighbours: of the texts held out, else of some it learnt
+        from."""
         if self.compared is not None:
-            order, cosines = self.compared
-            return of_vectors(cosines, lambda picked: self.originals(self.held, order[picked]), "texts held out")
-        some = np.random.default_rng(self.settings.seed).permutation(len(self.examples))[:HELD_OUT]
-        s, t = self.both(self.examples, some)
-        cosines = (s * t).sum(1).numpy()
-        return of_vectors(cosines, lambda picked: self.originals(self.examples, some[picked]), "texts of training")
+            (order, s, t), corpus, which = self.compared, self.held, "texts held out"
+        else:
+            corpus, which = self.examples, "texts of training"
+            order = np.random.default_rng(self.settings.seed).permutation(len(corpus))[:HELD_OUT]
+            s, t = (vectors.numpy() for vectors in self.both(corpus, order))
+
+        def texts(picked: np.ndarray) -> list[list[str]]:
+            return self.originals(corpus, order[picked])
+
+        ours, theirs = (nearest(vectors, neighbours(len(order))) for vectors in (s, t))
+        found = of_vectors((s * t).sum(1), texts, which) | {"neighbours": of_neighbours(ours, theirs, texts)}
+        if self.compared is not None:
+            read, agreed = [[text] for text in corpus.texts(np.sort(order))], shared(ours, theirs)[np.argsort(order)]
+            return {**found, "by_row": {which: by_row("agreement", read, None, agreed, None)}}
+        return found
 
     def originals(self, corpus: Corpus, rows: np.ndarray) -> list[list[str]]:
         """The texts of these rows as they stand in their files; as the tokenizer puts them together where a file has
