@@ -11,6 +11,8 @@ probe    logistic regression on the frozen encoder's mean vectors, standardised;
 plain    transformers' Trainer, a new head, its defaults but for the learning rate (5e-5, 1e-4, 3e-4), as many steps as
          `default`, the best of ten checkpoints on dev
 rate     `default` at other learning rates (5e-5, 3e-4)
+student  `contrastill distill --teacher R --data F --out S` of that model, nothing else given; and at three learning
+         rates and two lengths
 setfit   SetFit's Trainer, its defaults, as many steps as `default` and pairs of as many texts; single texts alone
 
 The best of the three plain rates is the best on test: the comparison leans to that side. Whatever the JSON holds
@@ -19,6 +21,7 @@ already is not made again.
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import time
@@ -33,8 +36,10 @@ import pandas as pd
 from contrastill.evaluation import bootstrap_interval
 from contrastill.machine import describe_machine
 from contrastill.studies import Cells
+from contrastill.training import distill, finetune
 
 RATES, OTHER_RATES = (5e-5, 1e-4, 3e-4), (5e-5, 3e-4)
+STUDENT_RATES, PRESETS = (1e-4, 3e-4, 1e-3), ("quick", "good")
 LENGTH, TESTED = 128, 2_000
 
 Frame = pd.DataFrame
@@ -149,9 +154,12 @@ class Cell:
         return {"accuracy": accuracy, "interval": list(bootstrap_interval(logits, labels, "accuracy")), **more}
 
     def default(self, **changes: Any) -> dict[str, Any]:
-        from contrastill.training import finetune
-
-        asked = {"model": str(self.model), "data": str(self.place), "out": str(self.run), "overwrite": True}
+        asked: dict[str, Any] = {
+            "model": str(self.model),
+            "data": str(self.place),
+            "out": str(self.run),
+            "overwrite": True,
+        }
         made = finetune(**asked, max_length=LENGTH, **changes)
         found = made.metrics
 
@@ -161,6 +169,17 @@ class Cell:
 
         kept = {key: found[key] for key in ("steps", "checkpoint", "seconds")}
         return {**of("model"), "began_at": of("probe") if "probe" in found else None, **kept}
+
+    def student(self, **changes: Any) -> dict[str, Any]:
+        asked: dict[str, Any] = {
+            "teacher": str(self.run / "model"),
+            "data": str(self.place),
+            "out": f"{self.run}-student",
+        }
+        found = distill(**asked, overwrite=True, **changes).metrics
+        split = found["student"]["test"]
+        kept = {key: found[key] for key in ("steps", "checkpoint", "seconds", "kept")}
+        return {"accuracy": split["metrics"]["accuracy"], "interval": split["interval"], **kept}
 
     def probe(self) -> dict[str, Any]:
         from sentence_transformers import SentenceTransformer
@@ -265,6 +284,9 @@ def main() -> None:
             ways: dict[str, Callable[[], dict[str, Any]]] = {"default": cell.default, "probe": cell.probe}
             ways |= {f"plain {rate:g}": partial(cell.plain, rate) for rate in RATES}
             ways |= {f"rate {rate:g}": partial(cell.default, learning_rate=rate) for rate in OTHER_RATES}
+            ways["student"] = cell.student
+            for rate, preset in itertools.product(STUDENT_RATES, PRESETS):
+                ways[f"student {rate:g} {preset}"] = partial(cell.student, learning_rate=rate, preset=preset)
             if "text_pair" not in cell.splits["train"]:
                 ways["setfit"] = cell.setfit
             for way, make in ways.items():

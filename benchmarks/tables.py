@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contrast import section as contrast
+from first_hour_page import first_hour
 from markdown_parts import machine, table
 from multilabel_page import multilabel
 
@@ -347,6 +348,7 @@ def gpu(result: dict[str, Any]) -> str:
 
 
 PARTS = {
+    "first_hour": first_hour,
     "gpu": gpu,
     "step": step,
     "teacher": teacher,

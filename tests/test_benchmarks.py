@@ -430,7 +430,44 @@ def test_multilabel(script, tiny, tmp_path):
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
 
+def test_first_hour(script, tiny, tmp_path):
+    folder = tmp_path / "data" / "glue" / "SST-2"
+    folder.mkdir(parents=True)
+    for seed, name in enumerate(("train.tsv", "test_labelled_senteval.tsv")):
+        lines = [f"{text}\t{n % 2}" for n, text in enumerate(sentences(60, seed))]
+        (folder / name).write_text("\n".join(["sentence\tlabel", *lines, ""]))
+
+    def small(module: ModuleType) -> None:
+        module.RATES, module.OTHER_RATES, module.LENGTH = (1e-3,), (1e-3,), 16
+        module.STUDENT_RATES, module.PRESETS = (1e-3,), ("quick",)
+        settings = {"epochs": 1.0, "force": True, "precision": "fp32"}
+        module.finetune = lambda **given: finetune(**{**given, **settings})
+        module.distill = lambda **given: distill(**{**given, **settings, "student": "1/16/4/32"})
+
+    words = ["--data", tmp_path / "data", "--models", Path(tiny.embedder).parent, "--model", Path(tiny.embedder).name]
+    words += [
+        "--runs",
+        tmp_path / "runs",
+        "--sets",
+        "sst2",
+        "--sizes",
+        40,
+        "--ways",
+        "default,probe,plain,rate,student",
+    ]
+    script("first_hour", *words, "--out", tmp_path / "out.json", first=small)
+    found = result(tmp_path / "out.json")
+    ways = {row["way"]: row for row in found["rows"]}
+    assert set(ways) == {"default", "probe", "plain 0.001", "rate 0.001", "student", "student 0.001 quick"}
+    assert all(0 <= row["interval"][0] <= row["accuracy"] <= row["interval"][1] <= 1 for row in ways.values())
+    page = importlib.import_module("first_hour_page").first_hour(found)
+    assert f"| sst2, 40 rows | {Path(tiny.embedder).name} | {100 * ways['default']['accuracy']:.1f} [" in page
+    script("first_hour", *words, "--out", tmp_path / "out.json", first=small)
+    assert result(tmp_path / "out.json") == found  # nothing is made again
+
+
 ELSEWHERE = {
+    "first_hour_page": "`first_hour` makes its results",
     "markdown_parts": "of the page that is compared above",
     "multilabel_page": "`multilabel` makes its results",
     "made_up": "its models and texts are those of `gpu`",
