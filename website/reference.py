@@ -139,6 +139,7 @@ def signature(name: str, thing: Any) -> str:
         text = f"{name}{inspect.signature(thing)}"
     except (TypeError, ValueError):
         return name
+    text = re.sub(r"(: |-> )'([^']+)'", r"\1\2", text)  # annotations of modules that do not evaluate them
     text = re.sub(r"\b(?:contrastill|transformers|torch|collections|pathlib|typing)\.(?:\w+\.)*(?=\w)", "", text)
     if len(text) <= 110:
         return text
@@ -151,7 +152,7 @@ def said(thing: Any) -> str:
     """The docstring; indented lines and names before a colon as they are."""
     text = inspect.getdoc(thing) or ""
     text = re.sub(r"^Raises:\n((?: {4}.*\n?)+)", lambda m: "Raises:\n\n" + raised(m[1]), text, flags=re.MULTILINE)
-    return re.sub(r"^(?!Raises)(\w+(?:, \w+)*): ", r"- `\1`: ", text, flags=re.MULTILINE)
+    return re.sub(r"^([a-z]\w*(?:, \w+)*): ", r"- `\1`: ", text, flags=re.MULTILINE)
 
 
 def raised(lines: str) -> str:
