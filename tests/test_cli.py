@@ -304,6 +304,13 @@ def test_doctor_fails_where_a_run_would(home: Path) -> None:
     assert "64" in words(result.output)
 
 
+def test_doctor_takes_a_student_that_fits_the_teacher_and_says_which(home: Path) -> None:
+    result = contrastill_("doctor", *given(home), "--max-length", 16, "--batch-size", 8, "--json")
+    assert result.exit_code == 0, result.output
+    seen = {check["name"]: check["seen"] for check in json.loads(result.stdout)["checks"] if not check["ok"]}
+    assert seen["student fits"] == "the default, 4L-312, does not fit this teacher; checked with 1L: give --student 1L"
+
+
 def test_doctor_wants_teacher_and_data_together(home: Path) -> None:
     refused(contrastill_("doctor", "--teacher", home / "teacher/model"), "--data")
 

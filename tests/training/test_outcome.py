@@ -1,132 +1,21 @@
-"""What the end of a run says against it; and the rows that its models had seen before."""
+"""Losses that are no numbers, labels that are all alike, and rows that a run's models had seen before."""
 
 import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from finished_runs import CLASSES
 
 from contrastill import Distillation, UserError
 from contrastill.errors import CheckFailed
-from contrastill.results import Split
-from contrastill.tasks import Classification, LabelledTask, MultiLabel, Regression
+from contrastill.tasks import Classification, LabelledTask, Regression
 from contrastill.training.labelled import LabelledPlan
 from contrastill.training.labelled_checks import scores_differ, unseen
-from contrastill.training.outcome import warnings
 from contrastill.training.seen import SEEN, rows_of_teacher, seen_by, seen_share, write_seen
 from contrastill.training.trainer import check_finite
-
-CLASSES = ("food", "music", "sport")
-
-
-def scored(answers: np.ndarray, labels: np.ndarray, rate: float = 1e-4, **more: Any) -> LabelledPlan:
-    """A run that has been scored: logits (N, C), or (N, 1) for a regression, and labels (N,)."""
-    task: Any = Regression(metrics=["pearson"]) if answers.shape[1] == 1 else Classification(CLASSES, ["accuracy"])
-    if labels.ndim == 2:
-        task = MultiLabel(CLASSES)
-    interval = task.interval(task.answers(answers), labels, task.metrics[0], samples=200)
-    reported = Split(task.score(task.answers(answers), labels), len(labels), interval)
-    run = object.__new__(LabelledPlan)
-    vars(run).update(
-        settings=SimpleNamespace(learning_rate=rate),
-        name="student",
-        task=task,
-        splits={"dev": SimpleNamespace(kept={"ours": answers}, labels=labels, reported=reported)},
-        teacher=None,
-        examples={"labels": labels},
-        model=nn.Linear(1, 1),
-        method=SimpleNamespace(student=SimpleNamespace(model=nn.Linear(1, 1))),
-        **more,
-    )
-    return run
-
-
-def history(*losses: float) -> list[dict[str, Any]]:
-    return [{"step": n, "loss": loss, "stage": 1} for n, loss in enumerate(losses)]
-
-
-LABELS = np.arange(300) % 3
-RIGHT = np.eye(3)[LABELS]
-FALLING = history(*np.linspace(1.1, 0.1, 20))
-
-
-def test_nothing_is_said_against_a_run_that_went_well() -> None:
-    assert warnings(scored(RIGHT, LABELS), FALLING) == []
-    truth = np.linspace(0, 5, 300)
-    assert warnings(scored(truth[:, None], truth), FALLING) == []
-
-
-@pytest.mark.parametrize(("rate", "advice"), [(50.0, "lower --learning-rate (it was 50)"), (1e-5, "train longer")])
-def test_one_answer_for_every_text_is_said(rate: float, advice: str) -> None:
-    [said] = warnings(scored(np.tile([0.0, 1.0, 0.0], (300, 1)), LABELS, rate), FALLING)
-    assert said.startswith("the student answers 'music' to every dev text")
-    assert advice in said
-    [said] = warnings(scored(np.full((300, 1), 2.5), np.linspace(0, 5, 300), rate), FALLING)
-    assert said.startswith("the student answers 2.5 to every dev text")
-
-
-def test_a_score_at_chance_is_said() -> None:
-    guessed = np.eye(3)[np.random.default_rng(0).integers(0, 3, 300)]
-    [said] = warnings(scored(guessed, LABELS), FALLING)
-    assert "does not differ from that of always giving the commonest answer (0.333); train longer" in said
-    noise = np.random.default_rng(0).normal(size=(300, 1))
-    [said] = warnings(scored(noise, np.linspace(0, 5, 300)), FALLING)
-    assert "does not differ" in said
-
-
-def test_a_score_above_chance_on_too_few_rows_asks_for_more_rows() -> None:
-    answers = np.eye(3)[np.array([0, 1, 2, 0, 0, 0, 0, 1])]
-    [said] = warnings(scored(answers, np.array([0, 1, 2, 0, 1, 2, 0, 0])), FALLING)
-    assert "score it on more rows (--dev FILE)" in said
-
-
-def test_a_loss_that_rose_is_said_unless_a_queue_filled() -> None:
-    rising = history(1.0, 0.9, 1.2, 3.0, 5.0, 7.0, 8.0)
-    [said] = warnings(scored(RIGHT, LABELS), rising)
-    assert said.startswith("the loss rose from 1 to 6.67; lower --learning-rate")
-    queue = nn.Module()
-    queue.register_buffer("pushed", torch.zeros(()))
-    run = scored(RIGHT, LABELS)
-    run.model = queue
-    assert warnings(run, rising) == []
-    falls_in_each_stage = [*history(3.0, 2.0, 1.0), *({**row, "stage": 2} for row in history(*np.linspace(9, 5, 8)))]
-    assert warnings(scored(RIGHT, LABELS), falls_in_each_stage) == []
-
-
-def test_a_start_with_random_layers_is_said() -> None:
-    run = scored(RIGHT, LABELS)
-    run.method.student.model.doubt = "the layers are random"
-    assert warnings(run, FALLING) == ["the layers are random"]
-
-
-def test_without_dev_a_loss_that_stayed_at_ignorance_is_said() -> None:
-    run = scored(RIGHT, LABELS)
-    run.splits = {}
-    [said] = warnings(run, history(*[math.log(3)] * 8))
-    assert "a model that knows nothing of 3 classes has 1.1" in said
-    assert warnings(run, FALLING) == []
-
-
-def test_doubts_about_labels() -> None:
-    truth = np.eye(3)[np.arange(60) % 3]
-    truth[::7] = 0
-    right = 4 * truth - 2
-    assert warnings(scored(right, truth), FALLING) == []
-    [said] = warnings(scored(right - 3, truth), FALLING)
-    assert said.startswith("the student answers 'no label' to every dev text; ")
-    [said] = warnings(scored(np.random.default_rng(0).normal(size=truth.shape), truth), FALLING)
-    assert "does not differ from that of always giving the commonest answer" in said
-    run = scored(right, truth)
-    run.splits = {}
-    shares = truth.mean(0)
-    ignorance = -(shares * np.log(shares) + (1 - shares) * np.log(1 - shares)).mean()
-    [said] = warnings(run, history(*[ignorance] * 8))
-    assert f"a model that knows nothing of 3 classes has {ignorance:.3g}" in said
 
 
 @pytest.mark.parametrize("logs", [{"loss": math.nan}, {"loss": math.inf}, {"loss": 1.0, "grad_norm": math.nan}])

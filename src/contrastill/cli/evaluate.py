@@ -74,10 +74,12 @@ def doctor(as_json: bool, **options: Any) -> None:
         result: dict[str, Any] = {"machine": describe_machine()}
         report = None
         if any(value not in (None, []) for value in options.values()):
-            from contrastill.training import check_run, plan_distillation
+            from contrastill.training import check_run, fit_student, plan_distillation
+            from contrastill.training.checks import Report
 
             chosen = settings_of(Distillation, {**options, "out": options["out"] or "."})
-            report = check_run(plan_distillation(chosen))
+            chosen, changed = fit_student(chosen) if options["student"] is None else (chosen, [])
+            report = Report([*changed, *check_run(plan_distillation(chosen)).checks])
             result["checks"] = report.as_dict()
         show(result, lambda: print_checks(result["machine"], report))
         if report is not None and report.failed:

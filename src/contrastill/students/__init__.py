@@ -2,6 +2,6 @@
 
 from contrastill.students.make import STARTS, NoDirections, make_student
 from contrastill.students.remembered import start_student
-from contrastill.students.shape import parse_shape
+from contrastill.students.shape import fitting_shape, parse_shape, shape_of
 
-__all__ = ["STARTS", "NoDirections", "make_student", "parse_shape", "start_student"]
+__all__ = ["STARTS", "NoDirections", "fitting_shape", "make_student", "parse_shape", "shape_of", "start_student"]

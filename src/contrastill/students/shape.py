@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from contrastill.errors import UserError
 from contrastill.mapping import uniform
 
-__all__ = ["PRESETS", "Shape", "check_shape", "parse_shape", "resized", "shape_of"]
+__all__ = ["PRESETS", "Shape", "check_shape", "fitting_shape", "parse_shape", "resized", "shape_of"]
 
 WIDTHS = ("pooler_hidden_size", "embedding_size", "input_embedding_size", "d_embed")  # where they are the model's own
 HEAD_WIDTHS = ("attention_head_size", "head_dim", "d_kv")
@@ -51,6 +51,15 @@ def parse_shape(text: str, teacher_config: PreTrainedConfig) -> Shape:
     return shape
 
 
+def fitting_shape(wanted: str, teacher_config: PreTrainedConfig) -> str:
+    """That shape where this teacher allows it, else half the teacher's layers at its width."""
+    try:
+        parse_shape(wanted, teacher_config)
+    except UserError:
+        return f"{max(1, shape_of(teacher_config).layers // 2)}L"
+    return wanted
+
+
 def shape_of(config: PreTrainedConfig) -> Shape:
     ffn = next((getattr(config, name) for name in FFN_NAMES if hasattr(config, name)), 4 * config.hidden_size)
     return Shape(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, ffn)
@@ -75,7 +84,7 @@ def check_shape(shape: Shape, teacher_config: PreTrainedConfig) -> None:
     if problem:
         raise UserError(
             f"expected {problem} in a student of this teacher ({teacher}), got {shape} (layers/hidden/heads/ffn); "
-            f'choose one of {", ".join(PRESETS)}, "<n>L", or your own numbers such as "4/312/12/1200"'
+            f"try --student {max(1, teacher.layers // 2)}L (half its layers, at its width), or your own numbers"
         )
 
 

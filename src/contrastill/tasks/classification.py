@@ -1,6 +1,5 @@
 """One class a text."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ class Classification(LabelledTask):
     problem_type = "single_label_classification"
     known_metrics = ("accuracy", "f1", "matthews")
     label_dtype = torch.int64
+    ignorant = "gives each class its share of the rows"
 
     @classmethod
     def fits(cls, config: Any) -> bool:
@@ -62,7 +62,26 @@ class Classification(LabelledTask):
         return repr(self.labels[int(answers[0])])[:80]
 
     def ignorance(self, labels: Array) -> float | None:
-        return math.log(len(self.labels))
+        share = np.bincount(np.asarray(labels)[self.known(labels)].astype(np.int64)) / max(1, self.known(labels).sum())
+        return float(-(share * np.log(share, out=np.zeros_like(share), where=share > 0)).sum())
+
+    def follows(self, logits: Array, labels: Array) -> bool:
+        """By the number of right answers, against that of the same answers to the rows in any other order.
+
+        Mean and variance of that number: Everitt 1968, "Moments of the statistics kappa and weighted kappa".
+        """
+        rows, classes, answers = len(labels), len(self.labels), logits.argmax(1)
+        given, there = (np.bincount(ids.astype(np.int64), minlength=classes) for ids in (answers, np.asarray(labels)))
+        alike = (given * there).astype(np.float64)
+        spread = rows**2 * alike.sum() - rows * (alike * (given + there)).sum() + alike.sum() ** 2
+        far = (answers == labels).sum() - alike.sum() / rows
+        return bool(far > 1.96 * np.sqrt(max(0.0, spread) / (rows**2 * max(1, rows - 1))))
+
+    def truth(self, labels: Array) -> Array | None:
+        return np.asarray(labels)[:, None] == np.arange(len(self.labels))
+
+    def marks(self, logits: Array) -> Array | None:
+        return self.truth(logits.argmax(1))
 
     def evidence(
         self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask

@@ -35,6 +35,8 @@ class LabelledTask(Task):
     """Above which each label is answered, of a task with any number of labels."""
     known_metrics: ClassVar[tuple[str, ...]]
     """Every metric that can judge it."""
+    ignorant: ClassVar[str] = "knows nothing"
+    """What a model does whose label loss is `ignorance`."""
 
     def __init__(self, labels: Sequence[str] = (), metrics: Sequence[str] | None = None) -> None:
         self.labels = tuple(labels)
@@ -146,7 +148,21 @@ class LabelledTask(Task):
         """The answer to all rows in words; None where they differ, or where their labels are the same too."""
 
     def ignorance(self, labels: Array) -> float | None:
-        """The label loss of a model that knows nothing of these; None where there is no such number."""
+        """The label loss of a model that knows nothing of these but how common each is; None where there is no such
+        number."""
+        return None
+
+    def follows(self, logits: Array, labels: Array) -> bool:
+        """Whether answers go with the labels (at 95 %), even if always giving the commonest scores as well; False where
+        scores themselves tell."""
+        return False
+
+    def truth(self, labels: Array) -> Array | None:
+        """(N, C) bool: the classes that rows have; None where there are no classes."""
+        return None
+
+    def marks(self, logits: Array) -> Array | None:
+        """(N, C) bool: the classes that are answered; None where there are no classes."""
         return None
 
     @abstractmethod

@@ -34,6 +34,7 @@ class MultiLabel(LabelledTask):
     problem_type = "multi_label_classification"
     known_metrics = tuple(LABEL_METRICS)
     label_dtype = torch.float32
+    ignorant = "gives each label its share of the rows"
     several = True
 
     def __init__(
@@ -122,9 +123,14 @@ class MultiLabel(LabelledTask):
         return repr(self.in_words(said[0]))[:80]
 
     def ignorance(self, labels: Array) -> float | None:
-        """Of a model that gives each label's share to every row."""
         share = np.clip(labels[self.known(labels)].mean(0), 1e-9, 1 - 1e-9)
         return float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean())
+
+    def truth(self, labels: Array) -> Array | None:
+        return np.asarray(labels) > 0.5
+
+    def marks(self, logits: Array) -> Array | None:
+        return np.asarray(self.answers(logits) > self.thresholds)
 
     def evidence(
         self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from contrastill.evaluation import spearman
+from contrastill.evaluation import paired_bootstrap, spearman
 from contrastill.evaluation import sts as similarity
 from contrastill.report.evidence import of_pairs
 from contrastill.report.neighbours import of_ranks, ranked, ranks_of
@@ -66,6 +66,12 @@ class PairScores:
         if keep is not None:
             self.kept[keep] = cosines
         return round(100 * spearman(cosines, self.dev.scores), 4)
+
+    def differ(self, samples: int = 500) -> bool:
+        """Whether the dev score before and that after differ by more than other pairs could make them (95 %)."""
+        before, after = (self.kept[name][:, None] for name in ("before", "after"))
+        low, high = paired_bootstrap(after, before, np.asarray(self.dev.scores), "spearman", samples)[1:]
+        return low > 0 or high < 0
 
     def known(self, scores: dict[str, Any]) -> bool:
         """Whether these, of a record, are all scores."""

@@ -22,6 +22,7 @@ class Regression(LabelledTask):
     problem_type = "regression"
     known_metrics = ("spearman", "pearson")
     label_dtype = torch.float32
+    ignorant = "always gives the mean score"
 
     @classmethod
     def fits(cls, config: Any) -> bool:
@@ -63,6 +64,9 @@ class Regression(LabelledTask):
         if self.same_label(labels) is not None or np.ptp(answers) > 1e-4 * np.ptp(labels):
             return None
         return f"{float(answers[0]):.4g}"
+
+    def ignorance(self, labels: Array) -> float | None:
+        return float(np.var(np.asarray(labels, dtype=np.float64)[self.known(labels)]))
 
     def evidence(
         self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask

@@ -3,7 +3,7 @@
 from contrastill.training.cache_build import build_cache
 from contrastill.training.commands import contrast, distill, distillation, evaluate, finetune, pretrain
 from contrastill.training.labelled import plan_distillation
-from contrastill.training.preflight import check_run
+from contrastill.training.preflight import check_run, fit_student
 from contrastill.training.run import Run
 from contrastill.training.trainer import Interrupted
 
@@ -17,6 +17,7 @@ __all__ = [
     "distillation",
     "evaluate",
     "finetune",
+    "fit_student",
     "plan_distillation",
     "pretrain",
 ]

@@ -37,6 +37,11 @@ class Report:
         """By the check of that name; empty where there was none."""
         return next((check.seen for check in self.checks if check.name == name), "")
 
+    @property
+    def doubts(self) -> list[str]:
+        """What was seen by each check that failed, with what to do."""
+        return [check.seen for check in self.checks if not check.ok]
+
     def as_dict(self) -> list[dict[str, Any]]:
         return [asdict(check) for check in self.checks]
 

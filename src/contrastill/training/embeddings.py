@@ -43,7 +43,9 @@ from contrastill.settings import EmbeddingDistillation
 from contrastill.students import STARTS
 from contrastill.tasks import Embedding
 from contrastill.teachers import CachedEmbedder, SideBySide, cache_root, make_cache_folder
+from contrastill.training import embedding_doubts
 from contrastill.training.card import embedding_card
+from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import CorpusPlan, autocast_dtype, scored_sets, shorten_queue
 from contrastill.training.start import set_dropout, start_encoder, transformer_of
@@ -88,6 +90,9 @@ class EmbeddingPlan(CorpusPlan):
         sets = [*([self.scored] if self.scored is not None else []), *(self.sets or {}).values()]
         sides = (side for pairs in sets for side in (pairs.first, pairs.second))
         return max(super().highest, highest_id(self.tokenizer, rows_of(self.method.student.model), sides))
+
+    def doubts(self, history: Sequence[Mapping[str, Any]], remedies: Remedies) -> list[str]:
+        return embedding_doubts.of_distillation(self, history, remedies)
 
     def fingerprints(self) -> dict[str, str]:
         teachers = self.teachers.fingerprint

@@ -28,10 +28,11 @@ from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
 from contrastill.tasks import Embedding, LabelledTask, check_task, load_rows, output_names, task_given, task_of
 from contrastill.teachers import CachedTeacher, FrozenEncoder, LiveTeacher, cache_root, fingerprint, make_cache_folder
-from contrastill.training import labelled_checks
-from contrastill.training.budget import settle_budget
+from contrastill.training import labelled_checks, labelled_doubts
+from contrastill.training.budget import default_rate, settle_budget
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
+from contrastill.training.doubts import Remedies
 from contrastill.training.examples import Examples
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import Plan, autocast_dtype
@@ -146,11 +147,14 @@ class LabelledPlan(Plan):
         return labelled_checks.of_rows(self)
 
     def checks_of_teacher(self) -> list[Check]:
-        return [labelled_checks.teacher_learnt(self)] if self.method.teacher is not None else []
+        return labelled_checks.of_teacher(self) if self.method.teacher is not None else []
 
-    def doubts(self, history: Sequence[Mapping[str, Any]], slower: str, rose: bool) -> list[str]:
-        found = labelled_checks.at_chance(self, slower if rose else "train longer (--epochs), or on more rows")
-        return found + ([] if "dev" in self.splits else labelled_checks.learnt_nothing(self, history, slower))
+    @property
+    def usual_rate(self) -> float:
+        return default_rate(self.origin.command, self.method.student.model.config.hidden_size)
+
+    def doubts(self, history: Sequence[Mapping[str, Any]], remedies: Remedies) -> list[str]:
+        return labelled_doubts.doubts(self, history, remedies)
 
     @property
     def row_keys(self) -> Iterable[int]:

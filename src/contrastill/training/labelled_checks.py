@@ -1,27 +1,31 @@
-"""Checks of labelled rows and of a teacher of a task, and doubts about what was learnt from them."""
+"""Checks of labelled rows and of a teacher of a task, before any training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from contrastill.data.cells import some
 from contrastill.training.checks import Check
+from contrastill.training.doubts import WIDE, Array, missed_classes
 from contrastill.training.examples import Examples
-from contrastill.training.outcome import LAST, losses
 from contrastill.training.seen import seen_by, seen_share
 
 if TYPE_CHECKING:
     from contrastill.training.labelled import LabelledPlan
 
-__all__ = ["at_chance", "learnt_nothing", "of_rows", "scores_differ", "teacher_learnt", "unseen"]
-
-WIDE = 5.0  # points to either side of a score, beyond which it can hardly choose a checkpoint
+__all__ = ["noun", "of_rows", "of_teacher", "scores_differ", "unseen"]
 
 
 def of_rows(run: LabelledPlan) -> list[Check]:
-    return [splits_apart(run), *unseen(run), scores_differ(run), *dev_is_large(run)]
+    return [splits_apart(run), *unseen(run), scores_differ(run), *classes_have_rows(run), *dev_tells(run)]
+
+
+def of_teacher(run: LabelledPlan) -> list[Check]:
+    return [teacher_learnt(run), *teacher_knows_classes(run)]
 
 
 def teacher_learnt(run: LabelledPlan) -> Check:
@@ -48,6 +52,19 @@ def teacher_learnt(run: LabelledPlan) -> Check:
     )
 
 
+def teacher_knows_classes(run: LabelledPlan) -> list[Check]:
+    """The teacher answers most classes right at least once on dev."""
+    dev = run.splits.get("dev")
+    if dev is None or dev.kept.get("theirs") is None:
+        return []
+    truth, said = run.task.truth(dev.labels), dev.tasks["theirs"].marks(dev.kept["theirs"])
+    if truth is None or said is None:
+        return []
+    seen, _ = missed_classes(truth.sum(0), (truth & said).sum(0), run.task.labels, noun(run))
+    wrong = f"{seen}: the student can't learn them from it; train the teacher for longer (contrastill finetune)"
+    return [Check("teacher knows the classes", not seen, wrong if seen else f"most {noun(run)} on dev", fatal=False)]
+
+
 def splits_apart(run: LabelledPlan) -> Check:
     ours = set(run.examples["text_key"])
     shared = {
@@ -57,7 +74,9 @@ def splits_apart(run: LabelledPlan) -> Check:
     seen = (
         "; ".join(f"{share:.1%} of {split} texts are in train" for split, share in shared.items()) or "no other split"
     )
-    return Check("splits are apart", all(s < 0.05 for s in shared.values()), seen, fatal=False)
+    apart = all(s < 0.05 for s in shared.values())
+    wrong = f"{seen}: scores on them say little of new texts; take them out of one of the files"
+    return Check("splits are apart", apart, seen if apart else wrong, fatal=False)
 
 
 def unseen(run: LabelledPlan) -> list[Check]:
@@ -88,44 +107,68 @@ def scores_differ(run: LabelledPlan) -> Check:
     return Check("labels differ", not same, seen if same else "in every split", fatal=False)
 
 
-def dev_is_large(run: LabelledPlan) -> list[Check]:
-    """How far a score on dev can be trusted, and the choice of a checkpoint by it."""
+def classes_have_rows(run: LabelledPlan) -> list[Check]:
+    """Each class has more than one training row, and those on dev have one at all."""
+    train, dev = rows_of_classes(run)
+    if train is None:
+        return []
+    once = np.flatnonzero(train == 1)
+    none = np.flatnonzero((train == 0) & (dev > 0)) if dev is not None else once[:0]
+    counts = ((once, "one training row"), (none, "rows in dev alone"))
+    said = [f"{len(ns)} of {len(train)} {noun(run)} have {what} ({named(run, ns)})" for ns, what in counts if len(ns)]
+    seen = f"at least {int(train[train > 0].min(initial=0))} training rows each"
+    wrong = f"{' and '.join(said)}: they can hardly be learnt; add rows of them, or merge them with others"
+    return [Check(f"{noun(run)} have rows", not said, wrong if said else seen, fatal=False)]
+
+
+def dev_tells(run: LabelledPlan) -> list[Check]:
+    """How far a score on dev can be trusted, and the choice of a checkpoint by it; or else which classes it misses."""
     if "dev" not in run.splits:
         return []
     rows = len(run.splits["dev"].labels)
     wide = run.task.half_width(rows)
     seen = f"a score on {rows:,} rows is uncertain by about {wide:.1f} points to either side"
-    wrong = f"{seen}, and the checkpoint is chosen by it; give more rows (--dev FILE, or a larger --dev-share)"
-    return [Check("dev is large enough", wide <= WIDE, seen if wide <= WIDE else wrong, fatal=False)]
+    more = more_dev_rows(run, math.ceil(rows * (wide / WIDE) ** 2))
+    wrong = f"{seen}, and the checkpoint is chosen by it; {more}"
+    found = [Check("dev is large enough", wide <= WIDE, seen if wide <= WIDE else wrong, fatal=False)]
+    return found if wide > WIDE else [*found, *dev_has_classes(run)]
 
 
-def at_chance(run: LabelledPlan, advice: str) -> list[str]:
-    """Answers on dev that are all the same, or no better than the commonest label."""
-    dev, task, metric = run.splits.get("dev"), run.task, run.task.metrics[0]
-    if dev is None or dev.reported is None or dev.reported.interval is None:
+def dev_has_classes(run: LabelledPlan) -> list[Check]:
+    """The classes without dev rows hold fewer training rows than would show in the score."""
+    train, dev = rows_of_classes(run)
+    if train is None or dev is None:
         return []
-    if (answer := task.same_answer(dev.kept["ours"], dev.labels)) is not None:
-        return [f"the {run.name} answers {answer} to every dev text; {advice}"]
-    value, (low, high), chance = dev.reported.metrics[metric], dev.reported.interval, task.chance(dev.labels, metric)
-    if low > chance:
-        return []
-    few = task.half_width(len(dev.labels)) > WIDE and value > chance
-    return [
-        f"dev {metric} {value:.3f} ({low:.3f} to {high:.3f}) does not differ from that of always giving the commonest "
-        f"answer ({chance:.3f}); {'score it on more rows (--dev FILE)' if few else advice}"
-    ]
+    absent = np.flatnonzero((train > 0) & (dev == 0))
+    share = float(train[absent].sum() / max(1, train.sum()))
+    ok = 100 * share < WIDE
+    seen = f"{len(absent)} of {(train > 0).sum()} {noun(run)} have no dev row" if len(absent) else f"all {noun(run)}"
+    wrong = (
+        f"{seen} ({named(run, absent)}), but {share:.0%} of the training rows: the score does not see them; "
+        f"{more_dev_rows(run, 2 * len(run.splits['dev'].labels))}"
+    )
+    return [Check(f"dev has the {noun(run)}", ok, seen if ok else wrong, fatal=False)]
 
 
-def learnt_nothing(run: LabelledPlan, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
-    """Without dev, a label loss that ended where ignorance is."""
-    seen, ignorance = losses(history), run.task.ignorance(np.asarray(run.examples["labels"]))
-    if not seen or ignorance is None or run.teacher is not None:
-        return []
-    last = float(np.mean(seen[-LAST:]))
-    if last < 0.98 * ignorance:
-        return []
-    outputs = len(run.task.names)
-    return [
-        f"the loss ended at {last:.3g}, and a model that knows nothing of {outputs} classes has {ignorance:.3g}; "
-        f"{advice}"
-    ]
+def more_dev_rows(run: LabelledPlan, wanted: int) -> str:
+    """How to get a dev set of so many rows: a larger share of train, where it was held out and has enough of them."""
+    share, rows = run.settings.dev_share, len(run.splits["dev"].labels)
+    if "held out" in run.data.decisions.get("dev", "") and (more := math.ceil(100 * share * wanted / rows)) <= 50:
+        return f"try --dev-share {more / 100:g} (it was {share:g})"
+    return f"give at least {wanted:,} rows with --dev FILE"
+
+
+def rows_of_classes(run: LabelledPlan) -> tuple[Array | None, Array | None]:
+    """(C,) rows of each class in train and in dev; None where there are no classes, or no dev."""
+    labels = np.asarray(run.examples["labels"])
+    train = run.task.truth(labels[run.task.known(labels)])
+    dev = run.task.truth(run.splits["dev"].labels) if "dev" in run.splits else None
+    return None if train is None else train.sum(0), None if dev is None else dev.sum(0)
+
+
+def noun(run: LabelledPlan) -> str:
+    return "labels" if run.task.several else "classes"
+
+
+def named(run: LabelledPlan, classes: Sequence[int] | Array) -> str:
+    return some([run.task.labels[n] for n in classes], 5)

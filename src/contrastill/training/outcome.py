@@ -1,16 +1,13 @@
-"""Doubts about a finished run: of its start, and of its loss."""
+"""Doubts about a finished run: of its start, of its loss, and what its kind of run adds."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from contrastill.training.doubts import LAST, Remedies, ended_at, losses
 from contrastill.training.plan import Plan
 
 __all__ = ["warnings"]
-
-FAST = 1e-3  # learning rates above it are the first thing to change
-LAST = 3  # logged losses whose mean is a run's end: the very last may be that of one short batch
 
 
 def warnings(run: Plan, history: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -18,17 +15,11 @@ def warnings(run: Plan, history: Sequence[Mapping[str, Any]]) -> list[str]:
 
     history: the log, a mapping a logged step.
     """
-    rate = run.settings.learning_rate
-    slower = f"lower --learning-rate (it was {rate:g})"
     begun = getattr(run.method.student.model, "doubt", None)  # of a start that was made for this run
-    rose = diverged(run, history, slower)
-    return [*([begun] if begun else []), *rose, *run.doubts(history, slower, rate > FAST or bool(rose))]
-
-
-def losses(history: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The logged losses of the last stage."""
-    rows = [row for row in history if "loss" in row]
-    return [float(row["loss"]) for row in rows if row.get("stage") == rows[-1].get("stage")]
+    remedies = Remedies.of(run.settings, run.usual_rate, history)
+    rose = diverged(run, history, remedies.slower)
+    remedies = replace(remedies, rose=bool(rose))
+    return [*([begun] if begun else []), *rose, *run.doubts(history, remedies)]
 
 
 def diverged(run: Plan, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
@@ -36,7 +27,7 @@ def diverged(run: Plan, history: Sequence[Mapping[str, Any]], advice: str) -> li
     seen = losses(history)
     if len(seen) < 2 * LAST or any(name.endswith("pushed") for name, _ in run.model.named_buffers()):
         return []
-    first, last = seen[0], float(np.mean(seen[-LAST:]))
-    if not last > max(1.1 * first, first):
+    first, last = seen[0], ended_at(seen)
+    if last is None or not last > max(1.1 * first, first):
         return []
     return [f"the loss rose from {first:.3g} to {last:.3g}; {advice}"]

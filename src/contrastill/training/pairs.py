@@ -38,10 +38,12 @@ from contrastill.settings import Contrast
 from contrastill.tasks import Pairs
 from contrastill.tasks.pairs import PairScores
 from contrastill.teachers import CachedEmbedder, cache_root
+from contrastill.training import embedding_doubts
 from contrastill.training.arguments import check_reporters
 from contrastill.training.card import pairs_card
 from contrastill.training.checkpoints import last_good_checkpoint
 from contrastill.training.checks import Check, Report
+from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.order import NoSharedTexts
 from contrastill.training.plan import Plan, autocast_dtype, scored_sets, shorten_queue, unwrap_batch
@@ -120,11 +122,8 @@ class PairsPlan(Plan):
             Check("weights are finite", wrong is None, seen),
         ]
 
-    def doubts(self, history: Sequence[Mapping[str, Any]], slower: str, rose: bool) -> list[str]:
-        if "dev" not in self.before or self.after["dev"] >= self.before["dev"]:
-            return []
-        fell = f"the dev score fell from {self.before['dev']:.2f} to {self.after['dev']:.2f}: the start was better"
-        return [f"{fell}; lower --learning-rate, or take other pairs"]
+    def doubts(self, history: Sequence[Mapping[str, Any]], remedies: Remedies) -> list[str]:
+        return embedding_doubts.of_pairs(self, history, remedies)
 
     # ---- a run's steps
 

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from contrastill.processes import processes
 from contrastill.results import RunResult
 from contrastill.settings import Settings
 from contrastill.training.checks import Check
+from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.order import GroupedByLength, Order
 
@@ -28,6 +30,7 @@ __all__ = ["CorpusPlan", "Plan", "autocast_dtype", "scored_sets", "shorten_queue
 
 logger = logging.getLogger(__name__)
 
+USUAL_RATE = 5e-5
 FITTED = 512  # texts on which projections are started
 
 
@@ -88,9 +91,14 @@ class Plan(ABC):
         """Checks that run the teacher."""
         return []
 
-    def doubts(self, history: Sequence[Mapping[str, Any]], slower: str, rose: bool) -> list[str]:
-        """Sentences that speak against the run, once it is scored. slower: the advice on the learning rate; rose:
-        whether the loss did."""
+    @property
+    def usual_rate(self) -> float:
+        """The learning rate of a run like this to which none was given."""
+        rate = next(f.default for f in fields(self.settings) if f.name == "learning_rate")
+        return rate if isinstance(rate, float) else USUAL_RATE
+
+    def doubts(self, history: Sequence[Mapping[str, Any]], remedies: Remedies) -> list[str]:
+        """Sentences that speak against the run, once it is scored, each with the one of the remedies to try first."""
         return []
 
     # ---- a run's steps

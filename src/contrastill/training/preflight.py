@@ -3,6 +3,7 @@
 import resource
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from contrastill.loading import FITS, misfit, positions, rows_of
+from contrastill.loading import FITS, load_classifier, misfit, positions, rows_of
+from contrastill.settings import Distillation
+from contrastill.students import fitting_shape
 from contrastill.training.checks import FEW_UNKNOWN, Check, Report
 from contrastill.training.plan import Plan
 
-__all__ = ["check_data", "check_models", "check_run", "room_for_checkpoints"]
+__all__ = ["check_data", "check_models", "check_run", "fit_student", "room_for_checkpoints"]
 
 MOST_UNKNOWN = 0.2  # share of unknown tokens above which no run starts
 
@@ -25,6 +28,15 @@ def check_run(run: Plan) -> Report:
     if report.failed:
         return report  # the models cannot read these inputs: the other checks would only crash on them
     return Report(report.checks + check_models(run).checks)
+
+
+def fit_student(settings: Distillation) -> tuple[Distillation, list[Check]]:
+    """The settings with a student that the teacher allows, where the default is none; and that it had to be changed."""
+    shape = fitting_shape(settings.student, load_classifier(settings.teacher).config)
+    if shape == settings.student:
+        return settings, []
+    seen = f"the default, {settings.student}, does not fit this teacher; checked with {shape}: give --student {shape}"
+    return replace(settings, student=shape), [Check("student fits", False, seen, fatal=False)]
 
 
 def check_data(run: Plan) -> Report:

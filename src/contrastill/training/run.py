@@ -99,8 +99,9 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     folder.note(status="saved")  # whatever goes wrong from here on, the model is there
     result = run.results()
     clock.lap("evaluation")
-    if doubts := warnings(run, trainer.state.log_history):
-        folder.note(warnings=doubts)
+    doubts = warnings(run, trainer.state.log_history)
+    if said := [*doubts, *report.doubts, *of_models.doubts]:
+        folder.note(warnings=said)
     for one in doubts:
         logger.warning("%s", one)
     figures = {"steps": steps, **result.figures}

@@ -1,0 +1,161 @@
+"""Doubts about what a run on labelled rows has learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from contrastill.students import shape_of
+from contrastill.training.doubts import (
+    ENOUGH,
+    WIDE,
+    Curve,
+    Remedies,
+    ended_at,
+    fell,
+    gained_nothing,
+    harmed,
+    losses,
+    missed_classes,
+    near_chance,
+    never_rose,
+    noise_of,
+    still_rises,
+)
+from contrastill.training.labelled_checks import noun
+
+if TYPE_CHECKING:
+    from contrastill.training.labelled import LabelledPlan
+
+__all__ = ["doubts"]
+
+Log = Sequence[Mapping[str, Any]]
+
+TELLING = 5  # rows: a model that answers half of such rows right misses all of so many once in 32 times
+FEW = 8  # training rows of a class, at most, whose lack explains that it is not learnt
+UNEVEN = 0.8  # share of the training rows in one class, from which on that class may drown the others
+
+
+def doubts(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
+    """A run that learnt nothing is said to have learnt nothing; only of others is more said."""
+    ended = loss_near_chance(run, history, remedies)
+    if nothing := at_chance(run, remedies, bool(ended)) or ended:
+        return nothing
+    dev = run.splits.get("dev")
+    if dev is None or dev.reported is None or dev.reported.interval is None:
+        return []
+    low, high = dev.reported.interval
+    curve = Curve.of(history, run.task.metrics[0])
+    ours, theirs = dev.reported.metrics[curve.metric], teacher_on_dev(run)
+    noise = max((high - low) / 2, noise_of(ours, len(dev.labels)))
+    behind = theirs is not None and theirs - ours > max(noise, WIDE / 100)
+    rises = still_rises(curve, noise, remedies.longer, f", and the teacher has {theirs:.3g}" if behind else "")
+    start = start_on_dev(run)
+    down = harmed(curve, start, noise, remedies.slower) or fell(curve, noise, loss_is_gone(history), remedies)
+    more = remedies.certain or larger(run)
+    stuck = [] if theirs is None else never_rose(curve, ours, theirs, noise, more, start)
+    stuck = down or stuck or gained_nothing(curve, start, len(dev.labels), remedies.certain)
+    return [*missed(run, remedies, bool(rises)), *rises, *stuck]
+
+
+def at_chance(run: LabelledPlan, remedies: Remedies, untrained: bool) -> list[str]:
+    """Answers on dev that are all the same, or no better than the commonest label.
+
+    untrained: whether the loss says so too; else more rows may show that a score is above chance.
+    """
+    dev, task, metric = run.splits.get("dev"), run.task, run.task.metrics[0]
+    if dev is None or dev.reported is None or dev.reported.interval is None:
+        return []
+    logits = dev.kept["ours"]
+    task = dev.tasks.get("ours", task)
+    if (answer := task.same_answer(logits, dev.labels)) is not None:
+        return same_answer(run, answer, remedies)
+    value, (low, high), chance = dev.reported.metrics[metric], dev.reported.interval, task.chance(dev.labels, metric)
+    if low > chance or task.follows(logits, dev.labels):
+        return []
+    few = not untrained and task.half_width(len(dev.labels)) > WIDE and value > chance
+    return [
+        f"dev {metric} {value:.3f} ({low:.3f} to {high:.3f}) does not differ from that of always giving the commonest "
+        f"answer ({chance:.3f}); {'score it on more rows (--dev FILE)' if few else remedies.first}"
+    ]
+
+
+def same_answer(run: LabelledPlan, answer: str, remedies: Remedies) -> list[str]:
+    """One answer for every dev text: for lack of other rows in dev, or in train, or because nothing was learnt."""
+    dev, task = run.splits["dev"], run.task
+    said = f"the {run.name} answers {answer} to every dev text"
+    truth, marks = task.truth(dev.labels), dev.tasks.get("ours", task).marks(dev.kept["ours"])
+    if truth is None or marks is None:
+        return [f"{said}; {remedies.first}"]
+    others = int((truth != marks).any(1).sum())
+    if others < TELLING:
+        return [f"{said}, of which {others} want another: too few to tell; score it on more rows (--dev FILE)"]
+    labels = np.asarray(run.examples["labels"])
+    known = task.truth(labels[task.known(labels)])
+    share = 0.0 if known is None else float((known == marks[0]).all(1).mean())
+    if remedies.certain is None and share >= UNEVEN:
+        return [
+            f"{said}, as {share:.0%} of the training rows have it; add rows with others, or leave out some of these"
+        ]
+    return [f"{said}; {remedies.first}"]
+
+
+def loss_near_chance(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
+    """A loss on labels that ended near that of a model that knows nothing. (Rows without labels are in its mean.)"""
+    seen = losses(history, "hard") or (losses(history) if run.teacher is None else [])
+    if run.unlabelled:
+        return []
+    chance = run.task.ignorance(np.asarray(run.examples["labels"]))
+    return near_chance(ended_at(seen), chance, "loss on labels", run.task.ignorant, remedies.first)
+
+
+def loss_is_gone(history: Log) -> bool:
+    """Whether the training rows were learnt: the loss on labels ended below a tenth of its start."""
+    seen = losses(history, "hard") or losses(history)
+    end = ended_at(seen)
+    return end is not None and end < 0.1 * seen[0]
+
+
+def missed(run: LabelledPlan, remedies: Remedies, rising: bool) -> list[str]:
+    """Classes that are never answered right on dev, of those that the teacher, if there is one, answers right."""
+    dev, task = run.splits["dev"], run.task
+    truth, ours = task.truth(dev.labels), dev.tasks.get("ours", task).marks(dev.kept["ours"])
+    if truth is None or ours is None:
+        return []
+    there = truth.sum(0)
+    if (theirs := dev.kept.get("theirs")) is not None:
+        known = dev.tasks.get("theirs", task).marks(theirs)
+        there = np.where((truth & known).any(0), there, 0)
+    seen, which = missed_classes(there, (truth & ours).sum(0), task.labels, noun(run))
+    if not seen:
+        return []
+    labels = np.asarray(run.examples["labels"])
+    trained = task.truth(labels[task.known(labels)])
+    rows = ENOUGH if trained is None else int(np.median(trained.sum(0)[which]))
+    if remedies.certain is None and not rising and rows <= FEW:
+        return [f"{seen}, with {rows} training rows in the median; add rows of them, or merge them with others"]
+    return [f"{seen}; {remedies.first}"]
+
+
+def larger(run: LabelledPlan) -> str:
+    """What to change of a student that learns as it should, and has no room to learn more."""
+    if run.teacher is None:
+        return ""
+    start, own, theirs = run.settings.start, shape_of(run.method.student.model.config), shape_of(run.teacher.config)
+    if start == "random":
+        return "try --start inherit (it was random)"
+    layers = own.layers if own.hidden < theirs.hidden else min(theirs.layers, own.layers + 2)
+    return f"try --student {layers}L (it was {run.settings.student})"
+
+
+def start_on_dev(run: LabelledPlan) -> float | None:
+    """The dev score before the first step, where the run has one."""
+    return None if run.start is None else float(run.start[0])
+
+
+def teacher_on_dev(run: LabelledPlan) -> float | None:
+    if run.teacher is None:
+        return None
+    return float(run.teacher_scores["dev"].metrics[run.task.metrics[0]])
