@@ -33,7 +33,7 @@ Array = np.ndarray[Any, Any]
 
 LAST = 3  # logged losses whose mean is a run's end: the very last may be that of one short batch
 LEARNT = 0.1  # share of a loss at chance that must be gone
-ENOUGH = 300  # steps below which more of them are the first thing to try
+ENOUGH = 200  # steps, the least that a run makes by default: below them more are the first thing to try
 GAIN = 0.005  # of a score, from which on training has gained something
 WIDE = 5.0  # points to either side of a score, beyond which it can hardly choose a checkpoint
 
