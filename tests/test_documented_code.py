@@ -8,7 +8,8 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from markupsafe import Markup
 
 import contrastill
 from contrastill.report import charts
-from contrastill.settings import Distillation
+from contrastill.settings import Distillation, Finetuning
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / place) for place in ("serving", "report", "evaluation")]
@@ -59,10 +60,20 @@ class Embedder:
         return np.stack([np.random.default_rng(sum(text.encode())).normal(size=8) for text in texts])
 
 
-def distill(**settings: Any) -> Any:
-    """In place of `contrastill.distill`: the settings are checked, nothing is trained."""
-    asked = Distillation.given(settings)
-    return SimpleNamespace(model=Path(asked.out) / "student", metrics={"kept": {"accuracy": 0.99}})
+def trained_as(kind: type, model: str) -> Callable[..., Any]:
+    """In place of a function that trains: the names of the settings are checked, nothing is trained."""
+
+    def train(**settings: Any) -> Any:
+        assert set(settings) <= {field.name for field in fields(kind)}
+        folder = Path(settings["out"])
+        return SimpleNamespace(folder=folder, model=folder / model, metrics={"kept": {"accuracy": 0.99}})
+
+    return train
+
+
+def predict(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`contrastill.predict`, which answers with bundles; for a run's folder, an empty result."""
+    return lambda **settings: run(**settings) if "bundles" in settings["model"] else SimpleNamespace(answers=[])
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +98,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "metrics.json").write_text(json.dumps(METRICS))
         (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log_rows()))
     (tmp_path / "queries.csv").write_text("query\nw1 w2\nw3\n")
+    (tmp_path / "intents.csv").write_text("query,intent\nw1 w2,a\nw3,b\n")
     write_sets(tmp_path / "FOLDER")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -98,7 +110,9 @@ def test_a_block_runs(code: str, place: Path, monkeypatch: pytest.MonkeyPatch, r
 
     for module in re.findall(r"^(?:from|import) (langchain_openai|llama_index)", code, re.MULTILINE):
         pytest.importorskip(module)  # run by hand against a server; not among the packages for development
-    monkeypatch.setattr(contrastill, "distill", distill, raising=False)
+    monkeypatch.setattr(contrastill, "finetune", trained_as(Finetuning, "model"), raising=False)
+    monkeypatch.setattr(contrastill, "distill", trained_as(Distillation, "student"), raising=False)
+    monkeypatch.setattr(contrastill, "predict", predict(contrastill.predict), raising=False)
     monkeypatch.setattr(contrastill.Study, "run", lambda self: None)
     monkeypatch.setattr(charts, "svg", lambda *_: Markup("<svg></svg>"))  # the page's tests draw
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", Embedder)
