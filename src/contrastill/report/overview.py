@@ -10,13 +10,21 @@ from contrastill.report.charts import Chart, Point
 from contrastill.report.model import Model, Score, alike
 from contrastill.report.run import RunFiles
 
-__all__ = ["measure", "scores", "tradeoff"]
+__all__ = ["measure", "scores", "shown", "tradeoff"]
 
 
 def measure(found: Sequence[Model]) -> str | None:
     """What all scores of a table are, if they are of one kind."""
     kinds = {f"{model.score.words}, {model.score.where}" for model in found if model.score}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def shown(found: Sequence[Model]) -> dict[str, bool]:
+    """Which columns of a table have something to say."""
+    return {
+        "kept": any(model.kept is not None for model in found),
+        "timed": any(model.latency_ms for model in found),
+    }
 
 
 def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | None:
@@ -47,11 +55,13 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
         return group if model.kind == "trained" else f"{group}: {model.name}"
 
     points, seen = [], set()
+    trained = {(model.size_mb, score.value) for _, _, model, score in comparable if model.kind == "trained"}
     for n, group, model, score in timed if use_time else comparable:
         x = model.latency_ms if use_time else model.size_mb
         name = name_of(group, model)
         key = (model.kind, x, score.value)
-        if not x or model.kind == "before" or (model.kind == "teacher" and key in seen):
+        itself = (model.size_mb, score.value) in trained  # the teacher's own run is among those compared
+        if not x or model.kind == "before" or (model.kind == "teacher" and (key in seen or itself)):
             continue
         seen.add(key)
         low, high = (None if v is None else v * score.factor for v in (score.low, score.high))

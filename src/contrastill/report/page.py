@@ -16,7 +16,7 @@ from contrastill.report import charts, figures, record, results
 from contrastill.report.answers import evidence
 from contrastill.report.model import Score
 from contrastill.report.next_steps import next_steps
-from contrastill.report.overview import measure, scores, tradeoff
+from contrastill.report.overview import measure, scores, shown, tradeoff
 from contrastill.report.run import RunFiles, dig, objects
 from contrastill.report.together import side_by_side
 from contrastill.report.training import curves, not_finite
@@ -91,6 +91,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "tiles": results.tiles(run, found),
         "models": found,
         "measure": measure(found),
+        "shown": shown(found),
         "rows_scored": results.rows_scored(run, found),
         "against_teacher": results.against_teacher(run),
         "timed": next((model.timed for model in found if model.timed), None),

@@ -9,7 +9,7 @@ from contrastill.report import charts, figures
 from contrastill.report.answers import MOST_CLASSES, histogram
 from contrastill.report.charts import Chart, Line
 from contrastill.report.model import Model
-from contrastill.report.overview import measure, tradeoff
+from contrastill.report.overview import measure, shown, tradeoff
 from contrastill.report.paired import answers_of, difference
 from contrastill.report.record import doubts
 from contrastill.report.results import in_points
@@ -31,6 +31,7 @@ def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[
         "teachers": teachers(named, each),
         "differences": differences(named),
         "measure": measure(every),
+        "shown": shown(every),
         "tradeoff": tradeoff([(name, one["models"]) for name, one in zip(names, each, strict=True)]),
         "charts": overlays(named),
         "scores": joined_scores(names, each),
@@ -72,8 +73,8 @@ def differences(named: Sequence[tuple[str, RunFiles]]) -> dict[str, Any] | None:
         for name, other in others:
             if apart := difference(other, first):
                 said, between = in_points(other.metric, apart, hundred)
-                shown = apart[1] > 0 or apart[2] < 0
-                verdict = ("higher" if apart[0] > 0 else "lower") if shown else "no difference shown"
+                clear = apart[1] > 0 or apart[2] < 0
+                verdict = ("higher" if apart[0] > 0 else "lower") if clear else "no difference shown"
                 rows.append((name, said, between, verdict))
         if len(rows) > (0 if best is None else len(best["rows"])):
             words = figures.WORDS.get(first.metric, first.metric)

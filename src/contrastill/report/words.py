@@ -32,6 +32,6 @@ TERMS = {
 }
 CURVES = {
     "learning_rate": "How large a step training takes, by its schedule.",
-    "grad_norm": "How strongly the loss pulls at the weights. Single peaks are harmless; a steady rise means that "
-    "training diverges.",
+    "grad_norm": "How strongly the loss pulls at the weights. Single peaks are harmless; growth by powers of ten means "
+    "that training diverges.",
 }
