@@ -33,7 +33,8 @@ from sklearn.linear_model import LogisticRegression
 from contrastill.bundle import megabytes
 from contrastill.data.labels import align_labels
 from contrastill.evaluation.labels import best_thresholds, label_scores, paired_label_interval
-from contrastill.exporting import export, verify
+from contrastill.exporting import export
+from contrastill.exporting.verify import verify
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.machine import describe_machine
 from contrastill.studies import Cells

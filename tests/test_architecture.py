@@ -22,6 +22,7 @@ ROOT = "contrastill"
 EVERYTHING = {
     "errors",
     "ranges",
+    "memory",
     "registry",
     "screen",
     "mapping",
@@ -52,6 +53,7 @@ EVERYTHING = {
 }
 ALLOWED = {
     "errors": set(),
+    "memory": {"errors"},
     "ranges": {"errors"},
     "registry": {"errors", "ranges"},
     "screen": set(),
@@ -60,12 +62,12 @@ ALLOWED = {
     "machine": {ROOT},  # for the version
     "locks": {"errors"},
     "results": {"errors", "seal", "results"},
-    "settings": {"errors", "ranges", "results", "settings"},
+    "settings": {"errors", "memory", "ranges", "results", "settings"},
     "forward": set(),
     "encoder": {"errors", "forward"},
     "processes": set(),
     "teachers": {"errors", "machine", "processes", "forward", "encoder", "loading", "data", "teachers"},
-    "students": {"errors", "mapping", "loading", "teachers", "students"},
+    "students": {"errors", "ranges", "mapping", "loading", "teachers", "students"},
     "tasks": {"errors", "registry", "losses", "data", "evaluation", "report", "tasks"},  # report: for the evidence
     "methods": {
         "losses",
@@ -79,7 +81,7 @@ ALLOWED = {
         "teachers",
         "methods",
     },
-    "data": {"errors", "data"},
+    "data": {"errors", "memory", "ranges", "data"},
     "loading": {"errors", "results", "seal", "loading"},
     "evaluation": {"errors", "machine", "data", "evaluation"},
     "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version
@@ -87,15 +89,27 @@ ALLOWED = {
     "tokenizing": {"errors"},
     "answers": {"errors"},
     "bundle": {"errors", "seal", "tokenizing", "answers"},
-    "prediction": {"errors", "answers", "bundle", "data", "exporting", "locks", "screen", "settings", "prediction"},
+    "prediction": {
+        "errors",
+        "memory",
+        "answers",
+        "bundle",
+        "data",
+        "exporting",
+        "locks",
+        "screen",
+        "settings",
+        "prediction",
+    },
     "serving": {"errors", "settings", "bundle", ROOT, "serving"},  # ROOT: for the version
     "exporting": EVERYTHING - {"cli", "studies"},
     "timing": EVERYTHING - {"cli", "studies", ROOT} | {"bundle", "exporting", "timing"},
     "training": EVERYTHING - {"cli", "studies", "exporting"},
     "studies": EVERYTHING - {"cli"},
     "cli": EVERYTHING | {"prediction"} | {"timing", "serving"},
+    "api": EVERYTHING - {"cli", "studies"} | {"prediction", "serving", "timing"},
     "__main__": {"cli"},
-    "__init__": EVERYTHING - {"cli", "__init__"} | {"prediction", "serving", "timing"},
+    "__init__": {"errors"},
 }
 BASES = {"Method", "EmbeddingMethod"}  # what methods are made of
 MEANINGLESS = {"utils", "util", "common", "helpers", "helper", "core", "misc", "base_utils"}
@@ -153,7 +167,7 @@ def test_the_reader_of_imports_sees_all_kinds(tmp_path):
     file = tmp_path / "some.py"
     file.write_text(
         "import contrastill\nimport contrastill.cli as c\n"
-        "from contrastill import losses, METHODS, distill, __version__\n"
+        "from contrastill import losses, METHODS, Run, __version__\n"
         "def f():\n    from contrastill.data.load import x\n    import torch.nn\n"
     )
     assert our_parts(file) == {ROOT, "cli", "losses", "methods", "training", "data"}

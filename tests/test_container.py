@@ -161,7 +161,8 @@ def test_every_entry_of_a_lock_has_a_version_and_hashes_and_no_address(name: str
 def test_locked_versions_are_those_that_pyproject_allows() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     known = [Requirement(line) for line in project["dependencies"]]
-    known += [Requirement(line) for extra in ("serve", "export") for line in project["optional-dependencies"][extra]]
+    extras = [project["optional-dependencies"][extra] for extra in ("train", "serve", "openvino", "export")]
+    known += [Requirement(line) for lines in extras for line in lines]
     served = {canonicalize_name(Requirement(line).name) for line in project["optional-dependencies"]["serve"]}
     for name in ("requirements.txt", "openvino.txt"):
         entries = locked(name)

@@ -136,7 +136,8 @@ def of_name(name: str) -> str:
 
 def signature(name: str, thing: Any) -> str:
     try:
-        text = f"{name}{inspect.signature(thing)}"
+        text = re.sub(r": (['\"])(.*?)\1(?=[,)]| =)", r": \2", f"{name}{inspect.signature(thing)}")
+        text = re.sub(r"-> '(.*)'$", r"-> \1", text)
     except (TypeError, ValueError):
         return name
     text = re.sub(r"(: |-> )'([^']+)'", r"\1\2", text)  # annotations of modules that do not evaluate them
@@ -150,7 +151,7 @@ def signature(name: str, thing: Any) -> str:
 
 def said(thing: Any) -> str:
     """The docstring; indented lines and names before a colon as they are."""
-    text = inspect.getdoc(thing) or ""
+    text = (inspect.getdoc(thing) or "").partition("\n\nArgs:\n")[0]  # settings have tables of their own
     text = re.sub(r"^Raises:\n((?: {4}.*\n?)+)", lambda m: "Raises:\n\n" + raised(m[1]), text, flags=re.MULTILINE)
     return re.sub(r"^([a-z]\w*(?:, \w+)*): ", r"- `\1`: ", text, flags=re.MULTILINE)
 

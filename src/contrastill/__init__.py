@@ -1,7 +1,7 @@
 """Contrastill: make a slow text encoder small and fast by contrastive knowledge distillation."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime from 1.29 on reports its use; read when it is loaded
 
@@ -50,6 +50,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    **dict.fromkeys(
+        (
+            *("bench", "build_cache", "compare", "contrast", "distill", "evaluate"),
+            *("export", "finetune", "predict", "pretrain", "serve", "verify"),
+        ),
+        "api",
+    ),
     "METHODS": "methods",
     "Method": "methods",
     "Perturbed": "methods",
@@ -69,12 +76,6 @@ _HOMES = {
     "Finetuning": "settings",
     "load_task": "data.load",
     "make_student": "students",
-    "bench": "timing",
-    "compare": "report",
-    "export": "exporting",
-    "verify": "exporting",
-    "predict": "prediction",
-    "serve": "serving",
     "Bench": "settings",
     "Export": "settings",
     "Prediction": "settings",
@@ -83,39 +84,6 @@ _HOMES = {
     "SuiteEvaluation": "settings",
 }
 
-if TYPE_CHECKING:
-    from contrastill.data.load import load_task
-    from contrastill.encoder import Encoder, Encoding
-    from contrastill.errors import UserError
-    from contrastill.exporting import export
-    from contrastill.exporting.verify import verify
-    from contrastill.methods import METHODS, Method, Perturbed, Stage
-    from contrastill.prediction import predict
-    from contrastill.report import compare
-    from contrastill.serving import serve
-    from contrastill.settings import (
-        Bench,
-        CacheBuild,
-        Contrast,
-        Distillation,
-        EmbeddingDistillation,
-        Evaluation,
-        Export,
-        Finetuning,
-        Prediction,
-        Pretraining,
-        Serving,
-        SuiteEvaluation,
-        Verification,
-    )
-    from contrastill.students import make_student
-    from contrastill.studies import Study
-    from contrastill.teachers import CachedTeacher, FrozenEncoder
-    from contrastill.timing import bench
-    from contrastill.training import Interrupted, Run
-    from contrastill.training.cache_build import build_cache
-    from contrastill.training.commands import contrast, distill, evaluate, finetune, pretrain
-
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used, so that `contrastill --help` need not wait for torch."""
@@ -123,4 +91,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"contrastill.{_HOMES.get(name, 'training')}"), name)
+    from contrastill.errors import lacking
+
+    try:
+        return getattr(import_module(f"contrastill.{_HOMES.get(name, 'training')}"), name)
+    except ModuleNotFoundError as error:
+        if (found := lacking(error)) is None:
+            raise
+        raise ModuleNotFoundError(f"contrastill.{name}: {found}", name=error.name) from None
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

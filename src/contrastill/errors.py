@@ -2,7 +2,13 @@
 
 from collections.abc import Iterable
 
-__all__ = ["CheckFailed", "UserError", "first_line", "quoted", "quoted_each"]
+__all__ = ["CheckFailed", "UserError", "first_line", "lacking", "quoted", "quoted_each"]
+
+TRAINING = {
+    *("torch", "transformers", "accelerate", "datasets", "safetensors", "pandas", "pyarrow", "sklearn", "scipy"),
+    *("xxhash", "psutil", "jinja2", "markupsafe", "matplotlib", "tqdm", "huggingface_hub"),
+}
+"""Modules of the extra `train`, and what it brings: none is needed to run a bundle."""
 
 
 class UserError(ValueError):
@@ -27,6 +33,13 @@ def quoted_each(values: Iterable[object], most: int = 20) -> str:
     values = list(values)
     more = f" and {len(values) - most:,} more" if len(values) > most else ""
     return ", ".join(quoted(value, 60) for value in values[:most]) + more
+
+
+def lacking(error: ModuleNotFoundError) -> str | None:
+    """What to install where a package for training is missing; None: another module is."""
+    if (error.name or "").partition(".")[0] not in TRAINING:
+        return None
+    return f"this needs the packages for training ({error}): pip install 'contrastill[train]'"
 
 
 def first_line(error: BaseException) -> str:

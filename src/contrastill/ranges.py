@@ -84,8 +84,9 @@ def shown(bound: float) -> str:
 
 def suggestion(name: str, known: Any) -> str:
     """ "; did you mean 'x'?" for the closest of the known names; "" where none is close."""
-    close = get_close_matches(str(name)[:LONGEST_PART], list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    by_case = {str(each).lower(): each for each in known}
+    close = get_close_matches(str(name).lower()[:LONGEST_PART], by_case, n=1)
+    return f"; did you mean {by_case[close[0]]!r}?" if close else ""
 
 
 def typed(annotation: Any) -> tuple[Any, Range, bool]:
@@ -126,7 +127,8 @@ def checked(value: Any, annotation: Any, range_: Range | None = None, *, name: s
         return {key: parsed(one, of, range_, name=f"{name} {key[:SHOWN]}") for key, one in value.items()}
     found = converted(value, kind)
     if found is None or not range_.holds(found):
-        raise UserError(f"{name}: expected {expected(kind, range_)}, got {quoted(value)}")
+        close = suggestion(value, range_.choices) if isinstance(value, str) and range_.choices else ""
+        raise UserError(f"{name}: expected {expected(kind, range_)}, got {quoted(value)}{close}")
     if isinstance(found, str):
         check_text(found, range_, name)
     return found

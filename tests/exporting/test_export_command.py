@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from contrastill import cli, evaluate
 from contrastill.bundle import Bundle, open_bundle
-from contrastill.exporting import build, export, exportable, verify
+from contrastill.exporting import build, export, exportable
 from contrastill.exporting.quantize import quantized_onnx
+from contrastill.exporting.verify import verify
 from contrastill.exporting.vocabulary import trimmed
 from contrastill.exporting.write import write_metadata
 

@@ -9,7 +9,7 @@ import pytest
 
 from contrastill.bundle import FORMAT, METADATA, open_bundle, read_metadata
 from contrastill.errors import UserError
-from contrastill.exporting import verify
+from contrastill.exporting.verify import verify
 from contrastill.seal import SEAL, changed_file, file_seals, seal_of
 
 spec = importlib.util.spec_from_file_location("bundles", Path(__file__).parents[1] / "fuzz" / "bundles.py")

@@ -235,7 +235,7 @@ def test_a_variant_that_lacks_a_seed_or_a_score_is_not_the_best(tmp_path: Path) 
 def test_runs_are_scored_on_dev_alone_and_gone_on_with_within_a_run(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = {"teacher": "{teacher}", "data": str(workshop.data()), **QUICK, "epochs": 1}
+    shared = {"teacher": "{teacher}", "data": str(workshop.data()), **QUICK, "epochs": 1, "keep_checkpoints": False}
     places = {"teacher": workshop.teacher()}
     study = Study({"kd": {"method": "kd"}}, tmp_path / "out.json", shared=shared, places=places)
     before = StopRequest.on_step_end

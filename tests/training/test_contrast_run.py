@@ -80,7 +80,8 @@ def files(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def settings(files: dict[str, Path], tmp_path: Path) -> Settings:
     def given(**changes: Any) -> dict[str, Any]:
         quick = {"out": str(tmp_path / "run"), "batch_size": BATCH, "epochs": 2, "checks": 4, "learning_rate": 3e-3}
-        merged = {**quick, "precision": "fp32", "max_length": 32, "model": "model", "pairs": "triples", **changes}
+        quick |= {"precision": "fp32", "max_length": 32, "keep_checkpoints": True}
+        merged = {**quick, "model": "model", "pairs": "triples", **changes}
         paths = {name: str(files.get(merged[name], merged[name])) for name in PATHS & merged.keys()}
         return {**merged, **paths}
 
@@ -101,6 +102,7 @@ def whole(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> A
         learning_rate=3e-3,
         precision="fp32",
         max_length=32,
+        keep_checkpoints=True,
     )
 
 

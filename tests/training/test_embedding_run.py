@@ -42,6 +42,7 @@ QUICK: dict[str, Any] = {
     "checks": 4,
     "learning_rate": 3e-3,
     "precision": "fp32",
+    "keep_checkpoints": True,
     "max_length": 24,
     "cache_dtype": "float32",
 }

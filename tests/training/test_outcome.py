@@ -1,6 +1,5 @@
 """Losses that are no numbers, labels that are all alike, and rows that a run's models had seen before."""
 
-import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +8,11 @@ import numpy as np
 import pytest
 from finished_runs import CLASSES
 
-from contrastill import Distillation, UserError
 from contrastill.errors import CheckFailed
 from contrastill.tasks import Classification, LabelledTask, Regression
 from contrastill.training.labelled import LabelledPlan
 from contrastill.training.labelled_checks import scores_differ, unseen
-from contrastill.training.seen import SEEN, rows_of_teacher, seen_by, seen_share, write_seen
+from contrastill.training.seen import SEEN, seen_by, seen_share, write_seen
 from contrastill.training.trainer import check_finite
 
 
@@ -94,22 +92,3 @@ def test_dev_rows_that_the_teacher_was_trained_on_are_found(
     assert check.name == "teacher has not seen them"
     assert (check.ok, check.fatal) == (ok, fatal)
     assert ok or "50.0% of dev texts were in its training" in check.seen
-
-
-def test_the_held_out_rows_are_those_of_the_teachers_run_where_its_data_are_the_same(tmp_path: Path) -> None:
-    for name in ("d.csv", "other.csv", "dev.csv"):
-        (tmp_path / name).touch()
-    settings = {"data": f"{tmp_path}/d.csv", "dev": f"{tmp_path}/dev.csv", "text": "q"}
-    model = run_with_keys(tmp_path / "run", [1], json.dumps({"command": "finetune", "settings": settings}))
-    asked = Distillation(teacher=model, data=str(tmp_path / "d.csv"), out="o")
-    found = rows_of_teacher(asked)
-    assert (found.dev, found.text, found.test, found.label) == (f"{tmp_path}/dev.csv", "q", None, None)
-    assert rows_of_teacher(found) == found
-    given = Distillation(teacher=model, data=str(tmp_path / "d.csv"), dev="x.csv", text="t", out="o")
-    other = Distillation(teacher=model, data=str(tmp_path / "other.csv"), out="o")
-    named = Distillation(teacher="org/name", data=str(tmp_path / "d.csv"), out="o")
-    for unlike in (given, other, named):
-        assert rows_of_teacher(unlike) == unlike
-    (tmp_path / "run/run.json").write_text("{")
-    with pytest.raises(UserError, match=r"run\.json"):
-        rows_of_teacher(asked)

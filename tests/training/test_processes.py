@@ -47,7 +47,15 @@ def contrast_settings(workshop: Workshop, out: Path, **changes: Any) -> dict[str
         pairs.write_text("\n".join(["anchor,positive,negative", *rows]))
     if "anchor" in changes:
         changes["anchor"] = str(model)
-    quick = {"batch_size": 8, "epochs": 1.5, "checks": 1, "learning_rate": 1e-3, "precision": "fp32", "max_length": 32}
+    quick = {
+        "batch_size": 8,
+        "epochs": 1.5,
+        "checks": 1,
+        "learning_rate": 1e-3,
+        "precision": "fp32",
+        "keep_checkpoints": True,
+        "max_length": 32,
+    }
     return {**quick, "model": str(model), "pairs": str(pairs), "out": str(out), **changes}
 
 

@@ -17,10 +17,11 @@ import pytest
 from safetensors.torch import load_file
 from workshop import Workshop, sha256, snapshot
 
-from contrastill import Distillation, Interrupted, UserError, distill, finetune
+from contrastill import Distillation, Finetuning, Interrupted, UserError, distill, finetune
 from contrastill.training.callbacks import Stages, StopRequest
 from contrastill.training.checkpoints import Seal, last_good_checkpoint
 from contrastill.training.examples import Examples
+from contrastill.training.folder import RunFolder
 
 STEPS = 16  # 2 epochs of 8
 EPOCH = 8
@@ -345,6 +346,49 @@ def test_resuming_a_finished_run_returns_its_result(reference: Reference) -> Non
     assert snapshot(folder) == before
 
 
+def test_a_finished_run_keeps_its_weights_once(workshop: Workshop, tmp_path: Path) -> None:
+    settings = {**workshop.settings(tmp_path / "run", method="kd", epochs=0.5), "keep_checkpoints": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("contrastill.training.run.leave_report", power_cut)
+        with pytest.raises(PowerCut):
+            distill(**settings)
+    assert checkpoints(tmp_path / "run"), "a run that is killed before its end has them"
+    run = distill(**settings, resume=True)
+    assert sorted(run.folder.rglob("model.safetensors")) == [run.model / "model.safetensors"]
+    assert not checkpoints(run.folder)
+    before = snapshot(run.folder)
+    assert distill(**settings, resume=True).metrics == run.metrics
+    assert snapshot(run.folder) == before
+
+
+def power_cut(*_: Any) -> None:
+    raise PowerCut
+
+
+@pytest.mark.parametrize("made", ["--keep-checkpoints", "before the option"])
+def test_checkpoints_stay_where_they_were_to_be_kept_or_the_run_is_of_an_earlier_version(
+    workshop: Workshop, tmp_path: Path, made: str
+) -> None:
+    settings = workshop.settings(tmp_path / "run", method="kd", epochs=0.25)
+    folder = distill(**settings).folder
+    assert checkpoints(folder)
+    if made == "before the option":
+        record = json.loads((folder / "run.json").read_text())
+        del record["settings"]["keep_checkpoints"]
+        (folder / "run.json").write_text(json.dumps(record))
+    distill(**{**settings, "keep_checkpoints": made != "before the option"}, resume=True)
+    assert checkpoints(folder)
+
+
+def test_what_lies_beside_the_checkpoints_stays(tmp_path: Path) -> None:
+    folder = RunFolder("finetune", Finetuning(model="m", data="d", out=str(tmp_path / "run")), resume=False)
+    for name in ("checkpoint-4", "runs"):
+        (folder.checkpoints / name).mkdir(parents=True)
+    folder.drop_checkpoints()
+    folder.release()
+    assert [each.name for each in folder.checkpoints.iterdir()] == ["runs"]
+
+
 def test_resuming_what_is_no_run_is_refused(reference: Reference, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run to resume"):
         distill(**reference.settings("lrc_bert", tmp_path / "none"), resume=True)
@@ -372,7 +416,7 @@ def options(settings: dict[str, Any]) -> list[str]:
             for key, item in value.items():
                 result += [flag, f"{key}={item}"]
         else:
-            result += [flag, str(value)]
+            result += [flag] if value is True else [flag, str(value)]
     return result
 
 

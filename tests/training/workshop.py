@@ -34,6 +34,7 @@ QUICK: dict[str, Any] = {
     "checks": 4,
     "learning_rate": 3e-3,
     "precision": "fp32",
+    "keep_checkpoints": True,
     "max_length": 32,
 }
 Row = dict[str, Any]

@@ -85,9 +85,9 @@ def export(as_json: bool, **options: Any) -> None:
 
 
 def verify(as_json: bool, **options: Any) -> None:
-    with reporting(as_json) as show:
+    with reporting(as_json, transformers=False) as show:
         chosen = settings_of(Verification, options)
-        from contrastill.exporting import verify as check
+        from contrastill.exporting.verify import verify as check
 
         found = check(**vars(chosen))
         show(found, lambda: print_verification(found))

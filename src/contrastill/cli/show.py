@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
-from contrastill.errors import CheckFailed, UserError
-from contrastill.results import RunResult
+from contrastill.errors import CheckFailed, UserError, lacking
+from contrastill.results import RunResult, result_table
 from contrastill.screen import LogHandler, Screen, json_text, reader_gone, say
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ def reporting(as_json: bool = False, *, transformers: bool = True) -> Iterator[S
     except UserError as error:
         console.error("error:", error)
         raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from None
+    except ModuleNotFoundError as error:
+        if (found := lacking(error)) is None:
+            raise
+        console.error("error:", found)
+        raise typer.Exit(2) from None
     except KeyboardInterrupt as stop:
         console.error("stopped.", stop, style="bold yellow")
         raise typer.Exit(130) from None
@@ -82,56 +87,17 @@ def table_of(title: str, *columns: str) -> Table:
 
 def print_run(folder: Path, model: Path, result: RunResult) -> None:
     """The scores of a training run, and where its model and page are."""
-    stdout = Screen()
-    if result.before_and_after:
-        print_change(result, stdout)
-    else:
-        print_beside(result, stdout)
+    stdout, found = Screen(), result_table(result)
+    if found.rows:
+        table = table_of(found.title, *found.columns)
+        for row in found.rows:
+            table.add_row(*row)
+        stdout.print(table)
+    for note in found.notes:
+        stdout.print(note)
     say(f"model: {model}")
     if (page := folder / "report.html").is_file():
         say(f"report: {page}")
-
-
-def print_beside(result: RunResult, stdout: Screen) -> None:
-    """Scores and sizes of teacher and student, or of a model alone."""
-    table = table_of(f"{result.task} ({result.metric})", "", *result.models)
-    ours = list(result.models.values())[-1]
-    for split in ("dev", "test"):
-        if split in ours.splits:
-            cells = []
-            for scores in result.models.values():
-                value, interval = scores.splits[split].metrics[str(result.metric)], scores.splits[split].interval
-                cells.append(f"{value:.4f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else ""))
-            table.add_row(split, *cells)
-    if (chosen_by := str(result.metric)) in ours.figures:
-        known = [scores.figures.get(chosen_by) for scores in result.models.values()]  # of a teacher there may be none
-        table.add_row(f"dev {chosen_by}", *("" if value is None else f"{value:.4}" for value in known))
-    for label, name, form in (("parameters", "parameters", ",.0f"), ("MB", "size_mb", ".1f")):
-        table.add_row(label, *(format(scores.figures[name], form) for scores in result.models.values()))
-    for each in next(iter(result.sts.values()), {}):
-        table.add_row(each, *(f"{result.sts[name][each]:.2f}" for name in result.models))
-    stdout.print(table)
-    if result.kept:
-        shares = ", ".join(f"{split} {share:.1%}" for split, share in result.kept.items())
-        stdout.print(f"kept of the teacher: {shares}")
-
-
-def print_change(result: RunResult, stdout: Screen) -> None:
-    """Scores of one model before and after."""
-    title = f"{result.base}, {result.figures['train_rows']:,} rows"
-    table = table_of(title, "Spearman x 100", "before", "after")
-    if (dev := result.changes.get("dev")) is not None:
-        table.add_row("dev", f"{dev['before']:.2f}", f"{dev['after']:.2f}")
-    for name, after in result.sts.get("after", {}).items():
-        table.add_row(name, f"{result.sts['before'][name]:.2f}", f"{after:.2f}")
-    if table.row_count:
-        stdout.print(table)
-    if found := result.changes.get("retrieval"):
-        stdout.print(
-            f"training rows whose second text is the nearest: {found['before']:.1f} % before, {found['after']:.1f} % "
-            "after; --dev scores the model on other texts"
-        )
-    stdout.print(f"{result.figures['parameters']:,} parameters, {result.figures['size_mb']:.1f} MB")
 
 
 def print_evaluation(made: "Evaluated") -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from contrastill.errors import UserError, quoted, quoted_each
+from contrastill.ranges import suggestion
 
 __all__ = ["check_width", "chosen", "lacks"]
 
@@ -25,9 +26,10 @@ def chosen(name: str, columns: Sequence[str], asked: str | None) -> str:
 
 
 def lacks(asked: str | None, columns: Iterable[str]) -> str:
-    """A hint at the column that differs from the one asked for in case or white space alone, or nothing."""
+    """A hint at the column that is most like the one asked for, or nothing."""
+    columns = list(columns)
     near = [c for c in columns if asked and c != asked and str(c).strip().lower() == asked.strip().lower()]
-    return f"; do you mean {quoted(near[0])}?" if near else ""
+    return f"; do you mean {quoted(near[0])}?" if near else suggestion(asked, map(str, columns)) if asked else ""
 
 
 def check_width(name: Any, width: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from contrastill.errors import UserError, quoted
+from contrastill.memory import Held, check_held
 
 __all__ = ["LINES", "SUFFIXES", "Text", "look_up", "open_bytes", "open_text", "split_name"]
 
@@ -68,11 +69,15 @@ def split_name(path: Path) -> tuple[str, str]:
 
 
 def look_up(source: str | Path) -> tuple[Path, str]:
-    """The path of a source, `~` spelt out, and "file", "folder" or "" if there is nothing of that name.
+    """The path of a source, `~` spelt out, and "file", "folder" or "" if there is nothing of that name; rows in memory
+    count as a file, splits of them as a folder.
 
     Raises:
         UserError: the name cannot be one, cannot be looked up, or is that of a link to nothing, a pipe or a device.
     """
+    if isinstance(source, Held):
+        return Path(source), "file" if source.alone else "folder"
+    check_held(str(source))
     try:
         path = Path(source).expanduser()
         mode = path.stat().st_mode

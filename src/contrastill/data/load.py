@@ -26,11 +26,13 @@ from contrastill.data.multilabel import (
     lists,
     sets_of_labels,
 )
-from contrastill.data.read import Table, read_lines
+from contrastill.data.read import Table, held_table, read_lines
 from contrastill.data.rows import checked_rows, columns_of, hides_labels
 from contrastill.data.schema import METRICS, Schema
 from contrastill.data.sources import Found, find_tables, read_split
 from contrastill.errors import UserError
+from contrastill.memory import Held, Rows, held
+from contrastill.ranges import suggestion
 
 logger = logging.getLogger(__name__)
 
@@ -116,17 +118,17 @@ def text_key(text: str, text_pair: str | None = None) -> int:
 
 
 def load_task(
-    source: str | Path,
+    source: str | Path | Rows,
     *,
     text: str | None = None,
     text_pair: str | None = None,
     label: str | Sequence[str] | None = None,
     kind: str | None = None,
     labels: Sequence[str] | None = None,
-    dev: str | Path | None = None,
-    test: str | Path | None = None,
+    dev: str | Path | Rows | None = None,
+    test: str | Path | Rows | None = None,
     dev_share: float = 0.1,
-    unlabelled: str | Path | None = None,
+    unlabelled: str | Path | Rows | None = None,
     limit: int | None = None,
     seed: int = 0,
     encoding: str = "utf-8",
@@ -140,7 +142,8 @@ def load_task(
     Args:
         source: `glue/mrpc` (the Hub, or `glue/mrpc:FOLDER` for GLUE's own files), `org/name` or `org/name:config` (any
             other Hub dataset), a folder (GLUE's own files, known by the folder's name, or train / dev / test files), or
-            one file of training rows.
+            one file of training rows; or rows as objects: a DataFrame, a Dataset or DatasetDict, a list of dicts, a
+            dict of columns, or (texts, labels).
         text, text_pair, label: columns of your own data; guessed only where the names leave no doubt. With kind
             "multilabel", `label` may name several columns of yes and no ("a,b", or a list).
         kind: "classification", "regression" or "multilabel"; without it, numbers that are not all whole mean
@@ -161,9 +164,11 @@ def load_task(
     _check(kind, separator, dev_share, limit)
     kind = "multilabel" if separator is not None else kind
     own = any(option is not None for option in (text, text_pair, label, kind, labels))
-    found = find_tables(source, own=own, encoding=encoding, delimiter=delimiter)
+    rows: Any = held(source, "source")
+    found = find_tables(rows, own=own, encoding=encoding, delimiter=delimiter)
     decided: dict[str, str] = {}
-    tables, files = _gathered(found, {"dev": dev, "test": test}, encoding, delimiter, decided)
+    given = {"dev": held(dev, "dev"), "test": held(test, "test")}
+    tables, files = _gathered(found, given, encoding, delimiter, decided)
     told = [note for table in tables.values() for note in table.notes]
     first = next(iter(tables.values()))  # train, where there is one
     if kind == "multilabel" and (columns := label_columns(label, list(map(str, first.frame.columns)))):
@@ -196,9 +201,7 @@ def load_task(
     elif found.glue is None:
         kind = "regression" if kind is None and labels is None and of_model and len(of_model) == 1 else kind
         if "train" not in frames and known is None and kind != "regression":
-            raise UserError(
-                f"{source}: expected training rows, got {', '.join(frames)} only; add them, or pass --labels"
-            )
+            raise UserError(f"{rows}: expected training rows, got {', '.join(frames)} only; add them, or pass --labels")
         task = judge_labels(task, first, frames[next(iter(frames))]["label"], kind, known, decided)
     task = _selected(task, metric)
     _encode(frames, task, tables, known, decided)
@@ -206,9 +209,9 @@ def load_task(
         check_train(frames["train"], task, first.name, one_class=known is not None and known.loosely)
         divide(frames, task, first.name, dev_share=dev_share, limit=limit, seed=seed, decided=decided)
     if unlabelled is not None:
-        rest = _unlabelled(Path(unlabelled), task, found.glue, encoding, delimiter, notes, told)
+        rest = _unlabelled(held(unlabelled, "unlabelled"), task, found.glue, encoding, delimiter, notes, told)
         frames["train"] = pd.concat([frames["train"], rest]) if "train" in frames else rest
-        decided["files"] = _in_words({**files, "unlabelled": str(unlabelled)})
+        decided["files"] = _in_words({**files, "unlabelled": str(held(unlabelled, "unlabelled"))})
     decided |= {name: "; ".join(said) for name, said in (("reading", told), ("rows left out", notes)) if said}
     built = {split: _dataset(frame, task) for split, frame in frames.items()}
     data = TaskData(task, built.get("train"), built.get("dev"), built.get("test"), decided)
@@ -240,7 +243,7 @@ def _gathered(
         if file is not None:
             if split in files:
                 left.append(f"{files[split]} (--{split} is in its place)")
-            tables[split], files[split] = read_split(Path(file), found.glue, encoding, delimiter), str(file)
+            tables[split], files[split] = read_split(file, found.glue, encoding, delimiter), str(file)
     decided["files"] = _in_words(files)
     if left:
         decided["files left aside"] = "; ".join(left)
@@ -254,7 +257,10 @@ def _selected(task: Schema, metric: str | None) -> Schema:
     if metric is None:
         return task
     if metric not in METRICS[task.kind]:
-        raise UserError(f"expected a metric for {task.kind} ({', '.join(METRICS[task.kind])}), got {metric!r}")
+        raise UserError(
+            f"expected a metric for {task.kind} ({', '.join(METRICS[task.kind])}), got {metric!r}"
+            + suggestion(metric, METRICS[task.kind])
+        )
     return replace(task, metrics=(metric, *(m for m in task.metrics if m != metric)))
 
 
@@ -294,7 +300,7 @@ def _known(task: Schema, table: Table, labels: Sequence[str] | None, of_model: S
 
 
 def _unlabelled(
-    path: Path,
+    source: str | Path,
     task: Schema,
     glue: Schema | None,
     encoding: str,
@@ -302,7 +308,12 @@ def _unlabelled(
     notes: list[str],
     told: list[str],
 ) -> pd.DataFrame:
-    if split_name(path)[1] in LINES:
+    path = Path(source)
+    if isinstance(source, Held):
+        table = held_table(source)
+        if source.plain:
+            table = replace(table, frame=table.frame.rename(columns={"text": task.text}))
+    elif split_name(path)[1] in LINES:
         if task.text_pair:
             raise UserError(
                 f"{path}: expected two texts a row, as {task.name} has, got a .txt file; "
@@ -313,7 +324,7 @@ def _unlabelled(
             notes.append(f"{path}: {blank} blank lines were left out")
         table = Table(str(path), pd.DataFrame({task.text: lines}, dtype=object))
     else:
-        table = read_split(path, glue, encoding, delimiter)
+        table = read_split(source, glue, encoding, delimiter)
         told.extend(table.notes)
     rows = checked_rows(table, task, "unlabelled", benchmark=glue is not None, notes=notes)
     if task.kind == "multilabel":

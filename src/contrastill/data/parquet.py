@@ -18,8 +18,10 @@ BATCH = 8_192  # rows at a time
 @contextmanager
 def parquet(path: Path) -> Iterator[Any]:
     """A parquet file, opened; a packed one is unpacked to disk, for it is read from its end."""
-    import pyarrow.parquet as pq
-
+    try:
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path}: a .parquet file needs pyarrow ({error}); pip install pyarrow") from None
     try:
         with open_bytes(path) as file, tempfile.TemporaryFile() as whole:
             packed = path.suffix.lower() in PACKED

@@ -18,9 +18,11 @@ from contrastill.data.files import SUFFIXES, open_text, split_name, unknown
 from contrastill.data.jsonlines import json_rows
 from contrastill.data.parquet import BATCH, parquet
 from contrastill.errors import UserError
+from contrastill.memory import Held
 
 __all__ = [
     "Table",
+    "held_table",
     "read_column",
     "read_lines",
     "read_table",
@@ -131,6 +133,15 @@ def table_of(dataset: Dataset, name: str) -> Table:
     if not len(dataset) or not columns:
         raise UserError(f"{name}: expected rows, got {'a header only' if columns else 'none'}; add rows")
     return Table(name, pd.DataFrame(columns, dtype=object, index=range(1, len(dataset) + 1)), "row", classes)
+
+
+def held_table(source: Held, split: str | None = None) -> Table:
+    """Rows in memory as a table. split: its name; None: there is one."""
+    columns = source.only if split is None else source.splits[split]
+    name = str(source) if source.alone else f"{source}, {split}"
+    check_width(name, len(columns.cells))
+    frame = pd.DataFrame(dict(columns.cells), dtype=object, index=range(1, columns.rows + 1))
+    return Table(name, frame, "row", columns.classes)
 
 
 def cells_of(column: Any, names: Sequence[str] | None) -> list[Any]:

@@ -13,6 +13,7 @@ from contrastill.data.files import LINES, SUFFIXES, look_up, open_text, split_na
 from contrastill.data.jsonlines import json_rows
 from contrastill.data.parquet import BATCH, parquet
 from contrastill.errors import UserError, quoted, quoted_each
+from contrastill.memory import Held
 
 __all__ = ["Record", "Records"]
 
@@ -68,7 +69,7 @@ class Records:
             UserError: no such file or column, a file that is not what its name says.
         """
         path, kind = look_up(source)
-        suffix = split_name(path)[1]
+        suffix = ".jsonl" if isinstance(source, Held) else split_name(path)[1]
         if kind != "file" or suffix not in (*SUFFIXES, *LINES):
             raise unknown(path, f"a file of texts (.txt, or {', '.join(SUFFIXES)}, each also as .gz or .xz)")
         if delimiter is not None:
@@ -137,6 +138,11 @@ class Records:
 
     def cells(self, broken: Broken | None) -> Iterator[tuple[int, Any]]:
         """(number, row) of each row: a dict of cells, or the line of a file of lines."""
+        if isinstance(self.source, Held):
+            columns = self.source.only.cells
+            rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+            yield from enumerate(rows, 1)
+            return
         path = look_up(self.source)[0]
         suffix = split_name(path)[1]
         if suffix in LINES:
@@ -162,6 +168,8 @@ def needs_pairs(source: str) -> UserError:
 
 def columns_of(source: str, encoding: str, delimiter: str | None) -> tuple[str, tuple[str, ...], dict[str, Any], Any]:
     """Unit of the rows, columns, their types where the file has them, and the reader's decisions."""
+    if isinstance(source, Held):
+        return "row", tuple(source.only.cells), {}, ()
     path = look_up(source)[0]
     suffix = split_name(path)[1]
     if suffix == ".parquet":

@@ -1,17 +1,20 @@
 """Where a task's rows are: the Hub, GLUE's own files, a folder, a file. One table per split, cells as found."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pandas as pd
 
 from contrastill.data.cells import some
 from contrastill.data.files import SUFFIXES, look_up, split_name
-from contrastill.data.read import Table, read_table, table_of
+from contrastill.data.read import Table, held_table, read_table, table_of
 from contrastill.data.schema import GLUE, Schema, glue_task
 from contrastill.errors import UserError, first_line
+from contrastill.memory import Held
 
 __all__ = ["Found", "find_tables", "read_split"]
 
@@ -50,6 +53,8 @@ class Found:
 
 def find_tables(source: str | Path, *, own: bool, encoding: str, delimiter: str | None = None) -> Found:
     """`own`: the caller describes the columns, so nothing is recognised as GLUE."""
+    if isinstance(source, Held):
+        return Found(source.partition(" passed")[0], None, False, *_held(source))
     path, there = look_up(source)
     if there == "folder":
         glue = None if own or not any(path.glob("*.tsv")) else glue_task(path.resolve().name)
@@ -75,11 +80,32 @@ def find_tables(source: str | Path, *, own: bool, encoding: str, delimiter: str 
     )
 
 
-def read_split(path: Path, glue: Schema | None, encoding: str, delimiter: str | None = None) -> Table:
+def read_split(source: str | Path, glue: Schema | None, encoding: str, delimiter: str | None = None) -> Table:
+    if isinstance(source, Held):
+        return held_table(source)
+    path = Path(source)
     if glue is None or split_name(path)[1] != ".tsv":
         return read_table(path, encoding, delimiter=delimiter)
     table = read_table(path, encoding, glue_header=COLA_HEADER if glue.name == "cola" else ())
     return replace(table, frame=table.frame.rename(columns=GLUE_COLUMNS.get(glue.name, {})))
+
+
+def _held(source: Held) -> tuple[dict[str, Table], dict[str, str], str]:
+    """The tables of rows in memory, by the names of their splits."""
+    if source.alone:
+        return {"train": held_table(source)}, {"train": str(source)}, ""
+    used = _splits_of(source.splits)
+    if not used:
+        raise UserError(f"{source}: expected train, dev or test, got {some([*source.splits])}; rename one")
+    tables = {ours: held_table(source, theirs) for ours, theirs in used.items()}
+    return tables, used, some([each for each in source.splits if each not in used.values()], 20)
+
+
+def _splits_of(there: Iterable[Any]) -> dict[str, str]:
+    """Split -> what it is called among those that are there."""
+    names = {**SPLITS, "dev": (*SPLITS["dev"], "validation_matched")}
+    chosen = {ours: next((name for name in theirs if name in there), None) for ours, theirs in names.items()}
+    return {ours: theirs for ours, theirs in chosen.items() if theirs is not None}
 
 
 def _folder(
@@ -208,12 +234,10 @@ def _hub(name: str, config: str | None) -> tuple[dict[str, Table], dict[str, str
             f"{type(error).__name__}: {first_line(error)}. Check the name and the "
             "network, or download the files and pass their folder (no local path has that name)"
         ) from error
-    names = {**SPLITS, "dev": (*SPLITS["dev"], "validation_matched")}
-    chosen = {ours: next((s for s in theirs if s in splits), None) for ours, theirs in names.items()}
-    if chosen["train"] is None:
+    used = _splits_of(splits)
+    if "train" not in used:
         raise UserError(
             f"{name}: expected a train split, got {', '.join(map(str, splits))}; choose another dataset or config"
         )
-    used = {ours: str(theirs) for ours, theirs in chosen.items() if theirs is not None}
     tables = {ours: table_of(splits[theirs], f"{name} {theirs}") for ours, theirs in used.items()}
     return tables, used, some([each for each in map(str, splits) if each not in used.values()], 20)

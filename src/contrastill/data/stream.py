@@ -13,6 +13,7 @@ from contrastill.data.delimited import DELIMITED, check_delimiter
 from contrastill.data.files import LINES, SUFFIXES, look_up, open_text, split_name, unknown
 from contrastill.data.read import read_column
 from contrastill.errors import UserError, first_line, quoted
+from contrastill.memory import Held
 
 __all__ = ["has_columns", "stream_texts"]
 
@@ -36,6 +37,10 @@ def stream_texts(
     Raises:
         UserError: no such file or column, a file that is damaged or not what its name says, no text at all.
     """
+    if isinstance(source, Held):
+        column = chosen(source, list(source.only.cells), text)
+        yield from texts_of(source, iter(enumerate(source.only.cells[column], 1)), "row", say)
+        return
     path, kind = look_up(source)
     suffix = split_name(path)[1]
     cells: Iterator[tuple[int, Any]]
@@ -67,6 +72,8 @@ def stream_texts(
 
 def has_columns(source: str) -> bool:
     """Whether a column may be asked for: not of a file with one text a line."""
+    if isinstance(source, Held):
+        return not source.plain
     path, kind = look_up(source)
     return kind != "file" or split_name(path)[1] not in LINES
 

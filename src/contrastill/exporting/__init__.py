@@ -1,8 +1,21 @@
 """Export: one graph that any ONNX Runtime or OpenVINO user runs, with proof that it still answers right."""
 
-from contrastill.exporting.run import export
-from contrastill.exporting.source import Exportable, exportable
-from contrastill.exporting.verify import verify
-from contrastill.exporting.write import build
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Exportable", "build", "export", "exportable", "verify"]
+__all__ = ["Exportable", "build", "export", "exportable"]
+
+if TYPE_CHECKING:
+    from contrastill.exporting.run import export
+    from contrastill.exporting.source import Exportable, exportable
+    from contrastill.exporting.write import build
+
+HOMES = {"Exportable": "source", "build": "write", "export": "run", "exportable": "source"}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when first used: `verify` checks a bundle where there is no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from contrastill.bundle import METADATA, Bundle, open_bundle
 from contrastill.errors import UserError
-from contrastill.exporting.source import Exportable, Texts
+
+if TYPE_CHECKING:
+    from contrastill.exporting.source import Exportable, Texts
 
 __all__ = ["NotFinite", "Probes", "answered", "chosen", "compared", "made_up"]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from contrastill.bundle import METADATA, Bundle, open_bundle
 from contrastill.data.files import look_up
 from contrastill.errors import UserError
-from contrastill.exporting.gate import Examples, examples_of_pairs, examples_of_task, measure
 from contrastill.exporting.probes import compared
 from contrastill.settings import DataSource, Evaluation, Verification
-from contrastill.tasks import load_rows
+
+if TYPE_CHECKING:
+    from contrastill.exporting.gate import Examples
 
 __all__ = ["Verified", "verify"]
 
@@ -45,6 +46,8 @@ def verify(**settings: Any) -> Verified:
     files = len(bundle.metadata["files"])
     found: Verified = {"bundle": str(bundle.folder), "files": files, "problems": problems, "probes": probes}
     if asked.data is not None:
+        from contrastill.exporting.gate import measure  # torch, which a bundle's own check does without
+
         examples = examples_for(bundle, asked)
         answers = measure(bundle, examples)
         value = examples.judge(answers)
@@ -58,10 +61,13 @@ def verify(**settings: Any) -> Verified:
 
 
 def examples_for(bundle: Bundle, asked: Verification) -> Examples:
+    from contrastill.exporting.gate import examples_of_pairs, examples_of_task
+    from contrastill.tasks import load_rows
+
     if bundle.answer.vector:
-        return examples_of_pairs(str(asked.data), asked.encoding or "utf-8", asked.delimiter)
+        return examples_of_pairs(asked.data or "", asked.encoding or "utf-8", asked.delimiter)
     given = DataSource.among(vars(asked))
-    alone = look_up(str(asked.data))[1] == "file" and asked.split is None
+    alone = look_up(asked.data or "")[1] == "file" and asked.split is None
     if alone:  # a file by itself is what is to be scored, all of it
         given["dev_share"] = 0.0
     if bundle.answer.several:

@@ -17,6 +17,7 @@ from contrastill import mapping
 from contrastill.encoder import Encoder, Encoding, Wanted, pool_layer
 from contrastill.errors import UserError
 from contrastill.methods.settings import checking
+from contrastill.ranges import suggestion
 from contrastill.tasks.base import Task
 from contrastill.teachers.live import FrozenEncoder
 
@@ -144,7 +145,7 @@ class Method(nn.Module):
         if set(shares) != set(names) or not (abs(sum(shares.values()) - 1) <= 1e-6 and min(shares.values()) >= 0):
             raise UserError(
                 f"expected shares of at least 0 that sum to 1 for the stages {names} of {self.name!r}, "
-                f"got {dict(shares)}"
+                f"got {dict(shares)}" + "".join(suggestion(one, names) for one in shares if one not in names)
             )
         self.stages = tuple(replace(stage, share=shares[stage.name]) for stage in self.stages)
 

@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,7 @@ from contrastill.data.delimited import DELIMITED
 from contrastill.data.files import split_name
 from contrastill.data.records import Record, Records, kind_of
 from contrastill.errors import UserError, quoted_each
+from contrastill.memory import Held
 from contrastill.prediction.models import Model, column_names, open_model
 from contrastill.prediction.write import check_out, json_lines, written
 from contrastill.screen import Screen
@@ -42,9 +43,10 @@ class Predictions:
     skipped: int
     cut_share: float
     seconds: float
+    answers: list[dict[str, Any]] | None = None  # to rows that were passed as objects, where no file was asked for
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in vars(self).items() if name != "answers"}
 
 
 def predict(*, stream: IO[str] | None = None, **settings: Any) -> Predictions:
@@ -52,7 +54,7 @@ def predict(*, stream: IO[str] | None = None, **settings: Any) -> Predictions:
 
     The answers are in the order of the rows, one a row, and in a file that is whole or not there.
 
-    stream: where the answers go without `out`; by default stdout.
+    stream: where the answers go without `out`; by default stdout, and for rows passed as objects `.answers`.
 
     Raises:
         UserError: no such model or file, a broken row (before work starts), an answer that is not finite.
@@ -60,13 +62,16 @@ def predict(*, stream: IO[str] | None = None, **settings: Any) -> Predictions:
     asked = Prediction.given(settings)
     out = None if asked.out in (None, "-") else Path(str(asked.out)).expanduser()
     if out is not None:
-        check_out(out, asked.overwrite, Path(asked.data).expanduser())
+        check_out(out, asked.overwrite, None if isinstance(asked.data, Held) else Path(asked.data).expanduser())
     records = records_of(asked)
     found = Checked.of(records, asked.skip_broken)
     model = open_model(asked, pairs=records.text_pair is not None)
     kinds = columns(asked, records, found, model.answer, out)
     started, cut = time.perf_counter(), 0.0
-    target = contextlib.nullcontext(json_lines(stream or sys.stdout)) if out is None else written(out, kinds)
+    kept = isinstance(asked.data, Held) and (asked.out, stream) == (None, None)
+    answers: list[dict[str, Any]] | None = [] if kept else None
+    plain = json_lines(stream or sys.stdout) if answers is None else answers.extend
+    target = contextlib.nullcontext(plain) if out is None else written(out, kinds)
     with target as write, progress(found.rows) as advance:
         for first, chunk in chunks(records, asked.skip_broken):
             if first:
@@ -75,13 +80,14 @@ def predict(*, stream: IO[str] | None = None, **settings: Any) -> Predictions:
             write(answered(model, chunk, records, asked))
             advance(len(chunk))
     return Predictions(
-        out="-" if out is None else str(out),
+        out=str(out) if out is not None else "-" if answers is None else "",
         model=asked.model,
         task=model.task,
         rows=found.rows,
         skipped=found.broken,
         cut_share=cut,
         seconds=round(time.perf_counter() - started, 3),
+        answers=answers,
     )
 
 

@@ -22,7 +22,7 @@ Write = Callable[[Rows], None]
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
-def check_out(out: Path, overwrite: bool, data: Path) -> None:
+def check_out(out: Path, overwrite: bool, data: Path | None) -> None:
     """Checks that the answers may be written to a file.
 
     Raises:
@@ -37,7 +37,7 @@ def check_out(out: Path, overwrite: bool, data: Path) -> None:
         raise UserError(f"--out: expected a folder {out.parent} for {out.name}, found none; make it")
     if not os.access(out.absolute().parent, os.W_OK):
         raise UserError(f"--out: {out.absolute().parent} cannot be written to; choose another place")
-    if out.exists() and out.samefile(data):
+    if data is not None and out.exists() and out.samefile(data):
         raise UserError(f"--out: expected another file than --data, got {out} for both")
     if out.exists() and not overwrite:
         raise UserError(f"{out} is there already; pass --overwrite to replace it, or another --out")

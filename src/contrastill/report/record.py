@@ -77,7 +77,9 @@ def doubts(run: RunFiles) -> list[str]:
 
 def decisions(run: RunFiles) -> dict[str, str]:
     """Name -> sentence or value of each choice that the run made by itself, in the order of the choices."""
-    return {str(name): sentence(value) for name, value in mapping(dig(run.record, "data", "decisions")).items()}
+    made = {str(name): sentence(value) for name, value in mapping(dig(run.record, "data", "decisions")).items()}
+    taken = ", ".join(f"{name} = {plain(value)}" for name, value in mapping(run.record.get("as_teacher")).items())
+    return {**({"as in the teacher's run": taken} if taken else {}), **made}
 
 
 def warnings(run: RunFiles) -> list[str]:

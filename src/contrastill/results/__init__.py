@@ -11,10 +11,12 @@ from contrastill.results.record import (
     write_text,
 )
 from contrastill.results.scores import RunResult, Score, Scores, Split, number
+from contrastill.results.table import ResultTable, result_table
 
 __all__ = [
     "CARD",
     "PLACES",
+    "ResultTable",
     "RunRecord",
     "RunResult",
     "Score",
@@ -25,5 +27,6 @@ __all__ = [
     "number",
     "read_metrics",
     "read_object",
+    "result_table",
     "write_text",
 ]

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
 from contrastill.errors import UserError, quoted
+from contrastill.memory import held
 from contrastill.ranges import Range, checked, suggestion
 
 __all__ = [
@@ -51,13 +52,14 @@ def option(
     choices: tuple[str, ...] | None = None,
     unit: str | None = None,
     path: bool = False,
+    rows: bool = False,
 ) -> Any:
     """A field of a settings dataclass: default, help, panel of the help, and range; see `Range`.
 
-    default: a list or dict is copied for each object.
+    default: a list or dict is copied for each object. rows: in Python, rows may be passed as objects (`memory.Rows`).
     """
     range_ = Range(at_least, above, at_most, below, choices, unit, path)
-    metadata = {"help": help, "panel": panel, "range": range_}
+    metadata = {"help": help, "panel": panel, "range": range_, "rows": rows}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -92,7 +94,10 @@ class Checked:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = checked(getattr(self, f.name), f.type, f.metadata["range"], name=flag(f.name))
+            value = getattr(self, f.name)
+            if f.metadata["rows"]:
+                value = held_in(value, f.type, flag(f.name))
+            value = checked(value, f.type, f.metadata["range"], name=flag(f.name))
             object.__setattr__(self, f.name, value)
         self.check_together()
 
@@ -118,6 +123,15 @@ class Checked:
         if missing:
             raise UserError(f"missing {', '.join(sorted(missing))} (see --help)")
         return cls(**settings)
+
+
+def held_in(value: Any, kind: Any, name: str) -> Any:
+    """A setting whose value, or an item of it, may be rows."""
+    if get_origin(kind) is not list:
+        return held(value, name)
+    if isinstance(value, list | tuple) and not all(isinstance(one, Mapping) for one in value):
+        return [held(one, name) for one in value]
+    return value if value is None or isinstance(value, str) else [held(value, name)]
 
 
 def flag(name: str) -> str:

@@ -6,19 +6,46 @@ from typing import Any
 
 from contrastill.settings.base import ROWS, Checked, delimiter_option, length_option, option
 
-__all__ = ["Corpus", "DataSource", "GateData"]
+__all__ = ["Columns", "Corpus", "DataSource", "GateData", "PlaceOfTeacher"]
+
+PLACE = "glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet)"
+DEV_SHARE: dict[str, Any] = {
+    "help": "share of train held out when there is no dev file",
+    "panel": "Data",
+    "at_least": 0,
+    "at_most": 0.5,
+}
+ENCODING: dict[str, Any] = {"help": "encoding of the text files", "panel": "Data"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSource(Checked):
-    """Where the examples come from."""
+class Place(Checked):
+    """Where labelled examples are."""
 
-    data: str = option(
-        MISSING,
-        "glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet)",
-        "Data",
-        path=True,
+    data: str = option(MISSING, PLACE, "Data", path=True, rows=True)
+    dev_share: float = option(0.1, **DEV_SHARE)
+    encoding: str = option("utf-8", **ENCODING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOfTeacher(Checked):
+    """Where labelled examples are, if not where the teacher's were."""
+
+    data: str | None = option(None, f"{PLACE} [default: as in the teacher's run]", "Data", path=True, rows=True)
+    dev_share: float | None = option(
+        None,
+        **(DEV_SHARE | {"help": f"{DEV_SHARE['help']} [default: as in the teacher's run on these data, else 0.1]"}),
     )
+    encoding: str | None = option(
+        None,
+        **(ENCODING | {"help": f"{ENCODING['help']} [default: as in the teacher's run on these data, else utf-8]"}),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns(Checked):
+    """How labelled examples are read."""
+
     text: str | None = option(None, "column of the (first) text", "Data")
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")
     label: str | None = option(None, "column of the label or score", "Data")
@@ -32,12 +59,10 @@ class DataSource(Checked):
     labels: list[str] | None = option(None, "class names in the order of their ids, once for each class", "Data")
     metric: str | None = option(None, "metric that selects the checkpoint [default: the task's first]", "Data")
     dev: str | None = option(
-        None, "file of development examples [default: a share of train is held out]", "Data", path=True
+        None, "file of development examples [default: a share of train is held out]", "Data", path=True, rows=True
     )
-    test: str | None = option(None, "file of test examples, scored once, at the end", "Data", path=True)
-    dev_share: float = option(0.1, "share of train held out when there is no dev file", "Data", at_least=0, at_most=0.5)
+    test: str | None = option(None, "file of test examples, scored once, at the end", "Data", path=True, rows=True)
     limit: int | None = option(None, "use at most this many training examples", "Data", **ROWS)
-    encoding: str = option("utf-8", "encoding of the text files", "Data")
     delimiter: str | None = delimiter_option()
     max_length: int | None = length_option(128)
 
@@ -57,6 +82,11 @@ class DataSource(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataSource(Columns, Place):
+    """Where the examples come from."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corpus(Checked):
     """Where unlabelled texts come from."""
 
@@ -66,6 +96,7 @@ class Corpus(Checked):
         "each source",
         "Data",
         path=True,
+        rows=True,
     )
     text: str | None = option(None, "column of the texts, if the file has columns", "Data")
     limit: int | None = option(None, "read at most this many texts", "Data", **ROWS)
@@ -84,7 +115,7 @@ class GateData(Checked):
 
     data: str | None = option(
         None, "labelled data (glue/TASK, folder, file), or scored pairs for an embedding model [default: the run's]",
-        "Data", path=True,
+        "Data", path=True, rows=True,
     )  # fmt: skip
     text: str | None = option(None, "column of the (first) text", "Data")
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")

@@ -182,6 +182,7 @@ class Prediction(Checked):
         "file of texts: a line each (.txt), or .csv .tsv .jsonl .parquet; each also as .gz .xz",
         "Data",
         path=True,
+        rows=True,
     )
     text: str | None = option(None, "column of the (first) text [default: as in the model's run, else 'text']", "Data")
     text_pair: str | None = option(

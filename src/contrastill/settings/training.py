@@ -17,7 +17,7 @@ from contrastill.settings.base import (
     length_option,
     option,
 )
-from contrastill.settings.data import Corpus, DataSource
+from contrastill.settings.data import Columns, Corpus, DataSource, PlaceOfTeacher
 
 __all__ = [
     "EMBEDDING_METHODS",
@@ -88,6 +88,9 @@ class Settings(Checked):
     report_to: str = option(
         "none", "experiment tracker: tensorboard, wandb, mlflow, trackio, … (as transformers' report_to)", "Output"
     )
+    keep_checkpoints: bool = option(
+        False, "keep checkpoints/, with the optimizer's state, when the run has finished", "Output"
+    )
     overwrite: bool = option(False, "replace the run in the output folder", "Output")
     force: bool = option(False, "start although a check before training failed", "Output")
 
@@ -105,7 +108,7 @@ class Settings(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled(DataSource, Settings):
+class Labelled(Columns, Settings):
     """What runs on labelled rows have in common: their length and learning rate follow from data and model."""
 
     preset: str = option(
@@ -128,7 +131,7 @@ class Labelled(DataSource, Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetuning(Labelled):
+class Finetuning(Labelled, DataSource):
     """Train a model on labels: a teacher, or any classifier or regressor."""
 
     model: str = option(MISSING, "Hub name or folder of the model to fine-tune", "Models", path=True)
@@ -143,10 +146,12 @@ class Finetuning(Labelled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Labelled):
+class Distillation(Labelled, PlaceOfTeacher):
     """Make a small student of a fine-tuned teacher."""
 
-    teacher: str = option(MISSING, "Hub name or folder of the fine-tuned teacher", "Models", path=True)
+    teacher: str = option(
+        MISSING, "folder of the fine-tuned teacher, or of the run that made it, or Hub name", "Models", path=True
+    )
     method: str = option("lrc_bert", METHOD, "Models")
     student: str = option(
         "4L-312", "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn", "Models"
@@ -161,6 +166,7 @@ class Distillation(Labelled):
         "file of further texts without labels, used by every loss except the label loss",
         "Data",
         path=True,
+        rows=True,
     )
     cache: str | None = option(
         None,
@@ -212,6 +218,7 @@ class EmbeddingDistillation(Corpus, Settings):
         "agreement with the teacher on the nearest neighbours among held-out texts",
         "Data",
         path=True,
+        rows=True,
     )
     sts: str | None = option(None, **STS)
     cache: str | None = cache_option("the teacher's vectors")
@@ -255,6 +262,7 @@ class Contrast(Settings):
         "and, if there is one, hard negative; with --unsupervised a corpus of texts",
         "Data",
         path=True,
+        rows=True,
     )
     columns: list[str] | None = option(
         None,
@@ -283,7 +291,7 @@ class Contrast(Settings):
     epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
     cache: str | None = cache_option("the anchor's vectors")
     dev: str | None = option(
-        None, "scored pairs that select the checkpoint; by default the last one is kept", "Data", path=True
+        None, "scored pairs that select the checkpoint; by default the last one is kept", "Data", path=True, rows=True
     )
     sts: str | None = option(None, **STS)
     limit: int | None = option(None, "use at most this many rows", "Data", **(ROWS | {"at_least": 2}))

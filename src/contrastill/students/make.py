@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from contrastill.errors import UserError, first_line
 from contrastill.loading import check_ids, load_config, load_like, load_tokenizer, locate, rows_of
 from contrastill.mapping import uniform
+from contrastill.ranges import suggestion
 from contrastill.students.families import FAMILIES, Layer
 from contrastill.students.inherit import inherit
 from contrastill.students.sample import read_sample
@@ -131,6 +132,7 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
     if not folder.expanduser().exists() and len(folder.parts) < 2:
         raise UserError(
             f"expected start to be one of {', '.join(STARTS)} or a folder with a student, got {str(folder)!r}"
+            + suggestion(str(folder), STARTS)
         )
     place = locate(str(folder))
     config = load_config(place)

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 
 from contrastill.errors import UserError
 from contrastill.mapping import uniform
+from contrastill.ranges import suggestion
 
 __all__ = ["PRESETS", "Shape", "check_shape", "fitting_shape", "parse_shape", "resized", "shape_of"]
 
@@ -45,7 +46,7 @@ def parse_shape(text: str, teacher_config: PreTrainedConfig) -> Shape:
     else:
         raise UserError(
             f'expected a student shape: one of {", ".join(PRESETS)}, or "<n>L" for n layers at the teacher\'s width, '
-            f'or "layers/hidden/heads/ffn" such as "4/312/12/1200"; got {text!r}'
+            f'or "layers/hidden/heads/ffn" such as "4/312/12/1200"; got {text!r}' + suggestion(text, PRESETS)
         )
     check_shape(shape, teacher_config)
     return shape

@@ -96,7 +96,7 @@ def scored(
     models: dict[tuple[str, str], Any], bundles: dict[str, Bundle], test: Path, speeds: dict[str, dict[str, float]]
 ) -> list[dict[str, Any]]:
     """A row for each model, the teacher first, and for each bundle behind the model that it was made of."""
-    from contrastill.exporting import verify
+    from contrastill.exporting.verify import verify
 
     asked = [{"model": str(made.model), "data": str(test), "max_length": 64} for made in models.values()]
     rows: list[dict[str, Any]] = []
@@ -224,8 +224,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo/runs"), help="folder for the runs and their result")
     args = parser.parse_args()
     demo.finish(run, show, stopped="stopped", **vars(args))
-    for folder in (*args.out.glob("*/checkpoints"), args.out / "cache"):
-        shutil.rmtree(folder)
+    shutil.rmtree(args.out / "cache")
     print(f"the student's page, to be opened in a browser: {args.out / 'lrc_bert-all' / 'report.html'}")
     print(f"written: {args.out / 'result.md'}, {args.out / 'result.json'}; models below {args.out}")
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shutil
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -139,9 +138,7 @@ class Study:
             known = {name: value for name, value in notes.items() if value}
             return {**known, **measured(made), "machine": describe_machine()}
 
-        made = self.cells.once(key(cell), row, self.settings(cell[0]), overwrite)
-        shutil.rmtree(self.folder(cell) / "checkpoints", ignore_errors=True)
-        return made
+        return self.cells.once(key(cell), row, self.settings(cell[0]), overwrite)
 
     def ready(self, cell: Cell) -> tuple[Callable[..., Any], dict[str, Any]]:
         """The function that makes a cell, and its settings.

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from contrastill.encoder import Encoding, pool_layer
 from contrastill.errors import UserError
 from contrastill.machine import keep_freed_memory
+from contrastill.processes import bar_pause
 from contrastill.teachers.base import LiveTeacher
 from contrastill.teachers.fields import OUTPUTS, Field
 from contrastill.teachers.overlap import Outputs, accelerated, read_ahead
@@ -98,9 +99,13 @@ def fill(
 
 
 def progress(options: Options) -> Any:
-    every, what = 0.2 if sys.stderr.isatty() else 30.0, options.get("what", "teacher outputs")
     return tqdm(
-        total=options.get("total"), desc=what, unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr
+        total=options.get("total"),
+        desc=options.get("what", "teacher outputs"),
+        unit=" texts",
+        dynamic_ncols=True,
+        mininterval=bar_pause(),
+        file=sys.stderr,
     )
 
 

@@ -55,7 +55,7 @@ class Worker:
             import_module(name)
         imports = time.perf_counter() - begun
         libraries = resident() - before
-        import_module("contrastill.exporting" if runtime == "torch" else "contrastill.bundle")
+        import_module("contrastill.exporting.source" if runtime == "torch" else "contrastill.bundle")
         self.bare, begun = resident(), time.perf_counter()
         self.model: Torch | Graph = (
             Torch(source, precision, threads, pairs=is_pairs(case))
@@ -126,7 +126,7 @@ class Torch:
     def __init__(self, source: str, precision: str, threads: int, pairs: bool) -> None:
         import torch
 
-        from contrastill.exporting import exportable
+        from contrastill.exporting.source import exportable
 
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)

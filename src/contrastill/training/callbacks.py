@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback
 
 from contrastill.methods import Method
+from contrastill.processes import bar_pause
 from contrastill.training.order import Order
 
 __all__ = ["Epochs", "LastStep", "Progress", "Record", "Stages", "StopRequest"]
@@ -105,8 +106,9 @@ class Progress(ProgressCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            every = 0.2 if sys.stderr.isatty() else 30.0
-            self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, mininterval=every, file=sys.stderr)
+            self.training_bar = tqdm(
+                total=state.max_steps, dynamic_ncols=True, mininterval=bar_pause(), file=sys.stderr
+            )
         self.current_step = 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

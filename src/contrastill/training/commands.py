@@ -13,7 +13,7 @@ from contrastill.training.folder import RunFolder
 from contrastill.training.labelled import plan_distillation, plan_finetuning
 from contrastill.training.pairs import check_checkpoint, check_settings, plan_pairs
 from contrastill.training.run import Run, finished, saving, train
-from contrastill.training.seen import rows_of_teacher
+from contrastill.training.teacher_run import as_teacher
 
 __all__ = ["contrast", "distill", "distillation", "evaluate", "finetune", "pretrain"]
 
@@ -37,14 +37,16 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
 
     Settings: see `Distillation` and `EmbeddingDistillation`. Raises as `finetune` does.
     """
-    settings = named(settings)
+    settings, taken = named(settings), dict[str, Any]()
     if distillation(settings.get("method")) is EmbeddingDistillation:
         asked: Any = EmbeddingDistillation.given(settings)
         plan: Any = plan_embedding
     else:
-        asked = rows_of_teacher(Distillation.given(settings))
+        asked, taken = as_teacher(Distillation.given(settings))
         plan = plan_distillation
     with RunFolder("distill", asked, resume) as folder, saving(folder):
+        if taken:
+            folder.note(as_teacher=taken)
         return finished(folder, "student") or train(folder, partial(plan, folder.decided(asked)), resume)
 
 

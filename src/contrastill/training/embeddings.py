@@ -34,6 +34,7 @@ from contrastill.loading import (
     rows_of,
 )
 from contrastill.methods import METHODS, EmbeddingMethod, method_class, method_settings, read_settings
+from contrastill.processes import bar_pause
 from contrastill.report.evidence import of_vectors
 from contrastill.report.neighbours import nearest, of_neighbours, shared
 from contrastill.report.paired import by_row
@@ -358,8 +359,7 @@ def load_corpus(
     """The texts that the settings name, of a length that is settled; what had to be said about them is logged."""
     assert settings.max_length is not None
     chunks = several_texts(settings.texts, **settings.reading())
-    every = 0.2 if sys.stderr.isatty() else 30.0
-    with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=every, file=sys.stderr) as bar:
+    with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=bar_pause(), file=sys.stderr) as bar:
         corpus = read_corpus(chunks, tokenizer, settings.max_length, teachers, bar.update)
     if corpus.duplicates:
         logger.info("%s texts that came before are left out", f"{corpus.duplicates:,}")

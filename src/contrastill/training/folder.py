@@ -3,7 +3,7 @@
 run.json      settings, versions, machine, fingerprints, and how far the run is
 metrics.json  scores of teacher and student, sizes, wall time of each phase
 student/      the model, in plain Hugging Face layout, with its card (model/ after fine-tuning)
-checkpoints/  for resuming; may be deleted once the run has finished
+checkpoints/  for resuming; deleted once the run has finished (--keep-checkpoints)
 log.jsonl     every logged step: each loss term, the stage, dev scores
 evidence.json answers on dev that the page shows
 seen.safetensors  keys of the rows that were learnt from, by which later runs tell whether theirs are new
@@ -12,6 +12,7 @@ exports/      bundles, if the model was exported; bench.json: their speed, if it
 .lock         held by the process that is at work here
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -42,7 +43,7 @@ DECIDED = {
     "epochs",
     "learning_rate",
 }  # settings that the run fills in where they are not given
-FREE = {"out", "overwrite", "force", "report_to", "cache"}  # settings that may differ when a run is resumed
+FREE = {"out", "overwrite", "force", "report_to", "cache", "keep_checkpoints"}  # may differ when a run is resumed
 
 
 class RunFolder:
@@ -190,6 +191,18 @@ class RunFolder:
                     shutil.rmtree(place)
         for name in WRITTEN_FILES:
             (self.path / name).unlink(missing_ok=True)
+
+    def drop_checkpoints(self) -> None:
+        """Deletes the checkpoints of a run that has finished, unless they are to be kept.
+
+        What else lies beside them (a reporter's log) stays, and so do those of a version that did not know the setting.
+        """
+        if not self.main or self.settings.keep_checkpoints or "keep_checkpoints" not in self.record.settings:
+            return
+        for checkpoint in self.checkpoints.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.checkpoints.rmdir()
 
     def note(self, *, status: str | None = None, **facts: Any) -> None:
         """Adds to run.json, once the run has begun."""

@@ -38,7 +38,7 @@ from contrastill.training.folder import RunFolder
 from contrastill.training.plan import Plan, autocast_dtype
 from contrastill.training.probe import ROWS as HEAD_ROWS
 from contrastill.training.probe import fit_probe, head_is_new
-from contrastill.training.seen import rows_of_teacher
+from contrastill.training.teacher_run import as_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -345,7 +345,7 @@ def plan_finetuning(settings: Finetuning) -> LabelledPlan:
 
 
 def plan_distillation(settings: Distillation) -> LabelledPlan:
-    settings = rows_of_teacher(settings)
+    settings, _ = as_teacher(settings)
     made, given = method_class(settings.method), read_settings(settings.method, settings.set)
     cache = cache_choice(settings)
     if cache is not None and cache.asked:
@@ -358,7 +358,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
         )
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     settings = replace(settings, task=task_given(settings.task, teacher.config))
-    data = load_rows(settings.data, **settings.reading(), unlabelled=settings.unlabelled)
+    data = load_rows(settings.data or "", **settings.reading(), unlabelled=settings.unlabelled)
     data = align_labels(data, output_names(teacher.config))
     task = task_of(data.schema, settings.task)
     check_task(task, settings.teacher, teacher.config)

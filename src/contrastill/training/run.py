@@ -17,7 +17,7 @@ from contrastill.errors import UserError
 from contrastill.methods import Method
 from contrastill.methods.queue import Queue
 from contrastill.report import PAGE, leave_report
-from contrastill.results import RunResult, write_text
+from contrastill.results import RunResult, result_table, write_text
 from contrastill.training.arguments import training_arguments
 from contrastill.training.checkpoints import last_good_checkpoint
 from contrastill.training.folder import RunFolder
@@ -45,6 +45,20 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """As in metrics.json."""
         return self.result.to_json()
+
+    def __repr__(self) -> str:
+        ours = [one for name in list(self.result.columns)[-1:] for one in self.result.columns[name]]
+        first = [one for one in ours if one.metric == self.result.metric] or ours
+        scores = [f"{one.where} {one.metric} {one.value:.4g}" for one in first]
+        kept = [f"{split} kept {share:.1%}" for split, share in (self.result.kept or {}).items()]
+        return f"Run({', '.join([repr(str(self.folder)), *scores[:2], *kept])})"
+
+    def _repr_html_(self) -> str:
+        """The table of scores and sizes, for a notebook."""
+        found = result_table(self.result)
+        page = self.folder / PAGE
+        places = [f"model: {self.model}", *([f"report: {page}"] if page.is_file() else [])]
+        return replace(found, notes=[*found.notes, *places]).html()
 
 
 def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
@@ -118,6 +132,7 @@ def conclude(folder: RunFolder, done: Run, run: Plan) -> None:
     folder.note(status="finished")
     if folder.main:
         leave_report(folder.path, run.evidence)
+    folder.drop_checkpoints()  # last: a run that is killed before this line still has them
 
 
 class Clock:
@@ -181,4 +196,5 @@ def finished(folder: RunFolder, name: str) -> Run | None:
     logger.info("%s has already finished", folder.path)
     if folder.main and not (folder.path / PAGE).is_file():
         leave_report(folder.path)
+    folder.drop_checkpoints()
     return Run(folder.path, folder.path / name, result)

@@ -1,0 +1,164 @@
+"""The public functions: light to import, so that an editor completes them at once; each loads what it runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from contrastill.settings import (
+    Bench,
+    CacheBuild,
+    Contrast,
+    Distillation,
+    EmbeddingDistillation,
+    Evaluation,
+    Export,
+    Finetuning,
+    Prediction,
+    Pretraining,
+    Serving,
+    Verification,
+)
+from contrastill.settings.signatures import takes
+
+if TYPE_CHECKING:
+    from contrastill.exporting.run import Exported
+    from contrastill.exporting.verify import Verified
+    from contrastill.prediction import Predictions
+    from contrastill.training import Run
+    from contrastill.training.cache_build import Built
+
+__all__ = [
+    "bench",
+    "build_cache",
+    "compare",
+    "contrast",
+    "distill",
+    "evaluate",
+    "export",
+    "finetune",
+    "predict",
+    "pretrain",
+    "serve",
+    "verify",
+]
+
+
+@takes(Finetuning)
+def finetune(*, resume: bool = False, **settings: Any) -> "Run":
+    """Trains a model on labels. resume: goes on with the interrupted run in `out`.
+
+    Raises:
+        UserError: bad settings, data or model; before training where it can be known.
+        Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
+    """
+    from contrastill.training import commands
+
+    return commands.finetune(resume=resume, **settings)
+
+
+@takes(Distillation, EmbeddingDistillation)
+def distill(*, resume: bool = False, **settings: Any) -> "Run":
+    """Makes a small student of a teacher: of a task, or, with a method for it, of sentence embeddings.
+
+    resume: goes on with the interrupted run in `out`. Raises as `finetune` does.
+    """
+    from contrastill.training import commands
+
+    return commands.distill(resume=resume, **settings)
+
+
+@takes(Pretraining)
+def pretrain(*, resume: bool = False, **settings: Any) -> "Run":
+    """Makes a general student of an encoder. resume: goes on with the interrupted run in `out`.
+
+    Raises as `finetune` does.
+    """
+    from contrastill.training import commands
+
+    return commands.pretrain(resume=resume, **settings)
+
+
+@takes(Contrast)
+def contrast(*, resume: bool = False, **settings: Any) -> "Run":
+    """Trains a sentence-embedding model on texts that belong together; the method is `SimCSE`.
+
+    resume: goes on with the interrupted run in `out`. Raises as `finetune` does.
+    """
+    from contrastill.training import commands
+
+    return commands.contrast(resume=resume, **settings)
+
+
+@takes(Evaluation)
+def evaluate(**settings: Any) -> dict[str, Any]:
+    """Scores a model or a bundle on one split. Returns metrics, interval and counts."""
+    from contrastill.training import commands
+
+    return commands.evaluate(**settings)
+
+
+@takes(CacheBuild)
+def build_cache(**settings: Any) -> "Built":
+    """Stores a teacher's outputs for every text of a corpus; what is stored already is not computed again."""
+    from contrastill.training import cache_build
+
+    return cache_build.build_cache(**settings)
+
+
+@takes(Export)
+def export(**settings: Any) -> "Exported":
+    """Makes a deployable bundle of a model.
+
+    Raises:
+        UserError: bad settings, model or data; no room on the disk.
+        CheckFailed: more of the metric was lost than `max_drop` allows. Nothing is left behind.
+    """
+    from contrastill.exporting import run
+
+    return run.export(**settings)
+
+
+@takes(Verification)
+def verify(**settings: Any) -> "Verified":
+    """Checks a bundle's files, its answers to the stored texts and, given data, its metric.
+
+    Returns what was found; "problems" is empty where all is well.
+    """
+    from contrastill.exporting import verify as checks
+
+    return checks.verify(**settings)
+
+
+@takes(Prediction)
+def predict(*, stream: "IO[str] | None" = None, **settings: Any) -> "Predictions":
+    """Answers texts with a bundle or a model, in the order of the rows.
+
+    stream: where the answers go without `out`; by default stdout. Rows that are passed as objects and without `out`
+    have their answers in `.answers` of what is returned.
+    """
+    from contrastill.prediction import run
+
+    return run.predict(stream=stream, **settings)
+
+
+@takes(Serving)
+def serve(**settings: Any) -> int:
+    """Serves a bundle over HTTP until a signal. Returns the exit code: 1 if requests were cut off."""
+    from contrastill import serving
+
+    return serving.serve(**settings)
+
+
+@takes(Bench)
+def bench(**settings: Any) -> dict[str, Any]:
+    """Times models beside each other. Returns what `out` holds."""
+    from contrastill import timing
+
+    return timing.bench(**settings)
+
+
+def compare(runs: Sequence[str | Path], out: str | Path = "comparison.html") -> Path:
+    """Writes one page of several runs' folders, side by side (of a single run: its report), and returns its path."""
+    from contrastill import report
+
+    return report.compare(runs, out)

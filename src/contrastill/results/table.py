@@ -1,0 +1,75 @@
+"""The table of a finished run: what the command line prints and a notebook shows."""
+
+from dataclasses import dataclass, field
+from html import escape
+
+from contrastill.results.scores import RunResult
+
+__all__ = ["ResultTable", "result_table"]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A title, the heads of columns (the first of words, the others of figures), rows of cells, and lines below."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def html(self) -> str:
+        """As HTML, every text of it escaped."""
+        style = ' style="text-align: right"'
+        head = "".join(f"<th{style if place else ''}>{escape(name)}</th>" for place, name in enumerate(self.columns))
+        body = "".join(
+            f"<tr><th>{escape(row[0])}</th>{''.join(f'<td{style}>{escape(cell)}</td>' for cell in row[1:])}</tr>"
+            for row in self.rows
+        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
+        notes = "".join(f"<div>{escape(note)}</div>" for note in self.notes)
+        return f"<div><strong>{escape(self.title)}</strong>{table}{notes}</div>"
+
+
+def result_table(result: RunResult) -> ResultTable:
+    """The scores and sizes of a run's models: teacher and student, a model alone, or one before and after."""
+    return before_and_after(result) if result.before_and_after else beside(result)
+
+
+def beside(result: RunResult) -> ResultTable:
+    """Scores and sizes of teacher and student, or of a model alone."""
+    rows: list[list[str]] = []
+    ours = list(result.models.values())[-1]
+    for split in ("dev", "test"):
+        if split in ours.splits:
+            cells = []
+            for scores in result.models.values():
+                value, interval = scores.splits[split].metrics[str(result.metric)], scores.splits[split].interval
+                cells.append(f"{value:.4f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else ""))
+            rows.append([split, *cells])
+    if (chosen_by := str(result.metric)) in ours.figures:
+        known = [scores.figures.get(chosen_by) for scores in result.models.values()]  # of a teacher there may be none
+        rows.append([f"dev {chosen_by}", *("" if value is None else f"{value:.4}" for value in known)])
+    for label, name, form in (("parameters", "parameters", ",.0f"), ("MB", "size_mb", ".1f")):
+        rows.append([label, *(format(scores.figures[name], form) for scores in result.models.values())])
+    for each in next(iter(result.sts.values()), {}):
+        rows.append([each, *(f"{result.sts[name][each]:.2f}" for name in result.models)])
+    kept = ", ".join(f"{split} {share:.1%}" for split, share in (result.kept or {}).items())
+    notes = [f"kept of the teacher: {kept}"] if kept else []
+    return ResultTable(f"{result.task} ({result.metric})", ["", *result.models], rows, notes)
+
+
+def before_and_after(result: RunResult) -> ResultTable:
+    """Scores of one model before and after."""
+    rows, notes = [], []
+    if (dev := result.changes.get("dev")) is not None:
+        rows.append(["dev", f"{dev['before']:.2f}", f"{dev['after']:.2f}"])
+    for name, after in result.sts.get("after", {}).items():
+        rows.append([name, f"{result.sts['before'][name]:.2f}", f"{after:.2f}"])
+    if found := result.changes.get("retrieval"):
+        notes.append(
+            f"training rows whose second text is the nearest: {found['before']:.1f} % before, {found['after']:.1f} % "
+            "after; --dev scores the model on other texts"
+        )
+    notes.append(f"{result.figures['parameters']:,} parameters, {result.figures['size_mb']:.1f} MB")
+    title = f"{result.base}, {result.figures['train_rows']:,} rows"
+    return ResultTable(title, ["Spearman x 100", "before", "after"], rows, notes)

@@ -1,0 +1,72 @@
+"""What a distillation takes from the run that made its teacher: the data, and how they were read."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from contrastill.errors import UserError
+from contrastill.loading.place import inner_folder
+from contrastill.results import RunRecord, located
+from contrastill.settings import Distillation
+
+__all__ = ["as_teacher"]
+
+logger = logging.getLogger(__name__)
+
+SAME = (
+    "text",
+    "text_pair",
+    "label",
+    "task",
+    "separator",
+    "labels",
+    "dev",
+    "test",
+    "dev_share",
+    "encoding",
+    "delimiter",
+)
+"""Settings that are taken over wherever the data are the same."""
+ALL = ("data", "limit", "metric")
+"""Settings that are taken over with the data themselves."""
+DEFAULTS: dict[str, Any] = {"dev_share": 0.1, "encoding": "utf-8"}
+
+
+def as_teacher(settings: Distillation) -> tuple[Distillation, dict[str, Any]]:
+    """The settings with the data of the teacher's run where none are given, and how they were read where they are the
+    same: a student is judged on rows that its teacher did not learn from. Beside them what was taken over, by name.
+
+    Raises:
+        UserError: no data are given and none are known.
+    """
+    record = run_of(settings.teacher)
+    there = record.settings.get("data") if record is not None else None
+    taken: dict[str, Any] = {}
+    if record is not None and there is not None:
+        ours = settings.data and located({"data": settings.data}, Path.cwd())["data"]
+        names = (*ALL, *SAME) if ours is None else SAME if ours == there else ()
+        known = {name: record.setting(name, str, list, int, float) for name in names if getattr(settings, name) is None}
+        taken = {name: value for name, value in known.items() if value not in (None, DEFAULTS.get(name))}
+    if taken:
+        logger.info(
+            "as in the teacher's run: %s", ", ".join(f"{name} = {value}"[:100] for name, value in taken.items())
+        )
+    if settings.data is None and "data" not in taken:
+        raise UserError(
+            f"--data: expected the data to distil on, got none, and {settings.teacher} is no model of a run that tells "
+            "its own; give --data, or as --teacher the folder of a finetune run (for sentence embeddings: --method "
+            "disco --texts FILE)"
+        )
+    defaults = {name: value for name, value in DEFAULTS.items() if getattr(settings, name) is None}
+    return replace(settings, **(defaults | taken)), taken
+
+
+def run_of(teacher: str) -> RunRecord | None:
+    """The record of the run that made a model; None where none is known.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    folder = Path(teacher).expanduser()
+    return RunRecord.of_model(inner_folder(folder, teacher)) if folder.is_dir() else None
