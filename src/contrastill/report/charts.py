@@ -315,7 +315,7 @@ def histogram(
     for group, counts in grouped:
         width, total = (high - low) / len(counts), max(1, sum(counts))
         inner = [sum(counts[: first + 1]), *counts[first + 1 : last - 1], sum(counts[last - 1 :])]
-        shares = [100 * count / total for count in inner]
+        shares = [100 * count / total for count in inner[: last - first]]  # of a single bin, that one
         edges = [low + width * k for k in range(first, last + 1)]
         for left, right, each in zip(edges[:-1], edges[1:], shares, strict=True):
             bars.setdefault((left, right), []).append(f"{each:.1f}\u00a0%")
