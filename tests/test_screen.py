@@ -189,3 +189,16 @@ def test_a_fault_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert ended.code == 1
     assert "ZeroDivisionError" in ended.err
     assert "a fault of Contrastill" in ended.err
+
+
+def test_a_run_says_where_its_model_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+    size = {"parameters": 1, "size_mb": 1.0}
+    models = {"probe": {"dev": scored(), **size}, "model": {"dev": scored(), **size}}
+    print_run(task="intents", metric=NAME, checkpoint=0, **models)
+    said = capsys.readouterr().out
+    assert "probe: a linear fit on the frozen encoder" in said
+    assert "no checkpoint was better on dev than the start" in said
+    print_run(task="intents", metric=NAME, checkpoint=8, model=models["model"])
+    said = capsys.readouterr().out
+    assert "linear fit" not in said
+    assert "no checkpoint" not in said

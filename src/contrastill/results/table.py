@@ -55,6 +55,10 @@ def beside(result: RunResult) -> ResultTable:
         rows.append([each, *(f"{result.sts[name][each]:.2f}" for name in result.models)])
     kept = ", ".join(f"{split} {share:.1%}" for split, share in (result.kept or {}).items())
     notes = [f"kept of the teacher: {kept}"] if kept else []
+    if "probe" in result.models:
+        notes.append("probe: a linear fit on the frozen encoder, from which the model started")
+    if result.figures.get("checkpoint") == 0:
+        notes.append("no checkpoint was better on dev than the start: the weights before the first step are kept")
     return ResultTable(f"{result.task} ({result.metric})", ["", *result.models], rows, notes)
 
 
