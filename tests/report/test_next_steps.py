@@ -114,15 +114,10 @@ def test_an_interrupted_run_is_resumed(write_run: Write) -> None:
 def test_a_teacher_is_distilled_and_a_general_student_specialised(write_run: Write) -> None:
     metrics = {name: value for name, value in METRICS.items() if name not in ("student", "teacher", "kept")}
     tuned = write_run("tuned", {**record(), "command": "finetune"}, {**metrics, "model": METRICS["student"]})
-    assert commands(tuned)[0] == [
-        "distill",
-        "--teacher",
-        str(tuned),
-        "--data",
-        "intents.csv",
-        "--out",
-        f"{tuned}-student",
-    ]
+    assert commands(tuned)[0] == ["distill", "--teacher", str(tuned), "--out", f"{tuned}-student"]
+    held = {**RECORD["settings"], "data": "DataFrame of 300 rows passed in Python, sha256 0123456789abcdef"}
+    passed = write_run("passed", {**record(), "command": "finetune", "settings": held}, metrics)
+    assert all("distill" not in words for words in commands(passed))
     general = write_run("general", {**record(), "command": "pretrain"}, metrics)
     assert commands(general)[0][-4:] == ["--start", f"{general}/student", "--out", f"{general}-student"]
 

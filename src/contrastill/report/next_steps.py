@@ -52,8 +52,9 @@ def every_step(run: RunFiles) -> Iterator[Step]:
         general = command("distill", "--teacher", "TEACHER", "--data", "DATA.csv", "--start", inside(run, "student"))
         yield Step("Start a student from it, with a teacher of the task:", f"{general} --out {beside(run, 'student')}")
         return
-    if run.command == "finetune" and isinstance(run.settings.get("data"), str):
-        smaller = command("distill", "--teacher", place, "--data", str(run.settings["data"]))
+    data = run.settings.get("data")
+    if run.command == "finetune" and isinstance(data, str) and " passed in Python, " not in data:
+        smaller = command("distill", "--teacher", place)
         yield Step("Make a small student of it:", f"{smaller} --out {beside(run, 'student')}")
     if not any(bundle.get("precision") == "int8" for bundle in run.bundles):
         exported = command("export", place, "--to", "onnx", "--precision", "int8")
