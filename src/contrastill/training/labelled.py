@@ -181,6 +181,7 @@ class LabelledPlan(Plan):
         some = np.random.default_rng(self.settings.seed).permutation(known)[:HEAD_ROWS]
         some = some[np.argsort(self.lengths[some], kind="stable")]
         batches = [self.batch(some[n : n + 64]) for n in range(0, len(some), 64)]
+        logger.info("head: reading %s training rows with the frozen encoder to fit it", f"{len(some):,}")
         student.to(processes().device)
         probe = fit_probe(student, self.task, batches, self.dtype, self.settings.seed, may_add=may_add)
         if probe is not None:
