@@ -94,7 +94,7 @@ def test_python_names_what_is_missing_and_the_light_names_work(bundle: Path) -> 
         "from contrastill import Finetuning, Serving, UserError, predict, serve, verify\n"
         "from contrastill.bundle import open_bundle\n"
         f"print(len(open_bundle({str(bundle)!r}).run(['good word'])))\n"
-        "try:\n    contrastill.distill\n"
+        "try:\n    contrastill.distill(teacher='teacher', data='rows.csv', out='run')\n"
         "except ModuleNotFoundError as error:\n    print(error)\n"
     )
     assert done.returncode == 0, done.stderr

@@ -68,5 +68,5 @@ def test_a_model_that_knows_nothing_has_the_loss_of_each_labels_share():
     logits = (best.clamp(1e-9, 1 - 1e-9) / (1 - best).clamp(1e-9)).log().expand(4, 3)
     errors, _ = MultiLabel("abc").hard(logits, labels[:4], MASK)
     assert MultiLabel("abc").ignorance(labels.numpy()) == pytest.approx(errors.mean().item(), abs=1e-6)
-    assert CLASSES.ignorance(torch.tensor([0, 1]).numpy()) == pytest.approx(math.log(3))
-    assert Regression().ignorance(torch.tensor([0.0]).numpy()) is None
+    assert CLASSES.ignorance(torch.tensor([0, 1, -100]).numpy()) == pytest.approx(math.log(2))  # of the shares it has
+    assert Regression().ignorance(torch.tensor([0.0, 2.0, torch.nan]).numpy()) == pytest.approx(1.0)  # the variance

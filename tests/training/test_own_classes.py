@@ -89,7 +89,10 @@ def test_a_class_of_the_registry_is_recorded_by_its_name(workshop: Workshop, tmp
 
 def test_the_command_line_takes_a_method_by_module_and_class(workshop: Workshop, own_module: Path) -> None:
     given = {**workshop.settings(own_module / "run"), "method": "own_things:Gentle", "epochs": 1, "checks": 1}
-    words = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    flags = {key: f"--{key.replace('_', '-')}" for key in given}
+    words = [
+        word for key, value in given.items() for word in ([flags[key]] if value is True else [flags[key], str(value)])
+    ]
     result = CliRunner().invoke(app, ["distill", *words, "--set", "temperature=4"])
     assert result.exit_code == 0, result.output
     record = json.loads((own_module / "run" / "run.json").read_text())

@@ -161,7 +161,8 @@ def test_a_distillation_runs_from_the_general_student(
         load_file(task.model / "model.safetensors"),
         load_file(trained["tinybert"].model / "model.safetensors"),
     )
-    moved = max(float((ours[f"bert.{name}"] - value).abs().max()) for name, value in theirs.items())
+    encoder = {name: value for name, value in theirs.items() if not name.startswith("pooler.")}  # the head's, fitted
+    moved = max(float((ours[f"bert.{name}"] - value).abs().max()) for name, value in encoder.items())
     assert 0 < moved < 0.05, "it went on from there"
 
 

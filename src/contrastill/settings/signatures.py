@@ -3,8 +3,10 @@
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, fields
-from typing import Any, TypeVar, get_args, get_origin
+from functools import wraps
+from typing import Any, TypeVar, cast, get_args, get_origin
 
+from contrastill.errors import lacking
 from contrastill.ranges import typed
 
 __all__ = ["arguments", "signature", "takes"]
@@ -15,7 +17,8 @@ Kinds = Sequence[type]
 
 
 def takes(*kinds: type) -> Callable[[Function], Function]:
-    """Gives a function of `**settings` the signature of their dataclasses, and the help of each setting."""
+    """Gives a function of `**settings` the signature of their dataclasses, the help of each setting, and an error that
+    says what to install where the packages for training are missing."""
 
     def given(function: Function) -> Function:
         plain = inspect.signature(function)
@@ -24,8 +27,18 @@ def takes(*kinds: type) -> Callable[[Function], Function]:
         named = " and ".join(f"`{kind.__name__}`" for kind in kinds)
         about = [inspect.cleandoc(function.__doc__ or ""), "", f"The settings are those of {named}."]
         function.__doc__ = "\n".join([*about, "", "Args:", *lines])
-        vars(function)["__signature__"] = signature(kinds, own, plain.return_annotation)
-        return function
+
+        @wraps(function)
+        def run(**settings: Any) -> Any:
+            try:
+                return function(**settings)
+            except ModuleNotFoundError as error:
+                if (found := lacking(error)) is None:
+                    raise
+                raise ModuleNotFoundError(f"contrastill.{function.__name__}: {found}", name=error.name) from None
+
+        vars(run)["__signature__"] = signature(kinds, own, plain.return_annotation)
+        return cast(Function, run)
 
     return given
 

@@ -85,7 +85,8 @@ def check_shape(shape: Shape, teacher_config: PreTrainedConfig) -> None:
     if problem:
         raise UserError(
             f"expected {problem} in a student of this teacher ({teacher}), got {shape} (layers/hidden/heads/ffn); "
-            f"try --student {max(1, teacher.layers // 2)}L (half its layers, at its width), or your own numbers"
+            f"try --student {max(1, teacher.layers // 2)}L (half its layers, at its width), or your own numbers as in "
+            f"{PRESETS['4L-312']} (4L-312)"
         )
 
 
