@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from contrastill.processes import processes
+from contrastill.training.trial import trial
 
 if TYPE_CHECKING:
     from contrastill.training.labelled import LabelledPlan
@@ -68,24 +68,11 @@ def settle_budget(run: "LabelledPlan") -> None:
 
 def seconds_a_step(run: "LabelledPlan") -> float:
     """Mean wall time of a training step without its update; model and random state stay as they were."""
-    device, model = processes().device, run.model
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
-    rows = np.random.default_rng(run.settings.seed).permutation(len(run.examples))
-    begun = 0.0
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model.to(device).train()
-        for step in range(TIMED):
-            picked = np.resize(np.roll(rows, -step * run.batch_size), min(run.batch_size, len(rows)))
-            batch = {name: value.to(device) for name, value in run.batch(picked).items()}
-            with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
-                loss = model(**batch)["loss"]
-            loss.backward()
-            float(loss.detach())  # waits for the device
-            if step == 0:
+    rows, begun = np.random.default_rng(run.settings.seed).permutation(len(run.examples)), 0.0
+    with trial(run, processes().device) as step:
+        for number in range(TIMED):
+            step(np.roll(rows, -number * run.batch_size)[: run.batch_size])
+            if number == 0:
                 begun = time.perf_counter()
         took = time.perf_counter() - begun
-        model.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for name, value in model.named_buffers():
-            value.copy_(buffers[name])
     return took / (TIMED - 1)

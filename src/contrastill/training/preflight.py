@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from contrastill.loading import FITS, load_classifier, misfit, positions, rows_of
 from contrastill.settings import Distillation
 from contrastill.students import fitting_shape
 from contrastill.training.checks import FEW_UNKNOWN, Check, Report
 from contrastill.training.plan import Plan
+from contrastill.training.trial import trial
 
 __all__ = ["check_data", "check_models", "check_run", "fit_student", "room_for_checkpoints"]
 
@@ -100,24 +101,14 @@ def dry_run(run: Plan) -> list[Check]:
     size = min(len(run.examples), max(2, run.batch_size // run.settings.accumulate))
     order = np.argsort(-run.lengths, kind="stable")
     halves = [order[:size], order[size : 2 * size] if len(order) >= 2 * size else order[-size:]]
-    queues = {name: value.clone() for name, value in model.named_buffers()}
     before, stage, reached, losses = peak_memory(device), method.stage, set(), []
-    model.to(device).train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with trial(run, device) as step:
         for each in method.stages:
             method.stage = each
-            for rows in halves:
-                batch = {k: v.to(device) for k, v in run.batch(rows).items()}
-                with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
-                    loss: Tensor = model(**batch)["loss"]
-                loss.backward()
-                losses.append(float(loss.detach()))
+            losses += [step(rows) for rows in halves]
             reached |= {name for name, p in model.named_parameters() if p.grad is not None}
             model.zero_grad(set_to_none=True)
     method.stage = stage
-    with torch.no_grad():
-        for name, value in model.named_buffers():
-            value.copy_(queues[name])
     trained = dict(model.named_parameters())
     adam = 2 * sum(p.numel() * 4 for p in trained.values())
     need = peak_memory(device) - before + adam
