@@ -152,6 +152,7 @@ def contrast(
     epsilon: float = 1.0,
     cache: str | PathLike[str] | None = None,
     dev: str | PathLike[str] | Rows | None = None,
+    dev_share: float = 0.1,
     sts: str | PathLike[str] | None = None,
     limit: int | None = None,
     encoding: str = 'utf-8',
@@ -195,6 +196,7 @@ def contrast(
         epsilon: size of the perturbation [0 < x <= 1,000,000]
         cache: folder of the anchor's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]
         dev: scored pairs that select the checkpoint; by default the last one is kept
+        dev_share: share of the pairs held out when there is no dev file, 500 at most: the page ranks them; 0 for none [0 <= x <= 0.5]
         sts: 'hub', or a folder with the seven STS sets: score them at the end
         limit: use at most this many rows [2 <= x <= 1,000,000,000]
         encoding: encoding of the text files

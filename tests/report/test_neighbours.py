@@ -10,6 +10,7 @@ from run_folders import RECORD, Page
 from contrastill.report import write_report
 from contrastill.report.evidence import of_pairs, of_vectors
 from contrastill.report.neighbours import nearest, of_neighbours, of_ranks, ranked, ranks_of, shared
+from contrastill.report.paired import by_row
 
 RANDOM = np.random.default_rng(1)
 TEACHER, OTHER = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in RANDOM.normal(size=(2, 30, 8)))
@@ -61,7 +62,7 @@ def test_a_page_shows_texts_with_their_neighbours_beside_its_yardsticks(write_ru
 def test_a_partner_s_rank_counts_other_texts_that_are_nearer() -> None:
     seconds = [f"second {n % 25}" for n in range(30)]  # five texts stand twice
     vectors = STUDENT[np.arange(30) % 25]
-    ranks, first = ranks_of(TEACHER, vectors, seconds)
+    ranks, first = ranks_of(TEACHER, vectors, ([f"first {n}" for n in range(30)], seconds))
     for row in range(30):
         nearer = {seconds[n] for n in range(30) if TEACHER[row] @ vectors[n] > TEACHER[row] @ vectors[row]}
         assert ranks[row] == 1 + len(nearer - {seconds[row]})
@@ -69,7 +70,8 @@ def test_a_partner_s_rank_counts_other_texts_that_are_nearer() -> None:
 
 
 def test_a_page_of_pairs_shows_their_ranks_and_what_is_found_first(write_run) -> None:
-    before, after = (ranks_of(TEACHER, side, [str(n) for n in range(30)]) for side in (OTHER, STUDENT))
+    sides = [f"first {n}" for n in range(30)], [f"second {n}" for n in range(30)]
+    before, after = (ranks_of(TEACHER, side, sides) for side in (OTHER, STUDENT))
     evidence = of_ranks(after, before, pairs, "training pairs")
     metrics = {"base": "m", "steps": 4, "train_rows": 30, "retrieval": {"before": 3.0, "after": 90.0}}
     record = {**RECORD, "command": "contrast"}
@@ -77,7 +79,7 @@ def test_a_page_of_pairs_shows_their_ranks_and_what_is_found_first(write_run) ->
         write_report(write_run(record=record, metrics=metrics, evidence=json.loads(json.dumps(evidence)), log=[]))
     )
     shares = [f"{100 * (ranks <= 3).mean():.1f} %" for ranks, _ in (before, after)]
-    assert page.row("3") == ["3", *shares]
+    assert page.row("3") == ["3", *shares, "10.0 %"]  # of 30 second texts
     worst = evidence["examples"][0]
     assert worst["ours"] == after[0].max()
     assert f"rank {worst['theirs']} before · {worst['ours']} after" in page.text
@@ -105,3 +107,32 @@ def test_damaged_neighbours_leave_a_page(key: str, value: Any, write_run) -> Non
     evidence = of_vectors((STUDENT * TEACHER).sum(1), texts, "texts held out")
     folder = write_run(**(embedding({**evidence, key: value}) | {"log": []}), record=RECORD)
     assert "Texts whose vectors are least alike" in Page(write_report(folder)).text
+
+
+def test_a_text_and_its_other_partners_do_not_stand_before_its_own() -> None:
+    firsts, seconds = ["a", "a", "b", "c"], ["b", "d", "a", "e"]  # b is a's, and a is b's
+    vectors = {name: TEACHER[n] for n, name in enumerate("abcde")}
+    sides = [np.stack([vectors[name] for name in side]) for side in (firsts, seconds)]
+    others = [{"e"}, {"e"}, {"d", "e"}, {"b", "d", "a"}]
+    ranks, _ = ranks_of(*sides, (firsts, seconds))
+    for row, own in enumerate(seconds):
+        first = vectors[firsts[row]]
+        assert ranks[row] == 1 + sum(first @ vectors[other] > first @ vectors[own] for other in others[row])
+
+
+def test_a_page_of_held_out_pairs_has_their_score_in_its_headline(write_run) -> None:
+    sides = [f"first {n}" for n in range(30)], [f"second {n}" for n in range(30)]
+    before, after = (ranks_of(TEACHER, side, sides) for side in (OTHER, STUDENT))
+    evidence = of_ranks(after, before, pairs, "held-out pairs")
+    found = [(ranks == 1) for ranks, _ in (before, after)]
+    shares = dict(zip(("before", "after"), (100 * float(one.mean()) for one in found), strict=True))
+    evidence["by_row"] = {"held-out pairs": by_row("retrieval", zip(*sides, strict=True), None, *reversed(found))}
+    metrics = {"base": "m", "steps": 4, "train_rows": 90, "held_out": 30, "retrieval": shares}
+    record = {**RECORD, "command": "contrast"}
+    page = Page(
+        write_report(write_run(record=record, metrics=metrics, evidence=json.loads(json.dumps(evidence)), log=[]))
+    )
+    said = f"held-out pairs (30 rows) rose: {shares['before']:.2f} % before, {shares['after']:.2f} % after"
+    assert said in page.text.replace("\u00a0", " ")
+    assert "After less before, partners found first on 30 rows of held-out pairs" in page.text
+    assert "The model has not learnt from these pairs" in page.text

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import BertModel
 from workshop import CLASSES, Workshop, sentence, sha256, snapshot, write_csv, write_encoder
 
 from contrastill import Interrupted, UserError, distill
+from contrastill.data.pairs import hold_out_pairs
 from contrastill.evaluation import sts
 from contrastill.methods import SimCSE
 from contrastill.training import contrast
@@ -595,3 +597,71 @@ def test_without_the_library_the_error_says_what_to_install(
 def test_bfloat16_trains_too(settings: Settings) -> None:
     run = contrast(**settings(precision="bf16", epochs=0.5))
     assert model_of(run.model)[0].auto_model.dtype == torch.float32
+
+
+# ---- pairs held out -------------------------------------------------------------------------------------------------
+
+
+def linked(count: int) -> list[dict[str, str]]:
+    """Pairs of which every third has its first text in common with the one before, every fourth its second."""
+    rows = [{"anchor": f"first {n}", "positive": f"second {n}"} for n in range(count)]
+    for n in range(1, count):
+        rows[n] |= {"anchor": rows[n - 1]["anchor"]} if n % 3 == 0 else {}
+        rows[n] |= {"positive": rows[n - 1]["positive"]} if n % 4 == 0 else {}
+    return rows
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(159, 0.1, 0), (160, 0.1, 32), (2000, 0, 0), (9000, 0.1, 500)])
+def test_pairs_are_held_out_where_there_are_enough(count: int, share: float, held: int) -> None:
+    rows = Dataset.from_list([{"anchor": f"first {n}", "positive": f"second {n}"} for n in range(count)])
+    train, dev, said = hold_out_pairs(rows, share, 0)
+    assert (len(train), len(dev or ())) == (count - held, held)
+    assert said.startswith(f"{held} of {count:,} pairs, held out" if held else "no pairs held out")
+    both = {(row["anchor"], row["positive"]) for part in (train, dev or ()) for row in part}
+    assert len(both) == count
+
+
+def test_no_text_of_a_pair_held_out_is_learnt_from() -> None:
+    rows = linked(1000)
+    train, held, _ = hold_out_pairs(Dataset.from_list(rows), 0.1, 0)
+    assert held is not None
+    assert 90 <= len(held) <= 100
+    texts = [{text for row in part for text in row.values()} for part in (train, held)]
+    assert not texts[0] & texts[1]
+    assert hold_out_pairs(Dataset.from_list(rows), 0.1, 1)[1].to_list() != held.to_list()
+    assert hold_out_pairs(Dataset.from_list(rows), 0.1, 0)[1].to_list() == held.to_list()
+
+
+def test_of_questions_with_few_answers_the_questions_are_held_out() -> None:
+    rows = [{"anchor": f"question {n // 2}", "positive": f"answer {(n // 2) % 5 + 5 * (n % 2)}"} for n in range(400)]
+    train, held, said = hold_out_pairs(Dataset.from_list(rows), 0.1, 0)
+    assert held is not None
+    assert len(held) == 40
+    assert not set(train["anchor"]) & set(held["anchor"])
+    assert "no first text of theirs" in said
+    same = Dataset.from_list([{"anchor": "question", "positive": f"answer {n}"} for n in range(400)])
+    assert hold_out_pairs(same, 0.1, 0)[1] is None
+
+
+def test_a_run_ranks_the_pairs_that_were_held_out(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(3)
+    rows = [{"anchor": topic(rng, name), "positive": topic(rng, name)} for name in [*CLASSES] * 70]
+    write_csv(tmp_path / "many.csv", rows)
+    given = settings(pairs=str(tmp_path / "many.csv"), epochs=0.2)
+    with caplog.at_level("INFO"):
+        interrupted(given, 2)
+        run = contrast(**given, resume=True)
+    metrics = run.metrics
+    assert metrics["held_out"] >= 32
+    assert 200 < metrics["train_rows"] + metrics["held_out"] <= 210  # what was made twice is left out
+    assert f"{metrics['held_out']} of" in caplog.text
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["data"]["decisions"]["dev"].startswith(f"{metrics['held_out']} of")
+    evidence = json.loads((run.folder / "evidence.json").read_text())
+    assert (evidence["kind"], evidence["split"], evidence["rows"]) == ("ranks", "held-out pairs", metrics["held_out"])
+    assert evidence["within"][0]["ours"] == pytest.approx(metrics["retrieval"]["after"] / 100, abs=1e-4)
+    assert evidence["within"][0]["theirs"] == pytest.approx(metrics["retrieval"]["before"] / 100, abs=1e-4)
+    assert evidence["within"][0]["chance"] == pytest.approx(metrics["yardsticks"]["chance"], abs=1e-4)
+    assert f"{metrics['held_out']} held-out pairs" in (run.model / "README.md").read_text()

@@ -5,18 +5,22 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from contrastill.data.cells import is_missing, is_text, number
 from contrastill.data.columns import lacks
 from contrastill.data.delimited import check_delimiter
+from contrastill.data.groups import Numbers, numbered
 from contrastill.data.read import Table
 from contrastill.data.sources import find_tables
 from contrastill.data.stream import stream_texts
 from contrastill.errors import UserError, quoted_each
 
-__all__ = ["load_pairs"]
+__all__ = ["hold_out_pairs", "load_pairs"]
 
 ROLES = ("anchor", "positive", "negative")
 NAMES = (  # of the columns, first come; the third only where the file has it
@@ -33,6 +37,8 @@ NAMES = (  # of the columns, first come; the third only where the file has it
 )
 JUDGED = ("label", "labels", "gold_label", "score", "similarity", "is_duplicate", "relatedness_score")
 FEW = 0.05  # the largest share of broken rows that is left out with a note
+LEAST, MOST = 32, 500  # pairs that are held out: fewer say little about a model, more are compared at length
+SPARED = 5  # of so many rows one at most is held out to reach LEAST
 
 
 def load_pairs(
@@ -80,6 +86,49 @@ def load_pairs(
             + "".join(f" ({note})" for note in notes)
         )
     return Dataset.from_dict(rows.to_dict("list")), notes
+
+
+def hold_out_pairs(rows: Dataset, share: float, seed: int = 0) -> tuple[Dataset, Dataset | None, str]:
+    """Rows to train on, rows held out, and a sentence on how these were chosen.
+
+    Rows with a text in common stay together, so that no text of a pair held out is learnt from; the hard negatives do
+    not count. Where that would leave too few, those with a first text in common do (one answer to many questions).
+    """
+    fewest = SPARED * LEAST
+    if not share or len(rows) < fewest:
+        why = "--dev-share 0" if not share else f"{len(rows):,} pairs are too few, from {fewest} on some are"
+        return rows, None, f"no pairs held out: {why}"
+    wanted = min(MOST, max(LEAST, round(share * len(rows))))
+    ends = numbered(rows.select_columns(list(ROLES[:2])))[0]
+    for linked, which in ((ends, "text"), (ends[:, [0, 0]], "first text")):
+        held = whole_groups(linked_rows(linked), wanted, seed)
+        if held.sum() >= LEAST:
+            said = (
+                f"{held.sum():,} of {len(rows):,} pairs, held out; no {which} of theirs is a {which} of training pairs"
+            )
+            return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held)), said
+    return rows, None, "no pairs held out: too many have their first text in common"
+
+
+def linked_rows(ends: Numbers) -> Numbers:
+    """(N, 2) numbers of texts -> (N,) the group of each row; rows with a text in common are of one group."""
+    texts = ends.max() + 1
+    links = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (texts, texts))
+    groups: Numbers = connected_components(links, directed=False)[1][ends[:, 0]].astype(np.int64)
+    return groups
+
+
+def whole_groups(groups: Numbers, wanted: int, seed: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(N,) the group of each row -> (N,) whether it is drawn: whole groups by lot, of `wanted` rows at most."""
+    sizes = np.bincount(groups)
+    drawn, left = [], wanted
+    for group in np.random.default_rng((seed, 1)).permutation(np.flatnonzero(sizes)):
+        if sizes[group] <= left:
+            drawn.append(group)
+            left -= sizes[group]
+        if not left:
+            break
+    return np.isin(groups, drawn)
 
 
 def own_positives(

@@ -9,6 +9,7 @@ from contrastill.report import charts, figures
 from contrastill.report.charts import Chart
 from contrastill.report.record import plain
 from contrastill.report.run import RunFiles, dig, mapping, number, objects
+from contrastill.results import HELD_OUT_PAIRS
 
 __all__ = ["MOST_CLASSES", "evidence", "histogram"]
 
@@ -38,6 +39,8 @@ def evidence(run: RunFiles) -> dict[str, Any] | None:
         "neighbours": neighbours(found),
         "ranked": [place(each) for each in objects(found.get("ranked"))],
         "within": [within(each) for each in objects(found.get("within"))],
+        "choice": number(found, "choice"),
+        "learnt": found.get("split") != HELD_OUT_PAIRS,
         "bands": [band(each) for each in objects(found.get("bands"))],
         "examples": [example(each, found["kind"], names) for each in examples],
         "histogram": histogram([(None, run)]),
@@ -102,7 +105,7 @@ def place(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def within(one: dict[str, Any]) -> dict[str, str]:
-    shares = {key: number(one, key) for key in ("ours", "theirs")}
+    shares = {key: number(one, key) for key in ("ours", "theirs", "chance")}
     said = {key: "–" if share is None else figures.percent(share) for key, share in shares.items()}
     return {"rank": plain(one.get("rank")), **said}
 

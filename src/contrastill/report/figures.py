@@ -13,7 +13,7 @@ __all__ = [
     "times",
 ]
 
-PERCENT = {"accuracy", "f1", "agreement"}
+PERCENT = {"accuracy", "f1", "agreement", "retrieval"}
 WORDS = {
     "f1": "F1",
     "f1_micro": "F1 of all labels together (micro)",
@@ -21,6 +21,7 @@ WORDS = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "agreement": "agreement on neighbours",
+    "retrieval": "partners found first",
 }
 
 

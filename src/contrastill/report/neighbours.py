@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from contrastill.report.evidence import EXAMPLES, Texts, cut, rounded
+from contrastill.results import HELD_OUT_PAIRS
 
-__all__ = ["nearest", "of_neighbours", "of_ranks", "ranked", "ranks_of", "shared"]
+__all__ = ["HELD_OUT_PAIRS", "nearest", "of_neighbours", "of_ranks", "ranked", "ranks_of", "shared"]
 
 SHOWN = 6  # texts that are shown with their neighbours
 NEAREST = 3  # neighbours of each
@@ -55,15 +56,24 @@ def of_neighbours(ours: Array, theirs: Array, texts: Texts) -> dict[str, Any]:
     }
 
 
-def ranks_of(firsts: Array, seconds: Array, texts: Sequence[str]) -> tuple[Array, Array]:
+def ranks_of(firsts: Array, seconds: Array, texts: tuple[Sequence[str], Sequence[str]]) -> tuple[Array, Array]:
     """(N, D) unit vectors of both sides -> (N,) each: the rank of a first text's own second text among all second
-    texts, and the number of the one ranked first. texts: (N,) the second ones; equal texts count as one."""
-    alike = firsts @ seconds.T
-    _, number = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
-    own = alike[np.arange(len(alike)), np.arange(len(alike))]
-    _, once = np.unique(number, return_index=True)
-    better = (alike[:, once] > own[:, None]) & (number[once] != number[:, None])
-    return 1 + better.sum(1), alike.argmax(1)
+    texts, and the number of the one ranked first.
+
+    texts: (N,) of both sides. Equal texts count as one, and neither the first text itself nor another text that is
+    paired with it stands before its own.
+    """
+    alike, rows = firsts @ seconds.T, np.arange(len(firsts))
+    number = np.unique(np.concatenate([np.asarray(side, object).astype(str) for side in texts]), return_inverse=True)[1]
+    first, second = number[: len(rows)], number[len(rows) :]
+    paired = np.eye(number.max() + 1, dtype=bool)
+    paired[first, second] = paired[second, first] = True
+    own = alike[rows, rows]
+    alike = np.where(paired[first[:, None], second], -np.inf, alike)
+    once = np.unique(second, return_index=True)[1]
+    alike[rows, rows] = own
+    ranks = 1 + (alike[:, once] > own[:, None]).sum(1)
+    return ranks, alike.argmax(1)
 
 
 def of_ranks(
@@ -71,6 +81,7 @@ def of_ranks(
 ) -> dict[str, Any]:
     """after, before: ranks and what is ranked first, as `ranks_of` gives them. texts: (first, second) of the rows."""
     ranks, found = after
+    choice = len({pair[1] for pair in texts(np.arange(len(ranks)))})
     rows = np.argsort(-ranks, kind="stable")[:EXAMPLES]
     shown = dict(zip(rows.tolist(), texts(rows), strict=True))
     instead = [pair[1] for pair in texts(found[rows])]
@@ -79,8 +90,13 @@ def of_ranks(
         "kind": "ranks",
         "split": which,
         "rows": len(ranks),
+        "choice": choice,
         "within": [
-            {"rank": within, **{who: rounded((each <= within).mean()) for who, each in sides.items()}}
+            {
+                "rank": within,
+                "chance": rounded(min(1.0, within / choice)),
+                **{who: rounded((each <= within).mean()) for who, each in sides.items()},
+            }
             for within in WITHIN
         ],
         "examples": [

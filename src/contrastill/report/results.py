@@ -164,7 +164,7 @@ def headline(run: RunFiles) -> str:
     if run.result.before_and_after:
         change = score.value - reference.value
         verb = "rose" if change > 0 else "fell" if change < 0 else "is as it was"
-        return f"{what} on {score.where} {verb}: {reference.text} before, {score.text} after."
+        return f"{what} on {score.where}{rows} {verb}: {reference.text} before, {score.text} after."
     share = percent(ratio_of(score, reference) or 0)
     return (
         f"The student keeps {share} of its teacher's {score.words} on {score.where}{rows}: "

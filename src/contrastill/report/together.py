@@ -16,6 +16,7 @@ from contrastill.report.results import in_points
 from contrastill.report.run import RunFiles, mapping, number, objects
 from contrastill.report.training import dev_chart, smoothed, stages, terms, windows
 from contrastill.report.words import TERMS
+from contrastill.results import HELD_OUT_PAIRS
 
 __all__ = ["side_by_side"]
 
@@ -63,7 +64,7 @@ def teachers(named: Sequence[tuple[str, RunFiles]], each: Sequence[dict[str, Any
 def differences(named: Sequence[tuple[str, RunFiles]]) -> dict[str, Any] | None:
     """How far each run is from the first that has answers, on the rows that both were scored on: test, else dev."""
     best: dict[str, Any] | None = None
-    for split in ("test", "dev", "texts held out"):
+    for split in ("test", "dev", "texts held out", HELD_OUT_PAIRS):
         answers = [(name, found) for name, run in named if (found := answers_of(run, split))]
         if len(answers) < 2:
             continue

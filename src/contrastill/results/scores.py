@@ -10,18 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-__all__ = ["RunResult", "Score", "Scores", "Split", "number"]
+__all__ = ["HELD_OUT_PAIRS", "RunResult", "Score", "Scores", "Split", "number"]
 
 COLUMNS = ("teacher", "probe", "student", "model")
 SPLITS = ("test", "dev")
 ORDER = (
-    *("steps", "task", "metric", "base", "train_rows", "batch_rows", "scale", "student", "model", "teacher", "probe"),
-    "kept",
+    *("steps", "task", "metric", "base", "train_rows", "held_out", "batch_rows", "scale"),
+    *("student", "model", "teacher", "probe", "kept"),
     *("yardsticks", "teacher_forwards", "dev", "retrieval", "sts", "checkpoint", "parameters", "size_mb"),
 )
 """Of the entries of metrics.json; others follow."""
 HELD_OUT = ("spearman", "agreement", "cosine", "loss")
 """Metrics of a model without labels, beside its size."""
+HELD_OUT_PAIRS = "held-out pairs"
+"""Rows on which a model that is trained on pairs is scored, where there are no scored ones."""
 
 
 @dataclass(frozen=True)
@@ -169,17 +171,16 @@ class RunResult:
         """Column of the table of results -> its scores, the most telling first; what is compared with comes first."""
         if not self.before_and_after:
             return {name: [*self.sts_of(name), *scores.listed(self.metric)] for name, scores in self.models.items()}
-        return {
-            when: [
-                *self.sts_of(when),
-                *(
-                    Score(change[when], "Spearman x 100", where, hundred=True)
-                    for where, change in self.changes.items()
-                    if where == "dev" and when in change
-                ),
-            ]
-            for when in ("before", "after")
-        }
+        return {when: [*self.sts_of(when), *self.changed(when)] for when in ("before", "after")}
+
+    def changed(self, when: str) -> list[Score]:
+        """The scores "before" or "after" of a model that was trained further; retrieval among its own rows is none."""
+        found = {name: change[when] for name, change in self.changes.items() if when in change}
+        rows = number(self.figures.get("held_out"))
+        scores = [Score(found["dev"], "Spearman x 100", "dev", hundred=True)] if "dev" in found else []
+        if rows and "retrieval" in found:
+            scores.append(Score(found["retrieval"] / 100, "retrieval", HELD_OUT_PAIRS, int(rows)))
+        return scores
 
     def sts_of(self, column: str) -> list[Score]:
         """The STS sets of a column, their mean first."""

@@ -70,10 +70,11 @@ def before_and_after(result: RunResult) -> ResultTable:
     for name, after in result.sts.get("after", {}).items():
         rows.append([name, f"{result.sts['before'][name]:.2f}", f"{after:.2f}"])
     if found := result.changes.get("retrieval"):
-        notes.append(
-            f"training rows whose second text is the nearest: {found['before']:.1f} % before, {found['after']:.1f} % "
-            "after; --dev scores the model on other texts"
-        )
+        shares = ", ".join(f"{found[when]:.1f} % {when}" for when in ("before", "after"))
+        held, chance = result.figures.get("held_out"), result.yardsticks.get("chance")
+        which = f"{held:,} held-out pairs" if held else "training rows"
+        more = f"{100 * chance:.1f} % by chance" if held and chance else "--dev scores the model on other texts"
+        notes.append(f"{which} whose second text is the nearest: {shares}; {more}")
     notes.append(f"{result.figures['parameters']:,} parameters, {result.figures['size_mb']:.1f} MB")
     title = f"{result.base}, {result.figures['train_rows']:,} rows"
     return ResultTable(title, ["Spearman x 100", "before", "after"], rows, notes)

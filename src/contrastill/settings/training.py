@@ -293,6 +293,13 @@ class Contrast(Settings):
     dev: str | None = option(
         None, "scored pairs that select the checkpoint; by default the last one is kept", "Data", path=True, rows=True
     )
+    dev_share: float = option(
+        0.1,
+        "share of the pairs held out when there is no dev file, 500 at most: the page ranks them; 0 for none",
+        "Data",
+        at_least=0,
+        at_most=0.5,
+    )
     sts: str | None = option(None, **STS)
     limit: int | None = option(None, "use at most this many rows", "Data", **(ROWS | {"at_least": 2}))
     encoding: str = option("utf-8", "encoding of the text files", "Data")

@@ -1,5 +1,6 @@
 """Vectors of texts that belong together."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from contrastill.evaluation import paired_bootstrap, spearman
 from contrastill.evaluation import sts as similarity
 from contrastill.report.evidence import of_pairs
-from contrastill.report.neighbours import of_ranks, ranked, ranks_of
+from contrastill.report.neighbours import HELD_OUT_PAIRS, of_ranks, ranked, ranks_of
 from contrastill.report.paired import by_row
 from contrastill.tasks.embedding import Embedding
 
@@ -34,8 +35,9 @@ class PairScores:
     """The sets that a model is scored on; called with one it gives {"dev": Spearman x 100, "sts": a table, …}.
 
     dev: scored pairs. sets: the STS sets, by name. rows: (first, second) texts that belong together, for "retrieval":
-    the share x 100 of first texts whose second text is, of all second texts, the nearest. kept: cosines of the dev
-    pairs, by the name they were scored under. ranks: of the rows, by that name too.
+    the share x 100 of first texts whose second text is, of all second texts, the nearest. held_out: how many of these
+    rows are not learnt from: all or none. kept: cosines of the dev pairs, by the name they were scored under. ranks: of
+    the rows, by that name too.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class PairScores:
         dev: Any = None,
         sets: dict[str, Any] | None = None,
         rows: tuple[Sequence[str], Sequence[str]] | None = None,
+        held_out: int = 0,
     ) -> None:
-        self.dev, self.sets, self.rows = dev, sets, rows
+        self.dev, self.sets, self.rows, self.held_out = dev, sets, rows, held_out
         self.kept: dict[str, np.ndarray] = {}
         self.ranks: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -54,8 +57,7 @@ class PairScores:
         if self.dev is not None:
             found["dev"] = self.on_dev(model, keep)
         if self.rows is not None:
-            self.ranks[keep] = ranks(model, *self.rows)
-            found["retrieval"] = round(100 * float(np.mean(self.ranks[keep][0] == 1)), 2)
+            found["retrieval"] = self.on_rows(model, keep)
         if self.sets is not None:
             found["sts"] = similarity.sts_scores(model, self.sets)
         return found
@@ -66,6 +68,32 @@ class PairScores:
         if keep is not None:
             self.kept[keep] = cosines
         return round(100 * spearman(cosines, self.dev.scores), 4)
+
+    def on_rows(self, model: Any, keep: str) -> float:
+        """The share x 100 of first texts that find their second."""
+        assert self.rows is not None
+        self.ranks[keep] = ranks(model, *self.rows)
+        return round(100 * float(np.mean(self.ranks[keep][0] == 1)), 2)
+
+    @property
+    def figures(self) -> dict[str, int]:
+        return {"held_out": self.held_out} if self.held_out else {}
+
+    @property
+    def yardsticks(self) -> dict[str, float]:
+        """chance: the share of held-out first texts whose second text is found by lot."""
+        return {"chance": 1 / len(set(self.rows[1]))} if self.held_out and self.rows is not None else {}
+
+    def found_less(self) -> tuple[float, float] | None:
+        """The shares of held-out first texts whose second text was the nearest before, and is now, if the second share
+        is smaller by more than other pairs could make it (95 %)."""
+        if not self.held_out:
+            return None
+        before, after = (self.ranks[name][0] == 1 for name in ("before", "after"))
+        lost = before.astype(float) - after
+        if lost.mean() <= 1.96 * lost.std() / math.sqrt(len(lost)):
+            return None
+        return float(before.mean()), float(after.mean())
 
     def differ(self, samples: int = 500) -> bool:
         """Whether the dev score before and that after differ by more than other pairs could make them (95 %)."""
@@ -80,9 +108,9 @@ class PairScores:
 
     @property
     def texts(self) -> list[Sequence[str]]:
-        """Those of the scored pairs."""
+        """Those of the scored pairs, and of the rows."""
         every = [*([self.dev] if self.dev is not None else []), *(self.sets or {}).values()]
-        return [side for pairs in every for side in (pairs.first, pairs.second)]
+        return [*(side for pairs in every for side in (pairs.first, pairs.second)), *(self.rows or ())]
 
     def evidence(self) -> dict[str, Any] | None:
         """The dev pairs before and after, or the rows' ranks, for the run's page."""
@@ -104,7 +132,12 @@ class PairScores:
         def texts(numbers: np.ndarray) -> list[list[str]]:
             return [[firsts[n], seconds[n]] for n in numbers]
 
-        return of_ranks(self.ranks["after"], self.ranks.get("before"), texts, "training pairs")
+        after, before = self.ranks["after"], self.ranks.get("before")
+        if not self.held_out:
+            return of_ranks(after, before, texts, "training pairs")
+        ours, theirs = after[0] == 1, None if before is None else before[0] == 1
+        kept = by_row("retrieval", zip(firsts, seconds, strict=True), None, ours, theirs)
+        return {**of_ranks(after, before, texts, HELD_OUT_PAIRS), "by_row": {HELD_OUT_PAIRS: kept}}
 
 
 def ranks(model: Any, firsts: Sequence[str], seconds: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -113,4 +146,4 @@ def ranks(model: Any, firsts: Sequence[str], seconds: Sequence[str]) -> tuple[np
         np.asarray(model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False))
         for texts in (firsts, seconds)
     )
-    return ranks_of(a, b, seconds)
+    return ranks_of(a, b, (firsts, seconds))

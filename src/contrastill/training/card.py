@@ -135,13 +135,16 @@ repeats it.
 
 def pairs_card(asked: Contrast, result: RunResult) -> str:
     """README.md of the model's folder: what it was made of and how, its scores before and after, how to load it."""
-    words = {"dev": f"dev: {asked.dev}", "retrieval": "training rows whose second text is the nearest, %"}
+    held = result.figures.get("held_out")
+    which = f"{held} held-out pairs" if held else "training rows"
+    words = {"dev": f"dev: {asked.dev}", "retrieval": f"{which} whose second text is the nearest, %"}
     rows = [(words[name], change["before"], change["after"]) for name, change in result.changes.items()]
     sts = [(name, before, result.sts["after"][name]) for name, before in result.sts.get("before", {}).items()]
     rows = [*rows, *sts] if "dev" in result.changes else [*sts, *rows]
     table = [f"| {name} | {before:.2f} | {after:.2f} |" for name, before, after in rows]
     if table:
-        table = ["", "| Spearman x 100 | before | after |", "|---|---|---|", *table, ""]
+        head = "Spearman x 100, or %" if "retrieval" in result.changes else "Spearman x 100"
+        table = ["", f"| {head} | before | after |", "|---|---|---|", *table, ""]
     kind = "texts without labels (SimCSE)" if asked.unsupervised else "rows of texts that belong together"
     anchor = f", anchored to `{asked.anchor}` with weight {asked.anchor_weight:g}" if asked.anchor else ""
     newline, figures = "\n", result.figures

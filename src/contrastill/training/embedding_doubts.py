@@ -37,6 +37,9 @@ def of_pairs(run: PairsPlan, history: Log, remedies: Remedies) -> list[str]:
     among = candidates(run.method, run.together, remedies.steps, columns=run.examples.numbers.shape[1] - 1)
     nothing = contrast_near_chance(history, "contrast", among, remedies.first)
     pairs, before, after = run.scores.dev, run.before.get("dev"), run.after.get("dev")
+    if fewer := run.scores.found_less():
+        shares = "{:.1%} of the first texts of held-out pairs found their second text before, and {:.1%} do now"
+        return [f"{shares.format(*fewer)}: the start was better; {remedies.slower}"]
     if pairs is None or before is None or after is None:
         return nothing
     noise = 100 * noise_of(after / 100, len(pairs.scores), correlation=True)

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from contrastill.data.collate import Known
 from contrastill.data.corpus import Corpus
 from contrastill.data.groups import Groups, Numbers, in_chunks, numbered, read_groups, rows_fingerprint
-from contrastill.data.pairs import load_pairs
+from contrastill.data.pairs import hold_out_pairs, load_pairs
 from contrastill.encoder import Embedder
 from contrastill.errors import UserError
 from contrastill.evaluation import size
@@ -68,12 +68,15 @@ class PairsPlan(Plan):
         embedder: Any,
         teacher: CachedEmbedder | None,
         rows: Dataset,
+        seal: str,
+        decided: Mapping[str, str],
         notes: Sequence[str],
         scores: PairScores,
         length: Length,
     ) -> None:
-        self.settings, self.embedder, self.stored, self.rows = settings, embedder, teacher, rows
-        self.notes, self.scores, self.length = notes, scores, length
+        self.settings, self.embedder, self.stored = settings, embedder, teacher
+        self.rows, self.seal = rows, seal  # to train on; of all that were read
+        self.decided, self.notes, self.scores, self.length = decided, notes, scores, length
         self.tokenizer, self.dtype = embedder.tokenizer, autocast_dtype(settings)
         self.metric = "spearman" if scores.dev is not None else None
         self.own_length = set_max_length(embedder, length.tokens)
@@ -129,15 +132,17 @@ class PairsPlan(Plan):
 
     def fingerprints(self) -> dict[str, str]:
         teacher = {"teacher_fingerprint": self.stored.fingerprint} if self.stored is not None else {}
-        return {"data_fingerprint": rows_fingerprint(self.rows), **teacher}
+        return {"data_fingerprint": self.seal, **teacher}
 
     def score_start(self, folder: RunFolder) -> list[dict[str, Any]]:
-        """A resumed run takes the scores of its beginning, and makes the dev pairs' cosines again."""
+        """A resumed run takes the scores of its beginning, and makes the dev pairs' cosines or the ranks again."""
         before, model = folder.record.fact("before", dict), self.embedder.to(processes().device)
         if before is None or not self.scores.known(before):
             before = self.scores(model, keep="before")
         elif self.scores.dev is not None:
             self.scores.on_dev(model, keep="before")
+        elif self.scores.held_out:
+            self.scores.on_rows(model, keep="before")
         self.before = before
         folder.note(before=before, batch_rows=self.together)
         return [{"epoch": 0, "step": 0, "eval_spearman": before["dev"]}] if "dev" in before else []
@@ -159,7 +164,7 @@ class PairsPlan(Plan):
             "texts": len(self.texts),
             "columns": self.rows.column_names,
             "notes": list(self.notes),
-            "decisions": {"length": self.length.cutting(self.cut_share)},
+            "decisions": {**self.decided, "length": self.length.cutting(self.cut_share)},
         }
 
     def results(self) -> RunResult:
@@ -167,7 +172,8 @@ class PairsPlan(Plan):
         changes = {name: {"before": self.before[name], "after": after} for name, after in self.after.items()}
         figures = {"train_rows": len(self.rows), "batch_rows": self.together, "scale": self.settings.scale}
         figures |= size(self.embedder) | ({} if self.checkpoint is None else {"checkpoint": self.checkpoint})
-        return RunResult(base=self.settings.model, sts=changes.pop("sts", {}), changes=changes, figures=figures)
+        figures, sts, yardsticks = figures | self.scores.figures, changes.pop("sts", {}), self.scores.yardsticks
+        return RunResult(base=self.settings.model, sts=sts, changes=changes, yardsticks=yardsticks, figures=figures)
 
     def evidence(self) -> dict[str, Any] | None:
         return self.scores.evidence()
@@ -201,24 +207,30 @@ def plan_pairs(settings: Contrast) -> PairsPlan:
         delimiter=settings.delimiter,
         unsupervised=settings.unsupervised,
     )
-    scores = scores_for(settings, rows)
-    for note in notes:
+    train, scores, decided = scores_for(settings, rows)
+    for note in (*notes, *decided.values()):
         logger.info("%s", note)
     check_tokenizer(embedder, settings)
     if settings.unsupervised:
         turn_on_dropout(embedder)
-    return PairsPlan(settings, embedder, teacher, rows, notes, scores, length)
+    return PairsPlan(settings, embedder, teacher, train, rows_fingerprint(rows), decided, notes, scores, length)
 
 
-def scores_for(settings: Contrast, rows: Dataset) -> PairScores:
-    """The sets that the settings name. Without scored pairs, retrieval among some training rows; of texts alone, a text
-    is its own positive, which every model finds."""
+def scores_for(settings: Contrast, rows: Dataset) -> tuple[Dataset, PairScores, dict[str, str]]:
+    """Rows to train on, the sets that a model is scored on, and how they were chosen.
+
+    Without scored pairs, retrieval among pairs held out, else among some of those that are learnt from. Of texts alone,
+    a text is its own positive, which every model finds.
+    """
     dev, sets = scored_sets(settings)
     if dev is not None or settings.unsupervised:
-        return PairScores(dev, sets)
-    some = rows.select(np.random.default_rng(settings.seed).permutation(len(rows))[:RETRIEVED])
+        return rows, PairScores(dev, sets), {}
+    train, held, decided = hold_out_pairs(rows, settings.dev_share)  # whatever the run's seed
+    some = held
+    if some is None:
+        some = train.select(np.random.default_rng(settings.seed).permutation(len(train))[:RETRIEVED])
     first, second = (some[name][:] for name in some.column_names[:2])
-    return PairScores(None, sets, (first, second))
+    return train, PairScores(None, sets, (first, second), len(held or ())), {"dev": decided}
 
 
 def method_of(settings: Contrast, embedder: Any, teacher: CachedEmbedder | None, task: Pairs, rows: int) -> SimCSE:
