@@ -56,7 +56,7 @@ def test_a_page_shows_texts_with_their_neighbours_beside_its_yardsticks(write_ru
         assert one["shared"] == len(set(ours[row]) & set(theirs[row]))
     assert "<i>" not in page.source
     assert ">before training</text>" in page.source
-    assert ">neighbours drawn by lot</text>" in page.source
+    assert ">random neighbours</text>" in page.source
 
 
 def test_a_partner_s_rank_counts_other_texts_that_are_nearer() -> None:
@@ -106,7 +106,7 @@ def test_scored_pairs_stand_in_the_model_s_order(write_run) -> None:
 def test_damaged_neighbours_leave_a_page(key: str, value: Any, write_run) -> None:
     evidence = of_vectors((STUDENT * TEACHER).sum(1), texts, "texts held out")
     folder = write_run(**(embedding({**evidence, key: value}) | {"log": []}), record=RECORD)
-    assert "Texts whose vectors are least alike" in Page(write_report(folder)).text
+    assert "Texts whose vectors are least similar" in Page(write_report(folder)).text
 
 
 def test_a_text_and_its_other_partners_do_not_stand_before_its_own() -> None:
@@ -134,5 +134,5 @@ def test_a_page_of_held_out_pairs_has_their_score_in_its_headline(write_run) -> 
     )
     said = f"held-out pairs (30 rows) rose: {shares['before']:.2f} % before, {shares['after']:.2f} % after"
     assert said in page.text.replace("\u00a0", " ")
-    assert "After less before, partners found first on 30 rows of held-out pairs" in page.text
+    assert "After minus before, partners found first on 30 rows of held-out pairs" in page.text
     assert "The model has not learnt from these pairs" in page.text

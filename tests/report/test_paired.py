@@ -130,7 +130,7 @@ def test_damaged_rows_are_left_out(key: str, value: Any, write_run) -> None:
     rows = kept(Classification(CLASSES), LABELS, GOOD, "accuracy") | {key: value}
     folder = write_run(evidence=evidence(rows), log=[])
     assert answers_of(read_run(folder), "test") is None
-    assert "Student less teacher" not in Page(write_report(folder)).text
+    assert "Student minus teacher" not in Page(write_report(folder)).text
 
 
 def test_a_comparison_says_which_differences_are_more_than_chance(write_run, tmp_path) -> None:
@@ -156,7 +156,7 @@ def test_a_student_s_page_gives_the_interval_to_its_teacher(write_run) -> None:
     rows = by_row("accuracy", TEXTS, *task.by_row(LABELS, BAD), GOOD.argmax(1))
     page = Page(write_report(write_run(evidence=evidence(rows), log=[])))
     value, *_ = paired_bootstrap(BAD, GOOD, LABELS, "accuracy")
-    said = f"Student less teacher, accuracy on 240 rows of test: {100 * value:+.2f} points".replace("-", "\u2212")
+    said = f"Student minus teacher, accuracy on 240 rows of test: {100 * value:+.2f} points".replace("-", "\u2212")
     assert said in page.text
 
 

@@ -84,7 +84,9 @@ def test_each_loss_term_has_a_chart_and_stages_are_parted_by_name(write_run) -> 
     assert [title for title in titles if title in wanted] == wanted
     assert page.source.count(">joint</text>") == len(wanted)
     assert page.source.count("Distance of the answers from the true labels") == 1
-    assert page.source.count("Dotted: watched, not trained, in that stage.") == 2  # soft and hard, in the first stage
+    assert (
+        page.source.count("Dotted: logged, but not trained, in that stage.") == 2
+    )  # soft and hard, in the first stage
 
 
 def test_a_mean_over_fewer_steps_joins_its_neighbour() -> None:
@@ -116,7 +118,7 @@ def test_a_smoothed_curve_is_a_mean_over_neighbours_of_its_stage() -> None:
 def test_what_was_logged_is_drawn_behind_a_smoothed_curve_and_read_where_the_pointer_is(write_run) -> None:
     log = [{"loss": 3.0 + step % 3, "grad_norm": 1.0, "step": step} for step in range(1, 51)]
     page = Page(write_report(write_run(record={**RECORD, "stages": []}, log=log)))
-    assert page.source.count("Strong: smoothed; faint: as logged.") == 1
+    assert page.source.count("Strong line: smoothed; faint line: as logged.") == 1
     loss = page.source[page.source.index("<h3>loss</h3>") :]
     titles = re.findall(r"<title>(step [^<]+)</title>", loss[: loss.index("</svg>")])
     assert len(titles) == 50
@@ -151,10 +153,10 @@ def test_an_agreement_stands_beside_what_it_was_and_what_chance_gives(write_run)
     metrics |= {"student": {"agreement": 0.59, "cosine": 0.8}, "teacher": {}}
     metrics |= {"yardsticks": {"untrained": 0.31, "chance": 10 / 511}}
     page = Page(write_report(write_run(metrics=metrics)))
-    assert "before its first step the student agreed with its teacher by 31.0 %" in page.text
-    assert "neighbours drawn by lot would by 2.0 %" in page.text
+    assert "agreement was 31.0 % before training" in page.text
+    assert "random neighbours would give 2.0 %" in page.text
     assert "31.0 % before training" in page.text
-    assert "the share that the student finds nearest too" in page.text
+    assert "that are also its nearest by the student" in page.text
 
 
 @pytest.mark.usefixtures("drawn_anew")
@@ -275,7 +277,7 @@ def test_a_model_without_scores_has_no_column_of_them(write_run) -> None:
     page = Page(write_report(write_run(metrics=metrics)))
     assert page.row("score") == ["score", "student"]
     assert page.row("dev cosine") == ["dev cosine", "0.5791"]
-    assert "Agreement on neighbours: of the texts that the teacher finds nearest" in page.text
+    assert "Agreement on neighbours: the share of a text's nearest neighbours" in page.text
     assert "Intervals are" not in page.text, "there are none"
 
 
@@ -318,7 +320,7 @@ def test_an_exported_model_scored_on_dev_alone_has_its_score_beside_its_name(wri
     assert page.row(f"{INT8}")[1:3] == ["–", "–"]
     assert "An exported model without a score was not scored on test." in page.text
     assert ">accuracy, dev (%)</text>" in page.source
-    assert "Here on dev, unlike the table, for exported models have no other score." in page.text
+    assert "This chart shows dev scores, unlike the table: exported models have no others." in page.text
 
 
 def test_without_test_rows_all_are_scored_on_dev(write_run) -> None:
@@ -452,7 +454,7 @@ def test_decisions_and_doubts_have_a_section_of_their_own(write_run) -> None:
     assert "decided" in page.ids
     assert page.refers.count("#decided") == 1
     assert "2 doubts about this run" in page.text.split("Results")[0]
-    section = page.text.split("What was decided, and what to doubt")[-1].split("Training loss")[0]
+    section = page.text.split("Decisions and doubts")[-1].split("Training loss")[0]
     for words in (*decided, *map(str, decided.values()), *doubts):
         assert words in section
     assert page.text.count("in the order of train") == 1  # not among the record's figures again
@@ -460,7 +462,7 @@ def test_decisions_and_doubts_have_a_section_of_their_own(write_run) -> None:
 
 def test_a_run_that_decided_and_doubts_nothing_has_no_such_section(write_run) -> None:
     page = Page(write_report(write_run()))
-    assert "What was decided" not in page.text
+    assert "Decisions and doubts" not in page.text
     assert "#decided" not in page.refers
 
 
@@ -593,7 +595,7 @@ def test_a_folder_without_a_run_is_the_users_mistake(tmp_path: Path, content: st
         (folder / "run.json").write_text(content)
     with pytest.raises(UserError, match="expected the folder of a run"):
         write_report(folder)
-    with pytest.raises(UserError, match="which is none"):
+    with pytest.raises(UserError, match="which is not a folder"):
         write_report(tmp_path / "nowhere")
 
 
@@ -708,7 +710,7 @@ def test_speeds_that_do_not_compare_are_said_not_to(write_run, tmp_path: Path) -
     gated, elsewhere = write_run("gated"), write_run("elsewhere", {**RECORD, "machine": {"cpu": "another"}})
     for run in (gated, elsewhere):
         write_bundle(run / "int8", "int8", 0.87, 2.0, 14_500_000)
-    warning = "Speed was not measured in one way or on one machine"
+    warning = "Speed was not measured in the same way or on the same machine"
     assert warning in Page(compare([gated, benched], tmp_path / "page.html")).text
     assert warning in Page(compare([gated, elsewhere], tmp_path / "page.html")).text
     assert warning not in Page(compare([gated, write_run("untimed")], tmp_path / "page.html")).text

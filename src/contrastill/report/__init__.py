@@ -1,4 +1,4 @@
-"""A run's page: what it kept, how it learnt, where student and teacher differ, in one HTML file that stands alone.
+"""A run's page: scores, training curves, and differences between student and teacher, in one self-contained HTML file.
 
 The modules that draw are imported when a page is written: neither the command line nor training waits for them.
 """

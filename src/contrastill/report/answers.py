@@ -1,4 +1,4 @@
-"""What the models answered: classes lost and won, how far apart the answers are, and the rows that say most."""
+"""The models' answers: classes lost and won, distances between answers, and the most telling rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def evidence(run: RunFiles) -> dict[str, Any] | None:
 
 
 def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, Any]:
-    """A row that is shown: its texts, and (who, answer, right or not, other answers) of each who answers."""
+    """An example row: its texts, and (who, answer, right or not, other answers) for each model and the label."""
     texts = one.get("texts")
     lines: list[tuple[str, str, bool | None, str]] = []
     if kind == "vectors":
@@ -73,13 +73,13 @@ def example(one: dict[str, Any], kind: str, names: dict[str, str]) -> dict[str, 
             lines.append((names[side], answer, bool(dig(one, "right", side)), ", ".join(others)))
     place = number(one, "difference")
     if kind == "pairs" and place is not None:
-        lines.append(("place", figures.signed(place), None, "of the way from least to most alike"))
+        lines.append(("place", figures.signed(place), None, "of the ranking from least to most similar"))
     shown = [str(text).strip() or "(empty)" for text in texts] if isinstance(texts, list) else []
     return {"texts": shown, "lines": lines}
 
 
 def neighbours(found: dict[str, Any]) -> dict[str, Any] | None:
-    """Texts with those nearest to them by the teacher and by the student; each with whether the other finds it too."""
+    """Texts with their nearest neighbours by teacher and by student, and whether the other model finds each one too."""
     known = mapping(found.get("neighbours"))
 
     def near(value: Any) -> list[tuple[str, bool]]:
@@ -98,7 +98,7 @@ def neighbours(found: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def place(one: dict[str, Any]) -> dict[str, Any]:
-    """A pair in the model's order, and what people say."""
+    """A pair with its rank by the model and its score by people."""
     texts = one.get("texts")
     shown = [str(text).strip() or "(empty)" for text in texts] if isinstance(texts, list) else []
     return {"texts": shown, **{key: plain(one.get(key)) for key in ("place", "label")}, "cosine": figure(one, "cosine")}
@@ -123,7 +123,7 @@ def figure(found: dict[str, Any], key: str) -> str:
 
 
 def classes(found: dict[str, Any]) -> dict[str, Any] | None:
-    """Classes by what the student's F1 lost or won; without a teacher by F1, the lowest first."""
+    """Classes by the difference of the student's F1 from the teacher's; without a teacher by F1, the lowest first."""
     rows = objects(found.get("classes"))
     if not rows:
         return None
@@ -171,14 +171,14 @@ def confusions(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def beside(found: dict[str, Any]) -> bool:
-    """Whether the answers stand beside others': the teacher's, or those before."""
+    """Whether there are answers to compare with: the teacher's, or those before training."""
     return found.get("kind") == "vectors" or any(
         each.get("theirs") is not None for each in objects(found.get("examples"))
     )
 
 
 def histogram(runs: Sequence[tuple[str | None, RunFiles]]) -> Chart | None:
-    """How the rows of one run, or of several that show the same, are spread."""
+    """Histogram of the rows of one run, or of several that measure the same."""
     drawn: list[tuple[str, int, list[float]]] = []
     said: list[str] = []
     first: dict[str, Any] = {}

@@ -68,7 +68,7 @@ numbers = itertools.count()  # of a page's charts: an id may stand once in it
 
 @dataclass(frozen=True)
 class Mark:
-    """What stands for a name in a picture: a colour (the page's variable), and a dash (CSS's word) or a number."""
+    """Legend mark of a name: a colour (the page's variable), and a dash (CSS's word) or a number."""
 
     name: str
     color: str
@@ -78,7 +78,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture, its heading, what a reader must know to read it, and what its marks stand for."""
+    """A picture with its heading, its explanation and its legend."""
 
     title: str
     picture: Any
@@ -102,7 +102,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Point:
-    """A model in the trade-off: where, between which bounds, of which kind (its marker) and group (its colour)."""
+    """A model in the trade-off chart: position, interval, kind (its marker) and group (its colour)."""
 
     name: str
     x: float
@@ -114,7 +114,7 @@ class Point:
 
 
 def restart() -> None:
-    """Begins a page: its charts are numbered from 0, so that the same run gives the same page."""
+    """Numbers the charts of a new page from 0, so that the same run gives the same page."""
     global numbers
     numbers = itertools.count()
 
@@ -125,7 +125,7 @@ def look(group: int) -> tuple[str, str]:
 
 
 def key(named: Sequence[tuple[str, int]]) -> list[Mark]:
-    """The names of several groups, for below their picture; of a single one there is nothing to say."""
+    """The legend of several groups; a single group needs none."""
     if len(named) < 2:
         return []
     return [Mark(name, VARIABLES[color], dash) for name, (color, dash) in ((name, look(n)) for name, n in named)]

@@ -1,7 +1,7 @@
-"""What a run keeps of its answers, for its page: counts, shares and a few examples, however many rows there are.
+"""The record of a run's answers for its page: counts, shares and a few examples, however many rows there are.
 
-N rows, C classes; "ours" is what was trained, "theirs" its teacher, or what it was before. `texts` gives the texts of
-the rows whose numbers it gets. Everything returned is ready for JSON.
+N rows, C classes; "ours" is the trained model, "theirs" its teacher, or the model before training. `texts` gives the
+texts of the rows whose numbers it gets. Everything returned is ready for JSON.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def softmax(logits: Array) -> Array:
 
 
 def centred(logits: Array) -> Array:
-    """Less their mean: a number added to all logits of a row changes no probability, and must not change an angle."""
+    """Subtracts each row's mean: a number added to all logits changes no probability, and must not change an angle."""
     return logits - logits.mean(1, keepdims=True)
 
 
@@ -194,7 +194,7 @@ def place(values: Array) -> Array:
 
 
 def histogram(values: Array, low: float, high: float, axis: str, what: str) -> dict[str, Any]:
-    """axis: a few words, below the picture; what: the whole of it."""
+    """axis: a short label below the picture; what: the full description."""
     counts, _ = np.histogram(np.clip(values, low, high), bins=BINS, range=(low, high))
     return {
         "axis": axis,
@@ -250,7 +250,7 @@ def bands(labels: Array, ours: Array, theirs: Array | None) -> list[dict[str, An
 
 
 def furthest(values: Array, texts: Texts, about: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of the largest values: their texts, and what is said about each."""
+    """The rows with the largest values: their texts, and `about` of each."""
     rows = np.argsort(-values, kind="stable")[:EXAMPLES]
     return [{"texts": cut(shown), **about(row)} for row, shown in zip(rows, texts(rows), strict=True)]
 
@@ -264,5 +264,5 @@ def cut(texts: Sequence[str]) -> list[str]:
 
 
 def rounded(value: Any) -> float | None:
-    """None: not finite, which JSON cannot say."""
+    """None for a number that is not finite, which JSON cannot hold."""
     return round(float(value), 5) if np.isfinite(value) else None

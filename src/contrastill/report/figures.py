@@ -26,7 +26,7 @@ WORDS = {
 
 
 def signed(change: float, places: int = 2) -> str:
-    """With its sign, nought without; a minus as wide as the plus."""
+    """A number with its sign, 0 without; the minus is as wide as the plus."""
     text = f"{change:+.{places}f}".replace("-", "\u2212")
     return text if any(digit in text for digit in "123456789") else text[1:]
 

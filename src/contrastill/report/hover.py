@@ -1,4 +1,4 @@
-"""The values of a chart, where the pointer is: a part of the picture that nothing is seen of until it is pointed at.
+"""The values of a chart at the pointer: invisible shapes over the picture that show a value when pointed at.
 
 Each value is the `<title>` of an SVG element, which browsers show without scripts.
 """

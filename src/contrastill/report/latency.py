@@ -16,7 +16,7 @@ def bounds(interval: Any) -> tuple[float | None, float | None]:
 
 
 def with_speed(run: RunFiles, found: list[Model]) -> list[Model]:
-    """Latencies of one text: those of bench.json, else those that a gate measured beside the student in PyTorch."""
+    """Latencies of one text from bench.json, else from an export's gate, which times the student in PyTorch."""
     rows = timings(run)
     return by_bench(run, rows, found) if rows else by_gates(run, found)
 
@@ -40,7 +40,7 @@ def by_bench(run: RunFiles, rows: list[dict[str, Any]], found: list[Model]) -> l
 
 
 def base_of(run: RunFiles, rows: list[dict[str, Any]]) -> str:
-    """The model that ratios are of; its runtime and precision too, where they are not PyTorch's float32."""
+    """The reference model of the ratios; with runtime and precision, where they are not PyTorch's float32."""
     rule = mapping(run.bench.get("yardstick")) or rows[0]
     what = f"{rule.get('runtime')} {rule.get('precision')}"
     return str(rule.get("model")) + ("" if what == "torch fp32" else f" in {what}")
@@ -55,7 +55,7 @@ def timings(run: RunFiles) -> list[dict[str, Any]]:
 
 
 def is_of(row: dict[str, Any], model: Model) -> bool:
-    """Whether the row times this model; of what is not exported, float32 in PyTorch."""
+    """Whether the row times this model; a model that is not exported is timed as float32 in PyTorch."""
     what = f"{row.get('runtime')} {row.get('precision')}"
     if (row.get("model") == "teacher") != (model.kind == "teacher"):
         return False

@@ -14,7 +14,7 @@ class Score(results.Score):
 
     @property
     def factor(self) -> float:
-        """What turns it into what is shown."""
+        """The factor from the stored value to the displayed one."""
         return 100.0 if self.metric in PERCENT and not self.hundred else 1.0
 
     @property
@@ -55,7 +55,7 @@ class Model:
 
 
 def alike(a: Score, b: Score) -> bool:
-    """Whether the two are of the same rows by the same metric, so that they compare."""
+    """Whether both scores have the same metric and rows, so that they are comparable."""
     return (a.metric, a.where) == (b.metric, b.where)
 
 

@@ -1,4 +1,4 @@
-"""What a run of vectors keeps for its page: texts with those nearest to them, and pairs with their ranks.
+"""The record of an embedding run for its page: texts with their nearest neighbours, and pairs with their ranks.
 
 N texts or pairs, D width. `texts` gives the texts of the rows whose numbers it gets. Everything returned is ready for
 JSON.
@@ -37,7 +37,7 @@ def shared(ours: Array, theirs: Array) -> Array:
 
 
 def of_neighbours(ours: Array, theirs: Array, texts: Texts) -> dict[str, Any]:
-    """ours, theirs: (N, K) neighbours of each text. Texts are drawn by lot, so that they stand for the others."""
+    """ours, theirs: (N, K) neighbours of each text. Texts are drawn at random, so that they represent the others."""
     drawn = np.random.default_rng(0).permutation(len(ours))[:SHOWN]
     wanted = np.unique(np.concatenate([drawn, ours[drawn, :NEAREST].ravel(), theirs[drawn, :NEAREST].ravel()]))
     known = dict(zip(wanted.tolist(), (cut(list(each))[0] for each in texts(wanted)), strict=True))
@@ -112,7 +112,7 @@ def of_ranks(
 
 
 def ranked(cosines: Array, scores: Array, texts: Texts) -> list[dict[str, Any]]:
-    """Pairs from the most to the least alike by the model, evenly spread over its order, with people's scores."""
+    """Pairs from most to least similar by the model, evenly spread over its order, with people's scores."""
     order = np.argsort(-cosines, kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, min(PLACES, len(order))).round().astype(int))
     rows = order[places]

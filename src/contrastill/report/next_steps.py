@@ -26,7 +26,7 @@ TRAINS = ("finetune", "distill", "pretrain", "contrast")
 
 @dataclass(frozen=True)
 class Step:
-    """A command, and what for. Words in capitals in it are the reader's to fill in."""
+    """A command and its purpose. The reader replaces the words in capitals."""
 
     why: str
     command: str
@@ -42,20 +42,22 @@ def every_step(run: RunFiles) -> Iterator[Step]:
     if run.command not in TRAINS:
         return
     if run.record.get("status") != "finished":
-        yield Step("Go on from the last checkpoint:", command(run.command, "--resume", folder_of(run)))
+        yield Step("Continue from the last checkpoint:", command(run.command, "--resume", folder_of(run)))
         return
     for said in warnings(run):
         if changed := change(run, said):
-            yield Step(f"Try the change that a doubt names ({said.partition(';')[0].strip()}):", changed)
+            yield Step(f"Try the change that a doubt suggests ({said.partition(';')[0].strip()}):", changed)
     place = folder_of(run)
     if run.command == "pretrain":
         general = command("distill", "--teacher", "TEACHER", "--data", "DATA.csv", "--start", inside(run, "student"))
-        yield Step("Start a student from it, with a teacher of the task:", f"{general} --out {beside(run, 'student')}")
+        yield Step(
+            "Distil a student for a task, starting from this encoder:", f"{general} --out {beside(run, 'student')}"
+        )
         return
     data = run.settings.get("data")
     if run.command == "finetune" and isinstance(data, str) and " passed in Python, " not in data:
         smaller = command("distill", "--teacher", place)
-        yield Step("Make a small student of it:", f"{smaller} --out {beside(run, 'student')}")
+        yield Step("Distil it into a small student:", f"{smaller} --out {beside(run, 'student')}")
     if not any(bundle.get("precision") == "int8" for bundle in run.bundles):
         exported = command("export", place, "--to", "onnx", "--precision", "int8")
         yield Step("Export it in 8-bit integers, smaller and faster, checked against the original on dev:", exported)
@@ -63,7 +65,7 @@ def every_step(run: RunFiles) -> Iterator[Step]:
         yield Step("Time its models on this machine; this page then shows the times:", command("bench", "--run", place))
     if uncertain(run):
         more = command("evaluate", "--model", place, "--data", "MORE.csv")
-        yield Step("Score it on more labelled rows, for the interval of its score is wide:", more)
+        yield Step("Score it on more labelled rows, because the interval of its score is wide:", more)
     for bundle in run.bundles:
         yield Step("Serve it over HTTP:", command("serve", inside(run, str(bundle["path"]))))
 
@@ -82,7 +84,7 @@ def uncertain(run: RunFiles) -> bool:
 
 
 def change(run: RunFiles, said: str) -> str | None:
-    """The command that repeats the run with the first change which a warning names; None: it names none."""
+    """The command that repeats the run with the first change that a warning suggests; None if it suggests none."""
     advice = said.rpartition(";")[2] or said
     for found in ADVICE.finditer(advice):
         name, value = found[1].replace("-", "_"), found[2]
@@ -108,7 +110,7 @@ def command(*words: str) -> str:
 
 
 def folder_of(run: RunFiles) -> str:
-    """The run's folder as it was named, so that no shell and no command takes it for an option."""
+    """The run's folder as the user named it, written so that no command takes it for an option."""
     name = str(run.folder)
     return f"./{name}" if name.startswith("-") else name
 
@@ -118,7 +120,7 @@ def inside(run: RunFiles, name: str) -> str:
 
 
 def beside(run: RunFiles, what: str) -> str:
-    """A folder of the run's name with an ending, where nothing is yet."""
+    """A free folder named after the run, with an ending."""
     place = folder_of(run)
     wanted = [f"{place}-{what}", *(f"{place}-{what}-{n}" for n in range(2, 100))]
     return shlex.quote(next((one for one in wanted if not Path(one).exists()), wanted[0]))

@@ -1,4 +1,4 @@
-"""The results as a picture and a table: quality against cost, and every score."""
+"""Chart of quality against cost, and table of every score."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["measure", "scores", "shown", "tradeoff"]
 
 
 def measure(found: Sequence[Model]) -> str | None:
-    """What all scores of a table are, if they are of one kind."""
+    """The metric and split of all scores in a table, if they share them."""
     kinds = {f"{model.score.words}, {model.score.where}" for model in found if model.score}
     return kinds.pop() if len(kinds) == 1 else None
 
 
 def shown(found: Sequence[Model]) -> dict[str, bool]:
-    """Which columns of a table have something to say."""
+    """Which optional columns of a table have values."""
     return {
         "kept": any(model.kept is not None for model in found),
         "timed": any(model.latency_ms for model in found),
@@ -73,7 +73,7 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     alt = "; ".join(f"{p.name}: {p.y:.2f} at {p.x:.3g}" for p in points)
     note = "Up is better, left is cheaper."
     if on_dev:
-        note += f" Here on {first.where}, unlike the table, for exported models have no other score."
+        note += f" This chart shows {first.where} scores, unlike the table: exported models have no others."
     untimed = dict.fromkeys(name_of(group, model) for _, group, model, _ in comparable if not model.latency_ms)
     for point in points:
         untimed.pop(point.name, None)  # the same teacher, timed beside another run
@@ -82,7 +82,7 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
     if any(point.low is not None for point in points):
         note += " Bars are 95\u00a0% intervals."
     if not use_time:
-        note += " No latencies were measured: size stands in for them."
+        note += " No latencies were measured: the chart shows size instead."
     if groups[0][0] is not None:
         note += " Diamonds are teachers, squares exported bundles, circles the models in PyTorch."
     title = "Quality against latency" if use_time else "Quality against size"

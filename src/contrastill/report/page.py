@@ -1,4 +1,4 @@
-"""What stands on the page, section by section; the templates say how it looks."""
+"""The content of the page, section by section; the templates hold its layout."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run_page(run: RunFiles) -> str:
 
 
 def comparison_page(runs: Sequence[RunFiles]) -> str:
-    """One page of several runs: their figures side by side, then each run by itself."""
+    """One page of several runs: a comparison, then each run alone."""
     charts.restart()
     names = distinct_names(runs)
     gate = next((found for run in runs if (found := results.gate_of(run))), None)
@@ -74,12 +74,10 @@ def distinct_names(runs: Sequence[RunFiles]) -> list[str]:
 
 
 def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) -> dict[str, Any]:
-    """Everything on one run's page; what there is nothing to say of is empty or None."""
+    """Everything on one run's page; empty or None where there is nothing to show."""
     found, bad = results.models(run, gate), not_finite(run)
     doubted = record.warnings(run)
-    pointer = (
-        f"{len(doubted)} doubt{'s' * (len(doubted) > 1)} about this run: see “What was decided, and what to doubt”."
-    )
+    pointer = f"{len(doubted)} doubt{'s' * (len(doubted) > 1)} about this run: see “Decisions and doubts”."
     problems = [*run.problems, *([bad] if bad else []), *record.doubts(run), *([pointer] if doubted else [])]
     return {
         "name": name or run.name,

@@ -1,4 +1,4 @@
-"""Answers row by row, as training keeps them, and how far two models are apart that were scored on the same rows.
+"""Answers row by row, as training keeps them, and the difference of two models scored on the same rows.
 
 N rows, D distinct rows, S resamples, C classes. The metrics are those of `evaluation`, over many resamples at once.
 """
@@ -202,7 +202,7 @@ def ranks(weights: Array, values: Array) -> Array:
 
 
 def divided(above: Array, below: Array) -> Array:
-    """0 where there is nothing below."""
+    """The quotient, 0 where the divisor is 0."""
     return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 1e-12)
 
 

@@ -64,7 +64,7 @@ def speed(run: RunFiles) -> list[list[str]]:
 
 
 def doubts(run: RunFiles) -> list[str]:
-    """What `contrastill bench` said against its own figures, and why a model has none."""
+    """Warnings of `contrastill bench` about its figures, and the reasons of failed rows."""
     said = run.bench.get("warnings")
     failed = [
         f"{plain(row.get('model'))}, {plain(row.get('runtime'))} {plain(row.get('precision'))}: {plain(row['error'])}"
@@ -76,21 +76,21 @@ def doubts(run: RunFiles) -> list[str]:
 
 
 def decisions(run: RunFiles) -> dict[str, str]:
-    """Name -> sentence or value of each choice that the run made by itself, in the order of the choices."""
+    """Name -> sentence or value of each automatic choice of the run, in order."""
     made = {str(name): sentence(value) for name, value in mapping(dig(run.record, "data", "decisions")).items()}
     taken = ", ".join(f"{name} = {plain(value)}" for name, value in mapping(run.record.get("as_teacher")).items())
     return {**({"as in the teacher's run": taken} if taken else {}), **made}
 
 
 def warnings(run: RunFiles) -> list[str]:
-    """What the run itself says against its figures: before training in run.json, after it in metrics.json."""
+    """The run's doubts about itself: those before training from run.json, those after it from metrics.json."""
     said = run.record.get("warnings")
     before = said if isinstance(said, list) else []
     return list(dict.fromkeys(sentence(one) for one in (*before, *run.result.warnings)))
 
 
 def data(run: RunFiles) -> dict[str, Any]:
-    """What run.json says of the data: figures by split, other figures, and notes."""
+    """The data in run.json: figures by split, other figures, and notes."""
     known = mapping(run.record.get("data"))
     splits = {name: facts for name, facts in mapping(known.get("splits")).items() if isinstance(facts, dict)}
     columns = list(dict.fromkeys(key for facts in splits.values() for key in facts))

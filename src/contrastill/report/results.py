@@ -1,4 +1,4 @@
-"""Every model that a run has measured: its score, what it kept, its size and its speed, in words and figures."""
+"""Every model that a run has measured: score, share of the teacher's score, size and speed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -84,7 +84,7 @@ def in_words(score: results.Score) -> Score:
 
 
 def exported(bundle: dict[str, Any], ours: list[Score], teacher: list[Score]) -> Model:
-    """A bundle: its score on the rows of the headline, if it was scored there, and what its gate measured."""
+    """A bundle: its score on the rows of the headline, if it has one, and its gate's measurement."""
     gate = dig(bundle, "gate")
     checked = gate_score(gate, ours)
     score = like(next(iter(ours), None), [*test_scores(bundle, ours), *([checked] if checked else [])])
@@ -117,7 +117,7 @@ def test_scores(bundle: dict[str, Any], ours: list[Score]) -> list[Score]:
 
 
 def gate_score(gate: Any, ours: list[Score]) -> Score | None:
-    """The bundle's score as the run gives such scores, if it scored the same rows; else in the gate's own words."""
+    """The gate's score of a bundle, in the run's own terms if both scored the same rows."""
     value, before, rows = number(gate, "bundle"), number(gate, "torch"), number(gate, "rows")
     if value is None:
         return None
@@ -136,19 +136,19 @@ def gate_score(gate: Any, ours: list[Score]) -> Score | None:
 
 
 def yardstick(run: RunFiles) -> str:
-    """What an agreement with the teacher is to be held against."""
+    """Reference values for an agreement with the teacher, in a sentence."""
     known = {name: run.result.yardsticks.get(name) for name in ("untrained", "chance")}
     untrained, chance = known["untrained"], known["chance"]
     if untrained is None or chance is None:
         return ""
     return (
-        f"For comparison: before its first step the student agreed with its teacher by {percent(untrained)}, and "
-        f"neighbours drawn by lot would by {percent(chance)}."
+        f"For comparison: agreement was {percent(untrained)} before training, and random neighbours would give "
+        f"{percent(chance)}."
     )
 
 
 def headline(run: RunFiles) -> str:
-    """What the run came to, in a sentence."""
+    """The result of the run in a sentence."""
     if not run.scored:
         last = run.log[-1]["step"] if run.log else 0
         return f"There are no scores: the run has not finished. Its log ends at step {last:,.0f}."
@@ -159,7 +159,7 @@ def headline(run: RunFiles) -> str:
     what = score.words[0].upper() + score.words[1:]
     if reference is None:
         said = f"{what} {score.text} on {score.where}{rows}."
-        worth = " What it is worth shows in the students that start from it." if run.command == "pretrain" else ""
+        worth = " Its value shows only in the students that start from it." if run.command == "pretrain" else ""
         return said + (worth or (f" {beside}" if (beside := yardstick(run)) and score.metric == "agreement" else ""))
     if run.result.before_and_after:
         change = score.value - reference.value
@@ -173,7 +173,7 @@ def headline(run: RunFiles) -> str:
 
 
 def verdict(run: RunFiles) -> tuple[Score | None, Score | None]:
-    """The score that says most of what was trained; and the teacher's, or that before, if it compares."""
+    """The main score of the trained model, and the teacher's (or the one before training), if comparable."""
     known = list(trained_scores(run).values())
     score = next(iter(known[-1]), None) if known else None
     reference = like(score, known[0]) if len(known) > 1 else None
@@ -181,7 +181,7 @@ def verdict(run: RunFiles) -> tuple[Score | None, Score | None]:
 
 
 def against_teacher(run: RunFiles) -> str:
-    """How far student and teacher are apart on the rows of the headline, with the interval of the difference."""
+    """The difference of student and teacher on the rows of the headline, with its interval."""
     score, _ = verdict(run)
     if score is None:
         return ""
@@ -191,7 +191,7 @@ def against_teacher(run: RunFiles) -> str:
         return ""
     said, between = in_points(ours.metric, apart, score.hundred)
     rows = f"{ours.rows:,} rows" if len(ours.given) == ours.rows else f"{len(ours.given):,} of the {ours.rows:,} rows"
-    sides = "After less before" if run.result.before_and_after else "Student less teacher"
+    sides = "After minus before" if run.result.before_and_after else "Student minus teacher"
     words = WORDS.get(ours.metric, ours.metric)
     return f"{sides}, {words} on {rows} of {score.where}: {said}, 95\u00a0% interval {between}."
 
@@ -204,7 +204,7 @@ def in_points(metric: str, apart: tuple[float, float, float], hundred: bool = Fa
 
 
 def rows_scored(run: RunFiles, found: list[Model]) -> str:
-    """Which rows the scores of the table are of."""
+    """The rows on which the table's models were scored, in a sentence."""
     score, _ = verdict(run)
     if score is None:
         return ""

@@ -1,4 +1,4 @@
-"""A run's folder as its page reads it: whatever is missing or damaged is said, and the rest is shown."""
+"""A run's folder as its page reads it: missing or damaged files are named, and the rest is shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEEPEST = 3  # folders below the run's in which an exported bundle is looked for
 
 @dataclass
 class RunFiles:
-    """What lies in a run's folder. Files that are not there are empty."""
+    """The contents of a run's folder. Missing files are empty."""
 
     folder: Path
     record: dict[str, Any]  # run.json
@@ -59,7 +59,7 @@ def read_run(folder: str | Path) -> RunFiles:
     path = Path(folder).expanduser()
     problems: list[str] = []
     if not path.is_dir():
-        raise UserError(f"expected the folder of a run, got {str(folder)!r}, which is none; check the path")
+        raise UserError(f"expected the folder of a run, got {str(folder)!r}, which is not a folder; check the path")
     record = read_object(path / "run.json", problems)
     if not record:
         said = problems[0] if problems else "it has no run.json"

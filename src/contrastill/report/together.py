@@ -1,4 +1,4 @@
-"""Several runs side by side."""
+"""Comparison of several runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[
 
 
 def teachers(named: Sequence[tuple[str, RunFiles]], each: Sequence[dict[str, Any]]) -> list[tuple[Model, str]]:
-    """Each teacher once, and the runs whose it is in words; "" where it is the only one."""
+    """Each teacher once, with the names of its runs; "" if there is only one teacher."""
     found: dict[Any, list[tuple[str, Model]]] = {}
     for (name, run), one in zip(named, each, strict=True):
         for model in one["models"]:
@@ -62,7 +62,7 @@ def teachers(named: Sequence[tuple[str, RunFiles]], each: Sequence[dict[str, Any
 
 
 def differences(named: Sequence[tuple[str, RunFiles]]) -> dict[str, Any] | None:
-    """How far each run is from the first that has answers, on the rows that both were scored on: test, else dev."""
+    """The difference of each run from the first with answers, on the rows that both were scored on: test, else dev."""
     best: dict[str, Any] | None = None
     for split in ("test", "dev", "texts held out", HELD_OUT_PAIRS):
         answers = [(name, found) for name, run in named if (found := answers_of(run, split))]
@@ -94,7 +94,7 @@ def unlike(runs: Sequence[RunFiles], timed: Sequence[str]) -> list[str]:
         found.append("The runs are measured by different metrics: the chart shows only those with the first run's.")
     processors = {str(run.record["machine"].get("cpu")) for run in runs if mapping(run.record.get("machine"))}
     if len(timed) > 1 or (timed and len(processors) > 1):
-        found.append("Speed was not measured in one way or on one machine: compare latencies with care.")
+        found.append("Speed was not measured in the same way or on the same machine: compare latencies with care.")
     return found
 
 
@@ -122,7 +122,7 @@ def smooth(run: RunFiles, term: str) -> tuple[list[float], list[float]]:
 
 
 def joined_scores(names: Sequence[str], each: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """A row a score, a column a run: of what was trained."""
+    """Table of the trained models' scores: a row for each score, a column for each run."""
     tables = [{row["name"]: row["values"][-1] for row in (one["scores"] or {"rows": []})["rows"]} for one in each]
     rows = list(dict.fromkeys(name for table in tables for name in table))
     return {"columns": names, "rows": [(row, [t.get(row, "–") for t in tables]) for row in rows]} if rows else None
@@ -147,7 +147,7 @@ def joined_classes(named: Sequence[tuple[str, RunFiles]]) -> dict[str, Any] | No
 
 
 def differing(names: Sequence[str], tables: Sequence[dict[str, str]]) -> dict[str, Any] | None:
-    """The rows in which the runs are not all alike."""
+    """The rows in which the runs differ."""
     rows = [
         (key, [table.get(key, "–") for table in tables])
         for key in dict.fromkeys(key for table in tables for key in table)

@@ -18,7 +18,7 @@ __all__ = ["curves", "dev_chart", "not_finite", "smoothed", "terms", "windows"]
 Span = tuple[str, float, float, dict[str, Any]]  # a stage: name, first and last step, weights
 Window = tuple[Any, float, float, float]  # stage, last step, steps, and the mean over them
 FEWEST, SMOOTH = 16, 20  # points from which a curve is smoothed; the share of them on either side, one in so many
-SMOOTHED = "Strong: smoothed; faint: as logged."
+SMOOTHED = "Strong line: smoothed; faint line: as logged."
 NOT_TERMS = {"grad_norm", "learning_rate", "stage", "epoch", "step", "total_flos"}
 
 
@@ -64,14 +64,14 @@ def windows(run: RunFiles, key: str) -> tuple[list[float], list[float]]:
 
 
 def whole(found: list[Window], usual: float) -> list[Window]:
-    """With the last one, if it is short, joined to the one before it in its stage."""
+    """The windows, with a short last one merged into its predecessor of the same stage."""
     if len(found) > 1 and found[-1][2] < usual and found[-2][0] == found[-1][0]:
         return [*found[:-2], joined(found[-2], *found[-1])]
     return found
 
 
 def joined(before: Window, stage: Any, step: float, span: float, value: float) -> Window:
-    """The window before and the next one, as one."""
+    """Two neighbouring windows merged."""
     both = before[2] + span
     return stage, step, both, (before[2] * before[3] + span * value) / both
 
@@ -159,9 +159,9 @@ def term_chart(run: RunFiles, term: str, spans: Sequence[Span]) -> Chart | None:
     notes = [TERMS.get(term, "")]
     if term == "loss" and len(terms(run)) > 1:
         notes.append("It is the weighted sum of the terms")
-        notes[-1] += "; it may jump where a stage begins, for its weights change." if len(spans) > 1 else "."
+        notes[-1] += "; it may jump where a stage begins, as the weights change there." if len(spans) > 1 else "."
     if faint:
-        notes.append("Dotted: watched, not trained, in that stage.")
+        notes.append("Dotted: logged, but not trained, in that stage.")
     filling = full if term in queued and full and steps[0] < full else None
     if filling:
         notes.append(filling_note(run, filling))
@@ -176,7 +176,7 @@ def filling_note(run: RunFiles, full: float) -> str:
     """Why a term that reads a queue rises at first."""
     size, last = number(run.record, "queue", "size"), max(row["step"] for row in run.log)
     when = f"until it is full, at step {full:,.0f} (dashed)" if full <= last else f"to the end (it holds {size:,.0f})"
-    return f"The queue of past texts grows {when}: each step has more texts to tell apart, so the loss may rise."
+    return f"The queue of past texts grows {when}: each step compares more texts, so the loss may rise."
 
 
 def dev_chart(
@@ -200,12 +200,12 @@ def dev_chart(
     lines = [line for _, line in drawn]
     alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in lines)
     title = "dev " + " and ".join(names)
-    chosen = next(iter(names)) if len(names) > 1 else "it"
-    note = f"The score on rows held out, while the model learns; {chosen} selects the checkpoint that is kept."
+    chosen = f"{next(iter(names))} " if len(names) > 1 else ""
+    note = f"The score on held-out rows during training; the checkpoint with the best {chosen}score is kept."
     levels = []
     if len(runs) == 1 and drawn[0][0] == "agreement":
         known = runs[0][1].result.yardsticks
-        named = (("before training", "untrained"), ("neighbours drawn by lot", "chance"))
+        named = (("before training", "untrained"), ("random neighbours", "chance"))
         levels = [(said, known[key]) for said, key in named if key in known]
     picture = charts.lines(lines, title, alt, stages=marks, levels=levels)
     return Chart(title, picture, note, key=charts.key([(line.name, line.group) for line in lines]))

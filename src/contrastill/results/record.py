@@ -1,4 +1,4 @@
-"""run.json: what a run was asked for, where, and how far it is; and the seal of its model."""
+"""run.json: a run's settings, its folder and its progress; and the checksums of its model."""
 
 import json
 import os
