@@ -115,8 +115,8 @@ def section(result: dict[str, Any]) -> str:
     return (
         "## A contrastive step\n\n"
         f"Texts a second of a {result['shape']} (layers/hidden/heads/ffn), batches of {result['batch']} rows; medians "
-        f"of {result['rounds']} rounds in which the sides took turns. *before*: the trainer that `contrast` had of its "
-        "own (sentence-transformers'); *after*: the one of all runs.\n\n"
+        f"of {result['rounds']} rounds, measured in turns. *before*: the former trainer of `contrast` "
+        "(sentence-transformers'); *after*: the trainer of all runs.\n\n"
         + table(["", *sides], rows)
         + f"\n{machine(result)}\n"
     )

@@ -37,7 +37,7 @@ def step(result: dict[str, Any]) -> str:
         "Samples a second of a `4L-312` on its labels, batches of 32 texts of one length; in brackets, times the plain "
         "Trainer and the share of the machine's bfloat16 matrix rate "
         f"({', '.join(rates)} TFLOP/s while measuring). "
-        f"{result['words_that_occur']:,} of 30 522 words occur. The last three rows take one saving away each.\n\n"
+        f"{result['words_that_occur']:,} of 30 522 words occur. Each of the last three rows leaves out one saving.\n\n"
         + table(["", *(f"{length} tokens" for length in result["lengths"])], rows)
         + f"\n{machine(result)}\n"
     )
@@ -53,7 +53,7 @@ def teacher(result: dict[str, Any]) -> str:
         f"## The teacher's pass\n\n{result['teacher']} over Wikipedia sentences of {tokens['mean']:.0f} tokens on "
         f"average, {tokens['most']} at most, from text to vectors; ours stores them too. Stored vectors against "
         f"float32: cosine {cosine['mean']:.5f} on average, {cosine['least']:.5f} at least.\n\n"
-        + table(["", "sentences/s", "ours is so many times faster", "of the matrix rate"], rows)
+        + table(["", "sentences/s", "speed-up of ours", "of the matrix rate"], rows)
         + f"\n{machine(result)}\n"
     )
 
@@ -73,11 +73,11 @@ def distil(result: dict[str, Any]) -> str:
         f"## From text to a trained student\n\nMRPC, batches of {result['batch_size']}, the 109 M teacher and a "
         f"`4L-312` from the same start. Measured on the first {result['rows']} training rows; *computed* from the "
         f"parts for all {result['whole']:,} (in brackets, times ours): the teacher's pass and the epochs grow with the "
-        "rows, the start does not. What is measured of ours holds its checks and the teacher's score too; the parts "
-        "leave scores out on all sides. Dev accuracy / F1 after 3 epochs of so few rows measure no method. The peers "
+        "rows, the start does not. Measured times of ours include its checks and the teacher's score; the parts "
+        "leave the scores out for all. Dev accuracy / F1 after 3 epochs of so few rows measure no method. The peers "
         "have no bfloat16 of their own: *ours float32* is the row at equal precision.\n\n"
         + table(head, rows)
-        + "\nWhat each can't do:\n\n"
+        + "\nLimits of each:\n\n"
         + "\n".join(cannot)
         + f"\n\n{machine(result)}\n"
     )
@@ -99,7 +99,7 @@ def scale(result: dict[str, Any]) -> str:
     head = ["sentences", "time", "a second", "peak memory", "bytes each", "second run", "its teacher forwards"]
     two = result["processes"]
     return (
-        "## The cache at scale\n\nA random 1 x 384 teacher (what is measured is the machinery around it), 384 numbers "
+        "## The cache at scale\n\nA random 1 x 384 teacher (the measurement is of the code around it), 384 numbers "
         "a sentence in float16, one thread.\n\n"
         + table(head, rows)
         + f"\n{two['sentences']:,} sentences by two processes of one thread: {two['ratio']:.2f} x as fast as by one. "
@@ -151,9 +151,9 @@ def speed(title: str) -> Callable[[dict[str, Any]], str]:
         rule = result["yardstick"]
         text = [
             f"## {title}",
-            f"`contrastill bench` ([what each column is](bench.md)). *x faster* is than {rule['model']} in "
-            f"{rule['runtime']} {rule['precision']}, at the same length and batch; *x, same runtime* than "
-            f"{rule['model']} in the same runtime and precision. In bold each model's most texts a second.",
+            f"`contrastill bench` ([what each column is](bench.md)). *x faster*: relative to {rule['model']} in "
+            f"{rule['runtime']} {rule['precision']}, at the same length and batch; *x, same runtime*: relative to "
+            f"{rule['model']} in the same runtime and precision. Bold: each model's highest texts/s.",
         ]
         for group in bench.groups(result["rows"]):
             best, lines = bench.fastest(group), []
@@ -371,7 +371,7 @@ def page() -> str:
     parts = [
         "# Benchmarks",
         "Made by `python benchmarks/tables.py` from `benchmarks/results/*.json`, which hold every raw timing. Ratios "
-        "compare sides that were timed in turn within one run.",
+        "compare programs that were timed in turns within one run.",
     ]
     for name, write in PARTS.items():
         file = RESULTS / f"{name}.json"

@@ -156,7 +156,7 @@ def test_the_reference_has_each_public_name(staged: Path) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_has_a_page(name: str) -> None:
     text = (DOCS / "methods" / f"{name}.md").read_text("utf-8")
-    for heading in ("Equation", "When to use it", "Command", "Stages and settings", "What was measured"):
+    for heading in ("Equation", "When to use it", "Command", "Stages and settings", "Measurements"):
         assert f"\n## {heading}\n" in text
     assert f"<!-- generated: method {name} -->" in text
     assert f"({name}.md)" in (DOCS / "methods" / "README.md").read_text("utf-8")

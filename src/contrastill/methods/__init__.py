@@ -1,4 +1,4 @@
-"""Distillation methods, one paper a file. `METHODS` is the one registry: name -> class."""
+"""Distillation methods, one paper a file. `METHODS` is the registry: name -> class."""
 
 import inspect
 from typing import Any
@@ -83,7 +83,7 @@ def parameters(name: str) -> dict[str, inspect.Parameter]:
 
 
 def read_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Checks settings given as text or values (`{"temperature": "2"}`) and brings them to their types.
+    """Checks settings given as text or values (`{"temperature": "2"}`) and converts them to their types.
 
     Raises:
         UserError: no such method or setting, another type, a value outside the setting's range.

@@ -1,4 +1,4 @@
-"""What every distillation method shares: its stages, and the step from a batch to a weighted loss.
+"""Base of every distillation method: its stages, and the step from a batch to a weighted loss.
 
 Shapes: B batch, L tokens, D width, C classes.
 """
@@ -84,8 +84,10 @@ class Method(nn.Module):
 
     @classmethod
     def serves(cls, task: Task | type[Task]) -> bool:
-        """Whether it can learn that task: the task gives all that the method needs, or all of it but answers; groups of
-        texts are learnt by methods that compare the texts of a group."""
+        """Whether the method can learn the task: the task gives all that the method needs, or all of it but answers.
+
+        Groups of texts are learnt by methods that compare the texts of a group.
+        """
         needs = set(cls.needs)
         gives = needs - {"logits"} <= task.outputs and bool(needs & task.outputs)
         return gives and cls.per_group == (task.per == "group") and bool(stages_on(task, cls.stages))
@@ -167,7 +169,7 @@ class Method(nn.Module):
     # ---- terms that most methods share
 
     def on_task(self, **terms: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """The terms that compare predictions, where there are any to compare."""
+        """The terms that compare predictions, if the task has predictions."""
         return {name: term() for name, term in terms.items()} if "logits" in self.needs else {}
 
     def soft(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
@@ -192,7 +194,7 @@ class Method(nn.Module):
         return errors.sum() / count.clamp(min=1 / processes())
 
     def layers(self, layer_map: str) -> list[tuple[int, int]]:
-        """The pairs (student layer, teacher layer) of the map of that name."""
+        """The pairs (student layer, teacher layer) of the layer map with this name."""
         try:
             pairs = mapping.MAPS[layer_map](self.student.depth, self.teacher.depth)
         except ValueError as error:
@@ -248,7 +250,7 @@ class Method(nn.Module):
 
 
 def stages_on(task: Task | type[Task], stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The stages that a task has terms for; without answers, those that compare none."""
+    """The stages whose terms the task has; for a task without answers, the stages that compare none."""
     answers = "logits" in task.outputs
     return tuple(s for s in stages if answers or not any(s.weights.get(term) for term in TASK_TERMS))
 

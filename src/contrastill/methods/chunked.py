@@ -43,7 +43,7 @@ class Chunked(nn.Module):
         return result
 
     def read(self, batch: Mapping[str, Tensor]) -> Encoding:
-        """The student's vectors; of its activations nothing is kept."""
+        """The student's vectors; its activations are not kept."""
         method, mask = self.method, batch["attention_mask"]
         order = mask.sum(1).argsort(descending=True, stable=True)
         parts = [

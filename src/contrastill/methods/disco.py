@@ -25,7 +25,7 @@ class DisCo(EmbeddingMethod):
     queue: number of past teacher vectors kept as negatives.
     temperature: temperature at the start; it is learnt.
     least_temperature: lower bound of the learnt temperature. Without it the temperature falls towards 0 as soon as the
-        student tells most texts apart, and only the few confused ones still train it (docs/decisions/0006).
+        student distinguishes most texts, and only the few confused ones still train it (docs/decisions/0006).
     """
 
     name = "disco"

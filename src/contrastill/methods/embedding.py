@@ -1,4 +1,4 @@
-"""What the methods for sentence embeddings share: a student vector, projected, against the teacher's.
+"""Base of the methods for sentence embeddings: a projected student vector, compared with the teacher's.
 
 Shapes: B batch, N candidates, D_S student's width, D_T teacher's.
 """

@@ -7,7 +7,7 @@ from contrastill.methods.base import Method, Stage
 
 
 class Finetune(Method):
-    """Training on the labels alone, without a teacher: makes teachers, and is the yardstick of every student."""
+    """Training on the labels alone, without a teacher: makes teachers, and is the baseline of every student."""
 
     name = "finetune"
     uses_teacher = False

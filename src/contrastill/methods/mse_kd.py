@@ -9,7 +9,7 @@ from contrastill.methods.embedding import EmbeddingMethod
 
 
 class MSEKD(EmbeddingMethod):
-    """MSE-KD, DisCo's own yardstick: squared distance of vectors. Gao et al., 2021. arXiv:2112.05638.
+    """MSE-KD, DisCo's own baseline: squared distance of vectors. Gao et al., 2021. arXiv:2112.05638.
 
     As in the authors' code nothing is normalised, and the mean is over width too (here times the width, so that a
     learning rate means the same at any width; Adam does not see the factor).

@@ -23,7 +23,7 @@ class Queue(nn.Module):
 
     @property
     def count(self) -> int:
-        """How many examples were ever pushed: `pushed`, which on a GPU is read only when somebody else has changed it.
+        """The number of examples ever pushed: `pushed`, which on a GPU is read only when somebody else has changed it.
 
         Reading it there would wait for the step in hand, in every step.
         """
@@ -37,7 +37,7 @@ class Queue(nn.Module):
         return count
 
     def with_batch(self, vectors: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch's (B, layers, D) and (B,), followed by what the queue holds."""
+        """The batch's (B, layers, D) and (B,), followed by the queue's content."""
         held = min(self.count, self.size) if self.size else 0
         if not held:
             return vectors, keys
