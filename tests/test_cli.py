@@ -409,7 +409,7 @@ def test_an_option_of_the_other_kind_of_distillation_is_refused(args: tuple[obje
     result = contrastill_("distill", "--teacher", "t", "--out", "o", *args)
     kinds = ["a distillation on a task", "a distillation of sentence embeddings"]
     own, other = kinds if "disco" not in args else kinds[::-1]
-    refused(result, f"error: {foreign}: expected options of {own}, got those of {other}; for that give --method ")
+    refused(result, f"error: {foreign}: expected options of {own}, got those of {other}; add --method ")
 
 
 def test_a_teacher_given_twice_to_a_method_that_takes_one_is_refused() -> None:

@@ -62,16 +62,16 @@ def bench(
     seconds: float = 3.0,
     out: str | PathLike[str] | None = None,
 ) -> dict[str, Any]:
-    """Times models beside each other. Returns what `out` holds.
+    """Times models in turns. Returns the content of `out`.
 
     The settings are those of `Bench`.
 
     Args:
-        model: Hub name or folder of a classifier or sentence-embedding model, a bundle, or a shape with random weights (random:bert-base, random:4L-312); once for each, the first is the yardstick; NAME=FOLDER names it
+        model: Hub name or folder of a classifier or sentence-embedding model, a bundle, or a shape with random weights (random:bert-base, random:4L-312); once for each, the first is the reference; NAME=FOLDER names it
         run: a run's folder: its teacher, its student and the bundles in it, on its own dev texts
         runtime: torch, onnx, openvino; once for each [default: all three; torch and the bundles with --run]
         precision: fp32, bf16, int8; once for each [default: all three]
-        streams: OpenVINO's batches a second time, split over as many streams as there are threads
+        streams: time OpenVINO's batches a second time, split over as many streams as there are threads
         texts: file of texts, or Hub data set: times batches of texts as they are
         text: column of the texts, if the file has columns
         encoding: encoding of the file
@@ -97,7 +97,7 @@ def build_cache(
     cache: str | PathLike[str] | None = None,
     cache_dtype: Literal['float16', 'bfloat16', 'int8', 'float32'] = 'float16',
 ) -> Built:
-    """Stores a teacher's outputs for every text of a corpus; what is stored already is not computed again.
+    """Stores a teacher's outputs for every text of a corpus; outputs stored already are not computed again.
 
     The settings are those of `CacheBuild`.
 
@@ -162,7 +162,7 @@ def contrast(
 ) -> Run:
     """Trains a sentence-embedding model on texts that belong together; the method is `SimCSE`.
 
-    resume: goes on with the interrupted run in `out`. Raises as `finetune` does.
+    resume: continues the interrupted run in `out`. Raises as `finetune` does.
 
     The settings are those of `Contrast`.
 
@@ -257,9 +257,9 @@ def distill(
     sts: str | PathLike[str] | None = None,
     resume: bool = False,
 ) -> Run:
-    """Makes a small student of a teacher: of a task, or, with a method for it, of sentence embeddings.
+    """Distils a teacher of a task (or, with such a method, of sentence embeddings) into a small student.
 
-    resume: goes on with the interrupted run in `out`. Raises as `finetune` does.
+    resume: continues the interrupted run in `out`. Raises as `finetune` does.
 
     The settings are those of `Distillation` and `EmbeddingDistillation`.
 
@@ -286,7 +286,7 @@ def distill(
         text: column of the (first) text
         text_pair: column of the second text, for pairs [Distillation alone]
         label: column of the label or score [Distillation alone]
-        task: kind of labels, where the data leave it open: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class [Distillation alone]
+        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class [Distillation alone]
         separator: character between the labels of a cell, with --task multilabel [Distillation alone]
         labels: class names in the order of their ids, once for each class [Distillation alone]
         metric: metric that selects the checkpoint [default: the task's first] [Distillation alone]
@@ -347,7 +347,7 @@ def evaluate(
         text: column of the (first) text
         text_pair: column of the second text, for pairs
         label: column of the label or score
-        task: kind of labels, where the data leave it open: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class
+        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class
         separator: character between the labels of a cell, with --task multilabel
         labels: class names in the order of their ids, once for each class
         metric: metric that selects the checkpoint [default: the task's first]
@@ -387,7 +387,7 @@ def export(
     opset: int = 18,
     seed: int = 0,
 ) -> Exported:
-    """Makes a deployable bundle of a model.
+    """Exports a model as a deployable bundle.
 
     Raises:
         UserError: bad settings, model or data; no room on the disk.
@@ -491,7 +491,7 @@ def finetune(
         text: column of the (first) text
         text_pair: column of the second text, for pairs
         label: column of the label or score
-        task: kind of labels, where the data leave it open: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class
+        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class
         separator: character between the labels of a cell, with --task multilabel
         labels: class names in the order of their ids, once for each class
         metric: metric that selects the checkpoint [default: the task's first]
@@ -527,8 +527,8 @@ def predict(
 ) -> Predictions:
     """Answers texts with a bundle or a model, in the order of the rows.
 
-    stream: where the answers go without `out`; by default stdout. Rows that are passed as objects and without `out`
-    have their answers in `.answers` of what is returned.
+    stream: the target of the answers if `out` is not given; by default stdout. For rows passed as objects, without
+    `out`, the answers are in `.answers` of the result.
 
     The settings are those of `Prediction`.
 
@@ -537,12 +537,12 @@ def predict(
         data: file of texts: a line each (.txt), or .csv .tsv .jsonl .parquet; each also as .gz .xz
         text: column of the (first) text [default: as in the model's run, else 'text']
         text_pair: column of the second text, for models of pairs [default: as in the model's run]
-        keep: column of the file that the answers have too; once for each [default: 'id', if there is one]
+        keep: column to copy from the file to the answers; once for each [default: 'id', if there is one]
         encoding: encoding of the text files
         delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
-        skip_broken: leave out rows without a text and rows that cannot be read, and count them; the others' answers have the number of their line
+        skip_broken: leave out rows without a text and rows that cannot be read, and count them; each answer then has the number of its line
         out: file of the answers: .jsonl, .csv, .tsv (each also as .gz .xz) or .parquet; '-': JSON lines on stdout [default: -]
-        overwrite: replace the file that is there
+        overwrite: replace an existing output file
         top: classes listed for each text, the likeliest first [1 <= x <= 1,000,000]
         probabilities: the probability of each class
         batch_size: texts computed together [1 <= x <= 1,000,000]
@@ -658,7 +658,7 @@ def serve(
         drain: seconds to answer accepted requests after SIGTERM [0 < x <= 86,400]
         max_batch: texts computed together [1 <= x <= 1,000,000]
         max_wait_ms: milliseconds that a text waits for others while the model is idle [0 <= x <= 1,000]
-        max_connections: connections at a time, fewer if the process may open fewer files; beyond, the longest silent one is closed [8 <= x <= 1,000,000]
+        max_connections: connections at a time, fewer if the process may open fewer files; beyond this, the one idle for longest is closed [8 <= x <= 1,000,000]
         max_requests: requests at a time; more get a 503 [1 <= x <= 1,000,000]
         queue: waiting texts; more get a 429 [1 <= x <= 1,000,000]
         max_texts: texts in a request [1 <= x <= 1,000,000]
@@ -666,7 +666,7 @@ def serve(
         max_body_mb: size of a request's body [0 < x <= 1,024]
         read_timeout: seconds for a request's headers, and as many for its body [0 < x <= 86,400]
         keep_alive: seconds a connection is kept after an answer [0 < x <= 86,400]
-        timeout: seconds for an answer, and as many to take it [0 < x <= 86,400]
+        timeout: seconds to compute an answer, and as many for the client to read it [0 < x <= 86,400]
     """
 
 def verify(
@@ -701,6 +701,6 @@ def verify(
         delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
         bundle: folder that `contrastill export` wrote
         split: 'train', 'dev' or 'test'; left out: dev, else all of a file
-        max_drop: points that may be lost against the model [default: as exported] [0 <= x <= 100]
+        max_drop: points the bundle may lose against the model [default: as exported] [0 <= x <= 100]
         threads: CPU threads [default: every core] [1 <= x <= 4,096]
     """

@@ -1,4 +1,4 @@
-"""Answers of a model as rows of numbers: name of the graph's output, width, JSON form, likeness to other answers.
+"""Answers of a model as rows of numbers: name of the graph's output, width, JSON form, similarity to other answers.
 
 numpy alone: a bundle, a server and `predict` read it without torch. `ANSWERS`: task -> class.
 """
@@ -33,7 +33,7 @@ TEXT, NUMBER, NUMBERS, TEXTS = "text", "number", "numbers", "texts"
 
 
 class Answer(ABC):
-    """What a model of one task answers: a row of `width` numbers a text.
+    """The answers of a model of one task: a row of `width` numbers for each text.
 
     metadata: the entries "labels" (None: it has no classes) and "dimensions" of a bundle.json.
     """
@@ -79,7 +79,7 @@ class Answer(ABC):
         return None
 
     def named(self, answers: Array) -> list[Any] | None:
-        """The class of each answer, as JSON; None: the answer has no classes."""
+        """The class of each answer, as JSON; None: the task has no classes."""
         return None
 
     def contradicts(self, row: Array, named: Any) -> bool:
@@ -87,15 +87,15 @@ class Answer(ABC):
         return False
 
     def may_be_named(self, value: Any) -> bool:
-        """Whether JSON is one that `named` gives."""
+        """Whether a JSON value has the form that `named` returns."""
         return value is None
 
     def directions(self, answers: Array) -> Array:
-        """Answers as vectors whose angle says how alike they are."""
+        """Answers as vectors whose angle measures their similarity."""
         return answers
 
     def likeness(self, stored: Array, here: Array) -> float:
-        """The least likeness of (N, width) answers to stored ones, 1 at best."""
+        """The lowest similarity of (N, width) answers to stored ones, at most 1."""
         return float(cosines(stored, here).min())
 
     def agreement(self, ours: Array, theirs: Array) -> dict[str, float | None]:

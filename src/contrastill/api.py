@@ -58,9 +58,9 @@ def finetune(*, resume: bool = False, **settings: Any) -> "Run":
 
 @takes(Distillation, EmbeddingDistillation)
 def distill(*, resume: bool = False, **settings: Any) -> "Run":
-    """Makes a small student of a teacher: of a task, or, with a method for it, of sentence embeddings.
+    """Distils a teacher of a task (or, with such a method, of sentence embeddings) into a small student.
 
-    resume: goes on with the interrupted run in `out`. Raises as `finetune` does.
+    resume: continues the interrupted run in `out`. Raises as `finetune` does.
     """
     from contrastill.training import commands
 
@@ -82,7 +82,7 @@ def pretrain(*, resume: bool = False, **settings: Any) -> "Run":
 def contrast(*, resume: bool = False, **settings: Any) -> "Run":
     """Trains a sentence-embedding model on texts that belong together; the method is `SimCSE`.
 
-    resume: goes on with the interrupted run in `out`. Raises as `finetune` does.
+    resume: continues the interrupted run in `out`. Raises as `finetune` does.
     """
     from contrastill.training import commands
 
@@ -99,7 +99,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
 
 @takes(CacheBuild)
 def build_cache(**settings: Any) -> "Built":
-    """Stores a teacher's outputs for every text of a corpus; what is stored already is not computed again."""
+    """Stores a teacher's outputs for every text of a corpus; outputs stored already are not computed again."""
     from contrastill.training import cache_build
 
     return cache_build.build_cache(**settings)
@@ -107,7 +107,7 @@ def build_cache(**settings: Any) -> "Built":
 
 @takes(Export)
 def export(**settings: Any) -> "Exported":
-    """Makes a deployable bundle of a model.
+    """Exports a model as a deployable bundle.
 
     Raises:
         UserError: bad settings, model or data; no room on the disk.
@@ -133,8 +133,8 @@ def verify(**settings: Any) -> "Verified":
 def predict(*, stream: "IO[str] | None" = None, **settings: Any) -> "Predictions":
     """Answers texts with a bundle or a model, in the order of the rows.
 
-    stream: where the answers go without `out`; by default stdout. Rows that are passed as objects and without `out`
-    have their answers in `.answers` of what is returned.
+    stream: the target of the answers if `out` is not given; by default stdout. For rows passed as objects, without
+    `out`, the answers are in `.answers` of the result.
     """
     from contrastill.prediction import run
 
@@ -151,7 +151,7 @@ def serve(**settings: Any) -> int:
 
 @takes(Bench)
 def bench(**settings: Any) -> dict[str, Any]:
-    """Times models beside each other. Returns what `out` holds."""
+    """Times models in turns. Returns the content of `out`."""
     from contrastill import timing
 
     return timing.bench(**settings)

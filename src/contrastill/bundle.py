@@ -36,7 +36,7 @@ Compute = Callable[[dict[str, Array]], Array]
 
 
 def is_bundle(name: str | Path) -> bool:
-    """Whether a folder holds what `contrastill export` wrote, by its metadata file."""
+    """Whether a folder is a bundle of `contrastill export`, by its metadata file."""
     return (Path(name).expanduser() / METADATA).is_file()
 
 
@@ -46,24 +46,24 @@ def megabytes(metadata: Mapping[str, Any]) -> float:
 
 
 def refuse_length(max_length: int | None) -> None:
-    """Checks that no length is asked of a bundle.
+    """Checks that no length is set for a bundle.
 
     Raises:
         UserError: one is.
     """
     if max_length is not None:
-        raise UserError("--max-length: expected a model, got a bundle, which has a length of its own; leave it out")
+        raise UserError("--max-length: expected a model, got a bundle, whose length is fixed; leave it out")
 
 
 def open_bundle(
     folder: str | Path, *, threads: int | None = None, workers: int = 1, check: bool = True, spin: bool = True
 ) -> Bundle:
-    """Loads what `contrastill export` wrote.
+    """Opens a bundle of `contrastill export`.
 
     Args:
         threads: CPU threads in all; by default every core this process may use.
         workers: how many batches are computed at a time; they share the threads. One answers a single text soonest;
-            as many as threads answers most texts a second.
+            as many as threads has the highest throughput.
         check: whether metadata and files must be those that were sealed. False opens a bundle of format 1 too, which
             has no seal.
         spin: whether ONNX Runtime's threads wait awake for each other, as they do by themselves. Sooner where the
@@ -77,7 +77,7 @@ def open_bundle(
     metadata = read_metadata(folder, check)
     threads = available() if threads is None else threads
     if threads < 1 or not 1 <= workers <= threads:
-        raise UserError(f"expected threads of 1 or more and workers from 1 to that, got {threads} and {workers}")
+        raise UserError(f"expected 1 or more threads and at most as many workers, got {threads} and {workers}")
     for name in metadata["files"]:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: expected the file {name}, found none; copy the folder whole, or export again")
@@ -116,13 +116,13 @@ def read_metadata(folder: Path, check: bool = True) -> dict[str, Any]:
         raise UserError(f"{folder}: a bundle of format {got}, this version reads {FORMAT}; update contrastill")
     if check and metadata["format"] < FORMAT:
         raise UserError(
-            f"{folder}: a bundle of format {metadata['format']}, made before bundles were sealed: whether its labels, "
-            "prompt and lengths are those that were exported cannot be told; export the model again"
+            f"{folder}: a bundle of format {metadata['format']}, made before bundles had checksums: changes to its "
+            "labels, prompt and lengths cannot be detected; export the model again"
         )
     if not sealed:
         raise UserError(
-            f"{folder / METADATA}: not the entries that were exported (their sha256 is not the {SEAL!r}): one was "
-            "changed, left out or added; copy the file again, or export again"
+            f"{folder / METADATA}: entries differ from the exported ones (sha256 against {SEAL!r}): one was "
+            "changed, removed or added; copy the file again, or export again"
         )
     needed = {"task", "labels", "texts", "max_length", "runtime", "precision", "file", "inputs", "output", "files"}
     if missing := sorted(needed - set(metadata)):
@@ -178,7 +178,7 @@ class Bundle:
         self.labels = self.answer.labels
         self.dimensions: int | None = metadata.get("dimensions")
         self.ordered: bool = metadata.get("ordered", False)
-        """Whether the first N numbers of a vector serve by themselves, brought to length 1 again."""
+        """Whether the first N numbers of a vector, normalised again, are a usable shorter vector."""
         self.width = self.answer.width
         self.texts: int = metadata["texts"]
         """Texts that one answer takes: 1, or 2 for pairs."""
@@ -254,7 +254,7 @@ class Bundle:
 
 
 def fitting_tokenizer(folder: Path, metadata: Mapping[str, Any]) -> Tokenizer:
-    """The folder's tokenizer, if it and the metadata tell one longest input and one padding.
+    """The folder's tokenizer, checked to have the length limit and padding of the metadata.
 
     Raises:
         UserError: no tokenizer, one without bounds, or another bundle's.
@@ -347,7 +347,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def check_graph(path: Path, metadata: Mapping[str, Any], inputs: Sequence[str], outputs: Mapping[str, Any]) -> None:
-    """outputs: name -> width, something else than a number where it is free."""
+    """Checks the graph's inputs and outputs. outputs: name -> width, not a number where it is free."""
     if set(inputs) != set(metadata["inputs"]) or metadata["output"] not in outputs:
         raise UserError(
             f"{path}: expected a graph with the inputs {', '.join(metadata['inputs'])} and the output "

@@ -39,7 +39,7 @@ NOT_ASKED: Any = None  # typed as the output is where it was asked for
 
 @dataclass(frozen=True)
 class Encoding:
-    """All that a method sees of a model; an output that it did not ask for is None."""
+    """The outputs of a model that a method sees; None for outputs that it did not request."""
 
     mask: Tensor  # (B, L) bool, True on real tokens
     logits: Tensor = NOT_ASKED
@@ -53,7 +53,7 @@ class Encoding:
 
 
 def pool_layer(hidden: Tensor, mask: Tensor, granularity: str) -> tuple[Tensor, Tensor]:
-    """What is compared of a layer: (B, L, D), (B, L) -> (B, L or 1, D), its mask. Of a single vector, that vector."""
+    """The compared part of a layer: (B, L, D), (B, L) -> (B, L or 1, D), its mask; a single vector is unchanged."""
     if granularity == "tokens":
         return hidden, mask
     if granularity == "cls":

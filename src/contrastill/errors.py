@@ -1,4 +1,4 @@
-"""The one exception type that means: the user can repair this. The command line prints it without a traceback."""
+"""The exception type for mistakes that the user can correct. The command line prints it without a traceback."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ class UserError(ValueError):
 
 
 class CheckFailed(UserError):
-    """Nothing was wrong with the input, but a check that was asked for says no; exit code 1."""
+    """A requested check failed, although the input was valid; exit code 1."""
 
 
 def quoted(value: object, most: int = 80) -> str:
@@ -36,7 +36,7 @@ def quoted_each(values: Iterable[object], most: int = 20) -> str:
 
 
 def lacking(error: ModuleNotFoundError) -> str | None:
-    """What to install where a package for training is missing; None: another module is."""
+    """The install hint for a missing package of the extra `train`; None for other modules."""
     if (error.name or "").partition(".")[0] not in TRAINING:
         return None
     return f"this needs the packages for training ({error}): pip install 'contrastill[train]'"

@@ -1,4 +1,4 @@
-"""Locks of the operating system on files and folders: it lets go of them when a process ends, however it ends."""
+"""Locks of the operating system on files and folders; they are released when a process ends, in any way."""
 
 import contextlib
 import errno
@@ -88,7 +88,7 @@ class FolderLock:
         return UserError(f"{self.folder} is in use by {who}; wait until it has ended, or choose another folder")
 
     def release(self) -> None:
-        """Lets go, and removes the lock and the folders that were made for it and hold nothing."""
+        """Releases the lock, and removes it and the empty folders that were made for it."""
         if self.file is None:
             return
         with contextlib.suppress(OSError):

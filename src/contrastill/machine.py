@@ -1,4 +1,4 @@
-"""The machine a number was measured on, for the record: what it is, never whose it is (no host names, no paths)."""
+"""The machine on which a number was measured: hardware and versions, no host names or paths."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""Rows that a Python caller passes as objects in place of a file: what they hold, and a fingerprint that stands for it.
+"""Rows that a Python caller passes as objects instead of a file: their cells and a fingerprint of them.
 
 Nothing is imported for it: a DataFrame or a Dataset is known by what it has.
 """
@@ -99,8 +99,8 @@ def check_held(source: str) -> None:
     """
     if SAID.search(source) and not isinstance(source, Held):
         raise UserError(
-            f"{source}: such rows are not stored; pass the same ones again in Python (resume=True goes on), or save "
-            "them to a file and give that"
+            f"{source}: these rows are not stored; pass the same ones in Python with resume=True, or save "
+            "them to a file and pass that file"
         )
 
 
@@ -163,7 +163,7 @@ def table_of(value: Any) -> Columns | None:
 def of_columns(columns: Mapping[str, list[Any]]) -> Columns:
     if len({len(cells) for cells in columns.values()}) > 1:
         lengths = ", ".join(f"{len(cells)} {name!r}" for name, cells in columns.items())
-        raise UserError(f"expected as many of each, got {lengths}")
+        raise UserError(f"expected columns of equal length, got {lengths}")
     return Columns(columns)
 
 

@@ -106,8 +106,8 @@ def typed(annotation: Any) -> tuple[Any, Range, bool]:
 def checked(value: Any, annotation: Any, range_: Range | None = None, *, name: str) -> Any:
     """The value in the annotation's type, if it is one and lies in the range.
 
-    numpy's scalars, integers for floats, paths for texts and tuples for lists are brought to the type; nothing else is:
-    True is no number, 1.0 is no integer, "no" is no bool. Values of a dict may be text (`--stages joint=0.5`).
+    numpy's scalars, integers for floats, paths for texts and tuples for lists are converted to the type; no other value
+    is: True is no number, 1.0 is no integer, "no" is no bool. Values of a dict may be text (`--stages joint=0.5`).
 
     Raises:
         UserError: another type, NaN or infinity, a value outside the range. The message begins with `name`.
@@ -164,7 +164,7 @@ def converted(value: Any, kind: Any) -> Any:
 
 
 def check_text(text: str, range_: Range, name: str) -> None:
-    """Refuses texts that no file, column or class can be called, before a library stumbles over them."""
+    """Refuses texts that cannot name a file, column or class, before a library fails on them."""
     if not text or (range_.path and not text.strip()):  # a tab may stand between fields
         raise UserError(f"{name}: expected a text, got {text!r}")
     if "\0" in text:

@@ -1,4 +1,4 @@
-"""The one door to the terminal: texts and names that are not ours are shown as they are, and steer nothing.
+"""The only output to the terminal: foreign texts and names are shown literally, without effect on it.
 
 Neither rich's markup ("[bold]", ":smile:") nor control characters, such as a terminal's escape sequences, act from
 inside a name.

@@ -51,7 +51,7 @@ def read_tokenizer(file: Path, max_length: int, pairs: bool) -> tuple[int | None
     marks = tokenizer.num_special_tokens_to_add(is_pair=pairs)
     if max_length <= marks:
         raise UserError(
-            f"{file}: expected a longest input of more than the tokenizer's own {marks} marks, got {max_length}; "
+            f"{file}: expected a max_length above the tokenizer's {marks} special tokens, got {max_length}; "
             "export again"
         )
     tokenizer.no_padding()
@@ -91,7 +91,9 @@ def check_bounds(tokenizer: Tokenizer, file: Path) -> None:
             f"{file}: expected max_input_chars_per_word up to {LONGEST_WORD}, got {longest}; set it, and export again"
         )
     if getattr(tokenizer.model, "dropout", None):
-        raise UserError(f"{file}: expected a tokenizer that reads a text always alike, got dropout; export again")
+        raise UserError(
+            f"{file}: expected a tokenizer that always gives a text the same tokens, got dropout; export again"
+        )
 
 
 def steps(part: Any) -> Iterator[dict[str, Any]]:

@@ -126,7 +126,7 @@ def test_two_texts_a_row_are_read_as_a_pair_and_said(tmp_path, first, second):
 @pytest.mark.parametrize("cells", [OTHER, CHINESE])
 def test_a_second_text_is_never_dropped_without_a_word(tmp_path, other, cells):
     file = columns(tmp_path, text=LONG, **{other: cells}, label=["a", "b"])
-    with pytest.raises(UserError, match=f"'text' and in '{other}'; pass --text text to leave it aside, or"):
+    with pytest.raises(UserError, match=f"'text' and in '{other}'; pass --text text to ignore it, or"):
         load_task(file)
     data = load_task(file, text="text", dev_share=0)
     assert (data.schema.text_pair, data.decisions["columns left aside"]) == (None, repr(other))
@@ -164,7 +164,7 @@ def test_columns_that_differ_in_case_alone_are_refused(tmp_path):
 
 
 def test_every_pair_of_a_third_text_is_asked_about(tmp_path):
-    with pytest.raises(UserError, match="which column holds the text"):
+    with pytest.raises(UserError, match="expected the name of the text column"):
         load_task(columns(tmp_path, query=LONG, document=OTHER, passage=OTHER, score=["1.5"]))
 
 

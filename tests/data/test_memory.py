@@ -87,15 +87,15 @@ def test_scores_lists_and_pairs_are_read() -> None:
         (pd.DataFrame({"body": ["a"], "kind": ["x"]}), r"DataFrame of 1 row passed in Python.*'body'.*--text COLUMN"),
         (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "different column names"),
         (pd.DataFrame({"text": [], "label": []}), "expected rows, got DataFrame without any"),
-        ((["a", "b"], ["x"]), "expected as many of each, got 2 'text', 1 'label'"),
+        ((["a", "b"], ["x"]), "expected columns of equal length, got 2 'text', 1 'label'"),
         ({"text": ["a"], "label": "x"}, "got 'x' for a column"),
-        ({"text": ["a", "b"], "label": ["x"]}, "expected as many of each"),
+        ({"text": ["a", "b"], "label": ["x"]}, "expected columns of equal length"),
         ({"weird": HUB, "other": HUB}, "expected train, dev or test, got weird, other"),
         ({"test": ROWS}, "expected training rows"),
         (7, "source: expected a file's name, a DataFrame, .*; got 7"),
         ([], "source: expected a file's name"),
         ([1, 2], "source: expected a file's name"),
-        (["only", "texts"], "which column holds the label"),
+        (["only", "texts"], "expected the name of the label column"),
     ],
 )
 def test_what_is_no_table_or_a_faulty_one_is_an_error_with_its_place(value: Any, said: str) -> None:
@@ -128,7 +128,7 @@ def test_the_fingerprint_sees_cells_columns_order_and_classes() -> None:
 def test_a_mere_record_of_rows_is_refused_with_the_way_out() -> None:
     said = str(held(ROWS, "data"))
     for read in (load_task, lambda source: next(stream_texts(source)), Records.of):
-        with pytest.raises(UserError, match="not stored; pass the same ones again in Python"):
+        with pytest.raises(UserError, match="not stored; pass the same ones in Python with resume=True"):
             read(said)
 
 

@@ -138,7 +138,7 @@ def test_five_hundred_labels_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "options", "said"),
     [
-        (["a|b", "a", "b", "b|a"], {"kind": "multilabel"}, r"what sets labels apart .*--separator '\|'"),
+        (["a|b", "a", "b", "b|a"], {"kind": "multilabel"}, r"expected --separator for the labels .*--separator '\|'"),
         (["a|b", "", "b", "b|a", "a"], {}, "without; .* or pass --task multilabel --separator, if"),
         (["a|a", "a", "b", "b|a"], {"separator": "|"}, r"each label once a row .*line 2"),
         (["a", "a"], {"kind": "multilabel"}, "2 to 5,000 different labels"),

@@ -123,7 +123,9 @@ def test_a_positive_that_is_its_negative_is_left_out_if_rare_and_refused_if_not(
     found, notes = read(write(tmp_path / "few.csv", [*TRIPLES, bad]))
     assert found == TRIPLES
     assert "1 rows with a positive that is its negative too" in notes[0]
-    with pytest.raises(UserError, match=r"the first on line 2; mend them, or pass --columns anchor --columns positive"):
+    with pytest.raises(
+        UserError, match=r"the first on line 2; correct them, or pass --columns anchor --columns positive"
+    ):
         read(write(tmp_path / "many.csv", [bad] * 3 + TRIPLES))
 
 

@@ -239,7 +239,7 @@ def test_both_layouts_of_a_folder_give_the_seven_sets_in_order(tmp_path, sts, gl
 
 
 def test_missing_sets_are_named_together(tmp_path):
-    with pytest.raises(UserError, match="which is none; check the path"):
+    with pytest.raises(UserError, match="which is not a folder; check the path"):
         load_sts(tmp_path / "nowhere")
     folder = write_sets(tmp_path)
     (folder / "sts/STS14/test.tsv").unlink()

@@ -120,7 +120,7 @@ def test_what_is_no_bundle(tmp_path, tiny_folder, bundle_of):
     ("entries", "message"),
     [
         ({"format": 3}, "a bundle of format 3.*update contrastill"),
-        ({"format": 1}, "a bundle of format 1.*cannot be told; export the model again"),
+        ({"format": 1}, "a bundle of format 1.*cannot be detected; export the model again"),
         ({"format": "one"}, "expected a bundle's metadata"),
         ({"inputs": "gone"}, "expected inputs too"),
         ({"runtime": "tensorrt"}, "got 'classification' and 'tensorrt'"),
@@ -147,7 +147,7 @@ def test_what_is_no_bundle(tmp_path, tiny_folder, bundle_of):
         ({"max_length": 2**40}, "expected another kind of max_length"),
         ({"max_length": 35}, "expected another kind of max_length"),  # the model has 34 positions
         ({"max_length": 2**20, "positions": None}, "expected a max_length of 30, at which tokenizer.json cuts"),
-        ({"max_length": 1}, "expected a longest input of more than the tokenizer's own 2 marks, got 1"),
+        ({"max_length": 1}, "expected a max_length above the tokenizer's 2 special tokens, got 1"),
         ({"max_length": True}, "expected another kind of max_length"),
         ({"precision": "int4"}, "expected another kind of precision"),
         ({"texts": True}, "expected another kind of texts"),

@@ -297,7 +297,7 @@ def test_a_regressors_scores_are_compared_by_their_size(run, tiny_folder, tmp_pa
     write_metadata(folder, {"probes": probes})
     code, out, _ = run("verify", folder)
     assert code == 1
-    assert "answered otherwise here (likeness 0.5" in out
+    assert "differ here (similarity 0.5" in out
 
 
 @pytest.mark.parametrize(
@@ -306,8 +306,8 @@ def test_a_regressors_scores_are_compared_by_their_size(run, tiny_folder, tmp_pa
         ("probes", {"texts": ["red"]}, "the stored answers (probes) are damaged"),
         ("probes", ["red"], "the stored answers (probes) are damaged"),
         ("probes", {"texts": ["red", "cat"], "answers": [[0.5, 0.5, 0]]}, "the stored answers (probes) are damaged"),
-        ("gate", {"metric": "accuracy"}, "what was measured (gate) is damaged"),
-        ("gate", [1], "what was measured (gate) is damaged"),
+        ("gate", {"metric": "accuracy"}, "the recorded measurements (gate) are damaged"),
+        ("gate", [1], "the recorded measurements (gate) are damaged"),
     ],
 )
 def test_a_record_that_is_damaged(entry, value, message, run, exported, rows):
@@ -352,7 +352,7 @@ def test_a_machine_that_computes_otherwise_is_a_problem(run, exported):
     write_metadata(exported, {"probes": probes | {"answers": [row[::-1] for row in probes["answers"]]}})
     code, out, _ = run("verify", exported)
     assert code == 1
-    assert "answered otherwise here" in out
+    assert "the answers to the stored texts differ here" in out
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,7 @@ def test_a_file_of_broken_rows_alone_is_refused(fake: Fake, tmp_path: Path) -> N
         ({"keep": ["score"]}, "expected --keep to be one of"),
         (
             {"keep": ["label"], "data": "labelled.csv"},
-            "--keep: expected columns that the answers do not have, got 'label'",
+            "--keep: expected other columns than those of the answers, got 'label'",
         ),
         ({"text": "words"}, "expected the column of the texts (--text) to be one of"),
         ({"text": "text", "text_pair": "text"}, "expected two columns"),

@@ -82,7 +82,7 @@ def test_a_flipped_bit_of_each_file_is_found(part, copied):
 def test_a_bundle_made_before_seals_is_refused_and_opened_unchecked(copied):
     old = {name: value for name, value in metadata_of(copied).items() if name != SEAL} | {"format": 1}
     (copied / METADATA).write_text(json.dumps(old))
-    with pytest.raises(UserError, match=r"of format 1, made before bundles were sealed.*export the model again"):
+    with pytest.raises(UserError, match=r"of format 1, made before bundles had checksums.*export the model again"):
         open_bundle(copied)
     assert open_bundle(copied, check=False).run(["red"]).shape == (1, 3)
 

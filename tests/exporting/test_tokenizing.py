@@ -65,7 +65,7 @@ def test_the_steps_and_words_that_are_looked_at_are_bounded(tokenizer, tmp_path)
 
 def test_a_tokenizer_that_draws_is_refused(tokenizer, tmp_path):
     tokenizer.model = models.BPE({"a": 0}, [], dropout=0.5)
-    with pytest.raises(UserError, match="reads a text always alike, got dropout"):
+    with pytest.raises(UserError, match="always gives a text the same tokens, got dropout"):
         read(tokenizer, tmp_path)
 
 

@@ -86,7 +86,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         weights(lambda found: {key: value for key, value in found.items() if "layer.1.output.dense.bias" not in key}),
         r"lack 1 tensors .*layer\.1\.output\.dense\.bias",
     ),
-    "other sizes": (config(intermediate_size=12), r"do not fit its config\.json: .* config\.json makes it"),
+    "other sizes": (config(intermediate_size=12), r"do not fit its config\.json: .* config\.json expects"),
     "more positions than the table": (config(max_position_embeddings=48), r"do not fit its config\.json: .*position"),
     "not finite": (
         weights(lambda found: {key: value / ("layer.0.output.dense" not in key) for key, value in found.items()}),
@@ -213,7 +213,7 @@ ONE_KIND: dict[str, tuple[str, Callable[[Path], None], str, set[str]]] = {
     "a zero head": (
         "classifier",
         weights(lambda found: {key: value * (not key.startswith("classifier.")) for key, value in found.items()}),
-        "answers every text alike",
+        "gives every text the same answer",
         NEW_HEAD,
     ),
     "no head": (
@@ -226,8 +226,9 @@ ONE_KIND: dict[str, tuple[str, Callable[[Path], None], str, set[str]]] = {
     "an adapter without tokenizer": ("classifier", without_tokenizer, r"got an adapter \(LoRA\) of 'ORG/BASE'", set()),
     "an adapter of an embedder": ("embedder", without_tokenizer, r"got an adapter \(LoRA\) of 'ORG/BASE'", set()),
     "a module's own code": ("embedder", foreign_module, rf"modules\.json {CODE} \('own\.Pooling'\)", set()),
-    "sparse vectors": ("embedder", saved_as("SparseEncoder"), "got a SparseEncoder, whose answers are no", NO_POOLING),
-    "a cross-encoder": ("embedder", saved_as("CrossEncoder"), "got a CrossEncoder, whose answers are no", NO_POOLING),
+    "sparse "
+    "vectors": ("embedder", saved_as("SparseEncoder"), "got a SparseEncoder, which gives no vectors", NO_POOLING),
+    "a cross-encoder": ("embedder", saved_as("CrossEncoder"), "got a CrossEncoder, which gives no vectors", NO_POOLING),
 }  # fmt: skip
 
 

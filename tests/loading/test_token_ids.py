@@ -128,7 +128,7 @@ def test_texts_are_read_only_where_a_token_lacks_an_embedding(home: Path, added:
 def test_force_passes_over_what_training_survives_alone() -> None:
     grave, crash = Check("learnt", False, "no"), Check("texts fit", False, "too long", forceable=False)
     Report([grave]).raise_if_failed(force=True)
-    with pytest.raises(UserError, match=r"\(--force starts all the same\)"):
+    with pytest.raises(UserError, match=r"\(--force starts anyway\)"):
         Report([grave]).raise_if_failed()
     with pytest.raises(UserError, match=r"a check failed:\n  texts fit: too long$"):
         Report([grave, crash]).raise_if_failed(force=True)

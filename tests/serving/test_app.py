@@ -190,8 +190,8 @@ def test_texts_that_were_cut_are_counted_and_those_that_just_fit_are_not(fake, m
         (b'{"texts": ["\\ud83d"]}', "\\ud83d at byte 12 is half a character, a lone surrogate"),
         (b'{"texts": ["\\\\ud83d \\ude00"]}', "\\ude00 at byte 20 is half a character, a lone surrogate"),
         (b'{"texts": ["\\ud83d\\ude00"', "truncated"),
-        (b'{"texts": ["a"], "texts": ["b"]}', "'texts' is there twice"),
-        (b'{"texts": ["a"], "te\\u0078ts": ["b"]}', "'texts' is there twice"),
+        (b'{"texts": ["a"], "texts": ["b"]}', "'texts' occurs twice"),
+        (b'{"texts": ["a"], "te\\u0078ts": ["b"]}', "'texts' occurs twice"),
         ('{"texts": ["w1"]}'.encode("utf-16"), "not valid JSON"),
         (b"[" * 100_000, "Expected `object`"),
         (b'{"texts": ' + b"[" * 100_000, "got `array`"),
@@ -306,7 +306,7 @@ def test_what_does_not_fit_the_queue_is_a_429_at_once_and_the_rest_is_answered(f
         done, _ = await asyncio.wait(asked, timeout=0.5)
         assert len(done) == 5, "one is computed, four wait"
         for each in done:
-            assert "4 texts wait already" in reason(each.result(), 429)
+            assert "4 texts are waiting" in reason(each.result(), 429)
             assert each.result().headers["retry-after"] == "1"
         bundle.gate.set()
         await asyncio.wait(asked)

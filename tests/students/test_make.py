@@ -299,7 +299,7 @@ def test_a_teacher_whose_layers_are_alike_for_all_texts_is_an_error(tokenizer):
     with torch.no_grad():
         for weight in teacher.parameters():
             weight.zero_()
-    with pytest.raises(UserError, match="alike for every text; check the teacher's weights"):
+    with pytest.raises(UserError, match="the same for every text; check the teacher's weights"):
         make_student(teacher, tokenizer, "2/12/2/20", "inherit", texts=TEXTS[:20])
 
 

@@ -132,7 +132,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return {"dev": 1}
 
-    with pytest.raises(Interrupted, match="1 of 2 cells are made; the same command goes on"):
+    with pytest.raises(Interrupted, match="1 of 2 cells are finished; the same command continues"):
         Study({"a": {"command": stop}}, tmp_path / "out.json", seeds=2).run()
     assert len(rows(tmp_path / "out.json")) == 1
 
@@ -245,7 +245,7 @@ def test_runs_are_scored_on_dev_alone_and_gone_on_with_within_a_run(
         before(self, args, state, control, **more)
 
     monkeypatch.setattr(StopRequest, "on_step_end", on_step_end)
-    with pytest.raises(Interrupted, match="0 of 1 cells are made"):
+    with pytest.raises(Interrupted, match="0 of 1 cells are finished"):
         study.run()
     assert not (tmp_path / "out.json").exists()
     assert (tmp_path / "out.runs/kd-0/checkpoints/checkpoint-5").is_dir()
@@ -269,7 +269,7 @@ def test_a_half_made_run_with_other_settings_is_replaced_only_when_asked(worksho
     shared = {"teacher": str(workshop.teacher()), "data": str(workshop.data()), **QUICK, "epochs": 1, "method": "kd"}
     workshop.distill(tmp_path / "out.runs/kd-0", method="kd", epochs=0.5)
     study = Study({"kd": {}}, tmp_path / "out.json", shared=shared)
-    with pytest.raises(CheckFailed, match=r"cannot resume.*other settings.*--overwrite makes it anew"):
+    with pytest.raises(CheckFailed, match=r"cannot resume.*other settings.*--overwrite repeats it"):
         study.run()
     (row,) = study.run(overwrite=True)
     assert row["steps"] == 8

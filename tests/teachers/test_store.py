@@ -467,7 +467,7 @@ def test_a_shard_cut_while_in_use_is_an_error_and_never_other_numbers(tmp_path, 
                 np.testing.assert_array_equal(got, values)
     assert refused > len(before)
     for key in before:  # of one byte nothing is left
-        with pytest.raises(UserError, match="cut while in use") as error:
+        with pytest.raises(UserError, match="truncated while in use") as error:
             answers(opened, [key])
         assert str(shard.path) in str(error.value)
 

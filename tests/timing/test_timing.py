@@ -289,7 +289,7 @@ def test_a_worker_that_hangs_is_ended_and_said_to_be_late(monkeypatch):
     monkeypatch.setattr("contrastill.timing.process.DEADLINE", 0.3)
     with Process(1) as worker:
         os.kill(worker.process.pid, signal.SIGSTOP)
-        with pytest.raises(Failed, match=r"did not answer within 0\.3 seconds, and was ended"):
+        with pytest.raises(Failed, match=r"did not answer within 0\.3 seconds, and was stopped"):
             worker.ask("turn", block=0, seconds=0)
 
 
@@ -325,7 +325,9 @@ def test_of_two_bundles_of_one_name_and_kind_the_second_is_left_out_and_named(tm
     assert models == [("a", given[0]), ("a", given[2])]
     found, left_out = variants.variants(Bench(model=given), models, [], 1, tmp_path)
     assert [(one.source, one.file_mb) for one in found] == [(given[0], 1.0)]
-    assert left_out == ["a, onnxruntime int8: there twice, so two is not timed; --model NAME=FOLDER names it"]
+    assert left_out == [
+        "a, onnxruntime int8: given twice, so two is not timed; give it a name with --model NAME=FOLDER"
+    ]
 
 
 def test_what_does_not_exist_is_left_out_with_the_reason():

@@ -510,7 +510,7 @@ def test_word_vectors_are_trained_too_with_an_anchor_and_perturbing_or_chunking_
         ({"schedule": "stages"}, "linear, constant"),
         ({"chunk": 0}, "--chunk: expected a whole number from 1"),
         ({"chunk": 4, "perturb": "none"}, "--chunk or --perturb"),
-        ({"set": {"scale": 5.0}}, "--scale on its own, got --set scale="),
+        ({"set": {"scale": 5.0}}, "--scale alone, got --set scale= too"),
         ({"set": {"temperature": 5.0}}, "'simcse' has no setting 'temperature'"),
         ({"scale": 0.0}, "--scale: expected a number above 0"),
         ({"anchor_weight": 0.0}, "--anchor-weight: expected a number above 0"),

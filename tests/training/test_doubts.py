@@ -186,7 +186,7 @@ def test_uneven_classes_are_named_only_where_the_largest_answers_everything() ->
 def test_too_few_rows_of_others_ask_for_more_rows() -> None:
     few = np.r_[np.zeros(40, int), 1, 1]
     [said] = sentences(finished(logits(np.zeros(42, int), 2), few))
-    assert said.endswith("of which 2 want another: too few to tell; score it on more rows (--dev FILE)")
+    assert said.endswith("of which 2 have another label: too few to tell; score it on more rows (--dev FILE)")
     answers, labels = np.array([0, 1, 2, 0, 0, 0, 0, 1]), np.array([0, 1, 2, 0, 1, 2, 1, 0])
     run = finished(logits(answers, 3), labels)
     [said] = sentences(run)
@@ -441,15 +441,15 @@ def test_nothing_is_said_against_rows_that_do() -> None:
             [400] * 3,
             [60] * 3,
             "dev is large enough",
-            "a score on 180 rows is uncertain by about 5.8 points to either side, and the checkpoint is chosen by it; "
-            "try --dev-share 0.14 (it was 0.1)",
+            "a score on 180 rows is uncertain by about 5.8 points in either direction, and the checkpoint is chosen "
+            "by it; try --dev-share 0.14 (it was 0.1)",
         ),
         (
             [90] * 3,
             [10] * 3,
             "dev is large enough",
-            "a score on 30 rows is uncertain by about 14.3 points to either side, and the checkpoint is chosen by it; "
-            "give at least 246 rows with --dev FILE",
+            "a score on 30 rows is uncertain by about 14.3 points in either direction, and the checkpoint is chosen "
+            "by it; give at least 246 rows with --dev FILE",
         ),
     ],
 )

@@ -51,13 +51,13 @@ def test_it_resumes_with_the_same_rows_alone(run: Any, given: dict[str, Any]) ->
 
 def test_the_command_line_says_that_the_rows_are_not_stored(run: Any, tmp_path: Path) -> None:
     asked = settings_of(Finetuning, {"out": str(tmp_path / "new")}, from_=run.folder / "run.json")
-    with pytest.raises(UserError, match="such rows are not stored; pass the same ones again in Python"):
+    with pytest.raises(UserError, match="these rows are not stored; pass the same ones in Python with resume=True"):
         finetune(**vars(asked))
 
 
 def test_a_student_takes_the_split_of_the_same_rows_and_wants_them_again(run: Any, tmp_path: Path) -> None:
     asked = {**QUICK, "teacher": str(run.folder), "epochs": 0.25, "checks": 1, "force": True}
-    with pytest.raises(UserError, match="such rows are not stored"):
+    with pytest.raises(UserError, match="these rows are not stored"):
         distill(**asked, out=str(tmp_path / "none"))
     done = distill(**asked, out=str(tmp_path / "run"), data=pd.DataFrame(ROWS), dev=ROWS[:9])
     record = json.loads((done.folder / "run.json").read_text())

@@ -146,7 +146,7 @@ def test_a_run_begun_before_a_setting_was_there_is_refused_for_its_version(tmp_p
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["settings"].pop("warmup") is not None
     (tmp_path / "run.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"a version of Contrastill began it that did not know warmup; start a new run"):
+    with pytest.raises(UserError, match=r"it was started by a version of Contrastill without warmup; start a new run"):
         RunFolder("finetune", settings(tmp_path, data="d.csv", model="org/name"), resume=True)
     with pytest.raises(UserError, match="other settings: it was run with data = "):
         RunFolder("finetune", settings(tmp_path, data="other.csv", model="org/name"), resume=True)

@@ -12,11 +12,11 @@ from contrastill.settings import CacheBuild
 
 __all__ = ["register"]
 
-BUILD = """Run a teacher over a corpus once, and store what it says of every text.
+BUILD = """Run a teacher over a corpus once, and store its outputs for every text.
 
-    A run of `contrastill distill` stores what it needs by itself; this is for corpora, large or shared. What is stored
-    already is not computed again, so an interrupted build is simply started again. Several processes share the work
-    under torchrun.
+    `contrastill distill` fills the cache itself; use this command for large or shared corpora. Stored outputs are not
+    computed again: to continue an interrupted build, run the same command. Under torchrun, several processes share the
+    work.
 
     Examples:
 
@@ -72,12 +72,13 @@ def verify(cache: Root = None, as_json: Json = False) -> None:
 def prune(
     cache: Root = None,
     unused_days: Annotated[
-        float | None, typer.Option(help="Delete what was not used for so many days; 0: everything. [0 <= x <= 36,500]")
+        float | None, typer.Option(help="Delete outputs not used for this many days; 0: everything. [0 <= x <= 36,500]")
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Only of this teacher: its name, or how its fingerprint begins.")
+        str | None,
+        typer.Option(help="Only outputs of this teacher: its name, or the first characters of its fingerprint."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only list what would be deleted.")] = False,
     as_json: Json = False,
 ) -> None:
     """Delete stored teacher outputs.

@@ -13,7 +13,7 @@ from contrastill.settings import Bench, Export, Prediction, Serving, Verificatio
 
 __all__ = ["register"]
 
-EXPORT = """Make one deployable file of a model: encoder, pooling and head in one graph, checked against torch on dev.
+EXPORT = """Export a model as one deployable file: encoder, pooling and head in one graph, checked against torch on dev.
 
     Examples:
 
@@ -35,7 +35,7 @@ VERIFY = """Check a bundle: its files, its answers to stored texts, and, given d
 SERVE = """Serve a bundle over HTTP: predictions or vectors as JSON, OpenAI's /v1/embeddings, health, Prometheus
     metrics.
 
-    It needs neither torch nor transformers. SIGTERM and Ctrl-C end it after what it has taken is answered.
+    It needs neither torch nor transformers. After SIGTERM or Ctrl-C it answers the accepted requests, then stops.
 
     Examples:
 
@@ -46,8 +46,8 @@ SERVE = """Serve a bundle over HTTP: predictions or vectors as JSON, OpenAI's /v
 BENCH = """Time models side by side: latency, throughput, load time, memory, size; in PyTorch, ONNX Runtime and
     OpenVINO.
 
-    Each model runs in a process of its own; they take turns, so that what disturbs one disturbs all. Models are
-    exported for the occasion, without a check of their answers.
+    Each model runs in its own process; they take turns, so that a busy machine slows all of them equally. Models are
+    exported for the measurement only, and their answers are not checked.
 
     Examples:
 
@@ -59,8 +59,8 @@ BENCH = """Time models side by side: latency, throughput, load time, memory, siz
     """
 PREDICT = """Answer the texts of a file of any size: labels and probabilities, scores, or vectors, a row each.
 
-    The file is checked before work starts. The answers' file appears when it is whole: an interrupted call leaves
-    nothing and starts again.
+    The file is checked before work starts. The output file appears only when it is complete: an interrupted call
+    leaves no file and has to be run again.
 
     Examples:
 

@@ -167,7 +167,7 @@ def foreign_options(foreign: set[str], settings: type, kinds: tuple[Kind, ...]) 
     own = next((kind for kind in kinds if kind.settings is settings), None)
     other = next((k for k in kinds if foreign <= {f.name for f in fields(k.settings)}), None)
     wanted = f"options of {own.name}" if own else "options of this command"
-    got = f"those of {other.name}; for that give {other.by}, else leave them out" if other else "others; see --help"
+    got = f"those of {other.name}; add {other.by} for that, or leave them out" if other else "others; see --help"
     return UserError(f"{', '.join(flags(foreign))}: expected {wanted}, got {got}")
 
 

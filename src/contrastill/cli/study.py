@@ -19,17 +19,17 @@ Many = list[str] | None
 
 
 def study(
-    variants: Annotated[Path, typer.Argument(help="JSON of `variants` (name: settings) and settings they `shared`.")],
-    out: Annotated[Path, typer.Option(help="JSON of a row a run; what it holds is not run again.")],
-    seeds: Annotated[int, typer.Option(help="How many seeds, from 0 on.")] = 1,
+    variants: Annotated[Path, typer.Argument(help="JSON file with `variants` (name: settings) and `shared` settings.")],
+    out: Annotated[Path, typer.Option(help="JSON file with a row for each run; the runs in it are not repeated.")],
+    seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, 2, …")] = 1,
     only: Annotated[Many, typer.Option(help="A variant to run; may be repeated [default: all].")] = None,
     part: Annotated[str, typer.Option(help="1/2 and 2/2: two processes share the work.")] = "1/1",
     set_: Annotated[
         Many, typer.Option("--set", help="A setting of all variants, in place of theirs, as name=value.")
     ] = None,
-    place: Annotated[Many, typer.Option(help="What {name} in a setting stands for, as name=path.")] = None,
+    place: Annotated[Many, typer.Option(help="Path that replaces {name} in a setting, as name=path.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder of the runs [default: beside --out].")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Make anew what was made with other settings.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Repeat the runs that were made with other settings.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make runs of several variants at several seeds, each once, and compare them on dev.

@@ -27,7 +27,7 @@ FINETUNE = """Train a model on labels: a teacher, or any classifier or regressor
 
     contrastill finetune --model ./encoder --data intents.csv --text query --label intent --out runs/teacher
     """
-DISTILL = """Make a small student of a teacher: of a fine-tuned one, on the data of its task.
+DISTILL = """Distil a fine-tuned teacher into a small student, on the data of its task.
 
     Examples:
 
@@ -41,7 +41,7 @@ DISTILL = """Make a small student of a teacher: of a fine-tuned one, on the data
 
     contrastill distill --from runs/student/run.json --seed 1 --out runs/student-1
     """
-DISTILL_EMBEDDINGS = """Make a small student of a teacher: of a sentence-embedding one, on any texts.
+DISTILL_EMBEDDINGS = """Distil a sentence-embedding teacher into a small student, on any texts.
 
     Examples:
 
@@ -49,7 +49,7 @@ DISTILL_EMBEDDINGS = """Make a small student of a teacher: of a sentence-embeddi
 
     contrastill distill --method leaf --teacher ORG/EMBEDDER --texts sentences.txt.xz --dev glue/stsb --out runs/leaf
     """
-PRETRAIN = """Make a general student: an encoder distilled layer by layer on any texts, for students of tasks.
+PRETRAIN = """Distil an encoder layer by layer on any texts, into a general student from which students of tasks start.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""A label cell by itself: the class it names, the number it is, the labels it lists."""
+"""A single label cell: its class, its number, or its list of labels."""
 
 import ast
 import math
@@ -65,7 +65,7 @@ def is_whole(name: str) -> bool:
 
 
 def number(cell: Any) -> float | None:
-    """The finite number that a cell holds, written with a decimal point; None: it holds none."""
+    """The finite number in a cell, written with a decimal point; None if there is none."""
     if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):  # Python's 1_000 is nobody's number
         return None
     try:

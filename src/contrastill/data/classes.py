@@ -81,21 +81,21 @@ def kind_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[str, s
         if any(isinstance(cell, float) for cell in cells):
             raise UserError(
                 f"{table.name}: expected finite numbers in {column}, got {quoted(cells[odd].iloc[0])} in "
-                f"{at(cells.index[odd], table.unit)}; mend them"
+                f"{at(cells.index[odd], table.unit)}; correct them"
             )
         return "classification", f"all {len(cells)} cells of {task.label!r} are names"
     if odd.any() and (fractions or other.any()):
         raise UserError(
             f"{table.name}: expected finite numbers in {column}, as {len(cells) - int(odd.sum())} of {len(cells)} "
-            f"cells are, got {quoted(cells[odd].iloc[0])} in {at(cells.index[odd], table.unit)}; mend or remove those "
-            "rows, or pass --task classification if every different cell is a class"
+            f"cells are, got {quoted(cells[odd].iloc[0])} in {at(cells.index[odd], table.unit)}; correct or remove "
+            "those rows, or pass --task classification if every different cell is a class"
         )
     if odd.any():
         few, many = (plain, "names") if plain.sum() <= odd.sum() else (odd, "numbers")
         raise UserError(
             f"{table.name}: expected names or numbers in {column}, got both: {many}, but "
             f"{quoted(cells[few].iloc[0])} in {at(cells.index[few], table.unit)}: a number may be a class's id or its "
-            "name; write all rows alike, or pass --task classification if every different cell is a class"
+            "name; write all rows the same way, or pass --task classification if every different cell is a class"
         )
     if other.any():
         raise UserError(
@@ -128,8 +128,8 @@ def names_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[tuple
             lines = cells.index[[class_name(cell) == name for cell in cells]]
             raise UserError(
                 f"{table.name}: expected one spelling for a class in column {task.label!r}, got {alike[key][:80]!r} "
-                f"and {name[:80]!r}, the second in {at(lines, table.unit)}; write them alike, or pass --labels with "
-                "every class if they are two"
+                f"and {name[:80]!r}, the second in {at(lines, table.unit)}; write them the same way, or pass --labels "
+                "with every class if they are two"
             )
         alike[key] = name
     if all(number(name) is not None for name in found):
@@ -138,7 +138,7 @@ def names_of(table: Table, task: Schema, cells: "pd.Series[Any]") -> tuple[tuple
 
 
 def refuse_several(table: Table, task: Schema, cells: "pd.Series[Any]") -> None:
-    """Raises a UserError if cells look like several labels each."""
+    """Raises a UserError if cells look like lists of several labels."""
     found = several(list(cells))
     if found is None:
         return
@@ -150,7 +150,7 @@ def refuse_several(table: Table, task: Schema, cells: "pd.Series[Any]") -> None:
         or_else = "or, if each different cell is one class, pass --labels with every class"
     raise UserError(
         f"{table.name}: expected one label a row in column {task.label!r}, got {cell} in {table.unit} "
-        f"{cells.index[row]}, several set apart by {how} ({count} of {len(cells)} rows); pass --task multilabel"
+        f"{cells.index[row]}, several separated by {how} ({count} of {len(cells)} rows); pass --task multilabel"
         + ("" if how == "brackets" else f" --separator {how}")
         + f" if a row has any number of labels, {or_else}"
     )
@@ -201,7 +201,7 @@ def scores_of(cells: "pd.Series[Any]", task: Schema, table: Table) -> list[float
     wrong = [line for line, value in zip(cells.index, values, strict=True) if value is None]
     if wrong:
         first = cells[wrong[0]]
-        how = "write them like 3.5 or 1234" if numeric(first) else "mend them"
+        how = "write them like 3.5 or 1234" if numeric(first) else "correct them"
         raise UserError(
             f"{table.name}: expected finite numbers in column {task.label!r}, got {at(wrong, table.unit)} without, the "
             f"first {quoted(first)}; {how}, or pass --task classification if these are class names"

@@ -57,7 +57,7 @@ def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: i
 
 @dataclass(frozen=True)
 class Known:
-    """How much of some texts a tokenizer knows.
+    """The share of some texts that a tokenizer knows.
 
     tokens: those of the texts, without the special ones around them. lost: texts that have no known token.
     """
@@ -72,7 +72,7 @@ class Known:
 
     @property
     def share(self) -> float:
-        """Of unknown tokens."""
+        """The share of unknown tokens."""
         return self.unknown / max(1, self.tokens)
 
     @property

@@ -1,4 +1,4 @@
-"""The columns of a file: which of them holds the texts."""
+"""The column of a file that holds the texts."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def chosen(name: str, columns: Sequence[str], asked: str | None) -> str:
 
 
 def lacks(asked: str | None, columns: Iterable[str]) -> str:
-    """A hint at the column that is most like the one asked for, or nothing."""
+    """A hint at the column with the most similar name, or nothing."""
     columns = list(columns)
     near = [c for c in columns if asked and c != asked and str(c).strip().lower() == asked.strip().lower()]
     return f"; do you mean {quoted(near[0])}?" if near else suggestion(asked, map(str, columns)) if asked else ""

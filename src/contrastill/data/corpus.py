@@ -69,7 +69,7 @@ class Corpus(Dataset[dict[str, Tensor]]):
         return some
 
     def texts(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """As the tokenizer puts them together again: to name one in an error, or to fit a start."""
+        """The texts of these rows, decoded by the tokenizer: to name one in an error, or to fit a start."""
         at = self.rows[rows]
         found: Any = [self.tokens[self.ends[n] : self.ends[n + 1]] for n in at]
         return self.tokenizer.batch_decode(found, skip_special_tokens=True)
@@ -132,7 +132,7 @@ def several_texts(
 
 
 def silent(note: str) -> None:
-    """For `say`, where texts are read again."""
+    """A `say` without output, for texts that are read again."""
 
 
 def read_corpus(

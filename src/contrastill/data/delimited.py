@@ -131,7 +131,7 @@ class Grid:
             except csv.Error as error:
                 raise UserError(
                     f"{path}, line {line}: expected well-formed fields, got {error} (the row runs on to line "
-                    f"{reader.line_num + self.skip}); mend its quotes"
+                    f"{reader.line_num + self.skip}); correct its quotes"
                 ) from error
             if row is None:
                 return
@@ -171,7 +171,7 @@ class Grid:
             yield line, row
 
     def take_header(self, row: list[str]) -> int:
-        """Set the names, without white space around them; the number of empty ones at the end, which are left out."""
+        """Sets the column names, stripped; returns the number of empty ones at the end, which are left out."""
         path = self.text.path
         check_width(path, len(row))
         names, bare = [name.strip() for name in row], 0

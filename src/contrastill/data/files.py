@@ -1,4 +1,4 @@
-"""A file as a user has it: whether it can be read at all, what it is packed by, its encoding and its line ends."""
+"""A user's file: its readability, compression, encoding and line ends."""
 
 import codecs
 import gzip
@@ -85,7 +85,7 @@ def look_up(source: str | Path) -> tuple[Path, str]:
         if path.is_symlink():
             raise UserError(
                 f"expected a file, got {quoted(str(path), 300)}, a link to {quoted(os.readlink(path), 300)}, "
-                "which is not there; mend the link"
+                "which is not there; correct the link"
             ) from None
         return path, ""
     except (
@@ -106,7 +106,7 @@ def look_up(source: str | Path) -> tuple[Path, str]:
 
 
 def unknown(path: Path, wanted: str) -> UserError:
-    """The error for a file whose name says that it is none of those that are read."""
+    """The error for a file of a type that is not read, by its name."""
     remedy = FOREIGN.get(path.suffix.lower()) or FOREIGN.get(split_name(path)[1]) or "check the path"
     return UserError(f"{path}: expected {wanted}, got {path.name}; {remedy}")
 
@@ -168,7 +168,7 @@ class Xz(io.RawIOBase):
             if self.stream.needs_input and not self.waiting:
                 self.waiting = self.file.read(CHUNK)
                 if not self.waiting:
-                    raise EOFError("an end before its time")
+                    raise EOFError("a truncated one")
             found = self.stream.decompress(self.waiting, len(buffer))
             self.waiting = b""
             if found:
@@ -181,7 +181,7 @@ class Xz(io.RawIOBase):
 
 
 def check_kind(path: Path, head: bytes) -> None:
-    """Checks that the file does not begin like one of another type than its name."""
+    """Checks that the first bytes of the file fit the type in its name."""
     parquet = split_name(path)[1] == ".parquet"
     found = beginning(head)
     if parquet:
@@ -194,7 +194,7 @@ def check_kind(path: Path, head: bytes) -> None:
 
 
 def beginning(head: bytes) -> tuple[str, str] | None:
-    """The kind of file that begins so, if it is none of text, and what to do with it."""
+    """The type of a file with these first bytes, if it is not text, and what to do with it."""
     for begin, what, remedy in BEGINNINGS:
         if head.startswith(begin) and (begin not in WORDS or BINARY.search(head)):
             return what, remedy
@@ -207,7 +207,7 @@ def beginning(head: bytes) -> tuple[str, str] | None:
 
 
 def torn(path: Path, error: BaseException) -> UserError:
-    """The error for a file that does not unpack, or that the disk does not give."""
+    """The error for a file that cannot be unpacked, or not be read from the disk."""
     what = f"a whole {path.suffix} file" if path.suffix.lower() in PACKED else "a file that can be read"
     return UserError(f"{path}: expected {what}, got {str(error)[:200]}; copy or pack it again")
 
@@ -246,7 +246,7 @@ class Text:
             raise torn(self.path, error) from error
 
     def holds(self, character: str) -> bool:
-        """Whether the file may hold an ASCII character: a quick look at its bytes."""
+        """Whether the file may hold an ASCII character, by a quick search of its bytes."""
         byte = character.encode()
         return any(byte in chunk for chunk in self.chunks())
 
@@ -300,7 +300,7 @@ class Text:
         candidates = [wide] if wide else ["utf-8"] if self.codec not in ("utf-8", "utf-8-sig") else []
         if self.codec in ("utf-8", "utf-8-sig") and bad and good >= bad and not wide:
             places = f"{bad:,} places are" if bad > 1 else "one place is"
-            return f"most of the file is {self.asked}, {places} damaged: mend or remove them"
+            return f"most of the file is {self.asked}, {places} damaged: correct or remove them"
         if high and runs <= 0.6 * high:  # letters with accents stand among others without
             candidates.append("cp1252" if controls else "latin-1")
         for candidate in candidates:
@@ -312,7 +312,7 @@ class Text:
         )
 
     def fits(self, codec: str) -> bool:
-        """Whether the whole file decodes so, without control characters."""
+        """Whether the whole file decodes in this encoding, without control characters."""
         decoder = codecs.getincrementaldecoder(codec)()
         try:
             return not any(CONTROL.search(decoder.decode(chunk)) for chunk in self.chunks()) and not decoder.decode(

@@ -12,7 +12,7 @@ __all__ = ["json_rows"]
 
 
 class Repeated(ValueError):
-    """A key stands twice in one JSON object."""
+    """A key occurs twice in one JSON object."""
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def decoded(text: str, where: str, line: int) -> Any:
     try:
         return DECODER.decode(text.rstrip(" \t\n"))
     except json.JSONDecodeError as error:
-        wrong = f"one JSON object a line or one array of objects, got {error.msg}; mend that line"
+        wrong = f"one JSON object a line or one array of objects, got {error.msg}; correct that line"
         raise UserError(f"{where}, line {line + error.lineno - 1}: expected {wrong}") from error
     except Repeated as error:
         wrong = f"each key once in an object, got {error} twice; rename or remove one"
@@ -84,7 +84,7 @@ def objects_of(
 
 
 def goes_on(first: str, second: str) -> bool:
-    """Whether a JSON object is not at its end with the first line."""
+    """Whether a JSON object continues after its first line."""
     try:
         DECODER.decode(first)
     except json.JSONDecodeError as error:
@@ -110,7 +110,7 @@ def columns_as_rows(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]
         if of_objects:
             repair = f"save the list under {quoted(of_objects[0])} by itself"
         elif value and len(lists) == len(value):
-            found, repair = f"lists of {quoted_each(lengths.values(), 8)} cells", "mend the shorter ones"
+            found, repair = f"lists of {quoted_each(lengths.values(), 8)} cells", "correct the shorter ones"
         else:
             repair = "with pandas: to_json(orient='records')"
         raise UserError(

@@ -1,4 +1,4 @@
-"""Data and model must mean the same by class 0."""
+"""The class ids of the data, put into the order of the model's classes."""
 
 import dataclasses
 import logging
@@ -72,7 +72,7 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
 
 
 def in_order(data: TaskData, names: tuple[str, ...], new: Sequence[int], how: str) -> TaskData:
-    """The data with id n become new[n], of the classes `names`; `how` goes to its decisions."""
+    """The data with each id n replaced by new[n], for the classes `names`; `how` is recorded as a decision."""
 
     def moved(labels: list[Any]) -> dict[str, list[Any]]:
         if data.schema.kind == "multilabel":

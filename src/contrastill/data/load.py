@@ -148,7 +148,7 @@ def load_task(
             "multilabel", `label` may name several columns of yes and no ("a,b", or a list).
         kind: "classification", "regression" or "multilabel"; without it, numbers that are not all whole mean
             regression, lists of labels "multilabel", and cells that speak for several are refused.
-        separator: sets the labels of a cell apart, with kind "multilabel" ("|").
+        separator: the character between the labels of a cell, with kind "multilabel" ("|").
         labels: class names in the order of their ids. Without it: the order the source gives, else numbers by value,
             else names by alphabet. A split may hold ids in place of names if no name has a digit.
         dev, test: further files, in place of those the source has.
@@ -253,7 +253,7 @@ def _gathered(
 
 
 def _selected(task: Schema, metric: str | None) -> Schema:
-    """The schema with that metric first."""
+    """The schema with this metric first."""
     if metric is None:
         return task
     if metric not in METRICS[task.kind]:
@@ -271,7 +271,7 @@ def _encode(
     known: Names | None,
     decided: dict[str, str],
 ) -> None:
-    """Brings the labels of every split to ids, numbers, or 0 and 1 for each."""
+    """Converts the labels of every split to ids, numbers, or 0 and 1 for each."""
     read_as = {}
     for split, frame in frames.items():
         if task.kind == "multilabel":
@@ -287,7 +287,7 @@ def _in_words(of_splits: Mapping[str, str]) -> str:
 
 
 def _known(task: Schema, table: Table, labels: Sequence[str] | None, of_model: Sequence[str] | None) -> Names | None:
-    """The class names that are given before the cells are read: first come, first served."""
+    """The class names given before the cells are read, from the first source that has them."""
     if task.labels:
         return Names(task.labels, f"GLUE's {task.name}")
     if labels is not None:

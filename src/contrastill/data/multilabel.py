@@ -1,4 +1,4 @@
-"""Cells with any number of labels: lists, names set apart by a separator, or a column of yes and no for each label."""
+"""Cells with any number of labels: lists, names with a separator, or a column of yes and no for each label."""
 
 import math
 from collections import Counter
@@ -58,7 +58,7 @@ def gathered(table: Table, columns: Sequence[str], into: str) -> Table:
         if odd.any():
             raise UserError(
                 f"{table.name}: expected 0 or 1 (true or false, yes or no) in the label column {column!r}, got "
-                f"{quoted(table.frame[column][odd].iloc[0])} in {at(words.index[odd], table.unit)}; mend them"
+                f"{quoted(table.frame[column][odd].iloc[0])} in {at(words.index[odd], table.unit)}; correct them"
             )
         for row, word in zip(found, words, strict=True):
             if word in YES:
@@ -84,7 +84,7 @@ def sets_of_labels(
         found = several(list(filled))
         if found is not None and found[0] != "brackets":
             raise UserError(
-                f"{table.name}: expected to be told what sets labels apart in column {column!r}, got cells like "
+                f"{table.name}: expected --separator for the labels in column {column!r}, got none and cells like "
                 f"{quoted(filled.iloc[found[1]])}; pass --separator {found[0]}"
             )
     places = zeros_and_ones(cells)

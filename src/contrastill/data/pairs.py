@@ -50,7 +50,7 @@ def load_pairs(
     delimiter: str | None = None,
     unsupervised: bool = False,
 ) -> tuple[Dataset, list[str]]:
-    """Rows of texts that belong together, and a sentence on whatever was left out.
+    """Rows of texts that belong together, and a note on rows left out.
 
     Args:
         source: a .csv, .tsv, .jsonl, .json or .parquet file (each also .gz or .xz), a folder with a train file, or
@@ -209,11 +209,11 @@ def sound_rows(table: Table, columns: list[str]) -> tuple[pd.DataFrame, list[str
             )
         rows = rows[~bad]
 
-    spare = f", or pass --columns {columns[0]} --columns {columns[1]} to do without the negatives"
+    spare = f", or pass --columns {columns[0]} --columns {columns[1]} to train without the negatives"
     three = len(columns) == 3
     leave_out((rows == "").any(axis=1), "an empty cell", "fill them in or remove them" + (spare if three else ""))
     if three:
-        leave_out(rows["positive"] == rows["negative"], "a positive that is its negative too", "mend them" + spare)
+        leave_out(rows["positive"] == rows["negative"], "a positive that is its negative too", "correct them" + spare)
     leave_out(rows["anchor"] == rows["positive"], "a positive that is the anchor itself", "", strict=False)
     leave_out(rows.duplicated(), "nothing new (exact duplicates)", "", strict=False)
     return rows, notes

@@ -1,4 +1,4 @@
-"""A file's rows, read strictly and by one set of rules, whole as a table or one by one as a stream.
+"""A file's rows, read strictly and by one set of rules, as a table or as a stream.
 
 What is wrong with a file is said with its name and line.
 """
@@ -82,7 +82,7 @@ def read_table(
 def read_column(
     path: Path, column: str | None, encoding: str, *, delimiter: str | None = None, say: Callable[[str], object]
 ) -> tuple[str, Iterator[tuple[int, Any]]]:
-    """What counts the rows ("line" or "row"), with the number and cell of each, in memory that does not grow.
+    """The unit of the rows ("line" or "row"), with the number and cell of each, in constant memory.
 
     A .json file that is one array or object is held in memory. column: without it, the one called "text".
     """

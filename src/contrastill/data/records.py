@@ -133,7 +133,7 @@ class Records:
         where = f" in column {quoted(column)}" if column is not None else ""
         return UserError(
             f"{self.source}, {self.unit} {number}: expected a text{where}, got {quoted(found[place])} (empty, not a "
-            "text or not valid Unicode); mend the row, or leave such rows out with --skip-broken"
+            "text or not valid Unicode); correct the row, or leave such rows out with --skip-broken"
         )
 
     def cells(self, broken: Broken | None) -> Iterator[tuple[int, Any]]:

@@ -71,8 +71,8 @@ def columns_of(
         guesses = [lower[name] for name in LABEL_NAMES if name in lower and lower[name] not in (text, text_pair)]
         if len(guesses) != 1:
             raise UserError(
-                f"expected to be told which column holds the label: {listing}; pass --label COLUMN, or, "
-                "of a column of yes and no for each label, --task multilabel --label A,B,C"
+                f"expected the name of the label column: {listing}; pass --label COLUMN, or, "
+                "if each label has a column of yes and no, --task multilabel --label A,B,C"
             )
         label = guesses[0]
     if len({text, text_pair, label}) < 3:
@@ -80,8 +80,8 @@ def columns_of(
     left = [column for column in there if column not in (text, text_pair, label)]
     if single and (more := [column for column in left if reads_like_text(table, column)]):
         raise UserError(
-            f"expected to be told whether a row has one text or two: {table.name} has texts in {text!r} and in "
-            f"{columns_in_words(more)}; pass --text {text} to leave {'it' if len(more) == 1 else 'them'} aside, or "
+            f"expected a choice of one text or two a row: {table.name} has texts in {text!r} and in "
+            f"{columns_in_words(more)}; pass --text {text} to ignore {'it' if len(more) == 1 else 'them'}, or "
             f"--text {text} --text-pair {more[0]} to read both"
         )
     used = {"text": text, "text pair": text_pair, "label": label}
@@ -98,7 +98,7 @@ def columns_of(
 
 
 def text_columns(table: Table, lower: dict[str, str], listing: str, text_pair: str | None) -> tuple[str, str | None]:
-    """The columns of the first and the second text, by their names; the second is None where rows have one.
+    """The columns of the first and second text, by name; the second is None if a row has one text.
 
     Raises:
         UserError: several columns, or none, have such names.
@@ -107,7 +107,7 @@ def text_columns(table: Table, lower: dict[str, str], listing: str, text_pair: s
     alone = [name for name in TEXT_NAMES if name in lower and not any(name in pair for pair in pairs)]
     if len(pairs) + len(alone) != 1 or text_pair is not None:
         raise UserError(
-            f"expected to be told which column holds the text: {listing}; pass --text COLUMN, and --text-pair "
+            f"expected the name of the text column: {listing}; pass --text COLUMN, and --text-pair "
             "COLUMN if there are two texts a row"
         )
     if not pairs:
@@ -115,7 +115,7 @@ def text_columns(table: Table, lower: dict[str, str], listing: str, text_pair: s
     first, second = (lower[name] for name in pairs[0])
     if pairs[0] in CUSTOMARY and repeats(table, second):
         raise UserError(
-            f"expected to be told which column holds the text: {listing}, of which {second!r} may be a second "
+            f"expected the name of the text column: {listing}, of which {second!r} may be a second "
             f"text or a label; pass --text {first}, and --text-pair {second} if each row has two texts"
         )
     return first, second
@@ -187,7 +187,7 @@ def checked_rows(
 ) -> pd.DataFrame:
     """The rows as example_id, text, text_pair, label (cells as found); the index still counts the source's lines.
 
-    The split "unlabelled" has no label. A benchmark's broken rows are dropped and noted, for its user cannot mend them;
+    The split "unlabelled" has no label. A benchmark's broken rows are dropped and noted: its user cannot change them;
     in own data they are errors.
     """
     wanted = {"text": task.text, "text_pair": task.text_pair, "label": None if split == "unlabelled" else task.label}

@@ -17,7 +17,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Schema:
-    """Where a data set has its texts and labels, and what its labels are."""
+    """The text and label columns of a data set, and its labels."""
 
     name: str
     kind: str  # "classification", "regression" or "multilabel"

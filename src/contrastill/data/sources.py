@@ -1,4 +1,4 @@
-"""Where a task's rows are: the Hub, GLUE's own files, a folder, a file. One table per split, cells as found."""
+"""Sources of a task's rows: the Hub, GLUE's own files, a folder, a file. One table per split, cells as found."""
 
 import re
 from collections.abc import Iterable
@@ -102,7 +102,7 @@ def _held(source: Held) -> tuple[dict[str, Table], dict[str, str], str]:
 
 
 def _splits_of(there: Iterable[Any]) -> dict[str, str]:
-    """Split -> what it is called among those that are there."""
+    """Split -> its name in the source."""
     names = {**SPLITS, "dev": (*SPLITS["dev"], "validation_matched")}
     chosen = {ours: next((name for name in theirs if name in there), None) for ours, theirs in names.items()}
     return {ours: theirs for ours, theirs in chosen.items() if theirs is not None}
@@ -112,7 +112,7 @@ def _folder(
     folder: Path, glue: Schema | None, encoding: str, delimiter: str | None = None
 ) -> tuple[dict[str, Table], dict[str, str], str]:
     if look_up(folder)[1] != "folder":
-        raise UserError(f"expected a folder, got {str(folder)!r}, which is none; check the path")
+        raise UserError(f"expected a folder, got {str(folder)!r}, which is not a folder; check the path")
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file())
         below = sorted(
@@ -159,7 +159,7 @@ def _stem(file: Path) -> str:
 
 
 def _splits_in(stem: str) -> set[str]:
-    """The splits that the words of a name tell of."""
+    """The splits named by the words of a file name."""
     words = re.split(r"[^a-z]+", stem)
     return {split for split, names in SPLITS.items() if set(words) & set(names)}
 
@@ -212,7 +212,7 @@ def _holds_rows(file: Path) -> bool:
 
 
 def _beside(path: Path) -> str:
-    """The dev and test files that lie beside a file and are called like it."""
+    """The dev and test files beside a file, named like it."""
 
     def rest(file: Path) -> list[str]:
         return [word for word in re.split(r"[^a-z]+", _stem(file)) if word and not _splits_in(word)]

@@ -1,4 +1,4 @@
-"""Scores of a model with one answer a text: its logits, a metric over them, and how far to trust it.
+"""Scores of a model with one answer a text: its logits, a metric over them, and its interval.
 
 N rows, C outputs (1 output: a number, as Hugging Face reads `num_labels=1`), S resamples.
 Scores are fractions: 0.913, not 91.3.
@@ -103,7 +103,7 @@ def score(logits: Array, labels: Array, metrics: Sequence[str]) -> dict[str, flo
 def bootstrap_interval(
     logits: Array, labels: Array, metric: str, samples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of the metric over resampled rows: what another test set of this size could have said."""
+    """Percentile interval of the metric over resampled rows, as other test sets of this size would vary."""
     answers, labels, classes = _checked(logits, labels, metric)
     return percentiles(_resampled(metric, [answers], labels, classes, samples, seed)[:, 0], level)
 

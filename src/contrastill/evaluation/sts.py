@@ -1,4 +1,4 @@
-"""Semantic textual similarity: how well the cosine of two texts' vectors follows what people say of the pair.
+"""Semantic textual similarity: the correlation of the cosine of two texts' vectors with people's scores of the pair.
 
 Scores are Spearman x 100 over all pairs of a set at once (Gao et al., 2021 (SimCSE), appendix B: setting "all", no
 regressor), as the tables of papers and of MTEB give them. N pairs, S resamples.
@@ -47,7 +47,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Texts side by side, and how alike people found them: higher is closer, on any scale."""
+    """Pairs of texts, and their similarity as scored by people: higher is closer, on any scale."""
 
     first: list[str]
     second: list[str]
@@ -130,13 +130,17 @@ def load_scored_pairs(source: str | Path, encoding: str = "utf-8", delimiter: st
         raise UserError(f"{wanted}, got one text a row; name the columns of the texts sentence1 and sentence2")
     rows = data.dev if data.dev is not None else data.train
     if rows is None:
-        raise UserError(f"{wanted}, got a test split alone, which must not select; rename it if it is dev")
+        raise UserError(
+            f"{wanted}, got a test split alone, which must not select the checkpoint; rename it if it is dev"
+        )
     return Pairs(rows["text"][:], rows["text_pair"][:], np.array(rows["label"][:], dtype=np.float64))
 
 
 def _from_folder(folder: Path) -> dict[str, Pairs]:
     if look_up(folder)[1] != "folder":
-        raise UserError(f"expected a folder with the STS sets, got {str(folder)!r}, which is none; check the path")
+        raise UserError(
+            f"expected a folder with the STS sets, got {str(folder)!r}, which is not a folder; check the path"
+        )
     places = [folder, folder / "sts", folder / "glue"]
     paths = {
         name: next((place / origin.file for place in places if (place / origin.file).is_file()), None)
@@ -218,8 +222,8 @@ def _pairs(table: Table, columns: tuple[str, str, str]) -> Pairs:
     scores = pd.to_numeric(score, errors="coerce").astype(np.float64)
     for line in scores.index[~np.isfinite(scores)]:
         raise UserError(
-            f"{table.name}, {table.unit} {line}: expected a number in column {score.name!r}, got {score[line]!r}; mend "
-            "it or remove the row"
+            f"{table.name}, {table.unit} {line}: expected a number in column {score.name!r}, got {score[line]!r}; "
+            "correct it or remove the row"
         )
     return Pairs(first.tolist(), second.tolist(), scores.to_numpy())
 
@@ -266,7 +270,7 @@ def sts_scores(model: Any, sets: Mapping[str, Pairs], batch_size: int = 64) -> d
 
 
 def spearman_of(model: Any, pairs: Pairs, batch_size: int = 64) -> float:
-    """Spearman x 100 of one set, not rounded: what selects a checkpoint."""
+    """Spearman x 100 of one set, not rounded, as it selects checkpoints."""
     return 100 * spearman(sts_similarities(model, {"": pairs}, batch_size)[""], pairs.scores)
 
 

@@ -1,4 +1,4 @@
-"""Export: one graph that any ONNX Runtime or OpenVINO user runs, with proof that it still answers right."""
+"""Export: one graph for ONNX Runtime or OpenVINO, with a check of its quality."""
 
 from typing import TYPE_CHECKING, Any
 

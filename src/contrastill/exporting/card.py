@@ -1,4 +1,4 @@
-"""The bundle's README.md: what it is, what the gate measured, and the lines that run it."""
+"""The bundle's README.md: its origin, the gate's measurements, and the lines that run it."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ tags: [contrastill, knowledge-distillation]
 
 def quality(gate: dict[str, Any] | None) -> str:
     if gate is None:
-        return "No examples were given when it was exported: what the precision cost was **not measured**."
+        return "No examples were given when it was exported: the loss of quality was **not measured**."
     alike, pace = gate["agreement"], gate["latency_ms"]
     rows = [
         ("", "the model in torch, float32", "this file"),
@@ -99,11 +99,11 @@ def quality(gate: dict[str, Any] | None) -> str:
             "",
             f"Answers differ by {alike['max_abs_difference']:.4f} at most"
             + (
-                f"; cosine {alike['cosine_mean']:.4f} in the mean, {alike['cosine_min']:.4f} at least"
+                f"; cosine {alike['cosine_mean']:.4f} on average, {alike['cosine_min']:.4f} at least"
                 if alike["cosine_mean"] is not None
                 else ""
             )
-            + (f"; {same:.2%} of the texts are labelled alike." if same is not None else "."),
+            + (f"; {same:.2%} of the texts get the same label." if same is not None else "."),
             *([f"Speed is not stated, as {pace['doubt']}."] if pace["doubt"] else []),
         ]
     )

@@ -1,4 +1,4 @@
-"""The quality gate: an exported file answers the dev set, and what it lost is measured against torch."""
+"""The quality gate: an exported file answers the dev set, and its loss against torch is measured."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STEADY = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Texts, and how answers to them are judged."""
+    """Texts, and the judgement of the answers to them."""
 
     data: str
     texts: Texts
@@ -132,7 +132,7 @@ def examples_of_texts(texts: Texts, torch_vectors: Array, name: str) -> Examples
 
 
 def compare(source: Exportable, bundle: Bundle, examples: Examples, torch_answers: Array) -> dict[str, Any]:
-    """What the card says: the metric of both, how far the answers agree, and how long each takes for one text.
+    """The figures of the card: the metric of both, the agreement of their answers, and their time for one text.
 
     Raises:
         NotFinite: the exported file answers NaN or infinity.

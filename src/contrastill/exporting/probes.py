@@ -1,4 +1,4 @@
-"""Probes: texts that a bundle keeps with the answers they had, so that any machine can compare its own."""
+"""Probes: texts that a bundle keeps with their answers, so that any machine can compare its own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Probes:
 
 
 def chosen(source: Exportable, texts: Texts, answers: Array, origin: str) -> Probes:
-    """For each class the text that is given it most surely, while there is room; then others, spread over the texts.
+    """For each class the text with its highest probability, while there is room; then others, spread over the texts.
 
     Args:
         answers: (N, width) of the model in torch.
@@ -69,7 +69,7 @@ def made_up(source: Exportable) -> Probes:
 
 
 def answered(folder: Path, probes: Probes) -> dict[str, Any]:
-    """The entry of bundle.json: the texts, and what the bundle in the folder answers here.
+    """The entry of bundle.json: the texts, and the answers of the bundle in the folder.
 
     Raises:
         NotFinite: it answers NaN or infinity.
@@ -91,7 +91,7 @@ def answered(folder: Path, probes: Probes) -> dict[str, Any]:
 
 
 def compared(bundle: Bundle) -> tuple[dict[str, Any], list[str]]:
-    """Asks a bundle its probes: what was found, and a sentence for each problem.
+    """Runs a bundle on its probes: the result, and a sentence for each problem.
 
     Raises:
         UserError: it has no probes, or they are damaged.
@@ -103,7 +103,7 @@ def compared(bundle: Bundle) -> tuple[dict[str, Any], list[str]]:
     found: dict[str, Any] = {"rows": len(texts), "from": entry.get("from"), "likeness_min": least}
     if not least >= ALIKE:
         problems.append(
-            f"the stored texts are answered otherwise here (likeness {least:.4f}, expected {ALIKE}): "
+            f"the answers to the stored texts differ here (similarity {least:.4f}, expected {ALIKE}): "
             "another runtime version or processor; export on this kind of machine"
         )
     named = bundle.answer.named(here)

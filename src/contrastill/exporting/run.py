@@ -1,4 +1,4 @@
-"""`contrastill export`: the graph, the gate, the choice among int8 recipes, and a folder that is whole or not there."""
+"""`contrastill export`: the graph, the gate, the choice among int8 recipes, and a folder that is complete or absent."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Exported:
 
 
 def export(**settings: Any) -> Exported:
-    """Makes a deployable bundle of a model. Settings: see `Export`.
+    """Exports a model as a deployable bundle. Settings: see `Export`.
 
     Raises:
         UserError: bad settings, model or data; no room on the disk.
@@ -89,7 +89,7 @@ def export(**settings: Any) -> Exported:
     need, free = 12 * source.parameters, shutil.disk_usage(existing_parent(out)).free
     if need > free:
         raise UserError(
-            f"expected room for {need / 1e6:.0f} MB at {out}, while files are made, got {free / 1e6:.0f} MB; free some "
+            f"expected {need / 1e6:.0f} MB free at {out} for temporary files, got {free / 1e6:.0f} MB; free some "
             "space, or choose another --out"
         )
     cut, about = len(texts) - min(HELD, len(texts) // 2), "texts without scores"
@@ -154,7 +154,7 @@ def workplace(parent: Path) -> Iterator[Path]:
 
 
 def abandoned(folder: Path) -> bool:
-    """Whether the export that made it is gone: the system lets go of a lock when its process ends, however it ends."""
+    """Whether the export that made the folder has ended: the system releases its lock with the process."""
     try:
         with (folder / "lock").open("r+b") as lock:
             return time.time() - folder.stat().st_mtime > 60 and locked(lock)
@@ -185,7 +185,7 @@ def attempt(
     place: Path,
     load: float,
 ) -> tuple[Path, dict[str, Any]]:
-    """The first recipe that loses next to nothing, else the one that loses least, if that is little enough."""
+    """The first recipe with a negligible loss, else the one with the smallest loss, if `max_drop` allows it."""
     graph = place / "graph.fp32"
     logger.info("tracing %s (%s parameters)", source.name, f"{source.parameters:,}")
     to_onnx(source, graph, asked.opset)
@@ -212,7 +212,7 @@ def attempt(
         tried[name] = folder, gate
         if gate is not None and not gate["padding_cosine_min"] >= STEADY:
             del tried[name]
-            logger.warning("%s: left out, as the runtime answers otherwise when a text is padded", name)
+            logger.warning("%s: left out, as the runtime's answers change when a text is padded", name)
         elif gate is None or gate["drop_points"] <= GOOD * asked.max_drop:
             break
     if not tried and len(infinite) == len(recipes):
@@ -247,13 +247,13 @@ def says(gate: dict[str, Any]) -> str:
 def refusal(asked: Export, best: str, tried: dict[str, Any]) -> str:
     lost = ", ".join(f"{name} {gate['drop_points']:.2f}" for name, (_, gate) in tried.items())
     advice = {
-        "int8": "more calibration texts that look like what is served (--calibration, --texts), "
+        "int8": "more calibration texts like those to be served (--calibration, --texts), "
         + ("--precision bf16" if asked.to == "openvino" else "--to openvino, or --precision fp32"),
         "bf16": "--precision fp32",
         "fp32": "",
     }[asked.precision]
     if asked.trim:
-        advice = "more texts to keep the words of (--texts), no --trim" + (f", {advice}" if advice else "")
+        advice = "more texts whose words to keep (--texts), no --trim" + (f", {advice}" if advice else "")
     return (
         f"the exported file loses more than --max-drop {asked.max_drop:g} points of the metric (lost: {lost}); nothing "
         "was written. " + (f"Try {advice}, or allow" if advice else "Allow") + " more with --max-drop"
@@ -264,13 +264,13 @@ def refusal(asked: Export, best: str, tried: dict[str, Any]) -> str:
 
 
 def free_folder(asked: Export) -> Path:
-    """Where the bundle will be; it must not hold anything that is not a bundle to be replaced."""
+    """The folder of the new bundle; it must be empty or a bundle to be replaced."""
     if asked.out is not None:
         out = Path(asked.out).expanduser()
     else:
         model = Path(model_folder(asked.model))
         if not (model.parent / "run.json").is_file():
-            raise UserError("missing --out: a folder for the bundle (only a run's model has a place of its own)")
+            raise UserError("missing --out: a folder for the bundle (only a run's model has a default)")
         out = model.parent / "exports" / f"{asked.to}-{asked.precision}"
     if out.is_file():
         raise UserError(f"--out: expected a folder, got the file {out}")
@@ -278,7 +278,7 @@ def free_folder(asked: Export) -> Path:
         raise UserError(f"--out: expected a folder that can be replaced, got {out}; name one inside it")
     place = existing_parent(out)
     if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UserError(f"cannot write to {out}: {place} is no folder, or read-only; choose another --out")
+        raise UserError(f"cannot write to {out}: {place} is not a folder, or is read-only; choose another --out")
     if out.exists() and any(out.iterdir()):
         if not asked.overwrite:
             raise UserError(f"{out} holds something already; pass --overwrite to replace it, or another --out")
@@ -321,7 +321,7 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Examples | None
         return source, examples, test, corpus(asked)
     if data.train is None:
         if asked.precision == "int8":
-            raise UserError(f"{task.data}: int8 is calibrated on training texts, found none; give --texts")
+            raise UserError(f"{task.data}: expected training texts to calibrate int8 on, found none; give --texts")
         return source, examples, test, []
     return source, examples, test, texts_of(data.train, pairs)
 
@@ -344,14 +344,14 @@ def task_source(asked: Export, record: RunRecord) -> Evaluation | None:
 
 
 def refuse(asked: Export, names: Sequence[str], why: str) -> None:
-    """Raises a UserError if an option was given that would say nothing."""
+    """Raises a UserError if an option was given that would have no effect."""
     for name in names:
         if getattr(asked, name) is not None:
             raise UserError(f"--{name.replace('_', '-')}: {why}")
 
 
 def reading(asked: Export, record: RunRecord) -> tuple[str, str | None]:
-    """The encoding and the delimiter of text files: what is asked for, else what the run has for its own files."""
+    """The encoding and the delimiter of text files: as given, else as in the run."""
     own = None if asked.texts or asked.data or asked.dev else record.setting("delimiter", str)
     return asked.encoding or record.setting("encoding", str) or "utf-8", asked.delimiter or own
 
@@ -374,7 +374,7 @@ def corpus(asked: Export, record: RunRecord = NO_RECORD) -> list[str]:
             )  # fmt: skip
         found.update(dict.fromkeys(text for column in rows.column_names for text in rows[column][:]))
     elif asked.precision == "int8":
-        raise UserError("int8 needs texts to calibrate on, and the model's run tells none; give --texts")
+        raise UserError("int8 needs texts to calibrate on, and the model's run records none; give --texts")
     texts = list(found)
     order = np.random.default_rng(asked.seed).permutation(len(texts))
     return [texts[row] for row in order]

@@ -166,7 +166,7 @@ def told_by_run(told: bool, instead: str) -> Iterator[None]:
     except UserError as error:
         if not told:
             raise
-        raise UserError(f"the run's own data: {error}; put it back, or give {instead}") from None
+        raise UserError(f"the run's own data: {error}; restore them, or give {instead}") from None
 
 
 def is_embedder(name: str) -> bool:
@@ -187,7 +187,7 @@ def embedder(name: str, max_length: int | None) -> Exportable:
     if not isinstance(encoder, PreTrainedModel):
         raise UserError(
             f"{name}: expected a sentence-embedding model over a transformers encoder, got {type(model[0]).__name__}; "
-            "only the former becomes a graph of tokens"
+            "only such a model can be exported"
         )
     tokenizer = model.tokenizer
     longest = max_length or model.max_seq_length or longest_input(tokenizer, encoder.config)
@@ -242,7 +242,7 @@ def fitting(length: int, config: Any, special: int) -> int:
     room, least = positions(config), special + 1
     if length < least or (room is not None and length > room):
         upper = f"from {least} to {room}, the positions that the model has" if room else f"of {least} or more"
-        raise UserError(f"expected a --max-length {upper}, got {length}; {special} tokens are the model's own marks")
+        raise UserError(f"expected a --max-length {upper}, got {length}; {special} of them are special tokens")
     return int(length)
 
 

@@ -1,4 +1,4 @@
-"""`contrastill verify`: is a bundle whole, does it compute here what it computed there, does it still answer right?"""
+"""`contrastill verify`: checks a bundle's files, its answers on this machine, and its quality."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def compare_with_gate(bundle: Bundle, asked: Verification, found: Verified) -> N
         return
     numbers = ("torch", "bundle", "drop_points", "max_drop", "rows")
     if not isinstance(gate, dict) or not all(isinstance(gate.get(key), (int, float)) for key in numbers):
-        raise UserError(f"{bundle.folder / METADATA}: what was measured (gate) is damaged; export it again")
+        raise UserError(f"{bundle.folder / METADATA}: the recorded measurements (gate) are damaged; export it again")
     if gate.get("metric") != found["metric"]:
         return
     found["as_exported"] = {key: gate.get(key) for key in ("data", "torch", "bundle", "drop_points", "max_drop")}

@@ -56,7 +56,7 @@ def trimmed(source: Exportable, corpus: Texts, others: Texts) -> tuple[Exportabl
     if state["model"]["type"] != "WordPiece":
         raise UserError(
             f"--trim: expected a WordPiece tokenizer (BERT's, MPNet's), got {state['model']['type']}: removing pieces "
-            "of it would change how every text is read; leave --trim out"
+            "of it would change the tokens of every text; leave --trim out"
         )
     vocabulary = state["model"]["vocab"] | {one["content"]: one["id"] for one in state["added_tokens"]}
     kept = kept_pieces(old, state, corpus, source.prompt)

@@ -1,4 +1,4 @@
-"""Writing a bundle: the graph in the asked format and precision, the tokenizer, and what one must know of both."""
+"""Writing a bundle: the graph in the chosen format and precision, the tokenizer, and the metadata of both."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build(
     count: int = 300,
     opset: int = OPSET,
 ) -> Path:
-    """Writes a bundle without asking whether it answers right; `export` does ask.
+    """Writes a bundle without checking its answers, as `export` does.
 
     Args:
         texts: what int8 is calibrated on.

@@ -1,4 +1,4 @@
-"""The one door for models and tokenizers: each command opens what it needs here, and refuses it in the same words."""
+"""The only loader of models and tokenizers: every command opens them here, with the same errors."""
 
 from contrastill.loading.length import SCORED, TRAINED, Length, input_length, positions
 from contrastill.loading.models import (

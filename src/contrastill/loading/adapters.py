@@ -58,7 +58,7 @@ def merged(place: Place, load: Callable[..., PreTrainedModel], config: Mapping[s
     if head and config.get("num_labels", head) != head:
         raise UserError(
             f"{place.name}: expected an adapter whose head has the {config['num_labels']} classes of the data, got one "
-            f"of {head}; merge it and begin from the merged model, whose head is made new"
+            f"of {head}; merge it and start from the merged model, which gets a new head"
         )
     base = load(**(dict(config) or ({"num_labels": head} if head else {})))
     try:

@@ -93,7 +93,7 @@ def load_encoder(name: str) -> PreTrainedModel:
 
 
 def opened(name: str, kind: Any, **config: Any) -> PreTrainedModel:
-    """A model of sound weights; an adapter is merged into the model that it was trained on."""
+    """A model with valid weights; an adapter is merged into its base model."""
     place = locate(name)
     if is_adapter(place):
         base = of_base(place)
@@ -105,7 +105,7 @@ def opened(name: str, kind: Any, **config: Any) -> PreTrainedModel:
 
 
 def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
-    """A model of which every weight of the encoder was in the file."""
+    """A model whose file had every weight of the encoder."""
     check_whole(place)
     name, classifier = place.name, kind is AutoModelForSequenceClassification
     what = "text classification model" if classifier else "encoder"
@@ -216,8 +216,8 @@ def check_embeds(place: Place) -> None:
     if kind != "SentenceTransformer" or (place.classifies and not place.embeds):
         got = kind if kind != "SentenceTransformer" else "classifier"
         raise UserError(
-            f"{place.name}: expected a sentence-embedding model, got a {got[:80]}, whose answers are no vectors; give "
-            "the encoder it was made of, or use a command for classifiers"
+            f"{place.name}: expected a sentence-embedding model, got a {got[:80]}, which gives no vectors; give "
+            "its encoder, or use a command for classifiers"
         )
 
 

@@ -1,4 +1,4 @@
-"""Where a model lies, and what its files say before anything of it is loaded."""
+"""The place of a model, and the checks of its files before it is loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Place:
         return path if path.is_dir() else None
 
     def file(self, name: str) -> Path | None:
-        """The file of that name, fetched if it is on the Hub; None: there is none."""
+        """The file of this name, fetched if it is on the Hub; None if there is none."""
         if self.folder is not None:
             return path if (path := self.folder / name).is_file() else None
         from transformers.utils import cached_file
@@ -117,7 +117,7 @@ def inner_folder(path: Path, name: str) -> Path:
             return path / inner
     if (path / "bundle.json").is_file():
         raise UserError(
-            f"{name}: expected a model, got a bundle, which is exported already; give the model it was "
+            f"{name}: expected a model, got a bundle, which is already exported; give the model it was "
             "made of, or score the bundle: contrastill evaluate --model FOLDER --data DATA"
         )
     if (path / "run.json").is_file():
@@ -151,7 +151,7 @@ def check_whole(place: Place) -> None:
         if other:
             raise UserError(
                 f"{place.name}: expected a model's folder with config.json and safetensors weights, got {other}, "
-                "which cannot be trained; give the model it was made of"
+                "which cannot be trained; give the original model"
             )
         raise UserError(
             f"{place.name}: expected a model's folder (with config.json or modules.json), found neither; {SAVE}"
@@ -161,7 +161,7 @@ def check_whole(place: Place) -> None:
         how = quantised.get("quant_method") if isinstance(quantised, dict) else None
         raise UserError(
             f"{place.name}: expected weights in float32, float16 or bfloat16, got quantised ones "
-            f"({str(how or 'quantization_config in config.json')[:80]}); give the model they were made of"
+            f"({str(how or 'quantization_config in config.json')[:80]}); give the model before quantisation"
         )
     if folder is not None:
         check_weights(place, folder / place.subfolder)
@@ -197,7 +197,7 @@ def check_weights(place: Place, folder: Path) -> None:
 
 
 def refuse_own_code(place: Place) -> None:
-    """Refuses a model that says which code of its own, or of another package, it is to be run by."""
+    """Refuses a model that needs its own code, or another package's, to run."""
     for name, what in own_code(place):
         raise UserError(
             f"{place.name}: {name} asks for code that comes with the model ({what[:80]!r}), which is never run; give a "

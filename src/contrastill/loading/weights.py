@@ -55,7 +55,7 @@ def check_whole_weights(
     if wrong := sorted(key for key in shapes if not may_be_new(key)):
         found, expected = shapes[wrong[0]]
         raise UserError(
-            f"the weights of {name!r} do not fit its config.json: {wrong[0]} is {found}, config.json makes it "
+            f"the weights of {name!r} do not fit its config.json: {wrong[0]} is {found}, config.json expects "
             f"{expected}{f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''}; "
             "give the config.json they were saved with"
         )
@@ -67,7 +67,7 @@ def check_whole_weights(
 
 
 def cause(missing: Collection[str], unexpected: Collection[str], model: PreTrainedModel, base: str) -> str:
-    """Why these weights are likely missing, and what to do."""
+    """The likely reason of the missing weights, and what to do."""
     for key in unexpected:
         for lost in missing:
             for tail in (lost, lost.removeprefix(base)):
@@ -106,7 +106,9 @@ def check_values(name: str, model: nn.Module) -> None:
             matrices += 1
             nonzero += bool(value.any())
     if matrices and not nonzero:
-        raise UserError(f"the weights of {name!r} are all 0: it answers every text alike; train it, or save it again")
+        raise UserError(
+            f"the weights of {name!r} are all 0: it gives every text the same answer; train it, or save it again"
+        )
 
 
 def check_reads(name: str, model: nn.Module, answers: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -125,7 +127,8 @@ def check_reads(name: str, model: nn.Module, answers: Callable[[Tensor, Tensor],
         model.train(training)
     if torch.equal(first, second):
         raise UserError(
-            f"{name!r} answers every text alike: layers or a head of its weights are 0; train it, or save it again"
+            f"{name!r} gives every text the same answer: layers or a head of its weights are 0; train it, or save it "
+            "again"
         )
 
 

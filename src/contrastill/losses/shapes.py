@@ -1,4 +1,4 @@
-"""Refusal of shapes that a loss would broadcast or average wrongly."""
+"""Checks for shapes that a loss would broadcast or average wrongly."""
 
 from torch import Tensor
 

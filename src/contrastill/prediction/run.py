@@ -1,4 +1,4 @@
-"""`contrastill predict`: a file is read twice, once to check each row, once to answer it."""
+"""`contrastill predict`: reads a file twice, once to check each row, once to answer it."""
 
 import contextlib
 import logging
@@ -164,7 +164,8 @@ def columns(asked: Prediction, records: Records, found: Checked, answer: Answer,
     number = {records.unit: "whole"} if asked.skip_broken else {}
     if both := [name for name in records.keep if name in own or name in number]:
         raise UserError(
-            f"--keep: expected columns that the answers do not have, got {quoted_each(both)}; rename them in the file"
+            f"--keep: expected other columns than those of the answers, got {quoted_each(both)}; rename them in the "
+            "file"
         )
     if answer.vector and out is not None and split_name(out)[1] in DELIMITED:
         raise UserError(f"--out: expected .parquet or .jsonl for vectors, got {out.name!r}")

@@ -1,4 +1,4 @@
-"""Files of answers, written row by row; one appears under its name whole, or not at all."""
+"""Files of answers, written row by row; a file appears under its name only when complete."""
 
 import contextlib
 import csv
@@ -40,7 +40,7 @@ def check_out(out: Path, overwrite: bool, data: Path | None) -> None:
     if data is not None and out.exists() and out.samefile(data):
         raise UserError(f"--out: expected another file than --data, got {out} for both")
     if out.exists() and not overwrite:
-        raise UserError(f"{out} is there already; pass --overwrite to replace it, or another --out")
+        raise UserError(f"{out} exists already; pass --overwrite to replace it, or another --out")
     if suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401

@@ -46,11 +46,11 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLOSED_BY_CLIENT = 499  # nobody reads it but the metrics
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}}
 """Status of a refusal -> headers of its answer."""
-TOO_MANY = Refusal(503, "too many requests are in hand; send again later", code="too_many_requests", retry=True)
+TOO_MANY = Refusal(503, "too many requests at once; send again later", code="too_many_requests", retry=True)
 NO_KEY = Refusal(
     401, "expected the header 'Authorization: Bearer KEY' with a key of this server", code="invalid_api_key"
 )
-CUT_OFF = Refusal(503, "the server ended before the answer was there; send again", code="draining", retry=True)
+CUT_OFF = Refusal(503, "the server stopped before the answer was ready; send again", code="draining", retry=True)
 
 
 class Row(NamedTuple):
@@ -126,7 +126,9 @@ class Service:
                 raise ClientDisconnect
             raise Refusal(503, f"no answer within {self.settings.timeout:g} seconds", code="timeout", retry=True)
         except Full:
-            message = f"{self.batcher.waiting} texts wait already and {self.settings.queue} may; send again later"
+            message = (
+                f"{self.batcher.waiting} texts are waiting, the queue holds {self.settings.queue}; send again later"
+            )
             raise Refusal(429, message, code="queue_full", retry=True) from None
         except Failed as error:
             raise Refusal(500, f"{error}; the log has the reason", code="batch_failed") from None

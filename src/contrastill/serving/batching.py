@@ -30,7 +30,7 @@ class Failed(Exception):
 
 @dataclass(eq=False)
 class Job:
-    """The texts of one request on their way."""
+    """The texts of one request in progress."""
 
     done: asyncio.Future[list[Any]]
     rows: list[Any]

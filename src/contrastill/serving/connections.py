@@ -251,7 +251,7 @@ class Protocol(H11Protocol):
         return any(name == b"expect" for name, _ in self.cycle.scope["headers"])
 
     def settle(self) -> None:
-        """Tells what the connection waits for now."""
+        """Registers what the connection waits for now."""
         watch = self.watch
         if self.transport.is_closing() or self.flow.write_paused:
             watch.put(self, watch.full)

@@ -42,7 +42,7 @@ class Metrics:
         self.failures = Counter("contrastill_batch_failures", "Batches that could not be computed", registry=registry)
         self.connections = Counter(
             "contrastill_connections_ended",
-            "Connections refused for want of room, dropped for a newer one, or timed out",
+            "Connections refused (limit reached), dropped for a newer one, or timed out",
             ["reason"],
             registry=registry,
         )

@@ -15,7 +15,7 @@ from contrastill.settings import Serving
 __all__ = ["curl", "endpoints", "limits", "openapi", "page", "url"]
 
 READ = {
-    "/health": "whether the process lives",
+    "/health": "whether the process is alive",
     "/ready": "whether it takes requests: 503 while it shuts down",
     "/metrics": "Prometheus' text format",
     "/v1/models": "the model's name",
@@ -41,7 +41,7 @@ def limits(bundle: Bundle, settings: Serving) -> dict[str, str]:
         "body": f"{settings.max_body_mb:g} MB",
         "texts that wait": f"{settings.queue}",
         "connections": f"{settings.max_connections}",
-        "requests in hand": f"{settings.max_requests}",
+        "requests at once": f"{settings.max_requests}",
         "seconds for headers, and for a body": f"{settings.read_timeout:g}",
         "seconds for an answer": f"{settings.timeout:g}",
     }

@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Refusal(Exception):
-    """An answer that is not what was asked for: its status, the reason, and the field that is to blame."""
+    """A refusal of a request: its status, the reason, and the field at fault."""
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None, retry: bool = False
@@ -154,7 +154,7 @@ def check_kind(request: Request) -> None:
 
 
 def decode(body: bytes, kind: type[Struct], *, expected: str) -> Any:
-    """The body as what it should be. Types are exact: no number becomes a text.
+    """The body in the expected form. Types are exact: no number becomes a text.
 
     Raises:
         Refusal: it is not JSON, or other JSON than expected.
@@ -182,7 +182,7 @@ def distinct(pairs: list[tuple[str, Any]]) -> None:
     """Refuses an object that names a field twice, where one reader takes the first and another the last."""
     names = [name for name, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise Refusal(400, f"the field {twice!r} is there twice; send it once", param=twice)
+        raise Refusal(400, f"the field {twice!r} occurs twice; send it once", param=twice)
 
 
 def check_texts(texts: Sequence[Text], settings: Serving, *, field: str = "texts") -> Sequence[Text]:
@@ -225,7 +225,7 @@ def openai_texts(asked: OpenAIEmbeddings) -> list[str]:
     if len(texts) < len(found):
         raise Refusal(
             400,
-            "'input' holds token ids, which are another tokenizer's; send the texts themselves (in LangChain: "
+            "'input' holds token ids of another tokenizer; send the texts themselves (in LangChain: "
             "OpenAIEmbeddings(check_embedding_ctx_length=False, ...))",
             param="input",
         )

@@ -84,7 +84,7 @@ def length_option(bound: int) -> Any:
 
 
 def cache_option(of: str) -> Any:
-    """The option of commands that keep something in the cache. of: what that is."""
+    """The option of commands that use the cache. of: its content, in words."""
     return option(None, f"folder of {of} [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]", "Cache", path=True)
 
 

@@ -1,4 +1,4 @@
-"""Where rows and texts come from."""
+"""Settings of the sources of rows and texts."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -20,7 +20,7 @@ ENCODING: dict[str, Any] = {"help": "encoding of the text files", "panel": "Data
 
 @dataclass(frozen=True, kw_only=True)
 class Place(Checked):
-    """Where labelled examples are."""
+    """The source of labelled examples."""
 
     data: str = option(MISSING, PLACE, "Data", path=True, rows=True)
     dev_share: float = option(0.1, **DEV_SHARE)
@@ -29,7 +29,7 @@ class Place(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceOfTeacher(Checked):
-    """Where labelled examples are, if not where the teacher's were."""
+    """The source of labelled examples, by default the teacher's."""
 
     data: str | None = option(None, f"{PLACE} [default: as in the teacher's run]", "Data", path=True, rows=True)
     dev_share: float | None = option(
@@ -44,14 +44,14 @@ class PlaceOfTeacher(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Columns(Checked):
-    """How labelled examples are read."""
+    """The columns and labels of labelled examples."""
 
     text: str | None = option(None, "column of the (first) text", "Data")
     text_pair: str | None = option(None, "column of the second text, for pairs", "Data")
     label: str | None = option(None, "column of the label or score", "Data")
     task: str | None = option(
         None,
-        "kind of labels, where the data leave it open: 'classification', 'regression', 'multilabel', or a task of your "
+        "kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', or a task of your "
         "own, package.module:Class",
         "Data",
     )
@@ -83,12 +83,12 @@ class Columns(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource(Columns, Place):
-    """Where the examples come from."""
+    """The source of examples, with the splits' own files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus(Checked):
-    """Where unlabelled texts come from."""
+    """The sources of unlabelled texts."""
 
     texts: list[str] = option(
         MISSING,

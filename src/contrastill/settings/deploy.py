@@ -102,7 +102,8 @@ class Serving(Checked):
     )
     max_connections: int = option(
         1000,
-        "connections at a time, fewer if the process may open fewer files; beyond, the longest silent one is closed",
+        "connections at a time, fewer if the process may open fewer files; beyond this, the one idle for longest is "
+        "closed",
         "Limits",
         at_least=8,
         at_most=1_000_000,
@@ -114,12 +115,14 @@ class Serving(Checked):
     max_body_mb: float = option(2.0, "size of a request's body", "Limits", above=0, at_most=1024, unit="MB")
     read_timeout: float = option(10.0, "seconds for a request's headers, and as many for its body", "Limits", **SECONDS)
     keep_alive: float = option(75.0, "seconds a connection is kept after an answer", "Limits", **SECONDS)
-    timeout: float = option(30.0, "seconds for an answer, and as many to take it", "Limits", **SECONDS)
+    timeout: float = option(
+        30.0, "seconds to compute an answer, and as many for the client to read it", "Limits", **SECONDS
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export(GateData):
-    """Make one deployable file of a model."""
+    """Export a model as one deployable file."""
 
     model: str = option(MISSING, "folder of the model or of the run that made it, or Hub name", "Model", path=True)
     to: str = option("onnx", "'onnx' (ONNX Runtime) or 'openvino'", "Model", choices=("onnx", "openvino"))
@@ -160,12 +163,12 @@ class Export(GateData):
 
 @dataclass(frozen=True, kw_only=True)
 class Verification(GateData):
-    """Check that a bundle is whole and still answers right."""
+    """Check a bundle's files, answers and quality."""
 
     bundle: str = option(MISSING, "folder that `contrastill export` wrote", "Model", path=True)
     split: str | None = option(None, "'train', 'dev' or 'test'; left out: dev, else all of a file", "Data", **SPLIT)
     max_drop: float | None = option(
-        None, "points that may be lost against the model [default: as exported]", "Quality", **POINTS
+        None, "points the bundle may lose against the model [default: as exported]", "Quality", **POINTS
     )
     threads: int | None = option(None, "CPU threads [default: every core]", "Model", **THREADS)
 
@@ -189,14 +192,14 @@ class Prediction(Checked):
         None, "column of the second text, for models of pairs [default: as in the model's run]", "Data"
     )
     keep: list[str] | None = option(
-        None, "column of the file that the answers have too; once for each [default: 'id', if there is one]", "Output"
+        None, "column to copy from the file to the answers; once for each [default: 'id', if there is one]", "Output"
     )
     encoding: str = option("utf-8", "encoding of the text files", "Data")
     delimiter: str | None = delimiter_option()
     skip_broken: bool = option(
         False,
-        "leave out rows without a text and rows that cannot be read, and count them; the others' answers have the "
-        "number of their line",
+        "leave out rows without a text and rows that cannot be read, and count them; each answer then has the "
+        "number of its line",
         "Data",
     )
     out: str | None = option(
@@ -206,7 +209,7 @@ class Prediction(Checked):
         "Output",
         path=True,
     )
-    overwrite: bool = option(False, "replace the file that is there", "Output")
+    overwrite: bool = option(False, "replace an existing output file", "Output")
     top: int = option(1, "classes listed for each text, the likeliest first", "Output", **COUNT)
     probabilities: bool = option(False, "the probability of each class", "Output")
     batch_size: int = option(32, "texts computed together", "Model", **BATCH)
@@ -218,12 +221,12 @@ class Prediction(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(Checked):
-    """Time models side by side."""
+    """Time models in turns."""
 
     model: list[str] | None = option(
         None,
         "Hub name or folder of a classifier or sentence-embedding model, a bundle, or a shape with random weights "
-        "(random:bert-base, random:4L-312); once for each, the first is the yardstick; NAME=FOLDER names it",
+        "(random:bert-base, random:4L-312); once for each, the first is the reference; NAME=FOLDER names it",
         "Models",
         path=True,
     )
@@ -246,7 +249,7 @@ class Bench(Checked):
         choices=("fp32", "bf16", "int8"),
     )
     streams: bool = option(
-        True, "OpenVINO's batches a second time, split over as many streams as there are threads", "Models"
+        True, "time OpenVINO's batches a second time, split over as many streams as there are threads", "Models"
     )
     texts: str | None = option(
         None, "file of texts, or Hub data set: times batches of texts as they are", "Texts", path=True

@@ -1,4 +1,4 @@
-"""The student: its shape, how it is made of the teacher, and its start remembered beside the teacher's outputs."""
+"""The student: its shape, its construction from the teacher, and its start, stored in the cache."""
 
 from contrastill.students.make import STARTS, NoDirections, make_student
 from contrastill.students.remembered import start_student

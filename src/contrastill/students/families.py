@@ -1,4 +1,4 @@
-"""Where each model family keeps the parts that a student inherits."""
+"""Names of the parts that a student inherits, by model family."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +106,7 @@ def embedding_norm(base: Any) -> Any:
 
 
 def projection_of(base: Any) -> Any:
-    """The layer between tables and layers of different widths; None: they have the same."""
+    """The linear layer between embedding tables and layers of different widths; None: the widths are equal."""
     return getattr(base, "embeddings_project", None)
 
 
@@ -115,7 +115,7 @@ def first_stream(base: Any) -> Point:
 
 
 def top_of(model: PreTrainedModel, family: Family) -> Point:
-    """Where the head reads."""
+    """The module whose output the head reads."""
     last_layer = f"{family.layers}.{model.config.num_hidden_layers - 1}"
     return model.base_model.get_submodule(family.final_norm or last_layer), "output"
 

@@ -1,8 +1,8 @@
-"""The start `inherit`: the teacher's weights brought to the student's shape, without training.
+"""The start `inherit`: the teacher's weights reduced to the student's shape, without training.
 
-The student's hidden states are to be the teacher's times P, a PCA basis of them. From the bottom up, each weight matrix
-is brought to the student's width, and what attention and feed-forward write is corrected in closed form, on a few
-hundred texts that both models read. At the teacher's width this is exact.
+The student's hidden states approximate the teacher's times P, a PCA basis of them. From the bottom up, each weight
+matrix is reduced to the student's width, and the outputs of attention and feed-forward are corrected by ridge
+regression, on a few hundred texts that both models read. At the teacher's width this is exact.
 
 Shapes: T tokens, D teacher width, W student width, H heads, d width of a head, F neurons, P (D, W) the basis.
 """
@@ -62,7 +62,7 @@ class Reader:
 
 
 def inherit(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, seed: int) -> None:
-    """Bring the teacher's weights to the student's shape, from the embeddings up; see the head of this file."""
+    """Reduces the teacher's weights to the student's shape, from the embeddings up; see the head of this file."""
     family = FAMILIES.get(teacher.config.model_type)
     if family is None:
         inherit_words(student, teacher, sample, seed)

@@ -37,7 +37,7 @@ def make_student(
     `start` is one of
     * "random": the architecture's own initial weights;
     * "copy": evenly spaced layers of the teacher (needs its width, heads and neurons), its embeddings and its head;
-    * "inherit": the teacher's weights brought to the student's shape. `texts` are the texts it is fitted on, best the
+    * "inherit": the teacher's weights reduced to the student's shape. `texts` are the texts it is fitted on, best the
       ones you will train on: without them it makes do with random tokens. Where "copy" can serve, it is "copy";
     * a folder with a student distilled earlier, for instance a general one that is now to learn a task.
 
@@ -57,7 +57,7 @@ def make_student(
         if start == "copy" and not same_layers:
             raise UserError(
                 f"expected layers like the teacher's ({shape_of(teacher.config)}) for start='copy', got {shape}; "
-                "use start='inherit', which brings weights to any shape"
+                "use start='inherit', which fits the weights to any shape"
             )
         with torch.no_grad():
             if start != "random" and same_layers:
@@ -67,14 +67,14 @@ def make_student(
                     inherit(student, teacher, read_sample(tokenizer, texts, teacher.config, seed), seed)
                 except torch.linalg.LinAlgError:
                     raise NoDirections(
-                        "start='inherit' finds no directions in the teacher's layers: their values are not finite, or "
-                        "alike for every text; check the teacher's weights, or use start='random'"
+                        "start='inherit' cannot reduce the teacher's layers: their values are not finite, or "
+                        "the same for every text; check the teacher's weights, or use start='random'"
                     ) from None
     return student
 
 
 class NoDirections(UserError):
-    """A teacher whose layers hold nothing to inherit: values that are not finite, or alike for every text."""
+    """A teacher whose layers cannot be inherited: values that are not finite, or the same for every text."""
 
 
 def built(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
@@ -109,7 +109,7 @@ def check_reads_texts(student: PreTrainedModel, shape: Shape) -> None:
 
 
 def copy_layers(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    """Student layer i takes teacher layer phi(i); everything else is taken as it is."""
+    """Copies teacher layer phi(i) to student layer i, and everything else unchanged."""
     depth = teacher.config.num_hidden_layers
     stacks = [n for n, m in teacher.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
     if not stacks:

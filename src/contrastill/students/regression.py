@@ -1,4 +1,4 @@
-"""What `inherit` solves for in closed form: a basis, ridge regressions, and attention scores of another width.
+"""Least-squares problems of `inherit`: a basis, ridge regressions, and attention scores of another width.
 
 Shapes: T tokens, D teacher width, W student width, d width of a head, P (D, W) the basis.
 """

@@ -1,4 +1,4 @@
-"""Starts of students, remembered in the cache: `inherit` reads the teacher layer by layer, and need do so once."""
+"""Starts of students, stored in the cache: `inherit` reads the teacher layer by layer only once."""
 
 import json
 import logging
@@ -51,7 +51,7 @@ def start_student(
 
 
 def code() -> str:
-    """Hash of the files that decide a start: those of this package, and the mapping of layers."""
+    """Hash of the source files that determine a start: this package, and the mapping of layers."""
     digest = xxhash.xxh3_64()
     for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(mapping.__file__)):
         digest.update(path.read_bytes())

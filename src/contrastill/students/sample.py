@@ -1,4 +1,4 @@
-"""The texts that a student's weights are fitted on, and what passes through a model that reads them."""
+"""The texts that a student's weights are fitted on, and a model's activations on them."""
 
 import contextlib
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ SAMPLE_LENGTH = 64
 
 
 def read_sample(tokenizer: Any, texts: Sequence[str] | None, config: PreTrainedConfig, seed: int) -> Sample:
-    """Some SAMPLE_TOKENS tokens of texts drawn from the whole list; where there is none, of random words."""
+    """About SAMPLE_TOKENS tokens of texts drawn from the whole list; without a list, of random words."""
     draw = torch.Generator().manual_seed(seed)
     length = min(SAMPLE_LENGTH, getattr(config, "max_position_embeddings", SAMPLE_LENGTH) - 2)
     if texts is None:
@@ -49,7 +49,7 @@ def read_sample(tokenizer: Any, texts: Sequence[str] | None, config: PreTrainedC
 
 
 class Seen(Exception):
-    """Every point that was asked for has been passed."""
+    """Every requested point has been recorded."""
 
 
 def record(model: PreTrainedModel, sample: Sample, points: dict[str, Point]) -> dict[str, Tensor]:

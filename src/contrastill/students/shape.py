@@ -53,7 +53,7 @@ def parse_shape(text: str, teacher_config: PreTrainedConfig) -> Shape:
 
 
 def fitting_shape(wanted: str, teacher_config: PreTrainedConfig) -> str:
-    """That shape where this teacher allows it, else half the teacher's layers at its width."""
+    """This shape if it fits the teacher, else half the teacher's layers at its width."""
     try:
         parse_shape(wanted, teacher_config)
     except UserError:

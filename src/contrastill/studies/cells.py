@@ -1,4 +1,4 @@
-"""Results that are made once and kept in a JSON file."""
+"""Results that are computed once and kept in a JSON file."""
 
 import json
 import time
@@ -53,7 +53,7 @@ class Cells:
         other = "; ".join(f"{n} {quoted(there.get(n))} there, {quoted(settings.get(n))} here" for n in names)
         raise UserError(
             f"{self.file} holds {', '.join(map(str, key.values()))}, made with other settings ({other}); write to "
-            "another file (--out), give it another name, or make it anew (--overwrite)"
+            "another file (--out), use another name, or repeat the run (--overwrite)"
         )
 
     def once(

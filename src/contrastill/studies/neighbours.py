@@ -1,4 +1,4 @@
-"""Nearest texts by cosine, how right they are, and how many two models have in common.
+"""Nearest texts by cosine, their correctness, and their overlap between two models.
 
 Q queries, N texts, D numbers a vector, K hits.
 """

@@ -54,7 +54,7 @@ def taken_up(train: Callable[..., Any], settings: Mapping[str, Any], overwrite: 
             return train(resume=True, **{**settings, "overwrite": True}), True
         except UserError as error:
             if not overwrite:
-                raise UserError(f"{error}; --overwrite makes it anew") from None
+                raise UserError(f"{error}; --overwrite repeats it") from None
     return train(**{**settings, "overwrite": True}), False
 
 

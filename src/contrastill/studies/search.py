@@ -297,7 +297,7 @@ def main() -> None:
     args = vars(parser.parse_args())
     trial = args["limit"] is not None
     args["out"] = args["out"] or Path("demo/runs") / (f"search-{args['limit']}" if trial else "search")
-    demo.finish(run, show, stopped="stopped; the same command goes on from what is saved", **args)
+    demo.finish(run, show, stopped="stopped; the same command continues from the saved steps", **args)
     shutil.rmtree(args["out"] / "cache", ignore_errors=True)
     print(f"the student's page, to be opened in a browser: {args['out'] / 'student' / 'report.html'}")
     print(f"written: {args['out'] / 'search.md'}, {args['out'] / 'search.json'}; student below {args['out']}")

@@ -90,7 +90,7 @@ class Study:
                 said = ", ".join(f"{name} {shown([value])}" for name, value in figures(row).items())
             except KeyboardInterrupt:
                 made = place - 1 - len(failed)
-                raise Interrupted(f"{made} of {len(cells)} cells are made; the same command goes on") from None
+                raise Interrupted(f"{made} of {len(cells)} cells are finished; the same command continues") from None
             except Exception as error:  # the other cells go on
                 if not isinstance(error, UserError):
                     logger.exception("%s", named(cell))

@@ -1,4 +1,4 @@
-"""Tasks, one a file. `TASKS` is the one registry: name -> class."""
+"""Tasks, one a file. `TASKS` is the registry: name -> class."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ def check_task(task: LabelledTask, name: str, config: Any) -> None:
         other = task_of_model(name, config).name
         raise UserError(
             f"{name}: expected a model that answers the task of the data ({task.name}), got one for {other}; pass "
-            f"--task {other} if the labels are meant so, or choose another model"
+            f"--task {other} if the labels are of that kind, or choose another model"
         )
 
 

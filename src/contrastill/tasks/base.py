@@ -1,4 +1,4 @@
-"""What a text is asked for: the noun that data, losses, scores, export and serving share.
+"""Tasks: the kinds of answer to a text, shared by data, losses, scores, export and serving.
 
 Shapes: B batch, L tokens, C outputs.
 """

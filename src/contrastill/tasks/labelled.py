@@ -1,4 +1,4 @@
-"""What the tasks have in common whose texts have labels and whose models have a head: logits (B, C).
+"""Base of the tasks whose texts have labels and whose models have a head: logits (B, C).
 
 Shapes: B batch, N rows, C outputs.
 """
@@ -51,7 +51,7 @@ class LabelledTask(Task):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the model's outputs."""
+        """The names of the model's outputs."""
         return self.labels
 
     def head(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class LabelledTask(Task):
         }
 
     def with_config(self, config: Any) -> Self:
-        """The task as the model with this config answers it."""
+        """The task with the settings (such as thresholds) of a model's config."""
         return self
 
     def tuned(self, logits: Callable[[], Array], labels: Array) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class LabelledTask(Task):
 
     @property
     def judged_by(self) -> str:
-        """The metric that says whether an exported model still answers right."""
+        """The metric by which an exported model is compared with the original."""
         return self.metrics[0]
 
     def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
@@ -136,7 +136,7 @@ class LabelledTask(Task):
         """True for each row with a label: (N,) bool."""
 
     def half_width(self, rows: int) -> float:
-        """Points to either side of a score of 0.8 on so many rows, at 95 %; here of a share."""
+        """Half the width, in points, of the 95 % interval of a score of 0.8 on so many rows; here for a share."""
         return 196 * math.sqrt(0.8 * 0.2) / math.sqrt(max(1, rows))
 
     @abstractmethod

@@ -76,7 +76,7 @@ class FrozenEmbedder:
 
 
 class CachedEmbedder(CachedTeacher):
-    """The sentence-embedding model of that name, whose vectors are stored; it reads texts, each once.
+    """The sentence-embedding model of this name, with stored vectors; it reads texts, each once.
 
     stored: the type of its vectors on disk. dtype: what it computes in; None: float32. max_length: where its texts are
     cut, in tokens; where it is not given, it must be set before any text is read.
@@ -129,7 +129,7 @@ class CachedEmbedder(CachedTeacher):
         )
 
     def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
-        """(N,) texts -> (N, D) unit vectors: stands where a SentenceTransformer is asked to encode."""
+        """(N,) texts -> (N, D) unit vectors: replaces SentenceTransformer.encode."""
         rows, collate = self.rows(texts), Collate(self.tokenizer)
         self.fill_rows([rows], len(rows))
         batches = (collate(rows[n : n + 256]) for n in range(0, len(rows), 256))

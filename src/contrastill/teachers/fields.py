@@ -1,4 +1,4 @@
-"""The outputs of a teacher as they are stored: each a field, whose name on disk is made and read here."""
+"""The stored outputs of a teacher: fields, and their names on disk."""
 
 import re
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Field:
 
 
 def fields_of(wanted: Wanted, teacher: Teacher) -> tuple[Field, ...]:
-    """The fields that hold what is wanted of a teacher.
+    """The fields that hold the wanted outputs of a teacher.
 
     Raises:
         UserError: the teacher does not give it.
@@ -61,7 +61,7 @@ def fields_of(wanted: Wanted, teacher: Teacher) -> tuple[Field, ...]:
 
 
 def outputs_named(names: Sequence[str], teacher: Teacher) -> Wanted:
-    """What is wanted of a teacher whose fields have these names.
+    """The outputs of a teacher in the fields with these names.
 
     Raises:
         UserError: there is no such field, the teacher does not give it, or layers are of more than one granularity.

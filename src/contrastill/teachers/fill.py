@@ -110,7 +110,7 @@ def progress(options: Options) -> Any:
 
 
 def lowered_teacher(live: LiveTeacher, stores: Stores, computed: str, sample: Mapping[str, Tensor]) -> LiveTeacher:
-    """The teacher as it is run: on the accelerator if there is one, and in bfloat16 if it is `computed` in that."""
+    """The teacher as it runs: on the accelerator if there is one, and in bfloat16 if it is `computed` in that."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if computed == "float32":
         live.to(device)
@@ -181,7 +181,7 @@ def rows_of(field: Field, encoding: Encoding, places: Tensor | None) -> Tensor:
 
 
 class Writer:
-    """Gathers outputs, and writes a shard of each field when one has grown large, and at the end."""
+    """Gathers outputs, and writes a shard of each field when one is large enough, and at the end."""
 
     def __init__(self, stores: Stores) -> None:
         self.stores, self.added = stores, 0  # texts

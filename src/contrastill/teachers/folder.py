@@ -1,4 +1,4 @@
-"""The folder of all caches: where it is, what is in it, whether it is whole, and how it is emptied."""
+"""The folder of all caches: its place, its entries, their verification and deletion."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def cache_root(given: str | Path | None = None) -> Path:
 
 
 def make_cache_folder(root: Path) -> None:
-    """Makes the folder, and says in it that it is a cache."""
+    """Makes the folder, and marks it as a cache."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not (root / MARK).exists():
@@ -105,7 +105,7 @@ def texts_in(shard: Path) -> int:
 
 
 def verify(root: Path) -> Iterator[tuple[Path, bool]]:
-    """Reads every shard whole: (path, whether it is what its name says). Changes nothing."""
+    """Reads every shard completely: (path, whether its checksum is right). Changes nothing."""
     for entry in entries(root):
         if entry.damaged:
             yield entry.folder / "store.json", False

@@ -176,7 +176,7 @@ class Store:
 
     def fetch(self, file: int, into: np.ndarray, offset: int, shard: Shard) -> None:
         if os.preadv(file, [into.data], offset) != into.nbytes:
-            raise UserError(f"{shard.path} was cut while in use; start again: what is lost is computed again")
+            raise UserError(f"{shard.path} was truncated while in use; start again: lost outputs are computed again")
 
     def file(self, owner: int) -> int:
         if owner not in self.files:
@@ -189,7 +189,7 @@ class Store:
                 self.files[owner] = os.open(path, os.O_RDONLY)
             except OSError as error:
                 raise UserError(
-                    f"cannot read {path}: {error.strerror}; start again: what is lost is computed again"
+                    f"cannot read {path}: {error.strerror}; start again: lost outputs are computed again"
                 ) from None
         return self.files[owner]
 
@@ -224,8 +224,8 @@ class Store:
                 self.index()
         except OSError as error:
             raise UserError(
-                f"cannot store teacher outputs in {self.folder}: {error.strerror or error}; what was stored before is "
-                "whole; free space, choose another folder (--cache DIR), or do without (--cache none)"
+                f"cannot store teacher outputs in {self.folder}: {error.strerror or error}; outputs stored before are "
+                "intact; free space, choose another folder (--cache DIR), or use no cache (--cache none)"
             ) from error
 
     def describe(self) -> None:
@@ -272,13 +272,13 @@ def verified(folder: Path, facts: Facts) -> Iterator[tuple[Path, Shard | None]]:
             continue  # another process found it damaged first
         except OSError as error:
             # too many open files, no permission, a server that is away: the shard may be whole
-            raise UserError(f"cannot read {path}: {error.strerror or error}; or do without (--cache none)") from None
+            raise UserError(f"cannot read {path}: {error.strerror or error}; or use no cache (--cache none)") from None
         except (ValueError, KeyError, TypeError, OverflowError, MemoryError):
             yield path, None
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Under its final name there is never half a file."""
+    """Writes a file so that its final name never holds a part of it."""
     handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:

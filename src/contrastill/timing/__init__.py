@@ -1,4 +1,4 @@
-"""Speed of models side by side. Importing this imports no torch: its workers count their memory."""
+"""Speed of models, timed in turns. Importing this imports no torch: its workers count their memory."""
 
 from contrastill.timing.compare import bench
 

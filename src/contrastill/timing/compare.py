@@ -39,7 +39,7 @@ Case = dict[str, Any]
 
 
 def bench(**settings: Any) -> dict[str, Any]:
-    """Times models beside each other. Settings: see `Bench`. Returns what `--out` holds.
+    """Times models in turns. Settings: see `Bench`. Returns what `--out` holds.
 
     Raises:
         UserError: a model or text that is not there, a folder that cannot be written to.
@@ -129,7 +129,7 @@ def write(out: Path, text: str) -> None:
 
 
 def command(asked: Bench) -> str:
-    """The command line that asks for this."""
+    """The command line for these settings."""
     words = ["contrastill", "bench"]
     for f in fields(asked):
         given = getattr(asked, f.name)
@@ -158,7 +158,7 @@ def versions(rows: Rows) -> dict[str, str]:
 
 
 def timed(found: Sequence[Variant], all_cases: Sequence[Case], threads: int, seconds: float) -> Rows:
-    """The rows of all cases. A model that fails gets rows that say why; the others go on."""
+    """The rows of all cases. A failed model gets rows with the reason; the others continue."""
     cores = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_getaffinity") else []
     rows: Rows = []
     with ExitStack() as stack:

@@ -38,7 +38,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 class Failed(Exception):
-    """A worker could not do what it was asked, or is no more. The message is its row's error."""
+    """A worker failed or has ended. The message is the error of its row."""
 
 
 class Process:
@@ -84,7 +84,7 @@ class Process:
             clock.cancel()
         if not line.endswith("\n"):  # none, or one that its end cut off
             ending = self.ending()
-            raise Failed(f"it did not answer within {DEADLINE:g} seconds, and was ended" if late.is_set() else ending)
+            raise Failed(f"it did not answer within {DEADLINE:g} seconds, and was stopped" if late.is_set() else ending)
         answer = json.loads(line)
         if "error" in answer:
             raise Failed(answer["error"])
@@ -95,7 +95,7 @@ class Process:
         if code < 0:
             return f"its process was ended by signal {-code}" + (": out of memory?" if code == -9 else "")
         self.said.seek(0)
-        last = (self.said.read().strip().splitlines() or ["it said nothing"])[-1]
+        last = (self.said.read().strip().splitlines() or ["it printed nothing"])[-1]
         return f"its process ended with code {code}: {last[:300]}"
 
     def __enter__(self) -> Process:

@@ -1,4 +1,4 @@
-"""The rows as a reader sees them: a table for each length and batch, the fastest of each model in bold."""
+"""Tables of the rows: one for each length and batch, the fastest of each model in bold."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def title(row: Mapping[str, Any]) -> str:
 
 
 def fastest(group: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Each model's row that answers most texts a second."""
+    """Each model's row with the highest throughput."""
     best: dict[str, Mapping[str, Any]] = {}
     for row in sorted((row for row in group if "error" not in row), key=lambda row: row["throughput_per_s"]):
         best[row["model"]] = row
@@ -82,7 +82,7 @@ def figure(value: float | None) -> str:
 
 
 def print_table(result: Mapping[str, Any]) -> None:
-    """On stdout; what stands below the tables says what the ratios are of."""
+    """Prints the tables on stdout; the line below them names the reference of the ratios."""
     console = Screen(width=200)
     shown = [n for n, name in enumerate(HEAD) if console.width >= WIDE or name not in LESS]
     for group in groups(result["rows"]):
@@ -111,7 +111,7 @@ def print_table(result: Mapping[str, Any]) -> None:
     if rule:
         console.print(
             f"x faster: than {rule['model']}, {rule['runtime']} {rule['precision']}. {result['threads']} threads. "
-            "Bold: each model's most texts a second."
+            "Bold: each model's highest texts/s."
         )
     for line in (*result["warnings"], *result["left_out"]):
         console.print(f"note: {line}", soft_wrap=True)

@@ -171,7 +171,7 @@ def variants(
             one = Variant(model, role, runtime, precision, workers, source, file_mb, exported)
             if one.key in found:
                 other = Path(source).name
-                left_out.append(f"{one}: there twice, so {other} is not timed; --model NAME=FOLDER names it")
+                left_out.append(f"{one}: given twice, so {other} is not timed; give it a name with --model NAME=FOLDER")
             found.setdefault(one.key, one)
 
     for name, source in models:

@@ -34,9 +34,9 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
             else "takes a mean over the labelled examples of the batch"
         )
         raise UserError(
-            f"method {method.name!r} {why}, so a batch in parts is another loss, not the same one with less memory; "
+            f"method {method.name!r} {why}, so splitting the batch changes the loss; "
             "leave --accumulate at 1 and choose a smaller --batch-size (a queue, --set queue=256, restores the number "
-            "of negatives), or launch several processes: they are gathered"
+            "of negatives), or launch several processes, which share their negatives"
         )
     steps = math.ceil(settings.epochs * max(1, rows // run.batch_size))
     every, gpu = math.ceil(steps / settings.checks), torch.cuda.is_available()

@@ -45,7 +45,7 @@ class LastStep(TrainerCallback):
 
 
 class Epochs(TrainerCallback):
-    """Tells the order its epoch (accelerate does too, but not after a resume in mid-epoch on several processes)."""
+    """Passes the epoch to the order (accelerate does not, after a resume within an epoch on several processes)."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -71,7 +71,7 @@ class StopRequest(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handles both signals for as long as it lasts (in the main thread; elsewhere signals do not arrive)."""
+        """Context that handles both signals (in the main thread; other threads get none)."""
         before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -89,7 +89,7 @@ class StopRequest(TrainerCallback):
 
 
 class Record(TrainerCallback):
-    """Hands over the log at each save and at the end: what a resumed run forgets is not in it twice."""
+    """Hands over the log at each save and at the end, so that a resumed run has no line twice."""
 
     def __init__(self, record: Callable[[list[dict[str, Any]]], None]) -> None:
         self.record = record

@@ -1,4 +1,4 @@
-"""Checkpoints that are known to be whole: sealed when written, looked at before they are taken up."""
+"""Checkpoints that are complete: checksummed when written, verified before a run resumes from them."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ SEAL = "complete.json"
 
 
 class Seal(TrainerCallback):
-    """Marks a checkpoint as whole: the last file written, with the size and sha256 of every other."""
+    """Marks a checkpoint as complete: the last file written, with the size and sha256 of every other."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if args.world_size > 1:
@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, list[Any]]:
 
 
 def last_good_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; broken ones are passed over with a warning."""
+    """The newest complete checkpoint; broken ones are skipped with a warning."""
     names = (p.name.removeprefix("checkpoint-") for p in folder.glob("checkpoint-*"))
     steps = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
     for checkpoint in (folder / f"checkpoint-{step}" for step in steps):
@@ -43,5 +43,5 @@ def last_good_checkpoint(folder: Path) -> Path | None:
                 return checkpoint
         except (OSError, ValueError):
             pass
-        logger.warning("%s is not whole (the run was cut while saving it, or it was changed): passed over", checkpoint)
+        logger.warning("%s is not whole (the run was cut while saving it, or it was changed): skipped", checkpoint)
     return None

@@ -1,4 +1,4 @@
-"""The outcome of a look at a run before its first step."""
+"""The outcome of a check before a run's first step."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Check:
-    """One look: what was looked at, whether it is as it should be, and what was seen (and what to do)."""
+    """One check: its name, whether it passed, and the observation (with what to do)."""
 
     name: str
     ok: bool
@@ -34,12 +34,12 @@ class Report:
         return any(check.fatal and not check.ok for check in self.checks)
 
     def seen(self, name: str) -> str:
-        """By the check of that name; empty where there was none."""
+        """The observation of the check with this name; empty without one."""
         return next((check.seen for check in self.checks if check.name == name), "")
 
     @property
     def doubts(self) -> list[str]:
-        """What was seen by each check that failed, with what to do."""
+        """The observation of each failed check, with what to do."""
         return [check.seen for check in self.checks if not check.ok]
 
     def as_dict(self) -> list[dict[str, Any]]:
@@ -53,5 +53,5 @@ class Report:
                 logger.warning("%s? %s", check.name, check.seen)
         if fatal:
             lines = "\n".join(f"  {check.name}: {check.seen}" for check in fatal)
-            forced = " (--force starts all the same)" if all(check.forceable for check in fatal) else ""
+            forced = " (--force starts anyway)" if all(check.forceable for check in fatal) else ""
             raise UserError(f"not started, because a check failed{forced}:\n{lines}")

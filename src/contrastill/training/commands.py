@@ -1,4 +1,4 @@
-"""The commands that train, and the score of what they made: from settings to a run's folder."""
+"""The commands that train, and `evaluate`: from settings to a run's folder."""
 
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
 
 
 def distill(*, resume: bool = False, **settings: Any) -> Run:
-    """Makes a small student of a teacher: of a task, or, with a method for it, of sentence embeddings.
+    """Distils a teacher of a task (or, with such a method, of sentence embeddings) into a small student.
 
     method, task: a name of `METHODS` or `TASKS`, "package.module:Class", or a class of your own.
 
@@ -57,7 +57,7 @@ def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDisti
 
 
 def pretrain(*, resume: bool = False, **settings: Any) -> Run:
-    """Makes a general student of an encoder. Settings: see `Pretraining`. Raises as `finetune` does."""
+    """Distils an encoder into a general student. Settings: see `Pretraining`. Raises as `finetune` does."""
     asked = Pretraining.given(settings)
     with RunFolder("pretrain", asked, resume) as folder, saving(folder):
         return finished(folder, "student") or train(folder, partial(plan_pretraining, asked), resume)
@@ -66,7 +66,7 @@ def pretrain(*, resume: bool = False, **settings: Any) -> Run:
 def contrast(*, resume: bool = False, **settings: Any) -> Run:
     """Trains a sentence-embedding model on texts that belong together. Settings: see `Contrast`.
 
-    The method is `SimCSE`. No text stands in two rows of a batch: one row's negative must not be another's positive.
+    The method is `SimCSE`. No text occurs in two rows of a batch: one row's negative must not be another's positive.
     Raises as `finetune` does.
     """
     asked = Contrast.given(settings)

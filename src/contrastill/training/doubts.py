@@ -35,7 +35,7 @@ LAST = 3  # logged losses whose mean is a run's end: the very last may be that o
 LEARNT = 0.1  # share of a loss at chance that must be gone
 ENOUGH = 200  # steps, the least that a run makes by default: below them more are the first thing to try
 GAIN = 0.005  # of a score, from which on training has gained something
-WIDE = 5.0  # points to either side of a score, beyond which it can hardly choose a checkpoint
+WIDE = 5.0  # points in either direction of a score, beyond which it can hardly choose a checkpoint
 
 
 # ---- what to change first
@@ -67,7 +67,7 @@ class Remedies:
 
     @property
     def longer(self) -> str:
-        """Twice as long, and no fewer than `ENOUGH` steps."""
+        """Advice to train twice as long, for at least `ENOUGH` steps."""
         most = max(2.0, ENOUGH / max(1, self.steps))
         return f"try --epochs {math.ceil(self.epochs * most)} (it was {self.epochs:g})"
 
@@ -79,7 +79,7 @@ class Remedies:
 
     @property
     def certain(self) -> str | None:
-        """Of a run that learnt too little: its rate or its length, where one of them is plainly amiss."""
+        """Advice for a run that learnt too little, where its rate or its length is clearly wrong."""
         if self.rose or self.rate > 10 * self.usual:
             return self.slower
         if self.rate < self.usual / 3:
@@ -138,7 +138,7 @@ class Curve:
         return cls(str(metric), [int(row["step"]) for row in rows], [float(row[key]) for row in rows], begin)
 
     def until(self, share: float) -> int:
-        """How many checks lie in the first `share` of the stage."""
+        """The number of checks in the first `share` of the stage."""
         place = self.begin + share * (self.steps[-1] - self.begin)
         return sum(step <= place + 0.5 for step in self.steps)
 
@@ -147,7 +147,7 @@ class Curve:
 
 
 def near_chance(end: float | None, chance: float | None, name: str, ignorant: str, remedy: str) -> list[str]:
-    """A loss that ended above nine tenths of what it is at chance. ignorant: a model with that loss, in words."""
+    """Doubts a loss that ended above nine tenths of its chance level. ignorant: words for a model at that level."""
     if end is None or chance is None or chance <= 0 or end < (1 - LEARNT) * chance:
         return []
     than = "no better than" if end >= 0.98 * chance else "little below"
@@ -192,7 +192,7 @@ def fell(curve: Curve, noise: float, fitted: bool, remedies: Remedies) -> list[s
 
 
 def harmed(curve: Curve, start: float | None, noise: float, slower: str) -> list[str]:
-    """Scores that are all below that of the start by more than noise."""
+    """Doubts training if all scores are below the start's by more than noise."""
     if start is None or not curve.values or start - max(curve.values) <= noise:
         return []
     best = max(curve.values)
@@ -200,7 +200,7 @@ def harmed(curve: Curve, start: float | None, noise: float, slower: str) -> list
 
 
 def gained_nothing(curve: Curve, start: float | None, rows: int, remedy: str | None) -> list[str]:
-    """Scores none of which is a row or half a point above that of the start, where rate or length is plainly amiss."""
+    """Doubts training if no score is a row or half a point above the start's, and rate or length is clearly wrong."""
     if start is None or remedy is None or not curve.values or max(curve.values) - start > max(GAIN, 1 / rows):
         return []
     return [f"dev {curve.metric} was {start:.3g} before training, and {max(curve.values):.3g} at its best; {remedy}"]

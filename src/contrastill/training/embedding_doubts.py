@@ -1,4 +1,4 @@
-"""Doubts about what a run on texts without labels, or on pairs of texts, has learnt."""
+"""Doubts about the result of a run on texts without labels, or on pairs of texts."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def of_pairs(run: PairsPlan, history: Log, remedies: Remedies) -> list[str]:
 
 
 def candidates(method: Any, rows: int, steps: int, columns: int = 1) -> int:
-    """Texts among which an anchor is to find its own at the end: those of the batch and of the queue."""
+    """The number of texts among which an anchor has to find its positive at the end: batch and queue."""
     return int(rows * columns + min(method.queue.size, steps * rows))
 
 
 def contrast_near_chance(history: Log, term: str, candidates: int, remedy: str) -> list[str]:
-    """A contrastive loss near log(candidates): every candidate looks alike."""
+    """Doubts a contrastive loss near log(candidates): all candidates look the same to the model."""
     chance = math.log(candidates) if candidates > 1 else None
     ignorant = f"cannot tell {candidates:,} texts apart"
     return near_chance(ended_at(losses(history, term)), chance, f"loss {term!r}", ignorant, remedy)
 
 
 def not_above_start(best: float, untrained: float | None, noise: float, remedy: str) -> list[str]:
-    """An agreement with the teacher that is no better than that of the start, where there was room to gain."""
+    """Doubts an agreement with the teacher that is no better than before training, where it could rise."""
     if untrained is None or untrained > HIGH or best > untrained + noise:
         return []
     return [f"agreement with the teacher is {best:.3g}, {untrained:.3g} before training (noise {noise:.2g}); {remedy}"]

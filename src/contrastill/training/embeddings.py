@@ -1,4 +1,4 @@
-"""Distilling sentence embeddings on texts without labels: what such a run needs, and the model it leaves."""
+"""Plan of a distillation of sentence embeddings on texts without labels, and its saved model."""
 
 import hashlib
 import itertools
@@ -123,7 +123,7 @@ class EmbeddingPlan(CorpusPlan):
                 raise UserError(f"expected the vectors of all texts, {still} are missing; did a file of texts change?")
 
     def fit_bridges(self) -> None:
-        """Also notes the agreement with the teacher before the first step, beside which the trained one is read."""
+        """Also notes the agreement with the teacher before training, as a reference for the trained one."""
         super().fit_bridges()
         if self.metric == "agreement":
             self.untrained = self.agreement()["agreement"]
@@ -135,7 +135,7 @@ class EmbeddingPlan(CorpusPlan):
         return self.dev_score if self.scored is not None else self.agreement
 
     def agreement(self) -> dict[str, float]:
-        """Of each held-out text's nearest other ones by the teacher, the share that are nearest by the student too; and
+        """The share of held-out texts' nearest neighbours by the teacher that are also nearest by the student; and
         the mean cosine of student and teacher.
 
         (A rank correlation over all pairs is mostly about texts that have nothing to do with each other, and did not
@@ -156,7 +156,7 @@ class EmbeddingPlan(CorpusPlan):
         return {"spearman": spearman_of(self, self.scored) / 100}
 
     def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
-        """(N,) texts -> (N, D_T): stands where a SentenceTransformer is asked to encode, before there is one."""
+        """(N,) texts -> (N, D_T): replaces SentenceTransformer.encode before the model is saved as one."""
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.settings.max_length)["input_ids"]
         corpus = flat_corpus(encoded, self.tokenizer)
         order = np.argsort(corpus.lengths, kind="stable")
@@ -362,7 +362,7 @@ def load_corpus(
     with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=bar_pause(), file=sys.stderr) as bar:
         corpus = read_corpus(chunks, tokenizer, settings.max_length, teachers, bar.update)
     if corpus.duplicates:
-        logger.info("%s texts that came before are left out", f"{corpus.duplicates:,}")
+        logger.info("%s repeated texts are left out", f"{corpus.duplicates:,}")
     return corpus
 
 

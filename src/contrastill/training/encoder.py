@@ -56,14 +56,14 @@ class EncoderPlan(CorpusPlan):
         return {"data_fingerprint": corpus_fingerprint(self.corpus), "teacher_fingerprint": fingerprint(self.teacher)}
 
     def use_cache(self) -> None:
-        """Nothing: a token's layers are read once or twice, and take a hundred times the room of a text's vector."""
+        """Stores nothing: a token's layers are read once or twice, and are 100 times as large as a text's vector."""
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
         return self.held_out if len(self.held) > 1 else None
 
     def held_out(self) -> dict[str, float]:
-        """The terms on the texts held out, and their weighted sum."""
+        """The loss terms on the held-out texts, and their weighted sum."""
         found: dict[str, list[float]] = {}
         device = self.method.student.model.device
         with inference(self.method, self.dtype):

@@ -74,7 +74,7 @@ class Examples:
 
     @property
     def highest(self) -> int:
-        """Token id."""
+        """The highest token id."""
         return max(int(batch["input_ids"].max()) for batch in self.batches)
 
     def check_ids(self, model: PreTrainedModel) -> None:

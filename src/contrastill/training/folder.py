@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, and that nothing in it is lost or overwritten by accident.
+"""A run's folder: its files, and the protection against losing or overwriting them.
 
 run.json      settings, versions, machine, fingerprints, and how far the run is
 metrics.json  scores of teacher and student, sizes, wall time of each phase
@@ -107,13 +107,13 @@ class RunFolder:
         self.check_same(asked.settings, asked.cwd or ".")
 
     def check_same(self, ours: dict[str, Any], cwd: str) -> None:
-        """Checks that settings are those of the run to resume, but for what is still left to it."""
+        """Checks that the settings equal those of the run to resume, except its automatic choices."""
         stored = located(self.record.settings, cwd)
         left = {key for key in DECIDED if ours.get(key) is None}
         other = {key for key in ours.keys() - FREE - left if ours[key] != stored.get(key)}
         if other and not other & stored.keys():
             raise UserError(
-                f"cannot resume {self.path}: a version of Contrastill began it that did not know "
+                f"cannot resume {self.path}: it was started by a version of Contrastill without "
                 f"{', '.join(sorted(other))}; start a new run in another folder (--from {self.path / 'run.json'})"
             )
         if other:
@@ -124,7 +124,7 @@ class RunFolder:
             )
 
     def decided(self, settings: S) -> S:
-        """The settings, with what a run that is resumed has decided of those left to it."""
+        """The settings, completed by the automatic choices of the run to resume."""
         if not self.begun:
             return settings
         open_ = {name for name in DECIDED - {"max_length"} if getattr(settings, name) is None}
@@ -132,7 +132,7 @@ class RunFolder:
         return replace(settings, **stored)
 
     def settle(self, settings: Settings) -> None:
-        """Records the settings with those that were left to the run; a resumed run must come to the same."""
+        """Records the settings with the run's automatic choices; a resumed run must choose the same."""
         self.settings, cwd = settings, os.getcwd()
         ours = located(settings.record(), cwd)
         if self.begun:
@@ -144,7 +144,9 @@ class RunFolder:
         """Checks that the folder can take a new run; deletes nothing: a replaced run stays until all checks passed."""
         place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         if not place.is_dir() or not os.access(place, os.W_OK):
-            raise UserError(f"cannot write to {self.path}: {place} is no folder, or read-only; choose another --out")
+            raise UserError(
+                f"cannot write to {self.path}: {place} is not a folder, or is read-only; choose another --out"
+            )
         there = sorted(p.name for p in self.path.iterdir() if p.name != LOCK) if self.path.exists() else []
         if not there:
             return
@@ -154,7 +156,7 @@ class RunFolder:
                 "or replace it (--overwrite)"
             )
         if not (self.path / "run.json").is_file():
-            raise UserError(f"{self.path} is not empty and holds no run of ours, so it is not overwritten")
+            raise UserError(f"{self.path} is not empty and is not a Contrastill run, so it is not overwritten")
         for name in PLACES:
             given = getattr(self.settings, name, None) or []
             for value in [given] if isinstance(given, str) else given:
@@ -164,7 +166,7 @@ class RunFolder:
         ours = {name + end for name in (*WRITTEN, *WRITTEN_FILES, "run.json") for end in ("", ".part")}
         if foreign := [name for name in there if name not in ours and not name.startswith(".")]:
             raise UserError(
-                f"--overwrite replaces what a run wrote, and {self.path} holds more: "
+                f"--overwrite replaces only the files of a run, and {self.path} has others: "
                 f"{', '.join(repr(name)[:80] for name in foreign[:5])}; move it away, or choose another --out"
             )
 
@@ -182,7 +184,7 @@ class RunFolder:
         processes().wait_for_everyone()
 
     def clear(self) -> None:
-        """Deletes what an earlier run wrote, its record apart."""
+        """Deletes the files of an earlier run, except its record."""
         for name in WRITTEN:
             for place in (self.path / name, self.path / f"{name}.part"):
                 if place.is_symlink():
@@ -205,7 +207,7 @@ class RunFolder:
             self.checkpoints.rmdir()
 
     def note(self, *, status: str | None = None, **facts: Any) -> None:
-        """Adds to run.json, once the run has begun."""
+        """Adds entries to run.json, once the run has begun."""
         self.record.status = status or self.record.status
         self.record.facts.update(facts)
         if self.begun:
@@ -230,7 +232,7 @@ class RunFolder:
             write_text(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def save_model(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Lets `write` put the model beside its place, and moves it there whole."""
+        """Calls `write` on a temporary folder, and moves the complete model to its place."""
         final, part = self.path / name, self.path / f"{name}.part"
         if self.main:
             shutil.rmtree(part, ignore_errors=True)

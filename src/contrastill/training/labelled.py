@@ -1,4 +1,4 @@
-"""From settings to a run on a task: data, models, method. Nothing is written and nothing trained here."""
+"""Plan of a run on labelled rows: data, models and method from settings. Writes and trains nothing."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ CHUNK = 16_384  # rows among which texts of a length are looked for, when the te
 
 @dataclass(frozen=True)
 class CacheChoice:
-    """Where a teacher's outputs are stored, and in which type."""
+    """The folder and the number type of a teacher's stored outputs."""
 
     root: Path
     stored: str
@@ -192,7 +192,7 @@ class LabelledPlan(Plan):
             self.probed = {split: rows.scores(student) for split, rows in self.splits.items()}
 
     def choose(self, step: int | None, value: float | None) -> int | None:
-        """Takes the start back where no checkpoint is better on dev."""
+        """Restores the start if no checkpoint is better on dev."""
         if self.start is None or value is None or value >= self.start[0]:
             return step
         self.method.student.model.load_state_dict(self.start[1])
@@ -203,14 +203,14 @@ class LabelledPlan(Plan):
         return self.scores_on_dev if "dev" in self.splits else None
 
     def scores_on_dev(self) -> Mapping[str, float]:
-        """Of the student as it would be saved now, in the precision of training."""
+        """Dev scores of the student in its present state, in the precision of training."""
         dev, student = self.splits["dev"], self.method.student.model
         logits = dev.logits(student, self.dtype)
         self.tune(lambda: logits)
         return dev.judged(logits, student.config, interval=False).metrics
 
     def tune(self, logits: Callable[[], np.ndarray]) -> None:
-        """Gives the model's config what the task chooses by its logits on dev, which are computed if it does so."""
+        """Writes the task's choices on dev (such as thresholds) to the model's config; computes logits if needed."""
         for name, value in self.task.tuned(logits, self.splits["dev"].labels).items():
             setattr(self.method.student.model.config, name, value)
 
@@ -251,12 +251,12 @@ class LabelledPlan(Plan):
 
     @cached_property
     def live(self) -> LiveTeacher | None:
-        """The teacher as it runs: the method's, or of a method that does without, for its scores."""
+        """The teacher model: the method's, or, for a method without a teacher, one for its scores only."""
         return None if self.teacher is None else self.method.teacher or FrozenEncoder(self.teacher)
 
     @cached_property
     def cached(self) -> CachedTeacher | None:
-        """The teacher as it is stored, if it is to be; the method still asks the live one until `use_cache`."""
+        """The cached teacher, if a cache is used; until `use_cache` the method still calls the live one."""
         if self.cache is None or self.live is None:
             return None
         try:
@@ -264,7 +264,7 @@ class LabelledPlan(Plan):
         except UserError as error:
             if self.cache.asked:
                 raise
-            logger.warning("the teacher is run live: %s", error)
+            logger.warning("the teacher runs in every step: %s", error)
             return None
         return CachedTeacher(
             self.live,
@@ -277,7 +277,7 @@ class LabelledPlan(Plan):
 
     @cached_property
     def teacher_scores(self) -> dict[str, Split]:
-        """Of each split, in float32: computed once, and with a cache once for all runs."""
+        """The teacher's scores on each split, in float32: computed once, and with a cache once for all runs."""
         return {split: self.score_teacher(rows) for split, rows in self.splits.items()}
 
     def score_teacher(self, rows: Examples) -> Split:
@@ -287,7 +287,7 @@ class LabelledPlan(Plan):
         return rows.scores_of_teacher(teacher)
 
     def evidence(self) -> dict[str, Any] | None:
-        """Of the answers that were scored: those on dev in short, those to each row for comparisons."""
+        """Summary of the scored answers on dev, and the answers to each row for comparisons."""
         found = self.splits["dev"].evidence() if "dev" in self.splits else None
         rows = {split: told for split, examples in self.splits.items() if (told := examples.by_row())}
         return None if found is None else {**found, "by_row": rows}
@@ -313,7 +313,7 @@ class LabelledPlan(Plan):
         if why and self.cache.asked:
             raise UserError(f"{why}; or pass --cache none")
         if why:
-            logger.warning("the teacher is run live: %s", why)
+            logger.warning("the teacher runs in every step: %s", why)
             return
         logger.info(
             "teacher outputs: %.1f kB a text, %.0f MB for %s texts at %s (%.0f GB free)",

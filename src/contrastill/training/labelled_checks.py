@@ -29,7 +29,7 @@ def of_teacher(run: LabelledPlan) -> list[Check]:
 
 
 def teacher_learnt(run: LabelledPlan) -> Check:
-    """The teacher beats the commonest answer on dev (without dev: on up to 512 training examples)."""
+    """Checks that the teacher beats the commonest answer on dev (without dev: on up to 512 training rows)."""
     assert run.teacher is not None
     assert run.data.train is not None
     metric = run.task.metrics[0]
@@ -53,7 +53,7 @@ def teacher_learnt(run: LabelledPlan) -> Check:
 
 
 def teacher_knows_classes(run: LabelledPlan) -> list[Check]:
-    """The teacher answers most classes right at least once on dev."""
+    """Checks that the teacher answers most classes right at least once on dev."""
     dev = run.splits.get("dev")
     if dev is None or dev.kept.get("theirs") is None:
         return []
@@ -80,7 +80,7 @@ def splits_apart(run: LabelledPlan) -> Check:
 
 
 def unseen(run: LabelledPlan) -> list[Check]:
-    """That the models a run begins with were not trained on the rows it is judged by, as far as their runs tell."""
+    """Checks that the run's initial models were not trained on its dev and test rows, as far as known."""
     ours = np.array(run.examples["text_key"])
     found = []
     for role in ("teacher", "model", "start"):
@@ -98,17 +98,17 @@ def unseen(run: LabelledPlan) -> list[Check]:
 
 
 def scores_differ(run: LabelledPlan) -> Check:
-    """That there is something to learn, and on dev something to choose by."""
+    """Checks that the labels of each split differ: in train to learn from, in dev to select by."""
     labels = np.asarray(run.examples["labels"])
     if (same_label := run.task.same_label(labels[run.task.known(labels)])) is not None:
         return Check("labels differ", False, f"every training row has the label {same_label}; add rows with others")
     same = [split for split, rows in run.splits.items() if run.task.same_label(rows.labels) is not None]
-    seen = f"every row of {' and '.join(same)} has one label: no score on it says anything; give other rows"
+    seen = f"every row of {' and '.join(same)} has one label: scores on it mean nothing; give other rows"
     return Check("labels differ", not same, seen if same else "in every split", fatal=False)
 
 
 def classes_have_rows(run: LabelledPlan) -> list[Check]:
-    """Each class has more than one training row, and those on dev have one at all."""
+    """Checks that each class has more than one training row, and each dev class at least one."""
     train, dev = rows_of_classes(run)
     if train is None:
         return []
@@ -122,12 +122,12 @@ def classes_have_rows(run: LabelledPlan) -> list[Check]:
 
 
 def dev_tells(run: LabelledPlan) -> list[Check]:
-    """How far a score on dev can be trusted, and the choice of a checkpoint by it; or else which classes it misses."""
+    """Checks that dev is large enough to select a checkpoint; if so, that it has the classes."""
     if "dev" not in run.splits:
         return []
     rows = len(run.splits["dev"].labels)
     wide = run.task.half_width(rows)
-    seen = f"a score on {rows:,} rows is uncertain by about {wide:.1f} points to either side"
+    seen = f"a score on {rows:,} rows is uncertain by about {wide:.1f} points in either direction"
     more = more_dev_rows(run, math.ceil(rows * (wide / WIDE) ** 2))
     wrong = f"{seen}, and the checkpoint is chosen by it; {more}"
     found = [Check("dev is large enough", wide <= WIDE, seen if wide <= WIDE else wrong, fatal=False)]
@@ -135,7 +135,7 @@ def dev_tells(run: LabelledPlan) -> list[Check]:
 
 
 def dev_has_classes(run: LabelledPlan) -> list[Check]:
-    """The classes without dev rows hold fewer training rows than would show in the score."""
+    """Checks that classes without dev rows hold only a small share of the training rows."""
     train, dev = rows_of_classes(run)
     if train is None or dev is None:
         return []
@@ -151,7 +151,7 @@ def dev_has_classes(run: LabelledPlan) -> list[Check]:
 
 
 def more_dev_rows(run: LabelledPlan, wanted: int) -> str:
-    """How to get a dev set of so many rows: a larger share of train, where it was held out and has enough of them."""
+    """Advice for a dev set of this size: a larger --dev-share if dev was held out and train suffices, else --dev."""
     share, rows = run.settings.dev_share, len(run.splits["dev"].labels)
     if "held out" in run.data.decisions.get("dev", "") and (more := math.ceil(100 * share * wanted / rows)) <= 50:
         return f"try --dev-share {more / 100:g} (it was {share:g})"

@@ -1,4 +1,4 @@
-"""Doubts about what a run on labelled rows has learnt."""
+"""Doubts about the result of a run on labelled rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNEVEN = 0.8  # share of the training rows in one class, from which on that clas
 
 
 def doubts(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
-    """A run that learnt nothing is said to have learnt nothing; only of others is more said."""
+    """All doubts about a run; if it learnt nothing, only that one."""
     ended = loss_near_chance(run, history, remedies)
     if nothing := at_chance(run, remedies, bool(ended)) or ended:
         return nothing
@@ -61,9 +61,9 @@ def doubts(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
 
 
 def at_chance(run: LabelledPlan, remedies: Remedies, untrained: bool) -> list[str]:
-    """Answers on dev that are all the same, or no better than the commonest label.
+    """Doubts answers on dev that are all the same, or no better than the commonest label.
 
-    untrained: whether the loss says so too; else more rows may show that a score is above chance.
+    untrained: whether the loss agrees; else more rows may show that a score is above chance.
     """
     dev, task, metric = run.splits.get("dev"), run.task, run.task.metrics[0]
     if dev is None or dev.reported is None or dev.reported.interval is None:
@@ -83,7 +83,7 @@ def at_chance(run: LabelledPlan, remedies: Remedies, untrained: bool) -> list[st
 
 
 def same_answer(run: LabelledPlan, answer: str, remedies: Remedies) -> list[str]:
-    """One answer for every dev text: for lack of other rows in dev, or in train, or because nothing was learnt."""
+    """Doubts a model with one answer for every dev text: dev or train lacks other labels, or nothing was learnt."""
     dev, task = run.splits["dev"], run.task
     said = f"the {run.name} answers {answer} to every dev text"
     truth, marks = task.truth(dev.labels), dev.tasks.get("ours", task).marks(dev.kept["ours"])
@@ -91,7 +91,7 @@ def same_answer(run: LabelledPlan, answer: str, remedies: Remedies) -> list[str]
         return [f"{said}; {remedies.first}"]
     others = int((truth != marks).any(1).sum())
     if others < TELLING:
-        return [f"{said}, of which {others} want another: too few to tell; score it on more rows (--dev FILE)"]
+        return [f"{said}, of which {others} have another label: too few to tell; score it on more rows (--dev FILE)"]
     labels = np.asarray(run.examples["labels"])
     known = task.truth(labels[task.known(labels)])
     share = 0.0 if known is None else float((known == marks[0]).all(1).mean())
@@ -103,7 +103,7 @@ def same_answer(run: LabelledPlan, answer: str, remedies: Remedies) -> list[str]
 
 
 def loss_near_chance(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
-    """A loss on labels that ended near that of a model that knows nothing. (Rows without labels are in its mean.)"""
+    """Doubts a label loss that ended near that of an untrained model. (Rows without labels are in its mean.)"""
     seen = losses(history, "hard") or (losses(history) if run.teacher is None else [])
     if run.unlabelled:
         return []
@@ -112,7 +112,7 @@ def loss_near_chance(run: LabelledPlan, history: Log, remedies: Remedies) -> lis
 
 
 def loss_is_gone(history: Log) -> bool:
-    """Whether the training rows were learnt: the loss on labels ended below a tenth of its start."""
+    """Whether the training rows were learnt: the label loss ended below a tenth of its start."""
     seen = losses(history, "hard") or losses(history)
     end = ended_at(seen)
     return end is not None and end < 0.1 * seen[0]
@@ -140,7 +140,7 @@ def missed(run: LabelledPlan, remedies: Remedies, rising: bool) -> list[str]:
 
 
 def larger(run: LabelledPlan) -> str:
-    """What to change of a student that learns as it should, and has no room to learn more."""
+    """Advice for a student that trained well but is too small or started at random."""
     if run.teacher is None:
         return ""
     start, own, theirs = run.settings.start, shape_of(run.method.student.model.config), shape_of(run.teacher.config)

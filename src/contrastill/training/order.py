@@ -1,4 +1,4 @@
-"""The order of training examples: a function of the seed and the epoch alone, so that a resumed run goes on in it."""
+"""The order of training examples: a function of seed and epoch alone, so that a resumed run continues in it."""
 
 import itertools
 import operator
@@ -17,7 +17,7 @@ PASSES = 3  # over the rows, in an epoch whose first pass comes to too few batch
 
 
 class Order(Sampler[int]):
-    """An order of rows that another epoch changes."""
+    """An order of rows that changes with the epoch."""
 
     epoch = 0
 

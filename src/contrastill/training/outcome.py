@@ -23,7 +23,7 @@ def warnings(run: Plan, history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def diverged(run: Plan, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
-    """A loss above its start. (Where a queue fills, it rises for having more to tell apart: nothing is said.)"""
+    """Doubts a loss that ended above its start. (Not while a queue fills: more texts to compare raise the loss.)"""
     seen = losses(history)
     if len(seen) < 2 * LAST or any(name.endswith("pushed") for name, _ in run.model.named_buffers()):
         return []

@@ -135,7 +135,7 @@ class PairsPlan(Plan):
         return {"data_fingerprint": self.seal, **teacher}
 
     def score_start(self, folder: RunFolder) -> list[dict[str, Any]]:
-        """A resumed run takes the scores of its beginning, and makes the dev pairs' cosines or the ranks again."""
+        """Scores the model before training; a resumed run keeps those scores, and repeats only cosines or ranks."""
         before, model = folder.record.fact("before", dict), self.embedder.to(processes().device)
         if before is None or not self.scores.known(before):
             before = self.scores(model, keep="before")
@@ -179,7 +179,7 @@ class PairsPlan(Plan):
         return self.scores.evidence()
 
     def save(self, folder: RunFolder) -> Path:
-        """The saved model cuts texts where the one it was made of does."""
+        """Saves the model with the length limit of the model that it started from."""
         set_max_length(self.embedder, self.own_length)
         path = folder.save_model(
             self.name,
@@ -236,7 +236,7 @@ def scores_for(settings: Contrast, rows: Dataset) -> tuple[Dataset, PairScores, 
 def method_of(settings: Contrast, embedder: Any, teacher: CachedEmbedder | None, task: Pairs, rows: int) -> SimCSE:
     given = read_settings(SimCSE.name, settings.set)
     if both := given.keys() & OPTIONS.keys():
-        raise UserError(f"expected {OPTIONS[min(both)]} on its own, got --set {min(both)}=; leave that out")
+        raise UserError(f"expected {OPTIONS[min(both)]} alone, got --set {min(both)}= too; leave out --set {min(both)}")
     given = shorten_queue(given, rows) | {"scale": settings.scale, "anchor_weight": settings.anchor_weight}
     inside = encoder_inside(embedder)
     if inside is not None:
@@ -313,7 +313,7 @@ def batch_rows(numbers: Numbers, texts: Sequence[str], settings: Contrast) -> in
 
 
 def length_for(embedder: Any, anchor: CachedEmbedder | None, settings: Contrast) -> Length:
-    """The length at which texts are cut; the anchor reads them at the same one."""
+    """The length at which texts are cut, for the model and the anchor alike."""
     tokenizer = getattr(embedder, "tokenizer", None)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         length = Length(settings.max_length or TRAINED, "the model cuts no text")
@@ -394,6 +394,6 @@ def check_checkpoint(folder: RunFolder) -> None:
         if any("student." in name for name in weights.keys()):  # noqa: SIM118
             return
     raise UserError(
-        f"{folder.path}: expected checkpoints of this version, found those of an earlier one, which it can't go on "
-        f"from; start again with contrastill contrast --from {folder.path / 'run.json'} --out FOLDER"
+        f"{folder.path}: expected checkpoints of this version, found those of an earlier one, which cannot be "
+        f"continued; start again with contrastill contrast --from {folder.path / 'run.json'} --out FOLDER"
     )

@@ -1,4 +1,4 @@
-"""Everything a run needs before training, whatever it trains."""
+"""Everything a run needs before training, for every kind of run."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -59,7 +59,7 @@ class Plan(ABC):
 
     @property
     def highest(self) -> int:
-        """Token id of all texts that the student will read, those it is scored on among them."""
+        """The highest token id in all texts that the student will read, dev and test included."""
         return int(self.words[-1])
 
     @property
@@ -98,14 +98,14 @@ class Plan(ABC):
         return rate if isinstance(rate, float) else USUAL_RATE
 
     def doubts(self, history: Sequence[Mapping[str, Any]], remedies: Remedies) -> list[str]:
-        """Sentences that speak against the run, once it is scored, each with the one of the remedies to try first."""
+        """Doubts about the scored run, a sentence each, with the remedy to try first."""
         return []
 
     # ---- a run's steps
 
     @abstractmethod
     def fingerprints(self) -> dict[str, str]:
-        """Facts of the run that must not change before it is resumed."""
+        """Facts that must be the same when the run is resumed."""
 
     @abstractmethod
     def use_cache(self) -> None:
@@ -129,7 +129,7 @@ class Plan(ABC):
         """Gives the student's dev metrics, `metric` among them; None: there is nothing to select by."""
 
     def choose(self, step: int | None, value: float | None) -> int | None:
-        """The step whose weights the model has now, of the best checkpoint's step and dev score."""
+        """The step whose weights are kept, given the best checkpoint's step and dev score."""
         return step
 
     @abstractmethod
@@ -146,7 +146,7 @@ class Plan(ABC):
 
     @property
     def row_keys(self) -> Iterable[int] | None:
-        """The `text_key` of each row that is learnt from, by which later runs tell theirs; None: rows have none."""
+        """The `text_key` of each training row, by which later runs recognise theirs; None: rows have none."""
         return None
 
     @abstractmethod
@@ -192,7 +192,7 @@ class CorpusPlan(Plan):
 
 
 def unwrap_batch(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A corpus hands over whole batches."""
+    """The batch itself: a corpus already gives whole batches."""
     return batches[0]
 
 

@@ -32,7 +32,7 @@ def check_run(run: Plan) -> Report:
 
 
 def fit_student(settings: Distillation) -> tuple[Distillation, list[Check]]:
-    """The settings with a student that the teacher allows, where the default is none; and that it had to be changed."""
+    """The settings with a student shape that fits the teacher, and a check that says if the default had to change."""
     shape = fitting_shape(settings.student, load_classifier(settings.teacher).config)
     if shape == settings.student:
         return settings, []
@@ -146,7 +146,7 @@ def disk(run: Plan) -> Check:
 
 
 def room_for_checkpoints(model: nn.Module, out: str) -> Check:
-    """Checks the disk: model and up to four checkpoints, one being written (weights, Adam's two moments, queues)."""
+    """Checks the disk space for model and up to four checkpoints, one in writing (weights, Adam's moments, queues)."""
     weights = sum(p.numel() * 4 for p in model.parameters())
     need = weights + 4 * (3 * weights + sum(b.numel() * b.element_size() for b in model.buffers()))
     place = Path(out).expanduser().absolute()

@@ -125,7 +125,7 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
 
 
 def conclude(folder: RunFolder, done: Run, run: Plan) -> None:
-    """Writes what a run leaves beside its model: the card, the scores, and the page."""
+    """Writes the card, the scores and the page of a finished run."""
     if folder.main:
         write_text(done.model / "README.md", run.card(done.result))
     folder.write("metrics.json", done.metrics)
@@ -189,7 +189,7 @@ def stages(method: Method) -> list[dict[str, Any]]:
 
 
 def finished(folder: RunFolder, name: str) -> Run | None:
-    """A run that has ended, its page written if it was killed before that; None: there is something to do."""
+    """The finished run (its page is written if it was killed before that); None if it has to train."""
     result = folder.result(name)
     if result is None:
         return None

@@ -13,7 +13,7 @@ def rate(step: int, ends: Sequence[int], stages: Sequence[Stage], schedule: str,
     """The factor on the learning rate at `step`, given the step at which each stage ends.
 
     "stages": warm-up, then held until the last stage before the end (or before a fresh stage), which decays it to 0.
-        One decay over all stages would leave the last one, where the head is first trained, next to no rate.
+        A single decay over all stages would leave almost no learning rate for the last stage, which trains the head.
     "linear": warm-up, then one decay to 0 over all stages, as the papers' code does.
     "constant": warm-up, then held.
 

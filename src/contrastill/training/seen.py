@@ -32,7 +32,7 @@ def seen_by(name: str) -> np.ndarray | None:
 
 
 def seen_share(keys: np.ndarray, seen: np.ndarray, apart_from: np.ndarray | None = None) -> float:
-    """The share of keys that are among those seen, of those alone that are not in `apart_from`."""
+    """The share of keys among those seen, counted without the keys in `apart_from`."""
     among = np.isin(keys, seen)
     if apart_from is not None:
         among &= ~np.isin(keys, apart_from)

@@ -1,4 +1,4 @@
-"""The model that a run begins with, before its first step."""
+"""The initial model of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,13 +38,13 @@ def start_encoder(
 
 
 def attend_eagerly_on_cpu(model: PreTrainedModel) -> None:
-    """Lets a model without a GPU compute attention as plain products: small ones train faster so on short texts."""
+    """Lets a model on a CPU compute attention as plain products, which is faster for small models on short texts."""
     if not torch.cuda.is_available():
         model.set_attn_implementation("eager")
 
 
 def first_not_finite(model: PreTrainedModel, tokenizer: Tokenizer, texts: Sequence[str]) -> str | None:
-    """The first text of which the model makes something that is not a number."""
+    """The first text for which the model's output is not finite."""
     for text in texts:
         batch = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
         with torch.inference_mode():
@@ -69,7 +69,7 @@ def transformer_of(teacher: LiveTeacher) -> PreTrainedModel:
 
 
 def set_dropout(model: nn.Module, share: float) -> None:
-    """Of every kind, in training; the saved config keeps what the model came with."""
+    """Sets every kind of dropout for training; the saved config keeps the model's own."""
     module: Any
     for module in model.modules():
         if isinstance(module, nn.Dropout):

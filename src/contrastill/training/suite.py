@@ -45,7 +45,7 @@ def evaluate_suite(settings: SuiteEvaluation) -> tuple[dict[str, float], dict[st
 
 
 def set_length(model: Any, settings: SuiteEvaluation, texts: Sequence[str]) -> None:
-    """Decides where texts are cut, and logs it and the share of these that it cuts."""
+    """Sets the length at which texts are cut, and logs it and the share of texts cut."""
     tokenizer = model.tokenizer
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
@@ -60,7 +60,7 @@ def set_length(model: Any, settings: SuiteEvaluation, texts: Sequence[str]) -> N
 
 
 class Embedding:
-    """A bundle with the one function that a suite calls."""
+    """Adapter of a bundle to a suite: the one function that it calls."""
 
     def __init__(self, folder: str) -> None:
         self.bundle = open_bundle(folder)

@@ -1,4 +1,4 @@
-"""What a distillation takes from the run that made its teacher: the data, and how they were read."""
+"""Settings that a distillation adopts from its teacher's run: the data, and how they were read."""
 
 import logging
 from dataclasses import replace

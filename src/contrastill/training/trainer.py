@@ -1,4 +1,4 @@
-"""The one place that knows `transformers.Trainer`: a method's terms are logged, its stages scheduled, dev selects."""
+"""The only use of `transformers.Trainer`: logs a method's terms, schedules its stages, and selects by dev."""
 
 import math
 from collections import defaultdict
@@ -22,7 +22,7 @@ __all__ = ["DistillationTrainer", "Interrupted"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, and has saved where it was."""
+    """Training was stopped by a signal, after saving its state."""
 
 
 class DistillationTrainer(Trainer):

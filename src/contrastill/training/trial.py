@@ -1,4 +1,4 @@
-"""Training steps without an update, of which nothing remains."""
+"""Training steps without an update that leave no trace."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

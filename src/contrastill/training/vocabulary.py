@@ -1,4 +1,4 @@
-"""Training without the words that do not occur: their rows of the embedding table are set aside."""
+"""Training without the rows of the embedding table whose words do not occur."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
