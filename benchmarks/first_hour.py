@@ -3,8 +3,9 @@
     python benchmarks/first_hour.py --data DATA --models MODELS --runs RUNS
         -> benchmarks/results/first_hour.json
 
-Each set is cut to a number of training rows (seed 0, every class at least once, a tenth of them dev); test rows are the
-set's own, 2,000 at most. On the same rows, at the same length of 128 tokens, on one thread:
+Each set is cut to a number of training rows (seed 0, every class at least once), of which as many are dev as `finetune`
+holds out; test rows are the set's own, 2,000 at most. On the same rows, at the same length of 128 tokens, on one
+thread:
 
 default  `contrastill finetune --model M --data F --out R`, nothing else given; the linear probe it began at
 probe    logistic regression on the frozen encoder's mean vectors, standardised; of a pair on |u - v| and u * v
@@ -33,14 +34,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from contrastill.data.division import dev_rows
 from contrastill.evaluation import bootstrap_interval
 from contrastill.machine import describe_machine
 from contrastill.studies import Cells
 from contrastill.training import distill, finetune
+from contrastill.training.budget import PRESETS
 
 RATES, OTHER_RATES = (5e-5, 1e-4, 3e-4), (5e-5, 3e-4)
-STUDENT_RATES, PRESETS = (1e-4, 3e-4, 1e-3), ("quick", "good")
-LENGTH, TESTED = 128, 2_000
+STUDENT_RATES, LENGTHS = (1e-4, 3e-4, 1e-3), ("quick", "good")
+BATCH, LENGTH, TESTED = 32, 128, 2_000
 
 Frame = pd.DataFrame
 
@@ -109,6 +112,11 @@ def rows_of(name: str, data: Path) -> tuple[Frame, Frame]:
             glue / "MNLI/subset_train_8999.tsv",
             glue / "MNLI/subset_dev_1000.tsv",
         ),
+        "sick": (
+            lambda file: (lambda t: frame(t.sentence_A, t.entailment_judgment.str.lower(), t.sentence_B))(table(file)),
+            data / "sts/SICK/SICK_train.txt",
+            data / "sts/SICK/SICK_test_annotated.txt",
+        ),
     }
     read, train, test = files[name]
     return read(train), read(test)
@@ -122,7 +130,7 @@ def write_set(name: str, rows: int | None, data: Path, folder: Path) -> Path:
     train = train.drop_duplicates([c for c in train if c != "label"]).sample(frac=1, random_state=0)
     first = train.drop_duplicates("label")  # every class at least once
     train = pd.concat([first, train.drop(first.index)])[:rows]
-    held = max(1, len(train) // 10)
+    held = dev_rows(len(train), None)
     parts = {"train": train[:-held], "dev": train[-held:], "test": test.sample(frac=1, random_state=0)[:TESTED]}
     for part, chosen in parts.items():
         chosen.to_csv(place / f"{part}.csv", index=False)
@@ -146,7 +154,7 @@ class Cell:
         self.ids = {
             part: np.array([self.classes.index(one) for one in rows.label]) for part, rows in self.splits.items()
         }
-        self.steps = 0
+        self.steps = PRESETS["good"].steps(max(1, len(self.splits["train"]) // BATCH))
 
     def scored(self, logits: np.ndarray, **more: Any) -> dict[str, Any]:
         labels = self.ids["test"]
@@ -222,7 +230,7 @@ class Cell:
         args = TrainingArguments(
             output_dir=str(self.run) + "-plain",
             max_steps=self.steps,
-            per_device_train_batch_size=32,
+            per_device_train_batch_size=BATCH,
             per_device_eval_batch_size=64,
             learning_rate=rate,
             bf16=True,
@@ -263,11 +271,11 @@ class Cell:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with classification/ and glue/")
+    parser.add_argument("--data", type=Path, required=True, help="folder with classification/, glue/ and sts/")
     parser.add_argument("--models", type=Path, required=True, help="folder of models")
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--sets", default="banking77,sst2,mrpc,traffic-tweets,cola,qnli,qqp,rte,mnli")
+    parser.add_argument("--sets", default="banking77,sst2,mrpc,traffic-tweets,cola,qnli,qqp,rte,mnli,sick")
     parser.add_argument("--sizes", default="300,3000", help="numbers of rows, or 'all'")
     parser.add_argument("--ways", default="default,probe,plain,setfit")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "first_hour.json")
@@ -285,7 +293,7 @@ def main() -> None:
             ways |= {f"plain {rate:g}": partial(cell.plain, rate) for rate in RATES}
             ways |= {f"rate {rate:g}": partial(cell.default, learning_rate=rate) for rate in OTHER_RATES}
             ways["student"] = cell.student
-            for rate, preset in itertools.product(STUDENT_RATES, PRESETS):
+            for rate, preset in itertools.product(STUDENT_RATES, LENGTHS):
                 ways[f"student {rate:g} {preset}"] = partial(cell.student, learning_rate=rate, preset=preset)
             if "text_pair" not in cell.splits["train"]:
                 ways["setfit"] = cell.setfit
@@ -298,7 +306,6 @@ def main() -> None:
                     return make() | {"minutes": round((time.perf_counter() - begun) / 60, 2)}
 
                 row = cells.once({"model": args.model, "set": name, "rows": size, "way": way}, made)
-                cell.steps = row.get("steps", cell.steps)
                 print(args.model, name, size, way, json.dumps(row)[:200], flush=True)
 
 

@@ -265,7 +265,7 @@ def distill(
 
     Args:
         data: glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet) [default: as in the teacher's run] [Distillation alone]
-        dev_share: share of train held out when there is no dev file [default: as in the teacher's run on these data, else 0.1] [0 <= x <= 0.5] [Distillation alone]
+        dev_share: share of train held out when there is no dev file [default: as in the teacher's run on these data, else a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows] [0 <= x <= 0.5] [Distillation alone]
         encoding: encoding of the text files [default: as in the teacher's run on these data, else utf-8] [EmbeddingDistillation: 'utf-8']
         out: folder for the run: student/, report.html, metrics.json, run.json, checkpoints/, log.jsonl
         epochs: passes over the training texts, instead of --preset or --minutes [default: as many as --preset says] [0 < x <= 100,000] [EmbeddingDistillation: 1.0]
@@ -319,7 +319,7 @@ def evaluate(
     *,
     data: str | PathLike[str] | Rows,
     model: str | PathLike[str],
-    dev_share: float = 0.1,
+    dev_share: float | None = None,
     encoding: str = 'utf-8',
     text: str | None = None,
     text_pair: str | None = None,
@@ -342,7 +342,7 @@ def evaluate(
 
     Args:
         data: glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet)
-        dev_share: share of train held out when there is no dev file [0 <= x <= 0.5]
+        dev_share: share of train held out when there is no dev file [default: a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows] [0 <= x <= 0.5]
         encoding: encoding of the text files
         text: column of the (first) text
         text_pair: column of the second text, for pairs
@@ -426,7 +426,7 @@ def finetune(
     data: str | PathLike[str] | Rows,
     out: str | PathLike[str],
     model: str | PathLike[str],
-    dev_share: float = 0.1,
+    dev_share: float | None = None,
     encoding: str = 'utf-8',
     epochs: float | None = None,
     batch_size: int = 32,
@@ -470,7 +470,7 @@ def finetune(
 
     Args:
         data: glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet)
-        dev_share: share of train held out when there is no dev file [0 <= x <= 0.5]
+        dev_share: share of train held out when there is no dev file [default: a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows] [0 <= x <= 0.5]
         encoding: encoding of the text files
         out: folder for the run: student/, report.html, metrics.json, run.json, checkpoints/, log.jsonl
         epochs: passes over the training texts, instead of --preset or --minutes [default: as many as --preset says] [0 < x <= 100,000]

@@ -38,7 +38,7 @@ def test_what_no_split_takes_is_said(tmp_path):
     names = ["train.csv", "a_dev.csv", "b_dev.csv", "latest.csv", "old/train.csv", "train.xlsx", "README.md"]
     data = load_task(folder(tmp_path, *names))
     assert data.decisions["files left aside"] == "a_dev.csv, b_dev.csv, latest.csv, train.xlsx, old/"
-    assert data.decisions["dev"] == "2 of 20 rows of train, held out by class"
+    assert data.decisions["dev"] == "5 of 20 rows of train, held out by class"
 
 
 def test_a_file_of_the_very_name_goes_before_one_with_the_word(tmp_path):
@@ -73,7 +73,7 @@ def test_the_shards_of_a_split_are_one_table(tmp_path, suffix):
     data = load_task(tmp_path, dev_share=0)
     assert data.train["text"][:] == [f"text {n} {i}" for n in range(3) for i in range(4)]
     assert data.decisions["files"] == f"train: train-00000-of-00003{suffix} and 2 more"
-    assert len(load_task(tmp_path).dev) == 1
+    assert len(load_task(tmp_path).dev) == 3
 
 
 def test_a_missing_shard_is_refused(tmp_path):

@@ -231,7 +231,7 @@ def test_what_was_decided_is_said_in_one_block(tmp_path, caplog):
         "--task regression reads them as scores",
         "classes": "5, by value: 1, 2, 3, 4, 5",
         "label cells": "train: names, test: names",
-        "dev": "5 of 50 rows of train, held out by class",
+        "dev": "12 of 50 rows of train, held out by class",
     }
     assert len(caplog.messages) == 1
     for name, how in data.decisions.items():

@@ -103,11 +103,11 @@ def test_one_file_gives_a_task_of_its_name_with_a_dev_split_by_class(tmp_path):
     data = load_task(write(tmp_path / "intents.csv", ROWS))
     assert data.schema.name == "intents"
     assert data.schema.metrics[0] == "accuracy"
-    assert Counter(labels(data, "dev")) == {"a": 2, "b": 2, "c": 2}
+    assert Counter(labels(data, "dev")) == {"a": 5, "b": 5, "c": 5}
     assert set(data.train["example_id"]).isdisjoint(data.dev["example_id"])
     assert len(data.train) + len(data.dev) == 60
     assert data.test is None
-    assert data.decisions["dev"] == "6 of 60 rows of train, held out by class"
+    assert data.decisions["dev"] == "15 of 60 rows of train, held out by class"
 
 
 def test_the_dev_share_follows_the_seed_alone(tmp_path):

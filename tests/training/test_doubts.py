@@ -403,10 +403,13 @@ def test_every_remedy_is_an_option_with_a_value_that_the_command_takes(
 # ---- what can be known before training
 
 
-def failing(train: list[int], dev: list[int] | None, held_out: bool = True) -> dict[str, str]:
+def failing(
+    train: list[int], dev: list[int] | None, held_out: bool = True, share: float | None = 0.1
+) -> dict[str, str]:
     """Name -> what was seen of the checks of rows that failed, of so many rows of each class."""
     rows = [np.repeat(np.arange(len(counts)), counts) for counts in (train, dev or train)]
     run = finished(logits(rows[1], len(train)), rows[1], train=rows[0])
+    run.settings = replace(run.settings, dev_share=share)
     run.data.decisions = {"dev": "some rows of train, held out by class"} if held_out else {}
     if dev is None:
         run.splits = {}
@@ -460,6 +463,11 @@ def test_rows_that_tell_little_are_said_with_what_to_change(train: Any, dev: Any
 def test_a_dev_file_is_made_longer_not_its_share() -> None:
     [seen] = failing([400] * 3, [60] * 3, held_out=False).values()
     assert seen.endswith("; give at least 246 rows with --dev FILE")
+
+
+def test_a_share_that_was_not_given_is_that_of_the_rows() -> None:
+    [seen] = failing([400] * 3, [60] * 3, share=None).values()
+    assert seen.endswith("; try --dev-share 0.18 (it was 0.13)")
 
 
 def test_labels_with_one_row_are_said_and_scores_have_none() -> None:

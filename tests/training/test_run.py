@@ -137,7 +137,7 @@ def test_the_record_says_what_was_run_on_what(runs: dict[str, Any], workshop: Wo
     folder = runs["single"].folder
     record = read(folder / "run.json")
     asked = Distillation(**workshop.settings(folder, epochs=4))
-    assert record["settings"] == asked.record() | {"dev_share": 0.1, "encoding": "utf-8"}
+    assert record["settings"] == asked.record() | {"encoding": "utf-8"}
     assert record["settings"]["seed"] == 0
     assert record["command"] == "distill"
     assert record["status"] == "finished"
@@ -169,7 +169,9 @@ def test_the_log_has_each_term_and_stage_of_each_step(runs: dict[str, Any]) -> N
 def test_the_student_is_that_of_the_best_dev_score(runs: dict[str, Any], workshop: Workshop) -> None:
     scores = {row["step"]: row["eval_accuracy"] for row in log(runs["single"].folder) if "eval_accuracy" in row}
     assert list(scores) == [0, 8, 16, 24, 32]  # the start, and four checkpoints
-    assert runs["single"].metrics["student"]["dev"]["metrics"]["accuracy"] == max(scores.values())
+    metrics = runs["single"].metrics
+    assert metrics["student"]["dev"]["metrics"]["accuracy"] == scores[metrics["checkpoint"]]
+    assert metrics["checkpoint"] in (32, max(scores, key=lambda step: scores[step])), "see test_choice.py"
 
 
 def test_a_run_that_gets_worse_keeps_the_student_from_before(
@@ -191,6 +193,7 @@ def test_a_run_that_gets_worse_keeps_the_student_from_before(
         self.check = lambda: check(self)
 
     monkeypatch.setattr(DistillationTrainer, "__init__", init)
+    monkeypatch.setattr("contrastill.tasks.Classification.paired", lambda *_, **__: (0.5, 0.1, 0.9))
     run = workshop.distill(tmp_path / "run", method="kd")
     assert sorted(made) == [4, 8, 12, 16]
     kept = AutoModelForSequenceClassification.from_pretrained(run.model).state_dict()

@@ -73,13 +73,13 @@ def test_other_data_and_teachers_of_no_run_leave_the_defaults(
 ) -> None:
     changes["data"] = f"{tmp_path}/{changes['data']}"
     found, taken = as_teacher(asked(tmp_path, **changes))
-    assert (found.dev_share, found.encoding, found.text, found.dev, taken) == (0.1, "utf-8", None, None, {})
+    assert (found.dev_share, found.encoding, found.text, found.dev, taken) == (None, "utf-8", None, None, {})
 
 
 def test_a_record_of_before_lacks_settings_and_they_have_their_defaults(tmp_path: Path) -> None:
     run_of(tmp_path / "run", data="glue/mrpc")
     found, taken = as_teacher(asked(tmp_path))
-    assert (found.data, found.dev_share, found.encoding) == ("glue/mrpc", 0.1, "utf-8")
+    assert (found.data, found.dev_share, found.encoding) == ("glue/mrpc", None, "utf-8")
     assert taken == {"data": "glue/mrpc"}
 
 
@@ -108,7 +108,7 @@ def test_a_student_is_made_of_a_run_alone_and_the_record_and_the_page_say_so(
     del given["max_length"]
     done = distill(**given)
     record = json.loads((done.folder / "run.json").read_text())
-    assert (record["settings"]["data"], record["settings"]["dev_share"]) == (data, 0.1)
+    assert (record["settings"]["data"], record["settings"]["dev_share"]) == (data, None)
     assert record["settings"]["max_length"] == QUICK["max_length"]
     assert record["as_teacher"] == {"data": data}
     assert "as in the teacher&#39;s run" in (done.folder / "report.html").read_text()

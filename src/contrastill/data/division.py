@@ -14,6 +14,7 @@ from contrastill.errors import UserError
 
 __all__ = ["check_train", "divide"]
 
+ENOUGH = 100  # dev rows, up to which a quarter of the rows may be held out
 SHARED_BY = {"classification": " by class", "multilabel": " by the rarest label of each", "regression": ""}
 
 
@@ -38,7 +39,7 @@ def divide(
     task: Schema,
     name: str,
     *,
-    dev_share: float,
+    dev_share: float | None,
     limit: int | None,
     seed: int,
     decided: dict[str, str],
@@ -50,7 +51,7 @@ def divide(
     """
     train = frames["train"]
     classes = groups(train, task).nunique()
-    if "dev" not in frames and dev_share:
+    if "dev" not in frames and dev_share != 0:
         held = held_out(train, task, seed, dev_share, name)
         decided["dev"] = f"{len(held)} of {len(train)} rows of train, held out{SHARED_BY[task.kind]}"
         frames["dev"], train = train.iloc[np.sort(held)], train.drop(train.index[held])
@@ -80,7 +81,7 @@ def rare_classes(frames: Mapping[str, pd.DataFrame], task: Schema) -> dict[str, 
     }
 
 
-def held_out(train: pd.DataFrame, task: Schema, seed: int, share: float, name: str) -> np.ndarray:
+def held_out(train: pd.DataFrame, task: Schema, seed: int, share: float | None, name: str) -> np.ndarray:
     """The positions of the rows that become dev: class by class, and never the last row of one."""
     order = spread(train, task, seed, start=0.5)
     if task.labels:
@@ -94,7 +95,12 @@ def held_out(train: pd.DataFrame, task: Schema, seed: int, share: float, name: s
         raise UserError(
             f"{name}: expected rows enough to hold some out, got {len(train)}{few}; pass --dev FILE, or --dev-share 0"
         )
-    return order[: max(1, round(len(train) * share))]
+    return order[: max(1, dev_rows(len(train), share))]
+
+
+def dev_rows(rows: int, share: float | None) -> int:
+    """Rows to hold out. Without a share: a tenth; up to a quarter where a tenth is fewer than `ENOUGH`."""
+    return round(rows * share) if share is not None else max(round(rows / 10), min(ENOUGH, rows // 4))
 
 
 def groups(frame: pd.DataFrame, task: Schema) -> "pd.Series[Any]":

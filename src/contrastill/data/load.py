@@ -127,7 +127,7 @@ def load_task(
     labels: Sequence[str] | None = None,
     dev: str | Path | Rows | None = None,
     test: str | Path | Rows | None = None,
-    dev_share: float = 0.1,
+    dev_share: float | None = None,
     unlabelled: str | Path | Rows | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -152,7 +152,8 @@ def load_task(
         labels: class names in the order of their ids. Without it: the order the source gives, else numbers by value,
             else names by alphabet. A split may hold ids in place of names if no name has a digit.
         dev, test: further files, in place of those the source has.
-        dev_share: the share of train that becomes dev if there is none, class by class; 0 for no dev.
+        dev_share: the share of train that becomes dev if there is none, class by class; 0 for no dev. Default: a tenth;
+            of fewer than 1,000 rows up to a quarter, so that there are 100.
         unlabelled: rows without labels for train: .txt (one text a line), or a file with the text columns.
         limit: keep so many of the labelled train rows: one of every class, then in proportion.
         encoding, delimiter: of the text files, where they are not UTF-8, and not what a file's name and header tell.
@@ -219,8 +220,8 @@ def load_task(
     return data
 
 
-def _check(kind: str | None, separator: str | None, dev_share: float, limit: int | None) -> None:
-    if not 0 <= dev_share <= 0.5:
+def _check(kind: str | None, separator: str | None, dev_share: float | None, limit: int | None) -> None:
+    if dev_share is not None and not 0 <= dev_share <= 0.5:
         raise UserError(f"expected a dev share from 0 to 0.5, got {dev_share}; try 0.1")
     if limit is not None and limit < 1:
         raise UserError(f"expected a limit of at least one row, got {limit}; leave it out to keep all rows")

@@ -15,6 +15,7 @@ DEV_SHARE: dict[str, Any] = {
     "at_least": 0,
     "at_most": 0.5,
 }
+TENTH = "a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows"
 ENCODING: dict[str, Any] = {"help": "encoding of the text files", "panel": "Data"}
 
 
@@ -23,7 +24,7 @@ class Place(Checked):
     """The source of labelled examples."""
 
     data: str = option(MISSING, PLACE, "Data", path=True, rows=True)
-    dev_share: float = option(0.1, **DEV_SHARE)
+    dev_share: float | None = option(None, **(DEV_SHARE | {"help": f"{DEV_SHARE['help']} [default: {TENTH}]"}))
     encoding: str = option("utf-8", **ENCODING)
 
 
@@ -34,7 +35,7 @@ class PlaceOfTeacher(Checked):
     data: str | None = option(None, f"{PLACE} [default: as in the teacher's run]", "Data", path=True, rows=True)
     dev_share: float | None = option(
         None,
-        **(DEV_SHARE | {"help": f"{DEV_SHARE['help']} [default: as in the teacher's run on these data, else 0.1]"}),
+        **(DEV_SHARE | {"help": f"{DEV_SHARE['help']} [default: as in the teacher's run on these data, else {TENTH}]"}),
     )
     encoding: str | None = option(
         None,

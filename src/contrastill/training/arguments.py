@@ -57,7 +57,6 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
         save_strategy="steps",
         save_steps=every,
         save_total_limit=3,  # the best, the newest, and the one before it: kept until the newest is sealed
-        load_best_model_at_end=has_dev,
         metric_for_best_model=run.metric,
         greater_is_better=run.metric != "loss" if has_dev else None,
         logging_steps=max(1, steps // 50),

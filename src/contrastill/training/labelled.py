@@ -32,10 +32,11 @@ from contrastill.training import labelled_checks, labelled_doubts
 from contrastill.training.budget import default_rate, settle_budget
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
+from contrastill.training.choice import SELECTED, chosen, clone_state
 from contrastill.training.doubts import Remedies
 from contrastill.training.examples import Examples
 from contrastill.training.folder import RunFolder
-from contrastill.training.plan import Plan, autocast_dtype
+from contrastill.training.plan import Plan, Trained, autocast_dtype
 from contrastill.training.probe import ROWS as HEAD_ROWS
 from contrastill.training.probe import fit_probe, head_is_new
 from contrastill.training.teacher_run import as_teacher
@@ -191,12 +192,12 @@ class LabelledPlan(Plan):
                 self.tune(lambda: self.splits["dev"].logits(student))
             self.probed = {split: rows.scores(student) for split, rows in self.splits.items()}
 
-    def choose(self, step: int | None, value: float | None) -> int | None:
-        """Restores the start if no checkpoint is better on dev."""
-        if self.start is None or value is None or value >= self.start[0]:
-            return step
-        self.method.student.model.load_state_dict(self.start[1])
-        return 0
+    @property
+    def selection(self) -> str:
+        return f"{super().selection}{SELECTED if self.check else ''}"
+
+    def choose(self, trained: Trained) -> int | None:
+        return chosen(self, trained) if self.start is not None else super().choose(trained)
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -387,8 +388,3 @@ def cache_choice(settings: Distillation) -> CacheChoice | None:
     if settings.cache == "none":
         return None
     return CacheChoice(cache_root(settings.cache), settings.cache_dtype, asked=settings.cache is not None)
-
-
-def clone_state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights, on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

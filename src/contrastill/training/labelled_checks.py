@@ -152,9 +152,10 @@ def dev_has_classes(run: LabelledPlan) -> list[Check]:
 
 def more_dev_rows(run: LabelledPlan, wanted: int) -> str:
     """Advice for a dev set of this size: a larger --dev-share if dev was held out and train suffices, else --dev."""
-    share, rows = run.settings.dev_share, len(run.splits["dev"].labels)
+    rows = len(run.splits["dev"].labels)
+    share = run.settings.dev_share or rows / (rows + run.task.known(np.asarray(run.examples["labels"])).sum())
     if "held out" in run.data.decisions.get("dev", "") and (more := math.ceil(100 * share * wanted / rows)) <= 50:
-        return f"try --dev-share {more / 100:g} (it was {share:g})"
+        return f"try --dev-share {more / 100:g} (it was {share:.2g})"
     return f"give at least {wanted:,} rows with --dev FILE"
 
 

@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,23 @@ from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.order import GroupedByLength, Order
 
-__all__ = ["CorpusPlan", "Plan", "autocast_dtype", "scored_sets", "shorten_queue"]
+__all__ = ["CorpusPlan", "Plan", "Trained", "autocast_dtype", "scored_sets", "shorten_queue"]
 
 logger = logging.getLogger(__name__)
 
 USUAL_RATE = 5e-5
 FITTED = 512  # texts on which projections are started
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The end of a training. last: its last step, whose weights the model has; best, score: the step of the best
+    checkpoint, and its dev score (None: nothing is scored on dev); load_best: gives the model that one's weights."""
+
+    last: int
+    best: int | None
+    score: float | None
+    load_best: Callable[[], None]
 
 
 class Plan(ABC):
@@ -128,9 +139,16 @@ class Plan(ABC):
     def check(self) -> Callable[[], Mapping[str, float]] | None:
         """Gives the student's dev metrics, `metric` among them; None: there is nothing to select by."""
 
-    def choose(self, step: int | None, value: float | None) -> int | None:
-        """The step whose weights are kept, given the best checkpoint's step and dev score."""
-        return step
+    @property
+    def selection(self) -> str:
+        """The kept checkpoint, in words."""
+        return f"the checkpoint with the best dev {self.metric}" if self.check else "the last checkpoint"
+
+    def choose(self, trained: Trained) -> int | None:
+        """Gives the model the weights that are kept; their step, where dev selects it."""
+        if trained.best is not None:
+            trained.load_best()
+        return trained.best
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,12 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     clock.lap("teacher outputs")
     run.fit_bridges()
     of_models = check_models(run)
-    selection = f"the checkpoint with the best dev {run.metric}" if run.check else "the last checkpoint"
     folder.note(
         data=run.describe(),
         preflight=[*report.as_dict(), *of_models.as_dict()],
         stages=stages(run.method),
         queue=queue(run),
-        selection=selection,
+        selection=run.selection,
     )
     of_models.raise_if_failed(force=settings.force)
     folder.begin()
@@ -103,10 +103,17 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
         schedule=settings.schedule,
         warmup=settings.warmup,
     )
-    with only_occurring_words(run.method.student.transformer, run.words):
-        trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
+    words = partial(only_occurring_words, run.method.student.transformer, run.words)
+    with words():
+        trained = trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
     clock.lap("training")
-    run.checkpoint = run.choose(trainer.state.best_global_step, trainer.state.best_metric)
+
+    def load_best() -> None:
+        with words():  # as the checkpoint was saved
+            trained.load_best()
+
+    run.checkpoint = run.choose(replace(trained, load_best=load_best))
+    folder.note(data=run.describe())
     path = run.save(folder)
     if folder.main and run.row_keys is not None:
         write_seen(folder.path, run.row_keys)

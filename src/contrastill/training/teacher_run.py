@@ -30,7 +30,7 @@ SAME = (
 """Settings that are taken over wherever the data are the same."""
 ALL = ("data", "limit", "metric")
 """Settings that are taken over with the data themselves."""
-DEFAULTS: dict[str, Any] = {"dev_share": 0.1, "encoding": "utf-8"}
+DEFAULTS: dict[str, Any] = {"encoding": "utf-8"}
 
 
 def as_teacher(settings: Distillation) -> tuple[Distillation, dict[str, Any]]:

@@ -16,6 +16,7 @@ from contrastill.methods import Method
 from contrastill.training.callbacks import Epochs, LastStep, Progress, Record, Stages, StopRequest
 from contrastill.training.checkpoints import Seal
 from contrastill.training.order import Order
+from contrastill.training.plan import Trained
 from contrastill.training.schedule import rate
 
 __all__ = ["DistillationTrainer", "Interrupted"]
@@ -105,8 +106,8 @@ class DistillationTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def train_or_resume(self, checkpoint: Path | None) -> None:
-        """Trains, from the checkpoint if there is one.
+    def train_or_resume(self, checkpoint: Path | None) -> Trained:
+        """Trains, from the checkpoint if there is one; the model has the last step's weights then.
 
         Raises:
             Interrupted: after Ctrl-C or SIGTERM, once the step in hand is saved.
@@ -115,6 +116,9 @@ class DistillationTrainer(Trainer):
             super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if self.stop.asked and self.state.global_step < self.state.max_steps:
             raise Interrupted
+        state = self.state
+        best = state.best_global_step if state.best_model_checkpoint is not None else None
+        return Trained(state.global_step, best, state.best_metric, self._load_best_model)
 
 
 def check_finite(logs: dict[str, float], step: int) -> None:
