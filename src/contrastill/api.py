@@ -157,8 +157,11 @@ def bench(**settings: Any) -> dict[str, Any]:
     return timing.bench(**settings)
 
 
-def compare(runs: Sequence[str | Path], out: str | Path = "comparison.html") -> Path:
-    """Writes one page of several runs' folders, side by side (of a single run: its report), and returns its path."""
+def compare(runs: Sequence[str | Path], out: str | Path = "comparison.html", to: str | Path | None = None) -> Path:
+    """Writes one page of several runs' folders, side by side (of a single run: its report), and returns its path.
+
+    to: the run to which the differences of the others are given, by default the first.
+    """
     from contrastill import report
 
-    return report.compare(runs, out)
+    return report.compare(runs, out, to)

@@ -128,3 +128,15 @@ def test_a_command_of_another_time_has_none(write_run: Write) -> None:
     assert "What to do next" not in Page(write_report(folder)).text
     (folder / "run.json").write_text(json.dumps({"settings": {}}))
     assert commands(folder) == []
+
+
+def test_a_model_trained_on_pairs_is_scored_on_pairs_judged_by_people(write_run: Write) -> None:
+    metrics = {"base": "m", "steps": 4, "train_rows": 90, "held_out": 40, "retrieval": {"before": 60.0, "after": 70.0}}
+    settings = {"model": "m", "pairs": "pairs.csv", "dev": None}
+    folder = write_run(record={**record(), "command": "contrast", "settings": settings}, metrics=metrics, log=[])
+    assert commands(folder)[:2] == [
+        ["evaluate", "--suite", "sts", "--model", f"{folder}/model"],
+        ["export", str(folder), "--to", "onnx", "--precision", "int8"],
+    ]
+    page = Page(write_report(folder)).text
+    assert "checked against the original:" in page

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from run_folders import CLASSES, RECORD, Page, class_evidence
 
-from contrastill import evaluation
+from contrastill import UserError, evaluation
 from contrastill.evaluation import paired_bootstrap
 from contrastill.evaluation.labels import paired_label_interval
 from contrastill.report import compare, write_report
@@ -149,6 +149,20 @@ def test_a_comparison_says_which_differences_are_more_than_chance(write_run, tmp
     assert any(cells[:1] == ["same"] and cells[-1] == "no difference shown" for cells in tidy(page))
     assert "on the same 240 rows of test" in page.text
     assert "Not scored on these rows: without." in page.text
+
+
+def test_differences_are_given_to_the_run_that_is_named(write_run, tmp_path) -> None:
+    task = Classification(CLASSES)
+    runs = [
+        write_run(name, evidence=evidence(kept(task, LABELS, logits, "accuracy")), log=[])
+        for name, logits in (("good", GOOD), ("bad", BAD))
+    ]
+    page = Page(compare(runs, tmp_path / "page.html", to=runs[1]))
+    assert "The reference is bad" in page.text
+    value = 100 * paired_bootstrap(GOOD, BAD, LABELS, "accuracy")[0]
+    assert page.row("good", f"{value:+.2f} points")[-1] == "higher"
+    with pytest.raises(UserError, match=r"one of the runs to compare .*--to"):
+        compare(runs, tmp_path / "page.html", to=tmp_path)
 
 
 def test_a_student_s_page_gives_the_interval_to_its_teacher(write_run) -> None:

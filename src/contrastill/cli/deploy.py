@@ -120,6 +120,12 @@ def serve(**options: Any) -> None:
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run that differences are given to, one of RUN... [default: the first]", show_default=False
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one page of several runs, side by side; of a single run, its report again.
@@ -130,12 +136,14 @@ def compare(
 
     contrastill compare runs/student runs/kd --out comparison.html
 
+    contrastill compare runs/student runs/kd runs/seed-1 --to runs/kd --out comparison.html
+
     contrastill compare runs/student --out runs/student/report.html
     """
     with reporting(as_json, transformers=False) as show:
         from contrastill.report import compare as write
 
-        page = write(runs, out)
+        page = write(runs, out, to)
         show({"page": str(page)}, lambda: say(page))
 
 

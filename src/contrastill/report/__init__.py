@@ -36,19 +36,26 @@ def write_report(folder: str | Path) -> Path:
     return put(Path(folder).expanduser() / PAGE, run_page(read_run(folder)))
 
 
-def compare(runs: Sequence[str | Path], out: str | Path = "comparison.html") -> Path:
+def compare(runs: Sequence[str | Path], out: str | Path = "comparison.html", to: str | Path | None = None) -> Path:
     """Writes one page of several runs' folders, side by side (of a single run: its report), and returns its path.
 
+    to: the run to which the differences of the others are given, by default the first.
+
     Raises:
-        UserError: no run was named, a folder holds none, or `out` cannot be written.
+        UserError: no run was named, a folder holds none, `to` is not among them, or `out` cannot be written.
     """
     from contrastill.report.page import comparison_page, run_page
     from contrastill.report.run import read_run
 
     if not runs:
         raise UserError("expected the folder of at least one run, got none")
+    places = [Path(folder).expanduser().resolve() for folder in runs]
+    if to is not None and Path(to).expanduser().resolve() not in places:
+        raise UserError(f"expected one of the runs to compare ({', '.join(map(str, runs))}) with --to, got {str(to)!r}")
+    reference = 0 if to is None else places.index(Path(to).expanduser().resolve())
     found = [read_run(folder) for folder in runs]
-    return put(Path(out).expanduser(), run_page(found[0]) if len(found) == 1 else comparison_page(found))
+    page = run_page(found[0]) if len(found) == 1 else comparison_page(found, reference)
+    return put(Path(out).expanduser(), page)
 
 
 def leave_report(folder: Path, evidence: Callable[[], dict[str, Any] | None] = lambda: None) -> None:

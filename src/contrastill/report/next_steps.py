@@ -13,7 +13,7 @@ from contrastill.report.record import warnings
 from contrastill.report.results import models
 from contrastill.report.run import RunFiles
 
-__all__ = ["Step", "next_steps"]
+__all__ = ["Step", "next_steps", "unmeasured"]
 
 MOST = 3
 WIDE = 0.06  # of a score's 95 % interval, from end to end: beyond it, more rows to score on are worth having
@@ -58,9 +58,13 @@ def every_step(run: RunFiles) -> Iterator[Step]:
     if run.command == "finetune" and isinstance(data, str) and " passed in Python, " not in data:
         smaller = command("distill", "--teacher", place)
         yield Step("Distil it into a small student:", f"{smaller} --out {beside(run, 'student')}")
+    if embeds(run) and not run.result.sts:
+        suite = command("evaluate", "--suite", "sts", "--model", inside(run, model_of(run)))
+        yield Step("Score it on pairs judged by people, the seven STS sets (from the Hub, or --data FOLDER):", suite)
     if not any(bundle.get("precision") == "int8" for bundle in run.bundles):
         exported = command("export", place, "--to", "onnx", "--precision", "int8")
-        yield Step("Export it in 8-bit integers, smaller and faster, checked against the original on dev:", exported)
+        where = "" if embeds(run) and not run.settings.get("dev") else " on dev"
+        yield Step(f"Export it in 8-bit integers, smaller and faster, checked against the original{where}:", exported)
     if not timings(run) and not unmeasured(run):
         yield Step("Time its models on this machine; this page then shows the times:", command("bench", "--run", place))
     if uncertain(run):
@@ -68,6 +72,16 @@ def every_step(run: RunFiles) -> Iterator[Step]:
         yield Step("Score it on more labelled rows, because the interval of its score is wide:", more)
     for bundle in run.bundles:
         yield Step("Serve it over HTTP:", command("serve", inside(run, str(bundle["path"]))))
+
+
+def embeds(run: RunFiles) -> bool:
+    """Whether the run made a sentence-embedding model."""
+    return run.command == "contrast" or (run.command == "distill" and bool(run.settings.get("texts")))
+
+
+def model_of(run: RunFiles) -> str:
+    """The trained model's folder in the run's."""
+    return "student" if run.command == "distill" else "model"
 
 
 def unmeasured(run: RunFiles) -> bool:

@@ -15,7 +15,7 @@ from contrastill import __version__
 from contrastill.report import charts, figures, record, results
 from contrastill.report.answers import evidence
 from contrastill.report.model import Score
-from contrastill.report.next_steps import next_steps
+from contrastill.report.next_steps import next_steps, unmeasured
 from contrastill.report.overview import measure, scores, shown, tradeoff
 from contrastill.report.run import RunFiles, dig, objects
 from contrastill.report.together import side_by_side
@@ -54,14 +54,17 @@ def run_page(run: RunFiles) -> str:
     return environment.get_template("run.html").render(title=f"{run.name}: {run.command}", run=sections(run))
 
 
-def comparison_page(runs: Sequence[RunFiles]) -> str:
-    """One page of several runs: a comparison, then each run alone."""
+def comparison_page(runs: Sequence[RunFiles], reference: int = 0) -> str:
+    """One page of several runs: a comparison, then each run alone.
+
+    reference: the number of the run to which differences are given.
+    """
     charts.restart()
     names = distinct_names(runs)
     gate = next((found for run in runs if (found := results.gate_of(run))), None)
     each = [sections(run, name, gate) for run, name in zip(runs, names, strict=True)]
     return environment.get_template("compare.html").render(
-        title="Comparison of " + ", ".join(names), runs=each, together=side_by_side(runs, names, each)
+        title="Comparison of " + ", ".join(names), runs=each, together=side_by_side(runs, names, each, reference)
     )
 
 
@@ -96,6 +99,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "tradeoff": tradeoff([(None, found)]),
         "scores": scores(run),
         "next": next_steps(run),
+        "timeable": not unmeasured(run),
         "decisions": record.decisions(run),
         "warnings": doubted,
         "curves": curves(run),

@@ -222,7 +222,10 @@ def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
     score, reference = verdict(run)
     if score and reference and run.result.before_and_after:
         change = signed((score.value - reference.value) * score.factor)
-        result.append(("change", change, f"{score.words}, {score.where}"))
+        chance = run.result.yardsticks.get("chance") if score.metric == "retrieval" else None
+        beside = "" if chance is None else f"; {percent(chance)} by chance"
+        points = " points" if score.factor == 100 else ""
+        result.append(("change", f"{change}{points}", f"{score.words}, {score.where}{beside}"))
     elif score and (kept := ratio_of(score, reference)) is not None:
         result.append(("kept", percent(kept), f"of the teacher's {score.words}"))
     elif score:

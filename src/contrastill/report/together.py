@@ -21,7 +21,9 @@ from contrastill.results import HELD_OUT_PAIRS
 __all__ = ["side_by_side"]
 
 
-def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def side_by_side(
+    runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[dict[str, Any]], reference: int
+) -> dict[str, Any]:
     named = list(zip(names, runs, strict=True))
     every = [model for one in each for model in one["models"]]
     timed = list(dict.fromkeys(model.timed for model in every if model.timed))
@@ -30,7 +32,7 @@ def side_by_side(runs: Sequence[RunFiles], names: Sequence[str], each: Sequence[
         "timed": timed,
         "models": every,
         "teachers": teachers(named, each),
-        "differences": differences(named),
+        "differences": differences([named[reference], *named[:reference], *named[reference + 1 :]]),
         "measure": measure(every),
         "shown": shown(every),
         "tradeoff": tradeoff([(name, one["models"]) for name, one in zip(names, each, strict=True)]),

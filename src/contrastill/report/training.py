@@ -10,7 +10,7 @@ import numpy as np
 
 from contrastill.report import charts, figures
 from contrastill.report.charts import Chart, Line
-from contrastill.report.run import RunFiles, mapping, number, objects
+from contrastill.report.run import RunFiles, dig, mapping, number, objects
 from contrastill.report.words import CURVES, TERMS
 
 __all__ = ["curves", "dev_chart", "not_finite", "smoothed", "terms", "windows"]
@@ -157,6 +157,8 @@ def term_chart(run: RunFiles, term: str, spans: Sequence[Span]) -> Chart | None:
     queued |= {"loss"} if queued else set()
     faint = tuple((first, last) for _, first, last, weights in spans if term != "loss" and not weights.get(term))
     notes = [TERMS.get(term, "")]
+    if (choice := choices(run, term)) > 1:
+        notes.append(f"By chance among {choice:,} it is ln {choice:,} = {math.log(choice):.2f}.")
     if term == "loss" and len(terms(run)) > 1:
         notes.append("It is the weighted sum of the terms")
         notes[-1] += "; it may jump where a stage begins, as the weights change there." if len(spans) > 1 else "."
@@ -170,6 +172,18 @@ def term_chart(run: RunFiles, term: str, spans: Sequence[Span]) -> Chart | None:
     alt = f"{term} from {values[0]:.4g} at step {steps[0]:.0f} to {values[-1]:.4g} at step {steps[-1]:.0f}"
     title = term if term != "loss" or len(terms(run)) == 1 else "loss (sum)"
     return Chart(title, charts.lines([line], title, alt, stages=marks, mark=filling), " ".join(filter(None, notes)))
+
+
+def choices(run: RunFiles, term: str) -> int:
+    """The texts or classes among which a term lets choose at the end of training; 0: it does not, or none are known."""
+    if term == "hard" and run.evidence.get("kind") == "classification":
+        return len(objects(run.evidence.get("classes")))
+    columns = dig(run.record, "data", "columns")
+    rows = number(run.record, "batch_rows") if term == "contrast" else number(run.settings, "batch_size")
+    if term not in ("ckd", "contrast") or not rows or (term == "contrast" and not isinstance(columns, list)):
+        return 0
+    steps, queue = run.result.figures.get("steps") or 0, number(run.record, "queue", "size") or 0
+    return int(rows * (len(columns) - 1 if term == "contrast" else 1) + min(queue, steps * rows))
 
 
 def filling_note(run: RunFiles, full: float) -> str:

@@ -4,11 +4,11 @@ __all__ = ["CURVES", "TERMS"]
 
 TERMS = {
     "loss": "The quantity that training minimises: lower is better.",
-    "hard": "Distance of the answers from the true labels (for classes: cross-entropy, in nats; for scores: squared "
-    "error). 0 is perfect.",
-    "soft": "Distance of the student's answers from the teacher's (for classes: KL divergence, in nats; for scores: "
+    "hard": "Distance of the answers from the true labels: for classes, minus the logarithm of the true one's "
+    "probability (cross-entropy); for scores, squared error. 0 is perfect.",
+    "soft": "Distance of the student's answers from the teacher's (for classes: KL divergence; for scores: "
     "squared error). 0 means equal answers.",
-    "kd": "Distance of the student's answers from the teacher's (for classes: KL divergence, in nats, times the "
+    "kd": "Distance of the student's answers from the teacher's (for classes: KL divergence, times the "
     "temperature squared). 0 means equal answers.",
     "cos_nce": "How far (by cosine) the student's layers are from the teacher's for the same text, compared with other "
     "texts: from 0 to 4 for each pair of layers, lower is better.",
@@ -17,17 +17,17 @@ TERMS = {
     "attention": "Squared distance of the student's attention scores from the teacher's. 0 means equal attention.",
     "patient": "Squared distance of the student's layers from the teacher's at the first token, both at length 1. 0 "
     "means equal directions.",
-    "ckd": "How hard it is to pick the teacher's vector of the same text among those of others (cross-entropy, in "
-    "nats): lower is better.",
-    "congen": "Distance of the student's similarities to other texts from the teacher's (cross-entropy, in nats): "
+    "ckd": "How hard it is to pick the teacher's vector of the same text among those of others: minus the "
+    "logarithm of the right one's probability (cross-entropy). Lower is better.",
+    "congen": "Distance of the student's similarities to other texts from the teacher's (cross-entropy): "
     "lower is better, above 0 even at best.",
-    "rrd": "Distance of the student's similarities to other texts from the teacher's (cross-entropy, in nats): lower "
+    "rrd": "Distance of the student's similarities to other texts from the teacher's (cross-entropy): lower "
     "is better, above 0 even at best.",
     "distance": "Squared distance of the student's unit vectors from the teacher's: 0 means equal vectors, 2 a right "
     "angle.",
     "mse": "Squared distance of the student's vectors from the teacher's. 0 means equal vectors.",
-    "contrast": "How hard it is to find the text that belongs to the anchor among those of the batch (cross-entropy, "
-    "in nats): lower is better.",
+    "contrast": "How hard it is to find the text that belongs to the anchor among those of the batch: minus the "
+    "logarithm of the right one's probability (cross-entropy). Lower is better.",
     "anchor": "Distance of the vectors' similarities from those of the anchor model: lower means closer to it.",
 }
 CURVES = {
