@@ -215,7 +215,7 @@ def dev_chart(
     alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in lines)
     title = "dev " + " and ".join(names)
     chosen = f"{next(iter(names))} " if len(names) > 1 else ""
-    note = f"The score on held-out rows during training; the checkpoint with the best {chosen}score is kept."
+    note = f"The score on held-out rows during training; the {chosen}score selects the checkpoint."
     levels = []
     if len(runs) == 1 and drawn[0][0] == "agreement":
         known = runs[0][1].result.yardsticks
