@@ -117,8 +117,11 @@ def build_cache(
 def compare(
     runs: Sequence[str | Path],
     out: str | Path = 'comparison.html',
+    to: str | Path | None = None,
 ) -> Path:
     """Writes one page of several runs' folders, side by side (of a single run: its report), and returns its path.
+
+    to: the run to which the differences of the others are given, by default the first.
     """
 
 def contrast(

@@ -254,5 +254,5 @@ def test_a_runtime_that_is_not_installed_is_named(bundle_of, monkeypatch):
 
 @pytest.mark.parametrize("options", [{"threads": 0}, {"threads": 2, "workers": 3}, {"workers": 0}])
 def test_threads_and_workers_that_make_no_sense(options, bundle_of):
-    with pytest.raises(UserError, match="expected threads of 1 or more"):
+    with pytest.raises(UserError, match="expected 1 or more threads"):
         open_bundle(bundle_of("bert"), **options)

@@ -178,7 +178,7 @@ def test_without_a_cache_none_is_written(workshop: Workshop, tmp_path: Path, mon
 
 
 def assert_live(run: Any, other: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert [record for record in caplog.records if said in record.message and "live" in record.message]
+    assert [record for record in caplog.records if said in record.message and "in every step" in record.message]
     assert losses(run.folder) == losses(other.folder)
 
 
@@ -206,7 +206,7 @@ def test_where_there_is_too_little_room_runs_are_live_and_a_cache_asked_for_is_r
     # unasked, a cache takes half of what is free at most; asked for, nearly all
     need = 64 * 3 * 2
     free["bytes"] = int(need * 1.5)
-    assert "run live" in said_by(caplog, lambda: workshop.distill(tmp_path / "half", method="kd"))
+    assert "in every step" in said_by(caplog, lambda: workshop.distill(tmp_path / "half", method="kd"))
     free["bytes"] = int(need * 1.5)
     again = workshop.distill(tmp_path / "enough", method="kd", cache=str(root))
     assert again.metrics["teacher_forwards"] == TEXTS["train"]

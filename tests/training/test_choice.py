@@ -71,9 +71,10 @@ def test_the_last_is_kept_unless_another_leads_by_more_than_its_error(
 
 
 def test_the_error_is_that_of_the_difference_on_the_same_rows() -> None:
-    """A lead of d rows of n, with none the other way: d / n, with an error of sqrt(d (1 - d / n)) / n."""
+    """d rows that the best has right alone: a resample has none of them with a chance of exp(-d); where that is below
+    16 %, the lead is above 0 at one standard error."""
     kept = {lead: keep(0, (10, 140 + lead), (50, 140))[0] for lead in range(1, 8)}
-    assert kept == {lead: 10 if lead > np.sqrt(lead * (1 - lead / ROWS)) else 50 for lead in kept}
+    assert kept == {lead: 10 if np.exp(-lead) < 0.16 else 50 for lead in kept}
 
 
 def test_without_scores_nothing_is_chosen() -> None:

@@ -352,7 +352,9 @@ def test_doubts_about_pairs() -> None:
             method=SimpleNamespace(queue=SimpleNamespace(size=0)),
             together=64,
             examples=SimpleNamespace(numbers=np.zeros((9, 3))),
-            scores=SimpleNamespace(dev=SimpleNamespace(scores=range(1500)), differ=lambda: differ),
+            scores=SimpleNamespace(
+                dev=SimpleNamespace(scores=range(1500)), differ=lambda: differ, found_less=lambda: None
+            ),
             before={"dev": before},
             after={"dev": after},
             metric="spearman",

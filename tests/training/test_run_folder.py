@@ -116,7 +116,7 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
 def test_overwriting_is_refused_where_the_folder_holds_more_than_a_run(tmp_path: Path) -> None:
     ended(tmp_path)
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"holds more: 'thesis\.tex'; move it away"):
+    with pytest.raises(UserError, match=r"has others: 'thesis\.tex'; move it away"):
         begun(tmp_path, overwrite=True)
     assert (tmp_path / "metrics.json").exists()
 

@@ -186,7 +186,7 @@ class Workshop:
     def teacher(self, task: str = "single", plain: bool = False) -> Path:
         name = f"teacher-{task}" + ("-plain" if plain else "")
         model = self.plain_encoder() if plain else self.encoder()
-        epochs = {"single": 8, "pairs": 18, "scores": 36}[task]
+        epochs = {"single": 16, "pairs": 18, "scores": 36}[task]
         with self.making(name) as folder:
             if folder:
                 changes = {**QUICK_TEACHER, "epochs": epochs}

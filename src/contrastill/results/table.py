@@ -58,7 +58,7 @@ def beside(result: RunResult) -> ResultTable:
     if "probe" in result.models:
         notes.append("probe: a linear fit on the frozen encoder, from which the model started")
     if result.figures.get("checkpoint") == 0:
-        notes.append("the weights before the first step are kept: on dev no checkpoint was better")
+        notes.append("no checkpoint was better on dev than the start: the weights before the first step are kept")
     return ResultTable(f"{result.task} ({result.metric})", ["", *result.models], rows, notes)
 
 
