@@ -1,6 +1,7 @@
 """A new head begins as a linear fit on the frozen encoder."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,22 @@ def test_a_head_from_a_file_stays(workshop: Workshop, tmp_path: Path) -> None:
     assert head_is_new(load_classifier(str(workshop.encoder()), num_labels=3))
     run = finetune(**small(workshop, tmp_path / "run", model=str(workshop.teacher())))
     assert "probe" not in run.metrics
+
+
+def test_a_new_head_is_no_news(workshop: Workshop) -> None:
+    """transformers reports its weights as missing, to be trained."""
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    setattr(handler, "emit", said.append)  # noqa: B010
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(handler)
+    try:
+        level = logger.level
+        load_classifier(str(workshop.encoder()), num_labels=5)
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in said] == []
+    assert logger.level == level
 
 
 def small(workshop: Workshop, out: Path, **changes: Any) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Loading a tokenizer, a classifier, an encoder or a sentence-embedding model, whole or not at all."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -113,17 +115,18 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
         raise UserError(f"no {what} could be loaded from {name!r}: it is an encoder and a decoder; give an encoder")
     eager = classifier and not torch.cuda.is_available()
     try:
-        model, report = kind.from_pretrained(
-            place.source,
-            revision=place.revision,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are looked at below, with their names
-            **({"attn_implementation": "eager"} if eager else {}),
-            **config,
-        )
+        with no_report():
+            model, report = kind.from_pretrained(
+                place.source,
+                revision=place.revision,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are looked at below, with their names
+                **({"attn_implementation": "eager"} if eager else {}),
+                **config,
+            )
     except SafetensorError as error:
         raise UserError(f"the weights of {name!r} are damaged ({error}); fetch or save them again") from None
     except Exception as error:  # an architecture's own, of a config that makes no sense
@@ -131,6 +134,18 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
     check_whole_weights(name, model, report, new_head=bool(config), head=kind is not AutoModel)
     vars(model)["new_weights"] = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     return model
+
+
+@contextmanager
+def no_report() -> Iterator[None]:
+    """Keeps transformers' report of missing weights off the screen: they are checked here, and a new head is wanted."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def new_weights(model: PreTrainedModel) -> set[str]:
