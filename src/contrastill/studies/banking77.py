@@ -30,7 +30,7 @@ from contrastill.studies.run import markdown_table
 TEACHER: dict[str, Any] = {"epochs": 2.0, "checks": 2}  # half of the default length
 STUDENT: dict[str, Any] = {"student": "4L-312", "checks": 2}
 METHODS = ("lrc_bert", "kd", "finetune")
-ALL: dict[str, Any] = {"epochs": 1.0}
+ALL: dict[str, Any] = {"epochs": 2.0}
 FEW = 300  # labels of the second regime
 UNLABELLED: dict[str, Any] = {"epochs": 1.0}  # of a run that also reads the other questions, without their labels
 
