@@ -197,7 +197,7 @@ class LabelledPlan(Plan):
         return f"{super().selection}{SELECTED if self.check else ''}"
 
     def choose(self, trained: Trained) -> int | None:
-        return chosen(self, trained) if self.start is not None else super().choose(trained)
+        return chosen(self, trained)
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -215,8 +215,13 @@ class LabelledPlan(Plan):
         for name, value in self.task.tuned(logits, self.splits["dev"].labels).items():
             setattr(self.method.student.model.config, name, value)
 
+    @cached_property
+    def rows_described(self) -> dict[str, Any]:
+        """The data without what the run decided; reads every text once."""
+        return self.data.describe()
+
     def describe(self) -> dict[str, Any]:
-        about = self.data.describe()
+        about = self.rows_described
         ours = {"length": self.length.cutting(self.cut_share), **self.decided}
         return {**about, "decisions": {**about.get("decisions", {}), **ours}}
 
