@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 
 from contrastill.data.division import dev_rows
-from contrastill.evaluation import bootstrap_interval
+from contrastill.evaluation import bootstrap_interval, score
 from contrastill.machine import describe_machine
 from contrastill.studies import Cells
 from contrastill.training import distill, finetune
@@ -43,6 +43,7 @@ from contrastill.training.budget import PRESETS
 
 RATES, OTHER_RATES = (5e-5, 1e-4, 3e-4), (5e-5, 3e-4)
 STUDENT_RATES, LENGTHS = (1e-4, 3e-4, 1e-3), ("quick", "good")
+METRICS = ("accuracy", "f1", "matthews")
 BATCH, LENGTH, TESTED = 32, 128, 2_000
 
 Frame = pd.DataFrame
@@ -158,8 +159,8 @@ class Cell:
 
     def scored(self, logits: np.ndarray, **more: Any) -> dict[str, Any]:
         labels = self.ids["test"]
-        accuracy = float((logits.argmax(1) == labels).mean())
-        return {"accuracy": accuracy, "interval": list(bootstrap_interval(logits, labels, "accuracy")), **more}
+        found = score(logits, labels, METRICS)
+        return {**found, "interval": list(bootstrap_interval(logits, labels, "accuracy")), **more}
 
     def default(self, **changes: Any) -> dict[str, Any]:
         asked: dict[str, Any] = {
@@ -173,7 +174,7 @@ class Cell:
 
         def of(name: str) -> dict[str, Any]:
             split = found[name]["test"]
-            return {"accuracy": split["metrics"]["accuracy"], "interval": split["interval"]}
+            return {metric: split["metrics"][metric] for metric in METRICS} | {"interval": split["interval"]}
 
         kept = {key: found[key] for key in ("steps", "checkpoint", "seconds")}
         return {**of("model"), "began_at": of("probe") if "probe" in found else None, **kept}

@@ -12,11 +12,11 @@ from typing import Any, Self
 
 __all__ = ["HELD_OUT_PAIRS", "RunResult", "Score", "Scores", "Split", "number"]
 
-COLUMNS = ("teacher", "probe", "student", "model")
+COLUMNS = ("teacher", "vectors", "probe", "student", "model")
 SPLITS = ("test", "dev")
 ORDER = (
     *("steps", "task", "metric", "base", "train_rows", "held_out", "batch_rows", "scale"),
-    *("student", "model", "teacher", "probe", "kept"),
+    *("student", "model", "teacher", "probe", "vectors", "kept"),
     *("yardsticks", "teacher_forwards", "dev", "retrieval", "sts", "checkpoint", "parameters", "size_mb"),
 )
 """Of the entries of metrics.json; others follow."""
@@ -101,7 +101,8 @@ class RunResult:
     """What a run measured.
 
     models: "teacher", "student", "model" -> scores; "probe": of a linear fit on the frozen encoder, at which the model
-    began. base: the start of a model that was trained further; changes: its scores before and after. sts: column -> STS
+    began; "vectors": of one on its vectors of the two texts of a pair, each read by itself.
+    base: the start of a model that was trained further; changes: its scores before and after. sts: column -> STS
     set -> Spearman x 100. kept: split -> share of the teacher's score; None where splits aren't scored.
     figures: numbers of the whole run (steps, train_rows, parameters, …). more: the other entries.
     """

@@ -55,6 +55,8 @@ def beside(result: RunResult) -> ResultTable:
         rows.append([each, *(f"{result.sts[name][each]:.2f}" for name in result.models)])
     kept = ", ".join(f"{split} {share:.1%}" for split, share in (result.kept or {}).items())
     notes = [f"kept of the teacher: {kept}"] if kept else []
+    if "vectors" in result.models:
+        notes.append("vectors: a linear fit on the frozen encoder's vectors of the two texts, each read by itself")
     if "probe" in result.models:
         notes.append("probe: a linear fit on the frozen encoder, from which the model started")
     if result.figures.get("checkpoint") == 0:

@@ -40,6 +40,7 @@ from contrastill.training.plan import Plan, Trained, autocast_dtype
 from contrastill.training.probe import ROWS as HEAD_ROWS
 from contrastill.training.probe import fit_probe, head_is_new
 from contrastill.training.teacher_run import as_teacher
+from contrastill.training.vectors import PAIRS, fit_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class LabelledPlan(Plan):
     cache: CacheChoice | None = None
     decided: dict[str, str] = field(default_factory=dict)  # what the settings left open
     probed: dict[str, Split] = field(default_factory=dict)  # scores of the linear probe, where the head began as one
+    vectors: dict[str, Split] = field(default_factory=dict)  # of a linear fit on the two texts' vectors
     start: tuple[float, dict[str, Tensor]] | None = None  # dev score and weights before the first step
 
     @classmethod
@@ -169,17 +171,37 @@ class LabelledPlan(Plan):
         """Fits the head, where it is new, to the training rows, and scores the model before its first step."""
         student = self.method.student.model
         head = getattr(self.settings, "head", "probe-cls")  # a student has the layers that were asked for
-        if head != "random" and head_is_new(student):
-            self.fit_head(student, may_add=head == "probe")
+        if head_is_new(student):
+            if self.teacher is None:
+                self.fit_vectors(student)
+            if head != "random":
+                self.fit_head(student, may_add=head == "probe")
         if "dev" not in self.splits:
             return None
         scores = self.scores_on_dev()
         self.start = scores[self.task.metrics[0]], clone_state(student)
         return [{"epoch": 0, "step": 0, **{f"eval_{name}": value for name, value in scores.items()}}]
 
+    def fit_vectors(self, model: PreTrainedModel) -> None:
+        """Of a model that is fine-tuned on few pairs: scores a linear fit on the vectors of each text by itself."""
+        known, train = self.labelled_rows, self.data.train
+        if train is None or "text_pair" not in train.column_names or not self.splits or len(known) >= PAIRS:
+            return
+        splits, limit = {split: rows.rows for split, rows in self.splits.items()}, self.length.tokens
+        model.to(processes().device)
+        labelled, seed = train.select(known), self.settings.seed
+        found = fit_vectors(model, self.tokenizer, self.task, labelled, splits, limit, self.dtype, seed)
+        for split, logits in (found or {}).items():
+            rows = self.splits[split]
+            self.vectors[split] = rows.judged(logits[rows.order], model.config, "vectors")
+
+    @cached_property
+    def labelled_rows(self) -> np.ndarray:
+        """The numbers of the training rows with a label."""
+        return np.flatnonzero(self.task.known(np.asarray(self.examples["labels"])))
+
     def fit_head(self, student: PreTrainedModel, may_add: bool) -> None:
-        known = np.flatnonzero(self.task.known(np.asarray(self.examples["labels"])))
-        some = np.random.default_rng(self.settings.seed).permutation(known)[:HEAD_ROWS]
+        some = np.random.default_rng(self.settings.seed).permutation(self.labelled_rows)[:HEAD_ROWS]
         some = some[np.argsort(self.lengths[some], kind="stable")]
         batches = [self.batch(some[n : n + 64]) for n in range(0, len(some), 64)]
         logger.info("head: reading %s training rows with the frozen encoder to fit it", f"{len(some):,}")
@@ -233,6 +255,8 @@ class LabelledPlan(Plan):
             figures["checkpoint"] = self.checkpoint
         if self.probed:
             models = {"probe": Scores(self.probed, size(student)), **models}
+        if self.vectors:
+            models = {"vectors": Scores(self.vectors, size(student)), **models}
         if self.teacher is not None:
             theirs = {split: scores.metrics[metric] for split, scores in self.teacher_scores.items()}
             models = {"teacher": Scores(self.teacher_scores, size(self.teacher)), **models}

@@ -35,14 +35,15 @@ Log = Sequence[Mapping[str, Any]]
 
 TELLING = 5  # rows: a model that answers half of such rows right misses all of so many once in 32 times
 FEW = 8  # training rows of a class, at most, whose lack explains that it is not learnt
+AHEAD = 0.9  # of the interval of the difference that must lie above 0: one false alarm in twenty
 UNEVEN = 0.8  # share of the training rows in one class, from which on that class may drown the others
 
 
 def doubts(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
     """All doubts about a run; if it learnt nothing, only that one."""
-    ended = loss_near_chance(run, history, remedies)
+    ended, ahead = loss_near_chance(run, history, remedies), vectors_ahead(run)
     if nothing := at_chance(run, remedies, bool(ended)) or ended:
-        return nothing
+        return [*nothing, *ahead]
     dev = run.splits.get("dev")
     if dev is None or dev.reported is None or dev.reported.interval is None:
         return []
@@ -57,7 +58,23 @@ def doubts(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
     more = remedies.certain or larger(run)
     stuck = [] if theirs is None else never_rose(curve, ours, theirs, noise, more, start)
     stuck = down or stuck or gained_nothing(curve, start, len(dev.labels), remedies.certain)
-    return [*missed(run, remedies, bool(rises)), *rises, *stuck]
+    return [*missed(run, remedies, bool(rises)), *rises, *stuck, *ahead]
+
+
+def vectors_ahead(run: LabelledPlan) -> list[str]:
+    """Doubts a model of pairs behind a linear fit on the vectors of each text by itself."""
+    dev, metric = run.splits.get("dev"), run.task.metrics[0]
+    if dev is None or dev.reported is None or "vectors" not in dev.kept:
+        return []
+    theirs, ours = (dev.tasks[who].answers(dev.kept[who]) for who in ("vectors", "ours"))
+    _, low, _ = run.task.paired(theirs, ours, dev.labels, metric, level=AHEAD)
+    if low <= 0:
+        return []
+    fits, has = run.vectors["dev"].metrics[metric], dev.reported.metrics[metric]
+    return [
+        f"a linear fit on the vectors of each text by itself has dev {metric} {fits:.3f}, the model {has:.3f}; add "
+        f"labelled pairs (there are {len(run.labelled_rows):,}), or take that fit (docs/teacher.md)"
+    ]
 
 
 def at_chance(run: LabelledPlan, remedies: Remedies, untrained: bool) -> list[str]:
