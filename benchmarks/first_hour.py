@@ -174,7 +174,8 @@ class Cell:
 
         def of(name: str) -> dict[str, Any]:
             split = found[name]["test"]
-            return {metric: split["metrics"][metric] for metric in METRICS} | {"interval": split["interval"]}
+            scores = {metric: value for metric, value in split["metrics"].items() if metric in METRICS}
+            return scores | {"interval": split["interval"]}
 
         kept = {key: found[key] for key in ("steps", "checkpoint", "seconds")}
         return {**of("model"), "began_at": of("probe") if "probe" in found else None, **kept}

@@ -38,7 +38,12 @@ def test_narrow_models_learn_faster_and_none_faster_than_was_tried() -> None:
     assert rates == sorted(rates)
     assert rates[1] == 5e-5
     assert rates[-1] == 3e-4
-    assert default_rate("distill", 312) == 3e-4
+    assert default_rate("distill", 312, 64) == 3e-4
+
+
+def test_models_are_fine_tuned_on_few_pairs_at_lower_rates() -> None:
+    rates = [default_rate("finetune", 384, pairs) for pairs in (225, 500, 2_000, 9_000)]
+    assert rates == [4.7e-5, 7.1e-5, 1.4e-4, 1.4e-4]
 
 
 def test_what_was_decided_is_recorded(workshop: Workshop, tmp_path: Path) -> None:

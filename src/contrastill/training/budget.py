@@ -19,6 +19,7 @@ TRAINED = {"finetune": (768, 5e-5), "distill": (312, 3e-4)}
 """Command -> a width, and the rate at which models of that width are trained. Decision 11."""
 POWER = 1.5  # by which narrower models take higher rates
 HIGHEST = 3e-4  # of rates that are not asked for
+FEW = 2_000  # pairs below which models are fine-tuned at lower rates
 TIMED = 5  # steps for --minutes, of which the first is not counted
 SCORED = 0.4  # of a training step's time that scoring as many rows takes
 
@@ -39,19 +40,22 @@ class Preset:
 PRESETS = {"quick": Preset(1, 60, 1_000), "good": Preset(4, 200, 4_000), "best": Preset(10, 600, 12_000)}
 
 
-def default_rate(command: str, width: int) -> float:
-    """The highest learning rate for a model of this width, to two digits."""
+def default_rate(command: str, width: int, pairs: int | None = None) -> float:
+    """The highest learning rate for a model of this width, to two digits. pairs: their number, if rows are pairs."""
     known, rate = TRAINED[command]
-    return float(f"{min(HIGHEST, rate * (known / width) ** POWER):.1e}")
+    few = math.sqrt(min(1.0, pairs / FEW)) if pairs is not None and command == "finetune" else 1.0
+    return float(f"{few * min(HIGHEST, rate * (known / width) ** POWER):.1e}")
 
 
 def settle_budget(run: "LabelledPlan") -> None:
     """Decides the run's passes and learning rate where its settings leave them open, and notes why in `decided`."""
     settings, one = run.settings, max(1, len(run.examples) // run.batch_size)
     if settings.learning_rate is None:
-        width = run.method.student.model.config.hidden_size
-        settings = replace(settings, learning_rate=default_rate(run.origin.command, width))
-        run.decided["learning rate"] = f"{settings.learning_rate:g} (by the trained model's width, {width})"
+        settings = replace(settings, learning_rate=run.usual_rate)
+        by = f"the trained model's width, {run.method.student.model.config.hidden_size}"
+        if run.usual_rate < default_rate(run.origin.command, run.method.student.model.config.hidden_size):
+            by += f", and few pairs, {len(run.examples):,}"
+        run.decided["learning rate"] = f"{settings.learning_rate:g} (by {by})"
     if settings.epochs is None:
         if settings.minutes is None:
             steps, why = PRESETS[settings.preset].steps(one), f"preset {settings.preset!r}"

@@ -154,7 +154,8 @@ class LabelledPlan(Plan):
 
     @property
     def usual_rate(self) -> float:
-        return default_rate(self.origin.command, self.method.student.model.config.hidden_size)
+        pairs = len(self.examples) if self.data.schema.text_pair else None
+        return default_rate(self.origin.command, self.method.student.model.config.hidden_size, pairs)
 
     def doubts(self, history: Sequence[Mapping[str, Any]], remedies: Remedies) -> list[str]:
         return labelled_doubts.doubts(self, history, remedies)
