@@ -40,7 +40,7 @@ def first_hour(result: dict[str, Any]) -> str:
         "(`benchmarks/first_hour.py`): accuracy on test with its 95 % interval over rows, one seed. *began at*: the "
         "linear probe that the run starts from. *logistic regression*: on the frozen encoder's mean vectors (of a pair "
         "on |u - v| and u * v). *plain Trainer*: a new head, as many steps; of three learning rates the best on test. "
-        "Of 300 rows 75 are dev. "
+        "Of 300 rows 75 are dev. On CoLA always giving the common class has 69.1. "
         f"The default is within a point of the best in {within} of {compared} cells where the plain Trainer was run "
         "too.\n\n" + table([*head, "default - best", "minutes"], rows) + f"\n{machine(result)}\n"
     )
