@@ -373,6 +373,27 @@ def test_the_headline_s_yardstick_is_the_teacher_and_not_what_a_gate_compared_wi
     assert faster(folder) == "4.0\u00a0×"
 
 
+def test_a_yardstick_of_a_fine_tuned_model_is_no_teacher(write_run) -> None:
+    test, size = METRICS["student"]["test"], {"parameters": 10**6, "size_mb": 4.0}
+    others = {
+        name: {"test": {**test, "metrics": {"accuracy": 0.95, "f1": 0.9}}, **size} for name in ("vectors", "probe")
+    }
+    metrics = {"metric": "accuracy", **others, "model": {"test": test, **size}}
+    row = {"model": "model", "runtime": "torch", "precision": "fp32", "length": "data", "batch": 1, "p50_ms": 4.0}
+    record = {**RECORD, "command": "finetune", "stages": []}
+    folder = write_run("finetuned", record=record, metrics=metrics, bench={"threads": 2, "rows": [row]})
+    page = Page(write_report(folder))
+    assert "of its teacher" not in page.text
+    assert "of the teacher" not in page.text
+    assert "from which the model started" in page.text
+    assert "each read by itself" in page.text
+    assert [(model.name, model.kind, model.kept, model.latency_ms) for model in models(read_run(folder))] == [
+        ("vectors", "yardstick", None, None),
+        ("probe", "yardstick", None, None),
+        ("model", "trained", None, 4.0),
+    ]
+
+
 def test_another_yardstick_than_the_teacher_in_pytorch_is_named_in_full(write_run) -> None:
     row = {"model": "student", "runtime": "onnxruntime", "precision": "int8", "length": "data", "batch": 1}
     rows = [{**row, "p50_ms": 4.0, "precision": "fp32", "ratio": 1.0}, {**row, "p50_ms": 2.0, "ratio": 2.0}]

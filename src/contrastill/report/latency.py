@@ -8,6 +8,8 @@ from contrastill.report.run import RunFiles, dig, mapping, number, objects
 
 __all__ = ["bounds", "timings", "with_speed"]
 
+UNTIMED = ("before", "yardstick")  # kinds of models that bench.json has no row of
+
 
 def bounds(interval: Any) -> tuple[float | None, float | None]:
     return (
@@ -59,7 +61,7 @@ def is_of(row: dict[str, Any], model: Model) -> bool:
     what = f"{row.get('runtime')} {row.get('precision')}"
     if (row.get("model") == "teacher") != (model.kind == "teacher"):
         return False
-    return model.name.startswith(what) if model.kind == "bundle" else what == "torch fp32" and model.kind != "before"
+    return model.name.startswith(what) if model.kind == "bundle" else what == "torch fp32" and model.kind not in UNTIMED
 
 
 def by_gates(run: RunFiles, found: list[Model]) -> list[Model]:

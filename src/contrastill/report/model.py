@@ -39,7 +39,7 @@ class Model:
     """A row of the table of results."""
 
     name: str
-    kind: str  # "teacher", "before", "trained" or "bundle"
+    kind: str  # "teacher", "before", "yardstick", "trained" or "bundle"
     score: Score | None = None  # on the rows of the headline
     checked: Score | None = None  # on the rows of the exports' gates, if the run was scored there too
     kept: float | None = None

@@ -43,7 +43,7 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
         (n, group, model, score)
         for n, (group, found) in enumerate(groups)
         for model in found
-        if (score := score_of(model)) and alike(score, first)
+        if model.kind != "yardstick" and (score := score_of(model)) and alike(score, first)
     ]
     timed = [each for each in comparable if each[2].latency_ms]
     use_time = len(timed) >= 2

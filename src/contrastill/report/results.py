@@ -13,11 +13,13 @@ from contrastill.report.run import RunFiles, dig, mapping, number
 
 __all__ = ["against_teacher", "gate_of", "headline", "in_points", "models", "rows_scored", "tiles"]
 
+COMPARED_WITH = ("teacher", "before")
+YARDSTICKS = ("vectors", "probe")
 SAME_SCORE = 0.005  # a gate scores the student again, on other threads or another machine
 
 
 def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
-    """Teacher first, then what was trained, then each bundle exported from it. Of an unfinished run: none.
+    """Teacher and yardsticks first, then what was trained, then each bundle exported from it. Unfinished run: none.
 
     Scores are on the rows of the headline. gate: which score is `checked`; by default the one of the run's own bundles.
     """
@@ -27,19 +29,24 @@ def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
     found = []
     for name, scores in known.items():
         score = like(wanted, scores) or next(iter(scores), None)
-        first = next(iter(known.values()), [])
+        other = name in COMPARED_WITH or name in YARDSTICKS
         found.append(
             Model(
                 name,
-                name if name in ("teacher", "before") else "trained",
+                "yardstick" if name in YARDSTICKS else name if other else "trained",
                 score,
                 like(gate, scores),
-                kept=ratio_of(score, like(score, first)) if name != "before" and len(known) > 1 else None,
+                kept=ratio_of(score, like(score, compared_with(known))) if name != "before" else None,
                 parameters=run.result.size_of(name, "parameters"),
                 size_mb=run.result.size_of(name, "size_mb"),
             )
         )
     return with_speed(run, [*found, *bundles_of(run)])
+
+
+def compared_with(known: dict[str, list[Score]]) -> list[Score]:
+    """The scores of the teacher, or of the model before; none if there is neither."""
+    return next((scores for name, scores in known.items() if name in COMPARED_WITH), [])
 
 
 def like(wanted: Score | None, scores: Sequence[Score]) -> Score | None:
@@ -174,10 +181,9 @@ def headline(run: RunFiles) -> str:
 
 def verdict(run: RunFiles) -> tuple[Score | None, Score | None]:
     """The main score of the trained model, and the teacher's (or the one before training), if comparable."""
-    known = list(trained_scores(run).values())
-    score = next(iter(known[-1]), None) if known else None
-    reference = like(score, known[0]) if len(known) > 1 else None
-    return score, reference
+    known = trained_scores(run)
+    score = next(iter(next(reversed(known.values()), [])), None)
+    return score, like(score, compared_with(known))
 
 
 def against_teacher(run: RunFiles) -> str:
