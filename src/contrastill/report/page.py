@@ -20,6 +20,7 @@ from contrastill.report.overview import measure, scores, shown, tradeoff
 from contrastill.report.run import RunFiles, dig, objects
 from contrastill.report.together import side_by_side
 from contrastill.report.training import curves, not_finite
+from contrastill.results import YARDSTICKS
 
 __all__ = ["comparison_page", "run_page"]
 
@@ -32,6 +33,7 @@ environment = Environment(
 )
 SCRIPT = environment.loader.get_source(environment, "page.js")[0] if environment.loader else ""
 environment.globals |= {
+    "yardsticks": YARDSTICKS,
     "version": __version__,
     "script": Markup(SCRIPT),
     # the policy lets this script run and no other: not one that a text smuggles in

@@ -14,7 +14,7 @@ from contrastill.report.run import RunFiles, dig, mapping, number
 __all__ = ["against_teacher", "gate_of", "headline", "in_points", "models", "rows_scored", "tiles"]
 
 COMPARED_WITH = ("teacher", "before")
-YARDSTICKS = ("vectors", "probe")
+KINDS = {name: name for name in COMPARED_WITH} | dict.fromkeys(results.YARDSTICKS, "yardstick")
 SAME_SCORE = 0.005  # a gate scores the student again, on other threads or another machine
 
 
@@ -29,11 +29,10 @@ def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
     found = []
     for name, scores in known.items():
         score = like(wanted, scores) or next(iter(scores), None)
-        other = name in COMPARED_WITH or name in YARDSTICKS
         found.append(
             Model(
                 name,
-                "yardstick" if name in YARDSTICKS else name if other else "trained",
+                KINDS.get(name, "trained"),
                 score,
                 like(gate, scores),
                 kept=ratio_of(score, like(score, compared_with(known))) if name != "before" else None,
@@ -45,8 +44,8 @@ def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
 
 
 def compared_with(known: dict[str, list[Score]]) -> list[Score]:
-    """The scores of the teacher, or of the model before; none if there is neither."""
-    return next((scores for name, scores in known.items() if name in COMPARED_WITH), [])
+    """The scores of the teacher, or of the model before; none if there is neither, or nothing beside it."""
+    return next((scores for name, scores in known.items() if name in COMPARED_WITH and len(known) > 1), [])
 
 
 def like(wanted: Score | None, scores: Sequence[Score]) -> Score | None:

@@ -10,13 +10,14 @@ from contrastill.results.record import (
     read_object,
     write_text,
 )
-from contrastill.results.scores import HELD_OUT_PAIRS, RunResult, Score, Scores, Split, number
+from contrastill.results.scores import HELD_OUT_PAIRS, YARDSTICKS, RunResult, Score, Scores, Split, number
 from contrastill.results.table import ResultTable, result_table
 
 __all__ = [
     "CARD",
     "HELD_OUT_PAIRS",
     "PLACES",
+    "YARDSTICKS",
     "ResultTable",
     "RunRecord",
     "RunResult",

@@ -10,9 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-__all__ = ["HELD_OUT_PAIRS", "RunResult", "Score", "Scores", "Split", "number"]
+__all__ = ["HELD_OUT_PAIRS", "YARDSTICKS", "RunResult", "Score", "Scores", "Split", "number"]
 
 COLUMNS = ("teacher", "vectors", "probe", "student", "model")
+YARDSTICKS = {
+    "vectors": "a linear fit on the frozen encoder's vectors of the two texts, each read by itself",
+    "probe": "a linear fit on the frozen encoder, from which the model started",
+}
+"""Columns of linear fits beside a model that is fine-tuned, and what they are."""
 SPLITS = ("test", "dev")
 ORDER = (
     *("steps", "task", "metric", "base", "train_rows", "held_out", "batch_rows", "scale"),

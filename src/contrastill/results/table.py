@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from html import escape
 
-from contrastill.results.scores import RunResult
+from contrastill.results.scores import YARDSTICKS, RunResult
 
 __all__ = ["ResultTable", "result_table"]
 
@@ -55,10 +55,7 @@ def beside(result: RunResult) -> ResultTable:
         rows.append([each, *(f"{result.sts[name][each]:.2f}" for name in result.models)])
     kept = ", ".join(f"{split} {share:.1%}" for split, share in (result.kept or {}).items())
     notes = [f"kept of the teacher: {kept}"] if kept else []
-    if "vectors" in result.models:
-        notes.append("vectors: a linear fit on the frozen encoder's vectors of the two texts, each read by itself")
-    if "probe" in result.models:
-        notes.append("probe: a linear fit on the frozen encoder, from which the model started")
+    notes += [f"{name}: {what}" for name, what in YARDSTICKS.items() if name in result.models]
     if result.figures.get("checkpoint") == 0:
         notes.append("no checkpoint was better on dev than the start: the weights before the first step are kept")
     return ResultTable(f"{result.task} ({result.metric})", ["", *result.models], rows, notes)

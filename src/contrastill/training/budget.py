@@ -51,11 +51,10 @@ def settle_budget(run: "LabelledPlan") -> None:
     """Decides the run's passes and learning rate where its settings leave them open, and notes why in `decided`."""
     settings, one = run.settings, max(1, len(run.examples) // run.batch_size)
     if settings.learning_rate is None:
-        settings = replace(settings, learning_rate=run.usual_rate)
-        by = f"the trained model's width, {run.method.student.model.config.hidden_size}"
-        if run.usual_rate < default_rate(run.origin.command, run.method.student.model.config.hidden_size):
-            by += f", and few pairs, {len(run.examples):,}"
-        run.decided["learning rate"] = f"{settings.learning_rate:g} (by {by})"
+        rate, width = run.usual_rate, run.method.student.model.config.hidden_size
+        settings = replace(settings, learning_rate=rate)
+        few = f", and few pairs, {len(run.examples):,}" if rate < default_rate(run.origin.command, width) else ""
+        run.decided["learning rate"] = f"{rate:g} (by the trained model's width, {width}{few})"
     if settings.epochs is None:
         if settings.minutes is None:
             steps, why = PRESETS[settings.preset].steps(one), f"preset {settings.preset!r}"

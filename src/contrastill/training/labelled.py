@@ -186,7 +186,7 @@ class LabelledPlan(Plan):
     def fit_vectors(self, model: PreTrainedModel) -> None:
         """Of a model that is fine-tuned on few pairs: scores a linear fit on the vectors of each text by itself."""
         known, train = self.labelled_rows, self.data.train
-        if train is None or "text_pair" not in train.column_names or not self.splits or len(known) >= PAIRS:
+        if train is None or not self.data.schema.text_pair or not self.splits or len(known) >= PAIRS:
             return
         splits, limit = {split: rows.rows for split, rows in self.splits.items()}, self.length.tokens
         model.to(processes().device)
