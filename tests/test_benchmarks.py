@@ -453,15 +453,21 @@ def test_first_hour(script, tiny, tmp_path):
         "--sizes",
         40,
         "--ways",
-        "default,probe,plain,rate,student",
+        "common,default,probe,plain,rate,student",
     ]
     script("first_hour", *words, "--out", tmp_path / "out.json", first=small)
     found = result(tmp_path / "out.json")
     ways = {row["way"]: row for row in found["rows"]}
-    assert set(ways) == {"default", "probe", "plain 0.001", "rate 0.001", "student", "student 0.001 quick"}
+    assert set(ways) == {"common", "default", "probe", "plain 0.001", "rate 0.001", "student", "student 0.001 quick"}
     assert all(0 <= row["interval"][0] <= row["accuracy"] <= row["interval"][1] <= 1 for row in ways.values())
     page = importlib.import_module("first_hour_page").first_hour(found)
-    assert f"| sst2, 40 rows | {Path(tiny.embedder).name} | {100 * ways['default']['accuracy']:.1f} [" in page
+    model, accuracy = Path(tiny.embedder).name, {way: 100 * row["accuracy"] for way, row in ways.items()}
+    assert f"| sst2, 40 rows | {model} | {accuracy['common']:.1f} | {accuracy['default']:.1f} [" in page
+    assert (
+        f"best of the others in {accuracy['default'] >= max(accuracy['probe'], accuracy['plain 0.001']) - 1:d} of 1"
+        in page
+    )
+    assert f"| {accuracy['student'] - accuracy['student 0.001 quick']:+.1f} |" in page
     script("first_hour", *words, "--out", tmp_path / "out.json", first=small)
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
