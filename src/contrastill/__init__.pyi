@@ -506,7 +506,7 @@ def finetune(
         preset: length of the run: 'quick' (one pass, at least 60 steps), 'good' (4 passes, at least 200 steps) or 'best' (10 passes, at least 600 steps)
         minutes: train for about so many minutes instead [0 < x <= 100,000]
         model: Hub name or folder of the model to fine-tune
-        head: start of a head that is made new: 'probe' (fitted on the frozen encoder; where rows are few and the mean of the tokens fits better than the first one, a layer that averages them is added), 'probe-cls' (no layer is added) or 'random'
+        head: start of a head that is made new: 'probe' (fitted on the frozen encoder, if that tells anything; where rows are few and the mean of the tokens fits better than the first one, a layer that averages them is added), 'probe-cls' (no layer is added) or 'random'
     """
 
 def predict(

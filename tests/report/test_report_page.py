@@ -385,7 +385,7 @@ def test_a_yardstick_of_a_fine_tuned_model_is_no_teacher(write_run) -> None:
     page = Page(write_report(folder))
     assert "of its teacher" not in page.text
     assert "of the teacher" not in page.text
-    assert "from which the model started" in page.text
+    assert "a linear fit on the frozen encoder, before any training" in page.text
     assert "each read by itself" in page.text
     assert [(model.name, model.kind, model.kept, model.latency_ms) for model in models(read_run(folder))] == [
         ("vectors", "yardstick", None, None),

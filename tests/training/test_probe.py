@@ -12,14 +12,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
-from workshop import Workshop, write_csv, write_encoder
+from workshop import Workshop, single_rows, write_csv, write_encoder
 
 from contrastill import finetune
 from contrastill.loading import load_classifier
 from contrastill.tasks import Classification, MultiLabel, Regression
 from contrastill.tasks.labelled import LabelledTask
 from contrastill.training import probe
-from contrastill.training.probe import Probe, fit_probe, head_is_new
+from contrastill.training.probe import Probe, fit_probe, forget_probe, head_is_new
 
 BUILD = Callable[..., PreTrainedModel]
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
@@ -112,6 +112,61 @@ def test_a_layer_that_averages_is_added_where_the_mean_says_more(
     many = fit_probe(tiny_model("bert").eval(), task, batches)
     assert many is not None
     assert not many.added
+
+
+@pytest.mark.parametrize("task", [Classification("abc"), Regression(), MultiLabel("abc")], ids=lambda task: task.name)
+def test_a_fit_that_tells_nothing_is_forgotten_but_for_its_answer(
+    task: LabelledTask, tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]]
+) -> None:
+    """Labels that follow from nothing: the weights are those before, and the answer to any text is the labels' mean."""
+    model = tiny_model("bert", classes=len(task.names)).eval()
+    batches, chance = batches_of(model, tiny_batch, task), torch.Generator().manual_seed(5)
+    for batch in batches:  # two thirds are of the first class
+        first = torch.rand(len(batch["labels"]), generator=chance) < 0.67
+        batch["labels"] = {
+            "classification": torch.where(first, 0, 1),
+            "regression": 2.0 + first.float(),
+            "multilabel": torch.stack([first, ~first, first], 1).float(),
+        }[task.name]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    made = fit_probe(model, task, batches)
+    assert made is not None
+    assert not made.tells
+    assert "random: a linear fit to 240 rows" in str(made)
+    assert not model.classifier.weight.equal(before["classifier.weight"])
+    forget_probe(model, made, before)
+    after = model.state_dict()
+    assert set(after) == set(before)
+    assert [name for name, value in after.items() if not value.equal(before[name])] == ["classifier.bias"]
+    share = float(torch.cat([batch["labels"] for batch in batches]).float().mean(0).flatten()[0])
+    answer = model.classifier.bias.double()
+    if task.name == "classification":
+        assert answer[:2].softmax(0)[1].item() == pytest.approx(share, abs=0.01)
+        assert answer[2] == answer.min()  # a class without rows
+    elif task.name == "regression":
+        assert answer.item() == pytest.approx(share, abs=0.01)
+    else:
+        assert answer.sigmoid()[0].item() == pytest.approx(share, abs=0.01)
+
+
+def test_a_fit_that_tells_something_is_the_start(
+    tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]]
+) -> None:
+    task, model = Classification("abc"), tiny_model("bert").eval()
+    made = fit_probe(model, task, batches_of(model, tiny_batch, task), may_add=False)
+    assert made is not None
+    assert made.tells
+    assert made.held_out < 0.9 * made.blind
+    assert str(made) == "fitted to 240 rows on the frozen encoder"
+
+
+def test_a_run_whose_texts_tell_nothing_starts_from_random_weights(workshop: Workshop, tmp_path: Path) -> None:
+    texts, chance = single_rows(80, seed=3), np.random.default_rng(0)
+    rows = [{**row, "label": "abc"[chance.integers(3)]} for row in texts]
+    run = finetune(**small(workshop, tmp_path / "run", data=str(write_csv(tmp_path / "odd.csv", rows))))
+    decided = json.loads((run.folder / "run.json").read_text())["data"]["decisions"]["head"]
+    assert decided.startswith("random: a linear fit")
+    assert "probe" in run.metrics
 
 
 def test_classes_without_rows_are_unlikely_and_not_impossible() -> None:

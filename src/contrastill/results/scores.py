@@ -15,7 +15,7 @@ __all__ = ["HELD_OUT_PAIRS", "YARDSTICKS", "RunResult", "Score", "Scores", "Spli
 COLUMNS = ("teacher", "vectors", "probe", "student", "model")
 YARDSTICKS = {
     "vectors": "a linear fit on the frozen encoder's vectors of the two texts, each read by itself",
-    "probe": "a linear fit on the frozen encoder, from which the model started",
+    "probe": "a linear fit on the frozen encoder, before any training",
 }
 """Columns of linear fits beside a model that is fine-tuned, and what they are."""
 SPLITS = ("test", "dev")
@@ -105,8 +105,8 @@ class Scores:
 class RunResult:
     """What a run measured.
 
-    models: "teacher", "student", "model" -> scores; "probe": of a linear fit on the frozen encoder, at which the model
-    began; "vectors": of one on its vectors of the two texts of a pair, each read by itself.
+    models: "teacher", "student", "model" -> scores; "probe": of a linear fit on the frozen encoder; "vectors": of one
+    on its vectors of the two texts of a pair, each read by itself.
     base: the start of a model that was trained further; changes: its scores before and after. sts: column -> STS
     set -> Spearman x 100. kept: split -> share of the teacher's score; None where splits aren't scored.
     figures: numbers of the whole run (steps, train_rows, parameters, …). more: the other entries.

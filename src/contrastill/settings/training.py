@@ -137,9 +137,9 @@ class Finetuning(Labelled, DataSource):
     model: str = option(MISSING, "Hub name or folder of the model to fine-tune", "Models", path=True)
     head: str = option(
         "probe",
-        "start of a head that is made new: 'probe' (fitted on the frozen encoder; where rows are few and the mean of "
-        "the tokens fits better than the first one, a layer that averages them is added), 'probe-cls' (no layer is "
-        "added) or 'random'",
+        "start of a head that is made new: 'probe' (fitted on the frozen encoder, if that tells anything; where rows "
+        "are few and the mean of the tokens fits better than the first one, a layer that averages them is added), "
+        "'probe-cls' (no layer is added) or 'random'",
         "Models",
         choices=("probe", "probe-cls", "random"),
     )

@@ -38,7 +38,7 @@ from contrastill.training.examples import Examples
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import Plan, Trained, autocast_dtype
 from contrastill.training.probe import ROWS as HEAD_ROWS
-from contrastill.training.probe import fit_probe, head_is_new
+from contrastill.training.probe import fit_probe, forget_probe, head_is_new
 from contrastill.training.teacher_run import as_teacher
 from contrastill.training.vectors import PAIRS, fit_vectors
 
@@ -83,7 +83,9 @@ class LabelledPlan(Plan):
     metric: str | None
     cache: CacheChoice | None = None
     decided: dict[str, str] = field(default_factory=dict)  # what the settings left open
-    probed: dict[str, Split] = field(default_factory=dict)  # scores of the linear probe, where the head began as one
+    probed: dict[str, Split] = field(
+        default_factory=dict
+    )  # scores of the linear probe, where one was fitted to the head
     vectors: dict[str, Split] = field(default_factory=dict)  # of a linear fit on the two texts' vectors
     start: tuple[float, dict[str, Tensor]] | None = None  # dev score and weights before the first step
 
@@ -207,6 +209,7 @@ class LabelledPlan(Plan):
         batches = [self.batch(some[n : n + 64]) for n in range(0, len(some), 64)]
         logger.info("head: reading %s training rows with the frozen encoder to fit it", f"{len(some):,}")
         student.to(processes().device)
+        before = clone_state(student)
         probe = fit_probe(student, self.task, batches, self.dtype, self.settings.seed, may_add=may_add)
         if probe is not None:
             self.decided["head"] = str(probe)
@@ -214,6 +217,8 @@ class LabelledPlan(Plan):
             if "dev" in self.splits:
                 self.tune(lambda: self.splits["dev"].logits(student))
             self.probed = {split: rows.scores(student) for split, rows in self.splits.items()}
+            if not probe.tells:
+                forget_probe(student, probe, before)
 
     @property
     def selection(self) -> str:

@@ -1,7 +1,9 @@
 """The linear probe that a new head starts from: a linear fit on the frozen encoder's features.
 
 With a head of random weights, the first hundreds of steps change the encoder for the sake of a head that knows nothing.
-From a fitted head they begin at the probe's score (LP-FT: Kumar et al., 2022, arXiv:2202.10054).
+From a fitted head they begin at the probe's score (LP-FT: Kumar et al., 2022, arXiv:2202.10054). Where the frozen
+encoder tells next to nothing about the labels, as of most pairs, fitted weights are noise and large: such a fit is a
+yardstick alone, and training starts from random weights (decision 11).
 
 Heads read the first token. Encoders of sentence embeddings say more in the mean of all tokens: where rows are few and
 the mean fits better, the model gets a last layer that averages (students/pooling.py).
@@ -10,7 +12,7 @@ Shapes: N rows, D features, C outputs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from contrastill.students.families import FAMILIES, head_linears, top_of
 from contrastill.students.pooling import GAIN, add_mean_layer, remove_last_layer, takes_mean_layer
 from contrastill.tasks import LabelledTask
 
-__all__ = ["ROWS", "Probe", "fit_probe", "head_is_new"]
+__all__ = ["ROWS", "Probe", "fit_probe", "forget_probe", "head_is_new"]
 
 ROWS = 10_000
 """Rows that a head is fitted on, at most."""
@@ -34,25 +36,40 @@ COMPARED = 4_000
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 FEW, FEW_IN_ALL = 200, 5_000  # rows an output, and rows, below which a layer may be added
 GAINED = 0.05  # of the held-out loss that such a layer must save
+TOLD = 0.1  # of the held-out loss of one answer for all rows that a start for training must save
 PASSED = 0.3  # of each feature through a dense layer: there tanh is all but linear
 LIFT = 3.0  # over the zero below which relu and gelu cut
 ACTIVATIONS: dict[Callable[[Tensor], Tensor], float] = {torch.tanh: 0.0, F.relu: LIFT, F.gelu: LIFT}
 
 Array = np.ndarray[Any, Any]
 Batches = Sequence[Mapping[str, Tensor]]
+State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Probe:
     """A fitted head. strength: the inverse of its ridge penalty; held_out: its loss on rows left out of a first fit;
-    added: whether a layer that averages the tokens was added."""
+    blind: that loss of one answer for all rows, and constant: the biases (C,) that give this answer; added: whether a
+    layer that averages the tokens was added."""
 
     rows: int
     strength: float
     held_out: float
+    blind: float
+    constant: Array = field(compare=False, repr=False)
     added: bool = False
 
+    @property
+    def tells(self) -> bool:
+        """Whether training is to start from it."""
+        return self.held_out < (1 - TOLD) * self.blind
+
     def __str__(self) -> str:
+        if not self.tells:
+            return (
+                f"random: a linear fit to {self.rows:,} rows on the frozen encoder tells next to nothing (loss on rows "
+                f"left out {self.held_out:.3f}, of one answer for all {self.blind:.3f})"
+            )
         layer = ", through a layer that averages the tokens, added as the last" if self.added else ""
         return f"fitted to {self.rows:,} rows on the frozen encoder{layer}"
 
@@ -98,11 +115,23 @@ def fit_probe(
     if averaged is not None:
         features, judged = averaged
     held_out, strength = judged
-    fitted = fit(task, features.numpy(), labels, strength)
+    fitted, nothing = fit(task, features.numpy(), labels, strength), torch.zeros(len(labels), 1)
+    blind, constant = best_strength(task, nothing, labels, seed), fit(task, nothing.numpy(), labels, 1.0)
     assert fitted is not None
+    assert blind is not None
+    assert constant is not None
     last.weight.copy_(torch.from_numpy(fitted[0]))
     last.bias.copy_(torch.from_numpy(fitted[1]))
-    return Probe(len(labels), strength, held_out, averaged is not None)
+    return Probe(len(labels), strength, held_out, blind[0], constant[1], averaged is not None)
+
+
+@torch.no_grad()
+def forget_probe(model: PreTrainedModel, made: Probe, before: State) -> None:
+    """Gives the model back the weights it had before its head was fitted, but for the biases of one answer for all."""
+    if made.added:
+        remove_last_layer(model)
+    model.load_state_dict(before)
+    head_linears(model)[1].bias.copy_(torch.from_numpy(made.constant))
 
 
 def average(
