@@ -472,6 +472,41 @@ def test_first_hour(script, tiny, tmp_path):
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
 
+def test_few_labels(script, tiny, tmp_path):
+    folder = tmp_path / "data" / "glue" / "SST-2"
+    folder.mkdir(parents=True)
+    for seed, name in enumerate(("train.tsv", "test_labelled_senteval.tsv")):
+        lines = [f"{text}\t{n % 2}" for n, text in enumerate(sentences(60, seed))]
+        (folder / name).write_text("\n".join(["sentence\tlabel", *lines, ""]))
+    seen = []
+
+    def small(module: ModuleType) -> None:
+        module.ROWS, module.LABELS, module.STEPS, module.BATCH, module.LENGTH = 60, 16, 4, 8, 16
+        settings = {"force": True, "precision": "fp32", "batch_size": 8}
+
+        def distilled(**given: Any) -> Any:
+            seen.append(given)
+            return distill(**given, **settings, student="1/16/4/32", start="random")
+
+        module.distill = distilled
+        module.finetune = lambda **given: finetune(**given, epochs=1.0, **settings)
+
+    words = ["--data", tmp_path / "data", "--model", tiny.embedder, "--runs", tmp_path / "runs", "--sets", "sst2"]
+    words += ["--seeds", 0, "--out", tmp_path / "out.json"]
+    script("few_labels", *words, first=small)
+    found = result(tmp_path / "out.json")
+    assert [row["way"] for row in found["rows"]] == [
+        "teacher",
+        *(given["method"] + " + texts" * ("unlabelled" in given) for given in seen),
+    ]
+    assert {row["steps"] for row in found["rows"][1:]} == {4}
+    labelled, texts = Path(seen[0]["data"]).read_text(), Path(seen[-1]["unlabelled"]).read_text().splitlines()
+    assert len(labelled.splitlines()) == 17
+    assert not any(text in labelled for text in texts)
+    script("few_labels", *words, first=small)
+    assert result(tmp_path / "out.json") == found  # nothing is made again
+
+
 ELSEWHERE = {
     "first_hour_page": "`first_hour` makes its results",
     "markdown_parts": "of the page that is compared above",
