@@ -27,7 +27,7 @@ from contrastill.studies import demo
 from contrastill.studies.demo import console, step
 from contrastill.studies.run import markdown_table
 
-TEACHER: dict[str, Any] = {"checks": 3}
+TEACHER: dict[str, Any] = {"epochs": 2.0, "checks": 2}
 STUDENT: dict[str, Any] = {"student": "4L-312", "checks": 2}
 METHODS = ("lrc_bert", "kd", "finetune")
 ALL: dict[str, Any] = {"epochs": 2.0}
