@@ -1,4 +1,4 @@
-"""The section of docs/benchmarks.md on `first_hour`."""
+"""The sections of docs/benchmarks.md on `first_hour` and `few_labels`."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ def first_hour(result: dict[str, Any]) -> str:
         "## A first model, with nothing chosen\n\n"
         "`contrastill finetune --model M --data F --out R` beside what else is at hand for the same rows "
         "(`benchmarks/first_hour.py`): accuracy on test with its 95 % interval over rows, one seed. *common class*: of "
-        "one answer for all rows. *began at*: the linear probe that the run starts from. *logistic regression*: on the "
+        "one answer for all rows. *linear probe*: the fit of the new head, the "
+        "start of the run if it tells anything. *logistic regression*: on the "
         "frozen encoder's mean vectors (of a pair on |u - v| and u * v). *plain Trainer*: a new head, as many steps; "
         "of three learning rates the best on test. *SetFit*: of single texts, as many steps. "
         "Of 300 rows 75 are dev. " + finetuned(cells) + "\n" + students(cells) + f"\n{machine(result)}{note}\n"
@@ -26,16 +27,16 @@ def first_hour(result: dict[str, Any]) -> str:
 
 
 def finetuned(cells: dict[tuple[str, str, str, int], Ways]) -> str:
-    rows, within = [], 0
+    rows, within, below = [], 0, 0
     for (model, size, name, _), ways in cells.items():
-        ours, others = (
-            ways.get("default"),
-            [ways[way] for way in ways if way.split()[0] in ("probe", "plain", "setfit")],
-        )
+        ours = ways.get("default")
+        others = [ways[way] for way in ways if way.split()[0] in ("probe", "plain", "setfit")]
         if ours is None or not others:
             continue
         behind = ours["accuracy"] - max(row["accuracy"] for row in others)
         within += behind >= -POINT
+        fits = [fit["accuracy"] for fit in (ours["began_at"], ways.get("probe")) if fit is not None]
+        below += ours["interval"][1] < max(fits, default=0.0)
         one = ways.get("common")
         rows.append(
             [
@@ -50,9 +51,12 @@ def finetuned(cells: dict[tuple[str, str, str, int], Ways]) -> str:
                 f"{100 * behind:+.1f}",
             ]
         )
-    head = ["set", "model", "common class", "default", "began at", "logistic regression"]
+    head = ["set", "model", "common class", "default", "linear probe", "logistic regression"]
     head += ["plain Trainer, best of 3", "SetFit", "default - best"]
-    counted = f"The default is within a point of the best of the others in {within} of {len(rows)} rows."
+    counted = (
+        f"The default is within a point of the best of the others in {within} of {len(rows)} rows; in {below} a linear "
+        "fit (either of the two) lies above its interval."
+    )
     return f"{counted}\n\n{table(head, rows)}"
 
 
@@ -90,6 +94,29 @@ def first_hour_cpu(result: dict[str, Any]) -> str:
         + table(["set", "model", "steps", "accuracy", "minutes"], rows)
         + f"\n{machine(result)}\n"
     )
+
+
+def few_labels(result: dict[str, Any]) -> str:
+    sets: dict[str, dict[str, list[float]]] = {}
+    for row in result["rows"]:
+        sets.setdefault(row["set"], {}).setdefault(row["way"], []).append(100 * row["test"])
+    ways = list(next(iter(sets.values())))
+    rows = [[name, *(spread(found.get(way, [])) for way in ways)] for name, found in sets.items()]
+    return (
+        f"## Students of {result['labels']} labels\n\n"
+        "Accuracy on test: mean over draws of the rows, and the lowest and highest (`benchmarks/few_labels.py`). The "
+        f"*teacher* has the labels of 2,700 rows. Its students have {result['labels']} of them: *finetune* the labels "
+        "alone, *kd* the teacher's soft labels too, *lrc_bert* its layers too; *+ texts*: also the texts of the other "
+        f"rows, without labels. All start from the teacher's weights and take {result['steps']} steps.\n\n"
+        + table(["set", *ways], rows)
+        + f"\n{machine(result)}\n"
+    )
+
+
+def spread(found: list[float]) -> str:
+    if len(found) < 2:
+        return "".join(f"{one:.1f}" for one in found)
+    return f"{sum(found) / len(found):.1f} ({min(found):.1f} to {max(found):.1f}, {len(found)} draws)"
 
 
 def best_of(ways: Ways, kind: str) -> Row | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contrast import section as contrast
-from first_hour_page import first_hour, first_hour_cpu
+from first_hour_page import few_labels, first_hour, first_hour_cpu
 from markdown_parts import machine, table
 from multilabel_page import multilabel
 
@@ -350,6 +350,7 @@ def gpu(result: dict[str, Any]) -> str:
 PARTS = {
     "first_hour": first_hour,
     "first_hour_cpu": first_hour_cpu,
+    "few_labels": few_labels,
     "gpu": gpu,
     "step": step,
     "teacher": teacher,

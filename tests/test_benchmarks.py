@@ -503,6 +503,8 @@ def test_few_labels(script, tiny, tmp_path):
     labelled, texts = Path(seen[0]["data"]).read_text(), Path(seen[-1]["unlabelled"]).read_text().splitlines()
     assert len(labelled.splitlines()) == 17
     assert not any(text in labelled for text in texts)
+    page = importlib.import_module("first_hour_page").few_labels(found)
+    assert f"| sst2 | {100 * found['rows'][0]['test']:.1f} | " in page
     script("few_labels", *words, first=small)
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
