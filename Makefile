@@ -19,7 +19,7 @@ endif
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept and won (8 to 12 minutes on 2 cores)
+demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept and won (about 10 minutes on 2 cores)
 	$(BIN)/python -m contrastill.studies.banking77 --data demo/banking77 --out demo/runs $(DEMO)
 
 demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher (about 4 minutes)

@@ -71,7 +71,8 @@ def every_step(run: RunFiles) -> Iterator[Step]:
         more = command("evaluate", "--model", place, "--data", "MORE.csv")
         yield Step("Score it on more labelled rows, because the interval of its score is wide:", more)
     for bundle in run.bundles:
-        yield Step("Serve it over HTTP:", command("serve", inside(run, str(bundle["path"]))))
+        which = f" ({bundle.get('runtime')} {bundle.get('precision')})" if len(run.bundles) > 1 else ""
+        yield Step(f"Serve it over HTTP{which}:", command("serve", inside(run, str(bundle["path"]))))
 
 
 def embeds(run: RunFiles) -> bool:

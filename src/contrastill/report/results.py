@@ -169,8 +169,8 @@ def headline(run: RunFiles) -> str:
         return said + (worth or (f" {beside}" if (beside := yardstick(run)) and score.metric == "agreement" else ""))
     if run.result.before_and_after:
         change = score.value - reference.value
-        verb = "rose" if change > 0 else "fell" if change < 0 else "is as it was"
-        return f"{what} on {score.where}{rows} {verb}: {reference.text} before, {score.text} after."
+        turn = "higher after" if change > 0 else "lower after" if change < 0 else "unchanged by"
+        return f"{what} on {score.where}{rows}, {turn} training: {reference.text} before, {score.text} after."
     share = percent(ratio_of(score, reference) or 0)
     return (
         f"The student keeps {share} of its teacher's {score.words} on {score.where}{rows}: "
