@@ -285,7 +285,7 @@ def test_a_contrast_run_compares_before_with_after(write_run) -> None:
     metrics = {"base": "m", "steps": 4, "train_rows": 9, "dev": {"before": 86.472, "after": 86.5999}}
     metrics |= {"parameters": 10**6, "size_mb": 4.0, "seconds": {}}
     page = Page(write_report(write_run(record={**RECORD, "command": "contrast"}, metrics=metrics)))
-    assert "rose: 86.47 before, 86.60 after" in page.text
+    assert "higher after training: 86.47 before, 86.60 after" in page.text
     assert "+0.13" in page.text
 
 
