@@ -27,14 +27,14 @@ def first_hour(result: dict[str, Any]) -> str:
 
 
 def finetuned(cells: dict[tuple[str, str, str, int], Ways]) -> str:
-    rows, within, below = [], 0, 0
+    rows, within, below = [], dict[str, list[bool]](), 0
     for (model, size, name, _), ways in cells.items():
         ours = ways.get("default")
         others = [ways[way] for way in ways if way.split()[0] in ("probe", "plain", "setfit")]
         if ours is None or not others:
             continue
         behind = ours["accuracy"] - max(row["accuracy"] for row in others)
-        within += behind >= -POINT
+        within.setdefault(size, []).append(behind >= -POINT)
         fits = [fit["accuracy"] for fit in (ours["began_at"], ways.get("probe")) if fit is not None]
         below += ours["interval"][1] < max(fits, default=0.0)
         one = ways.get("common")
@@ -53,8 +53,9 @@ def finetuned(cells: dict[tuple[str, str, str, int], Ways]) -> str:
         )
     head = ["set", "model", "common class", "default", "linear probe", "logistic regression"]
     head += ["plain Trainer, best of 3", "SetFit", "default - best"]
+    counts = ", ".join(f"in {sum(near)} of {len(near)} sets at {size} rows" for size, near in within.items())
     counted = (
-        f"The default is within a point of the best of the others in {within} of {len(rows)} rows; in {below} a linear "
+        f"The default is within a point of the best of the others {counts}. In {below} of {len(rows)} rows a linear "
         "fit (either of the two) lies above its interval."
     )
     return f"{counted}\n\n{table(head, rows)}"
@@ -128,4 +129,4 @@ def scored(row: Row | None) -> str:
     if row is None:
         return ""
     low, high = (f"{100 * end:.1f}" for end in row["interval"])
-    return f"{100 * row['accuracy']:.1f} [{low}, {high}]"
+    return f"{100 * row['accuracy']:.1f} [{low}, {high}]" + " *" * ("again" in row)

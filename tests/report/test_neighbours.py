@@ -132,7 +132,8 @@ def test_a_page_of_held_out_pairs_has_their_score_in_its_headline(write_run) -> 
     page = Page(
         write_report(write_run(record=record, metrics=metrics, evidence=json.loads(json.dumps(evidence)), log=[]))
     )
-    said = f"held-out pairs (30 rows), higher after training: {shares['before']:.2f} % before, {shares['after']:.2f} % after"
+    both = f"{shares['before']:.2f} % before, {shares['after']:.2f} % after"
+    said = f"held-out pairs (30 rows), higher after training: {both}"
     assert said in page.text.replace("\u00a0", " ")
     assert "After minus before, partners found first on 30 rows of held-out pairs" in page.text
     assert "The model has not learnt from these pairs" in page.text
