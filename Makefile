@@ -22,7 +22,7 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept and won (about 10 minutes on 2 cores)
 	$(BIN)/python -m contrastill.studies.banking77 --data demo/banking77 --out demo/runs $(DEMO)
 
-demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher (about 4 minutes)
+demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher (4 to 7 minutes)
 	$(BIN)/python -m contrastill.studies.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz --out demo/runs/search $(DEMO)
 
 demo-tables: demo demo-embeddings ## Run both demos and put their tables in place of those in demo/ (README.md quotes them: a test compares)
