@@ -26,17 +26,16 @@ SETS, ROWS, LABELS, STEPS = ("banking77", "sst2", "traffic-tweets"), 3_000, 300,
 VARIANTS = ("finetune", "kd", "lrc_bert", "kd + texts", "lrc_bert + texts")
 
 
-def write_few(place: Path, folder: Path) -> dict[str, Any]:
-    """Files of the rows with labels and of the texts without: `distill`'s data, dev, test and unlabelled."""
+def write_few(place: Path, folder: Path) -> tuple[dict[str, str], int]:
+    """`distill`'s data, dev, test and unlabelled: the first rows, with every class, and the others' texts; the number
+    of all these rows."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = pd.read_csv(place / "train.csv", keep_default_na=False)
-    first = rows.drop_duplicates("label")  # every class at least once
-    order = pd.concat([first, rows.drop(first.index)])
-    order[:LABELS].to_csv(folder / "labelled.csv", index=False, quoting=csv.QUOTE_ALL)
-    lines = [" ".join(str(text).split()) for text in order[LABELS:].text]
+    rows[:LABELS].to_csv(folder / "labelled.csv", index=False, quoting=csv.QUOTE_ALL)
+    lines = [" ".join(str(text).split()) for text in rows[LABELS:].text]
     (folder / "texts.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     splits = {split: str(place / f"{split}.csv") for split in ("dev", "test")}
-    return {"data": str(folder / "labelled.csv"), **splits, "unlabelled": str(folder / "texts.txt")}
+    return {"data": str(folder / "labelled.csv"), **splits, "unlabelled": str(folder / "texts.txt")}, len(rows)
 
 
 def main() -> None:
@@ -53,7 +52,7 @@ def main() -> None:
     for seed in args.seeds:
         for name in args.sets.split(","):
             place = write_set(name, ROWS, args.data, args.runs, seed)
-            few = write_few(place, args.runs / "few" / place.name)
+            few, every = write_few(place, args.runs / "few" / place.name)
             run = args.runs / "few" / f"{place.name}-teacher"
             shared = {"seed": seed, "max_length": LENGTH, "overwrite": True}
 
@@ -65,9 +64,9 @@ def main() -> None:
             print(name, seed, "teacher", row["test"], flush=True)
             for variant in VARIANTS:
                 method, _, texts = variant.partition(" + ")
-                given = dict(few) if texts else {key: value for key, value in few.items() if key != "unlabelled"}
-                rows = ROWS - len(pd.read_csv(place / "dev.csv")) if texts else LABELS
-                given |= {"method": method, "epochs": STEPS / (rows // BATCH), "teacher": str(run / "model")}
+                given: dict[str, Any] = {key: file for key, file in few.items() if texts or key != "unlabelled"}
+                epochs = STEPS / ((every if texts else LABELS) // BATCH)
+                given |= {"method": method, "epochs": epochs, "teacher": str(run / "model")}
 
                 def student(given: dict[str, Any] = given, run: Path = run, shared: dict[str, Any] = shared) -> Any:
                     made = distill(**given, out=f"{run}-student", **shared)

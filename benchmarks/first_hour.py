@@ -341,7 +341,7 @@ def run(jobs: list[Job], cells: Cells, workers: int) -> bool:
             print(*job.key.values(), repr(row), flush=True)
             well = False
         else:
-            cells.once(job.key, lambda row=row: row)  # type: ignore[misc]
+            cells.once(job.key, lambda row=row: row)
             print(*job.key.values(), row["accuracy"], row["minutes"], flush=True)
     return well
 

@@ -106,9 +106,9 @@ def few_labels(result: dict[str, Any]) -> str:
     return (
         f"## Students of {result['labels']} labels\n\n"
         "Accuracy on test: mean over draws of the rows, and the lowest and highest (`benchmarks/few_labels.py`). The "
-        f"*teacher* has the labels of 2,700 rows. Its students have {result['labels']} of them: *finetune* the labels "
-        "alone, *kd* the teacher's soft labels too, *lrc_bert* its layers too; *+ texts*: also the texts of the other "
-        f"rows, without labels. All start from the teacher's weights and take {result['steps']} steps.\n\n"
+        f"*teacher* has the labels of all rows for training. Its students have {result['labels']} of them: *finetune* "
+        "the labels alone, *kd* the teacher's soft labels too, *lrc_bert* its layers too; *+ texts*: also the texts of "
+        f"the other rows, without labels. All start from the teacher's weights and take {result['steps']} steps.\n\n"
         + table(["set", *ways], rows)
         + f"\n{machine(result)}\n"
     )

@@ -430,12 +430,16 @@ def test_multilabel(script, tiny, tmp_path):
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
 
-def test_first_hour(script, tiny, tmp_path):
-    folder = tmp_path / "data" / "glue" / "SST-2"
+def write_sst2(data: Path) -> None:
+    folder = data / "glue" / "SST-2"
     folder.mkdir(parents=True)
     for seed, name in enumerate(("train.tsv", "test_labelled_senteval.tsv")):
         lines = [f"{text}\t{n % 2}" for n, text in enumerate(sentences(60, seed))]
         (folder / name).write_text("\n".join(["sentence\tlabel", *lines, ""]))
+
+
+def test_first_hour(script, tiny, tmp_path):
+    write_sst2(tmp_path / "data")
 
     def small(module: ModuleType) -> None:
         module.RATES, module.OTHER_RATES, module.LENGTH = (1e-3,), (1e-3,), 16
@@ -471,11 +475,7 @@ def test_first_hour(script, tiny, tmp_path):
 
 
 def test_few_labels(script, tiny, tmp_path):
-    folder = tmp_path / "data" / "glue" / "SST-2"
-    folder.mkdir(parents=True)
-    for seed, name in enumerate(("train.tsv", "test_labelled_senteval.tsv")):
-        lines = [f"{text}\t{n % 2}" for n, text in enumerate(sentences(60, seed))]
-        (folder / name).write_text("\n".join(["sentence\tlabel", *lines, ""]))
+    write_sst2(tmp_path / "data")
     seen = []
 
     def small(module: ModuleType) -> None:

@@ -134,7 +134,7 @@ def test_a_fit_that_tells_nothing_is_forgotten_but_for_its_answer(
     assert not made.tells
     assert "random: a linear fit to 240 rows" in str(made)
     assert not model.classifier.weight.equal(before["classifier.weight"])
-    forget_probe(model, made, before)
+    forget_probe(model, made)
     after = model.state_dict()
     assert set(after) == set(before)
     assert [name for name, value in after.items() if not value.equal(before[name])] == ["classifier.bias"]

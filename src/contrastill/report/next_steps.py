@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contrastill.report.latency import timings
 from contrastill.report.record import warnings
-from contrastill.report.results import models
+from contrastill.report.results import models, name_of
 from contrastill.report.run import RunFiles
 
 __all__ = ["Step", "next_steps", "unmeasured"]
@@ -71,7 +71,7 @@ def every_step(run: RunFiles) -> Iterator[Step]:
         more = command("evaluate", "--model", place, "--data", "MORE.csv")
         yield Step("Score it on more labelled rows, because the interval of its score is wide:", more)
     for bundle in run.bundles:
-        which = f" ({bundle.get('runtime')} {bundle.get('precision')})" if len(run.bundles) > 1 else ""
+        which = f" ({name_of(bundle)})" if len(run.bundles) > 1 else ""
         yield Step(f"Serve it over HTTP{which}:", command("serve", inside(run, str(bundle["path"]))))
 
 

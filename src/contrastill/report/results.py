@@ -11,7 +11,7 @@ from contrastill.report.model import Model, Score, alike, ratio_of
 from contrastill.report.paired import answers_of, difference
 from contrastill.report.run import RunFiles, dig, mapping, number
 
-__all__ = ["against_teacher", "gate_of", "headline", "in_points", "models", "rows_scored", "tiles"]
+__all__ = ["against_teacher", "gate_of", "headline", "in_points", "models", "name_of", "rows_scored", "tiles"]
 
 COMPARED_WITH = ("teacher", "before")
 KINDS = {name: name for name in COMPARED_WITH} | dict.fromkeys(results.YARDSTICKS, "yardstick")
@@ -103,7 +103,7 @@ def exported(bundle: dict[str, Any], ours: list[Score], teacher: list[Score]) ->
     files = mapping(dig(bundle, "files"))
     sizes = [number(facts, "bytes") or 0 for file, facts in files.items() if file.startswith("model.")]
     return Model(
-        f"{bundle.get('runtime', 'bundle')} {bundle.get('precision', '')}".strip(),
+        name_of(bundle),
         "bundle",
         score,
         checked,
@@ -112,6 +112,11 @@ def exported(bundle: dict[str, Any], ours: list[Score], teacher: list[Score]) ->
         size_mb=sum(sizes) / 1e6 if any(sizes) else None,
         note=note.strip(),
     )
+
+
+def name_of(bundle: dict[str, Any]) -> str:
+    """Runtime and precision."""
+    return f"{bundle.get('runtime', 'bundle')} {bundle.get('precision', '')}".strip()
 
 
 def test_scores(bundle: dict[str, Any], ours: list[Score]) -> list[Score]:

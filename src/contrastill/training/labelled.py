@@ -83,9 +83,7 @@ class LabelledPlan(Plan):
     metric: str | None
     cache: CacheChoice | None = None
     decided: dict[str, str] = field(default_factory=dict)  # what the settings left open
-    probed: dict[str, Split] = field(
-        default_factory=dict
-    )  # scores of the linear probe, where one was fitted to the head
+    probed: dict[str, Split] = field(default_factory=dict)  # scores of the linear probe, where the head was fitted
     vectors: dict[str, Split] = field(default_factory=dict)  # of a linear fit on the two texts' vectors
     start: tuple[float, dict[str, Tensor]] | None = None  # dev score and weights before the first step
 
@@ -209,7 +207,6 @@ class LabelledPlan(Plan):
         batches = [self.batch(some[n : n + 64]) for n in range(0, len(some), 64)]
         logger.info("head: reading %s training rows with the frozen encoder to fit it", f"{len(some):,}")
         student.to(processes().device)
-        before = clone_state(student)
         probe = fit_probe(student, self.task, batches, self.dtype, self.settings.seed, may_add=may_add)
         if probe is not None:
             self.decided["head"] = str(probe)
@@ -218,7 +215,7 @@ class LabelledPlan(Plan):
                 self.tune(lambda: self.splits["dev"].logits(student))
             self.probed = {split: rows.scores(student) for split, rows in self.splits.items()}
             if not probe.tells:
-                forget_probe(student, probe, before)
+                forget_probe(student, probe)
 
     @property
     def selection(self) -> str:

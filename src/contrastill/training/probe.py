@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from contrastill.evaluation import predict
 from contrastill.loading import new_weights
-from contrastill.students.families import FAMILIES, head_linears, top_of
+from contrastill.students.families import FAMILIES, head_linears, head_weights, top_of
 from contrastill.students.pooling import GAIN, add_mean_layer, remove_last_layer, takes_mean_layer
 from contrastill.tasks import LabelledTask
 
@@ -43,20 +43,20 @@ ACTIVATIONS: dict[Callable[[Tensor], Tensor], float] = {torch.tanh: 0.0, F.relu:
 
 Array = np.ndarray[Any, Any]
 Batches = Sequence[Mapping[str, Tensor]]
-State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Probe:
     """A fitted head. strength: the inverse of its ridge penalty; held_out: its loss on rows left out of a first fit;
-    blind: that loss of one answer for all rows, and constant: the biases (C,) that give this answer; added: whether a
-    layer that averages the tokens was added."""
+    blind: that loss of one answer for all rows, and constant: the biases (C,) that give this answer; before: the head's
+    weights before the fit; added: whether a layer that averages the tokens was added."""
 
     rows: int
     strength: float
     held_out: float
     blind: float
     constant: Array = field(compare=False, repr=False)
+    before: Mapping[str, Tensor] = field(compare=False, repr=False)
     added: bool = False
 
     @property
@@ -99,6 +99,8 @@ def fit_probe(
     dense, last = head_linears(model)
     if last is None or last.bias is None:
         return None
+    state = model.state_dict()
+    before = {name: state[name].clone() for name in head_weights(model)}
     labels = torch.cat([batch["labels"] for batch in batches]).cpu().numpy()
     seen, means = read(model, [layer for layer in (dense, last) if layer is not None], batches, dtype)
     passed = activation_of(dense, seen, last) if dense is not None else None
@@ -116,21 +118,21 @@ def fit_probe(
         features, judged = averaged
     held_out, strength = judged
     fitted, nothing = fit(task, features.numpy(), labels, strength), torch.zeros(len(labels), 1)
-    blind, constant = best_strength(task, nothing, labels, seed), fit(task, nothing.numpy(), labels, 1.0)
+    blind, constant = best_strength(task, nothing, labels, seed, (1.0,)), fit(task, nothing.numpy(), labels, 1.0)
     assert fitted is not None
     assert blind is not None
     assert constant is not None
     last.weight.copy_(torch.from_numpy(fitted[0]))
     last.bias.copy_(torch.from_numpy(fitted[1]))
-    return Probe(len(labels), strength, held_out, blind[0], constant[1], averaged is not None)
+    return Probe(len(labels), strength, held_out, blind[0], constant[1], before, averaged is not None)
 
 
 @torch.no_grad()
-def forget_probe(model: PreTrainedModel, made: Probe, before: State) -> None:
-    """Gives the model back the weights it had before its head was fitted, but for the biases of one answer for all."""
+def forget_probe(model: PreTrainedModel, made: Probe) -> None:
+    """Gives the head back the weights it had before the fit, but for the biases of one answer for all."""
     if made.added:
         remove_last_layer(model)
-    model.load_state_dict(before)
+    model.load_state_dict(made.before, strict=False)
     head_linears(model)[1].bias.copy_(torch.from_numpy(made.constant))
 
 
@@ -215,7 +217,9 @@ def set_dense(dense: Any, lift: float) -> None:
     dense.bias.fill_(lift)
 
 
-def best_strength(task: LabelledTask, features: Tensor, labels: Array, seed: int) -> tuple[float, float] | None:
+def best_strength(
+    task: LabelledTask, features: Tensor, labels: Array, seed: int, strengths: Sequence[float] = STRENGTHS
+) -> tuple[float, float] | None:
     """The lowest loss on held-out rows, and the strength that has it; None: no fit, or too few rows."""
     some = np.random.default_rng(seed).permutation(len(labels))[:COMPARED]
     out = max(1, len(some) // 5)
@@ -223,7 +227,7 @@ def best_strength(task: LabelledTask, features: Tensor, labels: Array, seed: int
     if not len(known):
         return None
     found, x = [], features.numpy()
-    for strength in STRENGTHS:
+    for strength in strengths:
         fitted = fit(task, x[known], labels[known], strength)
         if fitted is None:
             return None
