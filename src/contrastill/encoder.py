@@ -43,13 +43,15 @@ class Encoding:
 
     mask: Tensor  # (B, L) bool, True on real tokens
     logits: Tensor = NOT_ASKED
-    """(B, C)"""
+    """(B, C), or (B, L, C) of a task with an answer a token."""
     hidden: tuple[Tensor, ...] = NOT_ASKED
     """N + 1 of (B, L, D); hidden[0] is the embedding output."""
     attention: tuple[Tensor, ...] = NOT_ASKED
     """N of (B, H, L, L): scores *before* softmax, masked entries very negative."""
     pooled: Tensor = NOT_ASKED
     """(B, D): a sentence-embedding model's vectors."""
+    answered: Tensor = NOT_ASKED
+    """(B, L) bool: tokens whose logits count, where there are logits of each."""
 
 
 def pool_layer(hidden: Tensor, mask: Tensor, granularity: str) -> tuple[Tensor, Tensor]:
@@ -121,6 +123,7 @@ class Encoder(nn.Module):
             tuple(output.hidden_states) if "hidden" in needs else NOT_ASKED,
             tuple(scores.seen) if "attention" in needs else NOT_ASKED,
             self.pool(output.last_hidden_state, mask.bool()) if "pooled" in needs else NOT_ASKED,
+            batch.get("answered"),
         )
 
     def pool(self, last: Tensor, mask: Tensor) -> Tensor:

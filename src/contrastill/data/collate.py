@@ -136,7 +136,8 @@ class Collate:
     """Rows of `tokenise` -> a batch of tensors, padded to its longest row.
 
     B rows, L tokens: input_ids, attention_mask and token_type_ids (B, L); labels (B,) or (B, C), of `label_dtype`;
-    text_key and index (B,); content (B, 2), its 16 bytes.
+    text_key and index (B,); content (B, 2), its 16 bytes. Of rows with a label a token: labels (B, L), -100 at padding,
+    and answered (B, L) bool, the tokens whose answers count.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, label_dtype: torch.dtype = torch.int64) -> None:
@@ -154,14 +155,23 @@ class Collate:
         batch = {"attention_mask": torch.from_numpy(real.astype(np.int64))}
         for name, pad in self.pads.items():
             if name in rows[0]:
-                padded = np.full(real.shape, pad, np.int64)
-                # All rows end to end, laid into the real places row by row: quicker than a copy per row.
-                tokens = itertools.chain.from_iterable(row[name] for row in rows)
-                padded[real] = np.fromiter(tokens, np.int64, int(lengths.sum()))
-                batch[name] = torch.from_numpy(padded)
-        batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self.label_dtype)
+                batch[name] = torch.from_numpy(padded(rows, name, real, pad, lengths))
+        if "answered" in rows[0]:
+            batch["labels"] = torch.from_numpy(padded(rows, "labels", real, -100, lengths))
+            batch["answered"] = torch.from_numpy(padded(rows, "answered", real, 0, lengths) == 1)
+        else:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self.label_dtype)
         for name in ("text_key", "index"):
             batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.int64)
         content = np.frombuffer(b"".join(row["content"] for row in rows), np.int64)
         batch["content"] = torch.from_numpy(content.reshape(-1, 2).copy())
         return batch
+
+
+def padded(rows: Sequence[Mapping[str, Any]], name: str, real: np.ndarray, pad: int, lengths: np.ndarray) -> np.ndarray:
+    """A column with a number a token, (B, L) int64; real: (B, L), where they go."""
+    values = np.full(real.shape, pad, np.int64)
+    # All rows end to end, laid into the real places row by row: quicker than a copy per row.
+    tokens = itertools.chain.from_iterable(row[name] for row in rows)
+    values[real] = np.fromiter(tokens, np.int64, int(lengths.sum()))
+    return values

@@ -6,6 +6,7 @@ from contrastill.evaluation.scores import (
     majority,
     paired_bootstrap,
     predict,
+    predict_tokens,
     score,
     spearman,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "measure",
     "paired_bootstrap",
     "predict",
+    "predict_tokens",
     "score",
     "size",
     "spearman",

@@ -22,7 +22,16 @@ from contrastill.evaluation.inference import inference, model_inputs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["METRICS", "bootstrap_interval", "majority", "paired_bootstrap", "percentiles", "predict", "score"]
+__all__ = [
+    "METRICS",
+    "bootstrap_interval",
+    "majority",
+    "paired_bootstrap",
+    "percentiles",
+    "predict",
+    "predict_tokens",
+    "score",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -93,6 +102,25 @@ def predict(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], dty
         if not rows:
             raise UserError("expected at least one batch to predict, got none; check the split's name and its files")
         return torch.cat(rows).cpu().numpy()
+
+
+def predict_tokens(
+    model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], dtype: torch.dtype | None = None
+) -> list[Array]:
+    """Logits (tokens, C) of each row's real tokens, float32, in the order of the batches; `dtype` as in `predict`."""
+    rows: list[Array] = []
+    with inference(model, dtype):
+        for batch in batches:
+            logits = getattr(model(**model_inputs(batch, model.device)), "logits", None)
+            if logits is None or logits.ndim != 3:
+                found = "no logits" if logits is None else f"logits of shape {tuple(logits.shape)}"
+                raise UserError(
+                    f"expected logits (rows, tokens, tags), got {found} from {type(model).__name__}; "
+                    "load the model with AutoModelForTokenClassification"
+                )
+            values = logits.float().cpu().numpy()
+            rows += [one[real] for one, real in zip(values, batch["attention_mask"].bool().cpu().numpy(), strict=True)]
+    return rows
 
 
 def score(logits: Array, labels: Array, metrics: Sequence[str]) -> dict[str, float]:

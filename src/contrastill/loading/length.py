@@ -28,9 +28,9 @@ class Length:
     def __str__(self) -> str:
         return f"{self.tokens} tokens ({self.why})"
 
-    def cutting(self, share: float) -> str:
-        """The sentence of a record: the limit, and the share of texts that it cuts."""
-        return f"{self}; {share:.1%} of the texts are cut"
+    def cutting(self, share: float, longer: str = "are cut") -> str:
+        """The sentence of a record: the limit, the share of texts beyond it, and what happens to them."""
+        return f"{self}; {share:.1%} of the texts {longer}"
 
 
 def input_length(

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.errors import UserError, first_line
@@ -65,9 +72,10 @@ def load_config(place: Place) -> Any:
         raise UserError(f"no model could be loaded from {place.name!r}: config.json: {first_line(error)}") from None
 
 
-def load_classifier(name: str, **config: Any) -> PreTrainedModel:
+def load_classifier(name: str, *, tags: bool | None = None, **config: Any) -> PreTrainedModel:
     """A sequence classification (or regression) model; `config` (num_labels, id2label…) overrides its settings.
 
+    tags: whether its head gives each token an answer (token classification); by default as the model's file says.
     With such settings a head that is missing, or made for other classes, is made new. Weights come from safetensors
     only, and no code from the model's repository is run. On CPU attention is computed eagerly, which trains small
     encoders at short lengths about twice as fast there.
@@ -76,7 +84,9 @@ def load_classifier(name: str, **config: Any) -> PreTrainedModel:
         UserError: no such model; weights missing, cut off or corrupt; a model that is no text encoder, or, without
             `config`, one whose answer is not one class or one score.
     """
-    model = opened(name, AutoModelForSequenceClassification, **config)
+    tags = locate(name).tags if tags is None else tags
+    kind = AutoModelForTokenClassification if tags else AutoModelForSequenceClassification
+    model = opened(name, kind, **config)
     if not config:
         check_classes(name, model)
         check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits)
@@ -109,8 +119,9 @@ def opened(name: str, kind: Any, **config: Any) -> PreTrainedModel:
 def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
     """A model whose file had every weight of the encoder."""
     check_whole(place)
-    name, classifier = place.name, kind is AutoModelForSequenceClassification
-    what = "text classification model" if classifier else "encoder"
+    name, tags = place.name, kind is AutoModelForTokenClassification
+    classifier = tags or kind is AutoModelForSequenceClassification
+    what = "token classification model" if tags else "text classification model" if classifier else "encoder"
     if (config.get("config") or load_config(place)).is_encoder_decoder:
         raise UserError(f"no {what} could be loaded from {name!r}: it is an encoder and a decoder; give an encoder")
     eager = classifier and not torch.cuda.is_available()

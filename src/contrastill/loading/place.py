@@ -71,6 +71,12 @@ class Place:
         return isinstance(kinds, list) and any("Classification" in str(kind) for kind in kinds)
 
     @property
+    def tags(self) -> bool:
+        """Whether its config names a token classifier."""
+        kinds = self.read("config.json").get("architectures") or []
+        return isinstance(kinds, list) and any(str(kind).endswith("ForTokenClassification") for kind in kinds)
+
+    @property
     def subfolder(self) -> str:
         """The folder of the first module of a sentence-transformers model; empty for any other."""
         modules = self.read("modules.json", list)

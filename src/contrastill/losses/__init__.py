@@ -10,6 +10,8 @@ from contrastill.losses.soft import (
     soft_binary_kl,
     soft_kl,
     soft_mse,
+    token_cross_entropy,
+    token_soft_kl,
 )
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "soft_binary_kl",
     "soft_kl",
     "soft_mse",
+    "token_cross_entropy",
+    "token_soft_kl",
     "unit_distance",
     "unit_mean",
 ]

@@ -1,6 +1,6 @@
 """Losses on the prediction layer: soft labels from the teacher, hard labels from the data.
 
-Shapes: B batch, C classes.
+Shapes: B batch, L tokens, C classes.
 """
 
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ __all__ = [
     "soft_binary_kl",
     "soft_kl",
     "soft_mse",
+    "token_cross_entropy",
+    "token_soft_kl",
 ]
 
 
@@ -70,3 +72,31 @@ def hard_binary_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     known = ~labels.isnan().any(1)
     targets = labels.float().where(known.unsqueeze(1), 0.0)
     return F.binary_cross_entropy_with_logits(student.float(), targets, reduction="none").mean(1).where(known, 0.0)
+
+
+def token_soft_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+    """As `soft_kl`, of each token's answer, (B, L, C), (B, L, C), (B, L) -> (); *without* T^2.
+
+    Mean over an example's tokens in the mask, then over examples: padding, word pieces behind a word's first, and the
+    split of a batch over processes change nothing.
+    """
+    check_pair(student, teacher, "B L C", mask)
+    s, t = (F.log_softmax(x.float() / temperature, dim=-1) for x in (student, teacher))
+    return example_mean((t.exp() * (t - s)).sum(-1), mask).mean()
+
+
+def token_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
+    """(B, L, C), (B, L) -> (B,): cross-entropy, mean over the labelled tokens of each example; 0 where no token has a
+    label (all -100)."""
+    if student.dim() != 3 or labels.shape != student.shape[:2]:
+        raise ValueError(
+            f"expected student (B, L, C) and labels (B, L), got {tuple(student.shape)} and {tuple(labels.shape)}"
+        )
+    errors = F.cross_entropy(student.float().transpose(1, 2), labels, ignore_index=-100, reduction="none")
+    return example_mean(errors, labels != -100)
+
+
+def example_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """(B, L), (B, L) -> (B,): the mean where the mask is true; 0 where it is nowhere."""
+    real = mask.to(values.dtype)
+    return (values * real).sum(1) / real.sum(1).clamp(min=1)

@@ -174,11 +174,11 @@ class Method(nn.Module):
 
     def soft(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
         """The task's distance to the teacher's answers, without T^2: ()."""
-        return self.task.soft(student.logits, teacher.logits, student.mask, temperature)
+        return self.task.soft(student.logits, teacher.logits, answered(student), temperature)
 
     def kd(self, student: Encoding, teacher: Encoding, temperature: float) -> Tensor:
         """As `soft`, with T^2 (Hinton): ()."""
-        return self.task.kd(student.logits, teacher.logits, student.mask, temperature)
+        return self.task.kd(student.logits, teacher.logits, answered(student), temperature)
 
     def hard(self, student: Encoding, batch: Mapping[str, Tensor]) -> Tensor:
         """The task's loss against the labels, mean over the labelled examples of the batch: ().
@@ -186,7 +186,7 @@ class Method(nn.Module):
         The count of labelled examples is that of the whole batch over all processes, so that the mean of the
         processes' gradients is the gradient of the whole batch's mean.
         """
-        errors, known = self.task.hard(student.logits, batch["labels"], student.mask)
+        errors, known = self.task.hard(student.logits, batch["labels"], answered(student))
         count = known.sum().float()
         if processes() > 1:
             dist.all_reduce(count)
@@ -247,6 +247,11 @@ class Method(nn.Module):
         x, real = pool_layer(student.hidden[i].float(), student.mask, self.granularity)
         y, _ = pool_layer(teacher.hidden[j].float(), teacher.mask, self.granularity)
         return x[real], y[real]
+
+
+def answered(student: Encoding) -> Tensor:
+    """(B, L) bool: the tokens whose answers count; of a task with one answer a text, the real ones."""
+    return student.mask if student.answered is None else student.answered
 
 
 def stages_on(task: Task | type[Task], stages: Sequence[Stage]) -> tuple[Stage, ...]:

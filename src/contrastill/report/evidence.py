@@ -6,12 +6,13 @@ texts of the rows whose numbers it gets. Everything returned is ready for JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["EXAMPLES", "of_classes", "of_labels", "of_pairs", "of_scores", "of_vectors"]
+__all__ = ["EXAMPLES", "of_classes", "of_labels", "of_pairs", "of_scores", "of_spans", "of_vectors"]
 
 EXAMPLES = 20  # rows that are shown
 LONGEST = 600  # characters of a text that are shown
@@ -119,6 +120,113 @@ def of_answers(
         "histogram": drawn,
         "examples": furthest(far, texts, example),
     }
+
+
+def of_spans(
+    labels: Array,
+    ours: Array,
+    theirs: Array | None,
+    our_spans: Sequence[Sequence[Any]],
+    their_spans: Sequence[Sequence[Any]] | None,
+    names: Sequence[str],
+    texts: Texts,
+) -> dict[str, Any]:
+    """labels: (entities, 3) of each text: start, end, type's number; ours, theirs: of each text the probabilities of
+    its units' tags (`spans.Tagged`), and the spans that follow. Rows are chosen by how far the probabilities of their
+    units are apart; without a teacher, by how many entities are wrong."""
+    spans = {"ours": our_spans} | ({} if their_spans is None else {"theirs": their_spans})
+    truth = [{(int(a), int(b), names[int(kind)]) for a, b, kind in label} for label in labels]
+    said = {who: [{span[:3] for span in found} for found in each] for who, each in spans.items()}
+    wrong = np.array([len(a ^ b) for a, b in zip(said["ours"], truth, strict=True)], np.float64)
+    if theirs is None:
+        scores = [span.score for found in our_spans for span in found] or [0.0]
+        drawn = histogram(np.array(scores), 0, 1, "confidence", "confidence of each entity that is answered")
+        far = wrong
+    else:
+        apart = [np.abs(a.values - b.values).sum(1) / 2 for a, b in zip(ours, theirs, strict=True)]
+        what = "distance of student and teacher at each word: half the sum of the differences of its tags' probabilities"
+        drawn = histogram(np.concatenate([*apart, np.zeros(0)]), 0, 1, "distance", what)
+        differ = np.array([len(a ^ b) for a, b in zip(said["ours"], said["theirs"], strict=True)])
+        far = differ + np.array([float(one.sum()) / (1 + float(one.sum())) for one in apart])
+
+    def words(row: int, found: Iterable[tuple[int, int, str]]) -> str:
+        text = ours[row].text
+        listed = [f"{text[start:end]} ({kind})" for start, end, kind in sorted(found)]
+        return "; ".join([*listed[:TOP_LABELS], *(["…"] if len(listed) > TOP_LABELS else [])]) or "no entity"
+
+    def example(row: int) -> dict[str, Any]:
+        return {
+            "label": words(row, truth[row]),
+            "said": {who: words(row, each[row]) for who, each in said.items()},
+            "right": {who: each[row] == truth[row] for who, each in said.items()},
+            "difference": rounded(far[row]),
+        }
+
+    def of_type(who: str, name: str) -> dict[str, float | None]:
+        pairs = [
+            ({s for s in found if s[2] == name}, {s for s in true if s[2] == name})
+            for found, true in zip(said[who], truth, strict=True)
+        ]
+        right, answered, there = (sum(map(len, each)) for each in zip(*((a & b, a, b) for a, b in pairs), strict=True))
+        parts = {"recall": (right, there), "precision": (right, answered), "f1": (2 * right, there + answered)}
+        return {what: rounded(above / below) if below else None for what, (above, below) in parts.items()}
+
+    return {
+        "kind": "tagging",
+        "split": "dev",
+        "rows": len(truth),
+        "equal_answers": None
+        if theirs is None
+        else rounded(np.mean([a == b for a, b in zip(said["ours"], said["theirs"], strict=True)])),
+        "classes": [
+            {
+                "name": str(name),
+                "rows": sum(s[2] == name for true in truth for s in true),
+                "ours": of_type("ours", name),
+                "theirs": None if theirs is None else of_type("theirs", name),
+            }
+            for name in names
+        ],
+        "confusions": span_confusions(truth, said),
+        "histogram": drawn,
+        "examples": furthest(far, texts, example),
+    }
+
+
+NOTHING, BOUNDS = "nothing", "other bounds"
+"""In place of a type: there is no entity there; the type is right, start or end is not."""
+
+
+def span_confusions(truth: Sequence[set[Any]], said: Mapping[str, Sequence[set[Any]]]) -> list[dict[str, Any]]:
+    """The commonest mistakes of ours: a true type, what was answered in its place, and how often by each model."""
+    counts = {who: Counter(pair for a, b in zip(truth, each, strict=True) for pair in mistakes(a, b)) for who, each in said.items()}
+    there = Counter(kind for true in truth for _, _, kind in true)
+    return [
+        {
+            "label": label,
+            "answer": answer,
+            "rows": there[label],
+            "ours": count,
+            "theirs": counts["theirs"][label, answer] if "theirs" in counts else None,
+        }
+        for (label, answer), count in counts["ours"].most_common(CONFUSIONS)
+    ]
+
+
+def mistakes(true: set[Any], said: set[Any]) -> Iterator[tuple[str, str]]:
+    """(true type, answer) for each wrong one: by the answer that a true entity overlaps most, else `NOTHING`."""
+    met = set()
+    for start, end, kind in sorted(true - said):
+        overlaps = [(min(end, b) - max(start, a), (a, b, other)) for a, b, other in said if a < end and b > start]
+        if not overlaps:
+            yield kind, NOTHING
+            continue
+        _, answer = max(overlaps)
+        met.add(answer)
+        yield kind, BOUNDS if answer[2] == kind else answer[2]
+    for answer in sorted(said - true - met):
+        if not any(a < answer[1] and b > answer[0] for a, b, _ in true):
+            yield NOTHING, answer[2]
 
 
 def of_scores(labels: Array, ours: Array, theirs: Array | None, texts: Texts) -> dict[str, Any]:

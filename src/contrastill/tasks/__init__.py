@@ -6,14 +6,16 @@ from contrastill.data.load import TaskData, load_task
 from contrastill.data.schema import Schema
 from contrastill.errors import UserError
 from contrastill.registry import class_of, name_of
+from contrastill.spans import Scheme
 from contrastill.tasks.base import Task
 from contrastill.tasks.classification import Classification
 from contrastill.tasks.embedding import Embedding
 from contrastill.tasks.encoder import BareEncoder
-from contrastill.tasks.labelled import LabelledTask
+from contrastill.tasks.labelled import LabelledTask, tags_tokens
 from contrastill.tasks.multilabel import MultiLabel
 from contrastill.tasks.pairs import Pairs
 from contrastill.tasks.regression import Regression
+from contrastill.tasks.tagging import Tagging
 
 __all__ = [
     "TASKS",
@@ -24,8 +26,10 @@ __all__ = [
     "MultiLabel",
     "Pairs",
     "Regression",
+    "Tagging",
     "Task",
     "check_task",
+    "class_names",
     "labelled_class",
     "load_rows",
     "output_names",
@@ -35,7 +39,7 @@ __all__ = [
     "task_of_model",
 ]
 
-LABELLED: dict[str, type[LabelledTask]] = {cls.name: cls for cls in (Classification, Regression, MultiLabel)}
+LABELLED: dict[str, type[LabelledTask]] = {cls.name: cls for cls in (Classification, Regression, MultiLabel, Tagging)}
 TASKS: dict[str, type[Task]] = {**LABELLED, **{cls.name: cls for cls in (Embedding, BareEncoder, Pairs)}}
 
 
@@ -66,8 +70,10 @@ def task_of(schema: Schema, task: str | type[LabelledTask] | None = None) -> Lab
 
 
 def task_given(task: Any, config: Any) -> Any:
-    """The task asked for; unasked that of a model with any number of labels, as cells of one label do not tell it."""
-    return task or next((cls.name for cls in LABELLED.values() if cls.several and cls.fits(config)), None)
+    """The task asked for; unasked that of a model with any number of labels, or of a tagger: of their data, cells of one
+    label do not tell it."""
+    told = (cls for cls in LABELLED.values() if cls.several or cls.per == "token")
+    return task or next((cls.name for cls in told if cls.fits(config)), None)
 
 
 def check_task(task: LabelledTask, name: str, config: Any) -> None:
@@ -89,6 +95,12 @@ def output_names(config: Any) -> list[str]:
     return [str(config.id2label[n]) for n in range(config.num_labels)]
 
 
+def class_names(config: Any) -> list[str]:
+    """The names of a model's classes, by its config, in order: its outputs', or of a tagger the types of entities."""
+    names = output_names(config)
+    return list(Scheme(names).types) if tags_tokens(config) else names
+
+
 def task_of_model(name: str, config: Any) -> LabelledTask:
     """The task that a model with a head answers, by its config. name: of the model, for the message.
 
@@ -97,7 +109,7 @@ def task_of_model(name: str, config: Any) -> LabelledTask:
     """
     for cls in LABELLED.values():
         if cls.fits(config):
-            return cls(output_names(config) if config.num_labels > 1 else ()).with_config(config)
+            return cls(class_names(config) if config.num_labels > 1 else ()).with_config(config)
     raise UserError(
         f"{name}: expected a model that answers one of {', '.join(LABELLED)}, got one of "
         f"{config.num_labels} outputs with problem_type {config.problem_type!r}"

@@ -5,20 +5,41 @@ Shapes: B batch, N rows, C outputs.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
+from datasets import Dataset
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from contrastill import evaluation
+from contrastill.data.collate import tokenise, truncated_share
 from contrastill.errors import UserError
 from contrastill.report.evidence import Texts
+from contrastill.spans import Reading
 from contrastill.tasks.base import Task
 
-__all__ = ["LabelledTask"]
+__all__ = ["LabelledTask", "Read", "tags_tokens"]
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Texts as a model reads them. rows: one an input of the model, tokenised. cut_share: the share of texts longer
+    than an input. readings: of each text, where it may be several inputs; None: each row is a text."""
+
+    rows: Dataset
+    cut_share: float
+    readings: Sequence[Reading] | None = None
+
+
+def tags_tokens(config: Any) -> bool:
+    """Whether a model's config names a class that answers token by token."""
+    return any(str(kind).endswith("ForTokenClassification") for kind in getattr(config, "architectures", None) or ())
 
 
 class LabelledTask(Task):
@@ -67,6 +88,10 @@ class LabelledTask(Task):
         """The task with the settings (such as thresholds) of a model's config."""
         return self
 
+    def like(self, config: Any) -> Self:
+        """The task with the outputs of a teacher with this config, whose classes are the data's."""
+        return self
+
     def tuned(self, logits: Callable[[], Array], labels: Array) -> dict[str, Any]:
         """Entries of a model's config that are chosen on dev, by its logits (N, C), computed if needed, and labels."""
         return {}
@@ -94,6 +119,38 @@ class LabelledTask(Task):
         task has no such fit (the default), and its new heads start from random weights.
         """
         return None
+
+    # ---- texts and answers: of one input and one row of logits a text; a task of tokens has its own
+
+    longer: ClassVar[str] = "are cut"
+    """What happens to texts longer than an input, in words."""
+
+    def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Read:
+        """Labelled texts as inputs of at most `max_length` tokens."""
+        return Read(tokenise(rows, tokenizer, max_length), truncated_share(rows, tokenizer, max_length))
+
+    def labels_of(self, rows: Dataset) -> Array:
+        """The labels of all rows: (N, …)."""
+        return np.asarray(rows["label"][:], None if self.label_dtype is torch.int64 else np.float32)
+
+    def predict(self, model: Any, batches: Iterable[Mapping[str, Tensor]], dtype: torch.dtype | None = None) -> Any:
+        """The model's logits for the inputs in these batches, one after the other: (inputs, C)."""
+        return evaluation.predict(model, batches, dtype=dtype)
+
+    def gathered(self, logits: Any, order: Array, read: Read) -> Array:
+        """Logits of inputs, which came in this order, as those of texts: (N, C)."""
+        return np.asarray(logits)
+
+    def losses_of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Label losses of the rows that a head is fitted to: (N, C), (N, …) -> (N,)."""
+        return self.hard(logits, labels, torch.ones(0))[0]
+
+    judged: ClassVar[str] = "rows"
+    """What `judged_rows` counts."""
+
+    def judged_rows(self, labels: Array) -> int:
+        """The number of things that a score counts; here texts."""
+        return len(labels)
 
     # ---- scores of answers (N, C), as fractions
 

@@ -39,6 +39,10 @@ class Teacher(Protocol):
         row of it has."""
 
     @property
+    def answers(self) -> str:
+        """What has a row of logits: the "text", or each of its "tokens"."""
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of all that its outputs depend on, beside the text."""
 

@@ -30,6 +30,7 @@ class FrozenEmbedder:
     """
 
     depth = heads = 0
+    answers = "text"
 
     def __init__(self, model: Any) -> None:
         if not isinstance(model.tokenizer, PreTrainedTokenizerBase):

@@ -21,7 +21,7 @@ LAYER = re.compile(rf"layer-(\d+)-({'|'.join(GRANULARITIES)})")
 class Field:
     """Rows of `width` numbers for each text.
 
-    kind: "logits", "vector" (of a sentence-embedding model), "layer" (a hidden state) or "attention" (scores before
+    kind: "logits" (of a tagger, those of each token), "vector" (of a sentence-embedding model), "layer" (a hidden state) or "attention" (scores before
     softmax). layer: its number, of the last two; 0 is the embedding output. per: what has a row: the "text", its "cls"
     or "mean", each of its "tokens", or each of their "pairs".
     """
@@ -33,9 +33,9 @@ class Field:
 
     @property
     def name(self) -> str:
-        """logits, vector, layer-3-tokens, layer-3-cls, layer-3-mean, attention-3."""
-        per = f"-{self.per}" if self.kind == "layer" else ""
-        return f"{self.kind}-{self.layer}{per}" if self.kind in ("layer", "attention") else self.kind
+        """logits, logits-tokens, vector, layer-3-tokens, layer-3-cls, layer-3-mean, attention-3."""
+        per = f"-{self.per}" if self.kind == "layer" or (self.kind, self.per) == ("logits", "tokens") else ""
+        return f"{self.kind}-{self.layer}{per}" if self.kind in ("layer", "attention") else f"{self.kind}{per}"
 
     def rows(self, lengths: np.ndarray) -> np.ndarray:
         """The number of rows of a text of each length."""
@@ -49,7 +49,7 @@ def fields_of(wanted: Wanted, teacher: Teacher) -> tuple[Field, ...]:
         UserError: the teacher does not give it.
     """
     asked = [
-        *([("logits", 0, "text")] if wanted.logits else []),
+        *([("logits", 0, teacher.answers)] if wanted.logits else []),
         *([("vector", 0, "text")] if wanted.pooled else []),
         *(("layer", j, wanted.granularity) for j in wanted.layers),
         *(("attention", j, "pairs") for j in wanted.attention),

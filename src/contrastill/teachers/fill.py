@@ -168,7 +168,7 @@ def real_rows(mask: Tensor, per: str) -> Tensor:
 def rows_of(field: Field, encoding: Encoding, places: Tensor | None) -> Tensor:
     """A field's rows, those of one text after those of the one before: (rows, D). places: of tokens or pairs."""
     if field.kind == "logits":
-        return encoding.logits
+        return encoding.logits.flatten(0, 1)[places] if field.per == "tokens" else encoding.logits
     if field.kind == "vector":
         return encoding.pooled
     if field.kind == "attention":

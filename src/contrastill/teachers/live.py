@@ -58,6 +58,10 @@ class FrozenEncoder:
         head = {} if self.transformer is self.model else {"logits": int(self.model.config.num_labels or 0)}
         return {"hidden": self.width, "attention": self.heads, **head}
 
+    @property
+    def answers(self) -> str:
+        return "tokens" if type(self.model).__name__.endswith("ForTokenClassification") else "text"
+
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(self.model)

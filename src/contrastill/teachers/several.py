@@ -18,6 +18,7 @@ class SideBySide:
     """One or more teachers whose vectors are stored: each one's unit vectors, side by side, as one unit vector."""
 
     depth = heads = 0
+    answers = "text"
 
     def __init__(self, each: Sequence[CachedEmbedder]) -> None:
         self.each = each

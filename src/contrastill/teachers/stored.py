@@ -49,6 +49,7 @@ class CachedTeacher:
             raise UserError(f"expected a cache dtype of {', '.join(DTYPES)}, got {stored!r}")
         self.live, self.wanted = live, wanted
         self.width, self.depth, self.heads, self.gives = live.width, live.depth, live.heads, live.gives
+        self.answers = live.answers
         self.name, self.root, self.stored, self.forwards = name, root, stored, 0
         self.computed = computed or ("bfloat16" if bf16_pays() else "float32")
         self.stores = {field: self.store(field, stored, self.computed) for field in fields_of(wanted, live)}
@@ -140,18 +141,21 @@ class CachedTeacher:
 
     # ---- logits in full precision, for scores
 
-    def logits(self, batches: Sequence[Mapping[str, Tensor]], predict: Predict) -> np.ndarray:
-        """The live teacher's in float32, stored: it is scored on a text once, not once a run. (N, C)"""
+    def logits(self, batches: Sequence[Mapping[str, Tensor]], predict: Predict) -> Any:
+        """The live teacher's in float32, stored: it is scored on a text once, not once a run. As `predict` gives them:
+        (N, C), or (tokens, C) of each text."""
         make_cache_folder(self.root)
-        store = self.store(Field("logits", 0, "text", self.gives["logits"]), "float32", "float32")
+        store = self.store(Field("logits", 0, self.answers, self.gives["logits"]), "float32", "float32")
         keys = [keys_in(batch) for batch in batches]
         lacking = [n for n, k in enumerate(keys) if (store.find(k) < 0).any()]
         if lacking:
             fresh = self.live.logits([batches[n] for n in lacking], predict)
             self.forwards += len(fresh)
-            store.append(np.concatenate([keys[n] for n in lacking]), np.ones(len(fresh)), torch.from_numpy(fresh))
-        rows = store.find(np.concatenate(keys))
-        return np.concatenate([store.read(int(row)) for row in rows])
+            counts = np.ones(len(fresh)) if self.answers == "text" else np.array([len(one) for one in fresh])
+            values = torch.from_numpy(np.concatenate(fresh) if self.answers == "tokens" else fresh)
+            store.append(np.concatenate([keys[n] for n in lacking]), counts, values)
+        found = [store.read(int(row)) for row in store.find(np.concatenate(keys))]
+        return found if self.answers == "tokens" else np.concatenate(found)
 
 
 def keys_in(batch: Mapping[str, Tensor]) -> np.ndarray:
@@ -180,7 +184,7 @@ def served(store: Store, field: Field, rows: np.ndarray, real: np.ndarray, pinne
                 raise UserError(f"the cache holds {store.counts[row]} rows of a text of {count} tokens; prune it")
             store.read(int(row), out[n, first : first + count])
     if field.kind == "logits":
-        return values[:, 0].float()
+        return values.float() if field.per == "tokens" else values[:, 0].float()
     return values.permute(0, 3, 1, 2) if field.per == "pairs" else values
 
 

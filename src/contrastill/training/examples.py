@@ -12,18 +12,18 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.bundle import is_bundle, megabytes, open_bundle, refuse_length
-from contrastill.data.collate import Collate, flat, known_tokens, tokenise, truncated_share
+from contrastill.data.collate import Collate, flat, known_tokens
 from contrastill.data.files import look_up
 from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
-from contrastill.evaluation import predict, size
+from contrastill.evaluation import size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.processes import processes
 from contrastill.report.paired import by_row
 from contrastill.results import Split
 from contrastill.settings import Evaluation
-from contrastill.tasks import LabelledTask, check_task, load_rows, output_names, task_given, task_of
+from contrastill.tasks import LabelledTask, check_task, class_names, load_rows, task_given, task_of
 from contrastill.teachers import CachedTeacher, LiveTeacher
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
@@ -57,17 +57,19 @@ class Examples:
     def __init__(
         self, rows: Dataset, task: LabelledTask, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
     ) -> None:
-        self.task, self.rows = task, rows
-        tokens = tokenise(rows, tokenizer, max_length)
-        ids, lengths = flat(tokens["input_ids"])
+        self.task, self.rows, self.read = task, rows, task.read(rows, tokenizer, max_length)
+        inputs = self.read.rows
+        ids, lengths = flat(inputs["input_ids"])
         self.known = known_tokens(ids, lengths, tokenizer)
-        self.order = order = np.argsort(lengths, kind="stable")
+        self.place = place = np.argsort(lengths, kind="stable")
         collate = Collate(tokenizer, task.label_dtype)
         self.batches = [
-            collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
+            collate(inputs.select(place[n : n + batch_size]).to_list()) for n in range(0, len(place), batch_size)
         ]
-        self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
-        self.keys = np.concatenate([batch["text_key"].numpy() for batch in self.batches])
+        self.order = place if self.read.readings is None else np.arange(len(rows))  # of labels and logits
+        self.labels = task.labels_of(rows)[self.order]
+        keys = np.asarray(inputs["text_key"])
+        self.keys = keys[place] if self.read.readings is None else keys[first_of(np.asarray(inputs["text"]))]
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.tasks: dict[str, LabelledTask] = {}  # as their models answer it
         self.reported: Split | None = None  # the scores of ours
@@ -101,11 +103,12 @@ class Examples:
     def scores_of_teacher(self, teacher: CachedTeacher | LiveTeacher) -> Split:
         """As `scores`, in float32; the logits stay in `kept` as "theirs"."""
         device = processes().device
-        logits = teacher.logits(self.batches, lambda model, batches: predict(model.to(device), batches))
-        return self.judged(logits, teacher.model.config, "theirs")
+        logits = teacher.logits(self.batches, lambda model, batches: self.task.predict(model.to(device), batches))
+        return self.judged(self.task.gathered(logits, self.place, self.read), teacher.model.config, "theirs")
 
     def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
-        return predict(model.to(processes().device), self.batches, dtype=dtype)
+        logits = self.task.predict(model.to(processes().device), self.batches, dtype)
+        return self.task.gathered(logits, self.place, self.read)
 
     def judged(self, logits: np.ndarray, config: Any, keep: str | None = None, interval: bool = True) -> Split:
         task = self.task.with_config(config)
@@ -142,6 +145,11 @@ class Examples:
         )
 
 
+def first_of(numbers: np.ndarray) -> np.ndarray:
+    """Positions at which a sorted array has a new value."""
+    return np.flatnonzero(np.diff(numbers, prepend=-1))
+
+
 def scored(task: LabelledTask, answers: np.ndarray, labels: np.ndarray, interval: bool = True) -> Split:
     """interval: whether the first metric gets one."""
     ends = task.interval(answers, labels, task.metrics[0]) if interval else None
@@ -154,7 +162,7 @@ def score_model(asked: Evaluation) -> Evaluated:
         return score_bundle(asked)
     model, tokenizer = load_classifier(asked.model), load_tokenizer(asked.model)
     asked = replace(asked, task=task_given(asked.task, model.config))
-    data, split, said = scored_rows(asked, output_names(model.config))
+    data, split, said = scored_rows(asked, class_names(model.config))
     task = task_of(data.schema, asked.task)
     check_task(task, asked.model, model.config)
     length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
@@ -162,8 +170,8 @@ def score_model(asked: Evaluation) -> Evaluated:
     examples.check_ids(model)
     if examples.known.worse > FEW_UNKNOWN:
         logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)
-    cut = truncated_share(data.splits[split], tokenizer, length.tokens)
-    logger.info("length: %s", length.cutting(cut))
+    cut = examples.read.cut_share
+    logger.info("length: %s", length.cutting(cut, task.longer))
     scores, seen = examples.scores(model), seen_by(asked.model)
     if share := None if seen is None else seen_share(examples.keys, seen):
         logger.warning("%.1f %% of these rows are among those that the model was trained on", 100 * share)

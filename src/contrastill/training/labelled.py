@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from contrastill.data.collate import Collate, Known, flat, known_tokens, tokenise, truncated_share
+from contrastill.data.collate import Collate, Known, flat, known_tokens
 from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
@@ -26,7 +26,7 @@ from contrastill.processes import processes
 from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
-from contrastill.tasks import Embedding, LabelledTask, check_task, load_rows, output_names, task_given, task_of
+from contrastill.tasks import Embedding, LabelledTask, check_task, class_names, load_rows, task_given, task_of
 from contrastill.teachers import CachedTeacher, FrozenEncoder, LiveTeacher, cache_root, fingerprint, make_cache_folder
 from contrastill.training import labelled_checks, labelled_doubts
 from contrastill.training.budget import default_rate, settle_budget
@@ -79,6 +79,7 @@ class LabelledPlan(Plan):
     lengths: np.ndarray
     words: np.ndarray
     cut_share: float
+    labels: np.ndarray  # of the training texts
     unlabelled: int
     metric: str | None
     cache: CacheChoice | None = None
@@ -104,8 +105,9 @@ class LabelledPlan(Plan):
         """model: a wrapper of the method, if it is trained inside one."""
         if data.train is None:
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
-        examples = tokenise(data.train, tokenizer, length.tokens)
         task: Any = method.task
+        read = task.read(data.train, tokenizer, length.tokens)
+        examples, labels = read.rows, task.labels_of(data.train)
         made = cls(
             settings=replace(settings, max_length=length.tokens),
             name=origin.name,
@@ -120,8 +122,9 @@ class LabelledPlan(Plan):
             origin=origin,
             lengths=np.array([len(ids) for ids in examples["input_ids"]]),
             words=np.unique(examples.data.column("input_ids").combine_chunks().flatten().to_numpy()),
-            cut_share=truncated_share(data.train, tokenizer, length.tokens),
-            unlabelled=int((~task.known(np.asarray(examples["labels"]))).sum()),
+            cut_share=read.cut_share,
+            labels=labels,
+            unlabelled=int((~task.known(labels)).sum()),
             metric=task.metrics[0] if data.dev is not None else None,
             cache=cache,
             splits={
@@ -198,11 +201,14 @@ class LabelledPlan(Plan):
 
     @cached_property
     def labelled_rows(self) -> np.ndarray:
-        """The numbers of the training rows with a label."""
-        return np.flatnonzero(self.task.known(np.asarray(self.examples["labels"])))
+        """The numbers of the examples with a label."""
+        known = self.task.known(self.labels)
+        return np.flatnonzero(known[np.asarray(self.examples["text"])] if "text" in self.examples.features else known)
 
     def fit_head(self, student: PreTrainedModel, may_add: bool) -> None:
         some = np.random.default_rng(self.settings.seed).permutation(self.labelled_rows)[:HEAD_ROWS]
+        if self.task.per == "token":
+            some = some[: 1 + int(np.searchsorted(np.cumsum(self.lengths[some]), 2 * HEAD_ROWS))]
         some = some[np.argsort(self.lengths[some], kind="stable")]
         batches = [self.batch(some[n : n + 64]) for n in range(0, len(some), 64)]
         logger.info("head: reading %s training rows with the frozen encoder to fit it", f"{len(some):,}")
@@ -247,13 +253,13 @@ class LabelledPlan(Plan):
 
     def describe(self) -> dict[str, Any]:
         about = self.rows_described
-        ours = {"length": self.length.cutting(self.cut_share), **self.decided}
+        ours = {"length": self.length.cutting(self.cut_share, self.task.longer), **self.decided}
         return {**about, "decisions": {**about.get("decisions", {}), **ours}}
 
     def results(self) -> RunResult:
         student, metric = self.method.student.model, self.task.metrics[0]
         ours = {split: rows.scores(student, keep="ours") for split, rows in self.splits.items()}
-        models, kept, figures = {self.name: Scores(ours, size(student))}, None, {"train_rows": len(self.examples)}
+        models, kept, figures = {self.name: Scores(ours, size(student))}, None, {"train_rows": len(self.labels)}
         if self.checkpoint is not None:
             figures["checkpoint"] = self.checkpoint
         if self.probed:
@@ -372,7 +378,7 @@ def plan_finetuning(settings: Finetuning) -> LabelledPlan:
     data, tokenizer = load_rows(settings.data, **settings.reading()), load_tokenizer(settings.model)
     set_seed(settings.seed)
     task = task_of(data.schema, settings.task)
-    model = load_classifier(settings.model, **task.head())
+    model = load_classifier(settings.model, tags=task.per == "token", **task.head())
     length = input_length(settings.max_length, settings.model, tokenizer, model.config)
     origin = Origin("finetune", "model", settings.model, settings.seed)
     return LabelledPlan.of(settings, data, tokenizer, Finetune(model, None, task), length, origin)
@@ -393,9 +399,10 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
     settings = replace(settings, task=task_given(settings.task, teacher.config))
     data = load_rows(settings.data or "", **settings.reading(), unlabelled=settings.unlabelled)
-    data = align_labels(data, output_names(teacher.config))
+    data = align_labels(data, class_names(teacher.config))
     task = task_of(data.schema, settings.task)
     check_task(task, settings.teacher, teacher.config)
+    task = task.like(teacher.config)
     set_seed(settings.seed)
     texts = data.train["text"] if data.train is not None else None
     root = None if cache is None else cache.root

@@ -37,7 +37,7 @@ def teacher_learnt(run: LabelledPlan) -> Check:
         examples, where = run.splits["dev"], "dev"
         got = run.teacher_scores["dev"].metrics[metric]
     else:
-        known = np.flatnonzero(run.task.known(np.array(run.data.train["label"])))
+        known = np.flatnonzero(run.task.known(run.labels))
         rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
         examples, where = Examples(rows, run.task, run.tokenizer, run.settings.max_length), "a training sample"
         got = run.score_teacher(examples).metrics[metric]
@@ -68,7 +68,7 @@ def teacher_knows_classes(run: LabelledPlan) -> list[Check]:
 def splits_apart(run: LabelledPlan) -> Check:
     ours = set(run.examples["text_key"])
     shared = {
-        split: sum(int(key) in ours for batch in rows.batches for key in batch["text_key"]) / max(1, len(rows.labels))
+        split: sum(int(key) in ours for key in rows.keys) / max(1, len(rows.keys))
         for split, rows in run.splits.items()
     }
     seen = (
@@ -99,7 +99,7 @@ def unseen(run: LabelledPlan) -> list[Check]:
 
 def scores_differ(run: LabelledPlan) -> Check:
     """Checks that the labels of each split differ: in train to learn from, in dev to select by."""
-    labels = np.asarray(run.examples["labels"])
+    labels = run.labels
     if (same_label := run.task.same_label(labels[run.task.known(labels)])) is not None:
         return Check("labels differ", False, f"every training row has the label {same_label}; add rows with others")
     same = [split for split, rows in run.splits.items() if run.task.same_label(rows.labels) is not None]
@@ -125,9 +125,9 @@ def dev_tells(run: LabelledPlan) -> list[Check]:
     """Checks that dev is large enough to select a checkpoint; if so, that it has the classes."""
     if "dev" not in run.splits:
         return []
-    rows = len(run.splits["dev"].labels)
+    rows = run.task.judged_rows(run.splits["dev"].labels)
     wide = run.task.half_width(rows)
-    seen = f"a score on {rows:,} rows is uncertain by about {wide:.1f} points in either direction"
+    seen = f"a score on {rows:,} {run.task.judged} is uncertain by about {wide:.1f} points in either direction"
     more = more_dev_rows(run, math.ceil(rows * (wide / WIDE) ** 2))
     wrong = f"{seen}, and the checkpoint is chosen by it; {more}"
     found = [Check("dev is large enough", wide <= WIDE, seen if wide <= WIDE else wrong, fatal=False)]
@@ -153,7 +153,7 @@ def dev_has_classes(run: LabelledPlan) -> list[Check]:
 def more_dev_rows(run: LabelledPlan, wanted: int) -> str:
     """Advice for a dev set of this size: a larger --dev-share if dev was held out and train suffices, else --dev."""
     rows = len(run.splits["dev"].labels)
-    share = run.settings.dev_share or rows / (rows + run.task.known(np.asarray(run.examples["labels"])).sum())
+    share = run.settings.dev_share or rows / (rows + run.task.known(run.labels).sum())
     if "held out" in run.data.decisions.get("dev", "") and (more := math.ceil(100 * share * wanted / rows)) <= 50:
         return f"try --dev-share {more / 100:g} (it was {share:.2g})"
     return f"give at least {wanted:,} rows with --dev FILE"
@@ -161,7 +161,7 @@ def more_dev_rows(run: LabelledPlan, wanted: int) -> str:
 
 def rows_of_classes(run: LabelledPlan) -> tuple[Array | None, Array | None]:
     """(C,) rows of each class in train and in dev; None where there are no classes, or no dev."""
-    labels = np.asarray(run.examples["labels"])
+    labels = run.labels
     train = run.task.truth(labels[run.task.known(labels)])
     dev = run.task.truth(run.splits["dev"].labels) if "dev" in run.splits else None
     return None if train is None else train.sum(0), None if dev is None else dev.sum(0)

@@ -109,7 +109,7 @@ def same_answer(run: LabelledPlan, answer: str, remedies: Remedies) -> list[str]
     others = int((truth != marks).any(1).sum())
     if others < TELLING:
         return [f"{said}, of which {others} have another label: too few to tell; score it on more rows (--dev FILE)"]
-    labels = np.asarray(run.examples["labels"])
+    labels = run.labels
     known = task.truth(labels[task.known(labels)])
     share = 0.0 if known is None else float((known == marks[0]).all(1).mean())
     if remedies.certain is None and share >= UNEVEN:
@@ -124,7 +124,7 @@ def loss_near_chance(run: LabelledPlan, history: Log, remedies: Remedies) -> lis
     seen = losses(history, "hard") or (losses(history) if run.teacher is None else [])
     if run.unlabelled:
         return []
-    chance = run.task.ignorance(np.asarray(run.examples["labels"]))
+    chance = run.task.ignorance(run.labels)
     return near_chance(ended_at(seen), chance, "loss on labels", run.task.ignorant, remedies.first)
 
 
@@ -148,7 +148,7 @@ def missed(run: LabelledPlan, remedies: Remedies, rising: bool) -> list[str]:
     seen, which = missed_classes(there, (truth & ours).sum(0), task.labels, noun(run))
     if not seen:
         return []
-    labels = np.asarray(run.examples["labels"])
+    labels = run.labels
     trained = task.truth(labels[task.known(labels)])
     rows = ENOUGH if trained is None else int(np.median(trained.sum(0)[which]))
     if remedies.certain is None and not rising and rows <= FEW:

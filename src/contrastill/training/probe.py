@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from contrastill.evaluation import predict
 from contrastill.loading import new_weights
 from contrastill.students.families import FAMILIES, head_linears, head_weights, top_of
 from contrastill.students.pooling import GAIN, add_mean_layer, remove_last_layer, takes_mean_layer
@@ -101,8 +100,8 @@ def fit_probe(
         return None
     state = model.state_dict()
     before = {name: state[name].clone() for name in head_weights(model)}
-    labels = torch.cat([batch["labels"] for batch in batches]).cpu().numpy()
-    seen, means = read(model, [layer for layer in (dense, last) if layer is not None], batches, dtype)
+    labels = torch.cat([labels_of(batch) for batch in batches]).cpu().numpy()
+    seen, means = read(model, task, [layer for layer in (dense, last) if layer is not None], batches, dtype)
     passed = activation_of(dense, seen, last) if dense is not None else None
     features = seen[last] if passed is None else hand_on(seen[dense], *passed)
     judged = best_strength(task, features, labels, seed)
@@ -149,7 +148,7 @@ def average(
     """Adds a layer that averages the tokens; what the logits' layer reads then, and how that is judged. None: it saves
     too little, and is taken away."""
     add_mean_layer(model)
-    features = read(model, [last], batches, dtype)[0][last]
+    features = read(model, task, [last], batches, dtype)[0][last]
     again = best_strength(task, features, labels, seed)
     if again is not None and saves(again, judged):
         return features, again
@@ -161,21 +160,29 @@ def saves(this: tuple[float, float] | None, that: tuple[float, float]) -> bool:
     return this is not None and this[0] < (1 - GAINED) * that[0]
 
 
+def labels_of(batch: Mapping[str, Tensor]) -> Tensor:
+    """The labels of a batch's rows, or of its labelled tokens: (N, …)."""
+    labels = batch["labels"]
+    return labels[labels != -100] if "answered" in batch else labels
+
+
 def read(
-    model: PreTrainedModel, layers: Sequence[Any], batches: Batches, dtype: torch.dtype | None
+    model: PreTrainedModel, task: LabelledTask, layers: Sequence[Any], batches: Batches, dtype: torch.dtype | None
 ) -> tuple[dict[Any, Tensor], Tensor | None]:
-    """What these layers read of every row, and what a layer that averages the tokens would give; None: the model takes
+    """What these layers read of every row (or labelled token), and what a layer that averages the tokens would give; None: the model takes
     no such layer. (N, D) each, float32, on the CPU."""
     seen: dict[Any, list[Tensor]] = {layer: [] for layer in layers}
     means: list[Tensor] = []
     mask = torch.ones(0)
+    tokens: Tensor | None = None
 
     def begin(_: Any, __: Any, given: dict[str, Any]) -> None:
         nonlocal mask
         mask = given["attention_mask"].float().unsqueeze(-1)
 
     def keep(layer: Any, args: tuple[Tensor, ...]) -> None:
-        seen[layer].append(args[0].float().cpu())
+        x = args[0].float().cpu()
+        seen[layer].append(x if tokens is None else x[tokens])
 
     def mean(_: Any, __: Any, output: Any) -> None:
         hidden = (output[0] if isinstance(output, tuple) else output).float()
@@ -184,10 +191,12 @@ def read(
 
     hooks = [model.register_forward_pre_hook(begin, with_kwargs=True)]
     hooks += [layer.register_forward_pre_hook(keep) for layer in layers]
-    if takes_mean_layer(model):
+    if takes_mean_layer(model) and task.per == "text":
         hooks.append(top_of(model, FAMILIES[model.config.model_type])[0].register_forward_hook(mean))
     try:
-        predict(model, batches, dtype)
+        for batch in batches:
+            tokens = (batch["labels"] != -100).cpu() if "answered" in batch else None
+            task.predict(model, [batch], dtype)
     finally:
         for hook in hooks:
             hook.remove()
@@ -232,7 +241,7 @@ def best_strength(
         if fitted is None:
             return None
         logits = torch.from_numpy(x[left] @ fitted[0].T + fitted[1])
-        loss, _ = task.hard(logits, torch.from_numpy(labels[left]), torch.ones(0))
+        loss = task.losses_of_rows(logits, torch.from_numpy(labels[left]))
         found.append((float(loss.mean()), strength))
     return min(found)
 

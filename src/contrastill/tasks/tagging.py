@@ -1,0 +1,193 @@
+"""Entities in a text: a tag for each of its words."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from contrastill import evaluation, losses
+from contrastill.data.windows import triplets, windows_of
+from contrastill.evaluation.spans import SPAN_METRICS, counts_of, paired_span_interval, span_interval, span_scores
+from contrastill.report.evidence import Texts, of_spans
+from contrastill.spans import Scheme, Tagged, merged
+from contrastill.tasks.classification import Classification
+from contrastill.tasks.labelled import Array, LabelledTask, Read, tags_tokens
+
+__all__ = ["Tagging"]
+
+
+class Tagging(LabelledTask):
+    """Entities (persons, places, …) as spans of characters; the model gives each word a tag.
+
+    labels: the types of the entities. tags: the model's outputs, in order; by default "O", and "B-" and "I-" of each
+        type. The labels of N texts are an object array of (entities, 3) integers (start, end, type's number), None for
+        a text without labels; answers are an object array of `Tagged`.
+    """
+
+    name = reads = "tagging"
+    per = "token"
+    problem_type = ""
+    known_metrics = tuple(SPAN_METRICS)
+    label_dtype = torch.int64
+    ignorant = "gives each tag its share of the words"
+    longer = "are longer, and read in overlapping parts"
+    row_metric = "f1"
+    judged = "entities"
+
+    def __init__(
+        self, labels: Sequence[str] = (), metrics: Sequence[str] | None = None, tags: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(labels, metrics)
+        self.scheme = Scheme.bio(self.labels) if tags is None else Scheme(tags)
+
+    # ---- the model
+
+    @classmethod
+    def fits(cls, config: Any) -> bool:
+        return bool(config.num_labels > 1 and tags_tokens(config))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.scheme.tags
+
+    def head(self) -> dict[str, Any]:
+        return {name: value for name, value in super().head().items() if name != "problem_type"}
+
+    def with_config(self, config: Any) -> Self:
+        tags = [str(config.id2label[n]) for n in range(config.num_labels)]
+        return type(self)(Scheme(tags).types, self.metrics, tags)
+
+    def like(self, config: Any) -> Self:
+        return self.with_config(config)
+
+    def activate(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)
+
+    def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
+        """As a classification of words."""
+        return Classification(self.names).fit_head(features, labels, strength)
+
+    # ---- loss terms: means over the words of a text, at their first word pieces, then over texts
+
+    def soft(self, student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
+        return losses.token_soft_kl(student, teacher, mask, temperature)
+
+    def hard(self, student: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return losses.token_cross_entropy(student, labels), (labels != -100).any(1)
+
+    def losses_of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return losses.hard_cross_entropy(logits, labels)
+
+    # ---- texts and answers
+
+    def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Read:
+        found = windows_of(rows, tokenizer, max_length, self.scheme)
+        return Read(found.rows, found.long_share, found.readings)
+
+    def labels_of(self, rows: Dataset) -> Array:
+        return objects(
+            None if len(label) == 1 else np.array(triplets(label), np.int64).reshape(-1, 3) for label in rows["label"]
+        )
+
+    def predict(self, model: Any, batches: Iterable[Mapping[str, Tensor]], dtype: torch.dtype | None = None) -> Any:
+        return evaluation.predict_tokens(model, batches, dtype=dtype)
+
+    def gathered(self, logits: Any, order: Array, read: Read) -> Array:
+        assert read.readings is not None
+        of_input = dict(zip(order.tolist(), logits, strict=True))
+        found, number = [], 0
+        for reading in read.readings:
+            parts = [of_input[number + n][window.places] for n, window in enumerate(reading.windows)]
+            found.append(merged(reading, parts))
+            number += len(reading.windows)
+        return objects(found)
+
+    def answers(self, logits: Array) -> Array:
+        return objects(
+            Tagged(one.text, one.starts, one.ends, softmax(one.values), one.windows) for one in logits
+        )
+
+    # ---- scores: an entity is right if its start, its end and its type are
+
+    def judged_rows(self, labels: Array) -> int:
+        return sum(len(label) for label in labels if label is not None)
+
+    def check(self, answers: Array) -> None:
+        for one in answers[:1]:
+            super().check(one.values)
+
+    def counts(self, answers: Array, labels: Array) -> Array:
+        """(N, types, 3) of each text and type: entities that are right, that are answered, that are there."""
+        self.check(answers)
+        return counts_of([one.spans(self.scheme) for one in answers], labels, self.labels)
+
+    def score(self, answers: Array, labels: Array, metrics: Sequence[str] | None = None) -> dict[str, float]:
+        return span_scores(self.counts(answers, labels), metrics or self.metrics)
+
+    def interval(self, answers: Array, labels: Array, metric: str, **options: Any) -> tuple[float, float]:
+        return span_interval(self.counts(answers, labels), metric, **options)
+
+    def paired(
+        self, answers_a: Array, answers_b: Array, labels: Array, metric: str, **options: Any
+    ) -> tuple[float, float, float]:
+        first, second = (self.counts(answers, labels) for answers in (answers_a, answers_b))
+        return paired_span_interval(first, second, metric, **options)
+
+    def chance(self, labels: Array, metric: str) -> float:
+        return 0.0
+
+    # ---- what labels and answers say by themselves
+
+    def known(self, labels: Array) -> Array:
+        return np.array([label is not None for label in labels], bool)
+
+    def same_label(self, labels: Array) -> str | None:
+        return "no entity" if len(labels) and not self.judged_rows(labels) else None
+
+    def same_answer(self, logits: Array, labels: Array) -> str | None:
+        return None if self.same_label(labels) is not None or self.marks(logits).any() else "no entity"
+
+    def truth(self, labels: Array) -> Array:
+        numbers = np.arange(len(self.labels))
+        return np.array([np.isin(numbers, [] if label is None else label[:, 2]) for label in labels]).reshape(
+            -1, len(numbers)
+        )
+
+    def marks(self, logits: Array) -> Array:
+        said = [{span.type for span in one.spans(self.scheme)} for one in logits]
+        return np.array([[kind in kinds for kind in self.labels] for kinds in said]).reshape(-1, len(self.labels))
+
+    def evidence(
+        self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask
+    ) -> dict[str, Any]:
+        assert isinstance(teacher, Tagging)
+        p, q = self.answers(ours), None if theirs is None else self.answers(theirs)
+        scheme = self.scheme
+        q_spans = None if q is None else [one.spans(teacher.scheme) for one in q]
+        return of_spans(labels, p, q, [one.spans(scheme) for one in p], q_spans, self.labels, texts)
+
+    def by_row(self, labels: Array, logits: Array) -> tuple[Array | None, Array]:
+        """The two parts of the F1 of all entities together: 2 x right ones, and answered + true ones."""
+        right, said, there = self.counts(logits, labels).sum(1).T
+        return None, np.stack([2 * right, said + there], 1)
+
+    def describe(self) -> str:
+        return f"entities: {', '.join(self.labels[:20])}" + (", …" if len(self.labels) > 20 else "")
+
+
+def objects(values: Iterable[Any]) -> Array:
+    """(N,) array of objects."""
+    found = list(values)
+    made = np.empty(len(found), object)
+    for n, value in enumerate(found):
+        made[n] = value
+    return made
+
+
+def softmax(logits: Array) -> Array:
+    powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True, initial=-np.inf))
+    return powers / powers.sum(-1, keepdims=True)
