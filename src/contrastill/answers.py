@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from contrastill.errors import UserError
+from contrastill.spans import Scheme, Tagged, is_scheme, stacked
 
 __all__ = [
     "ANSWERS",
@@ -17,6 +18,7 @@ __all__ = [
     "ClassAnswer",
     "LabelsAnswer",
     "ScoreAnswer",
+    "TagsAnswer",
     "VectorAnswer",
     "answer_of",
     "cosines",
@@ -28,7 +30,7 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 CLEAR = 0.05
 """The lead of the first class over the second within which two machines may name different ones."""
-TEXT, NUMBER, NUMBERS, TEXTS = "text", "number", "numbers", "texts"
+TEXT, NUMBER, NUMBERS, TEXTS, JSON = "text", "number", "numbers", "texts", "json"
 """Kinds of a column of answers."""
 
 
@@ -47,9 +49,18 @@ class Answer(ABC):
     """Whether an answer may name any number of labels."""
     vector: ClassVar[bool] = False
     """Whether it has no label of its own, and is judged by its likeness to other texts' answers."""
+    longer: ClassVar[str] = "are cut"
+    """What happens to texts longer than the model's input, in words."""
+    per_word: ClassVar[bool] = False
+    """Whether a text has a row of numbers for each of its words, as `spans.Tagged`, and not one."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self.labels: tuple[str, ...] | None = None if metadata["labels"] is None else tuple(metadata["labels"])
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """What an answer names; None: it has no classes."""
+        return self.labels
 
     @classmethod
     def fits(cls, metadata: Mapping[str, Any]) -> dict[str, bool]:
@@ -90,6 +101,23 @@ class Answer(ABC):
         """Whether a JSON value has the form that `named` returns."""
         return value is None
 
+    def finite(self, answers: Array) -> Array:
+        """(N,) bool: whether each answer has no NaN and no infinity."""
+        return np.array([bool(np.isfinite(stacked(answers[n : n + 1])).all()) for n in range(len(answers))], bool)
+
+    def strength(self, answers: Array) -> Array:
+        """(N, classes) of (N, width) answers: how much each says for each class that `marks` tells."""
+        return answers
+
+    def stored(self, answers: Array) -> list[Any]:
+        """Answers as JSON, to six digits; `restored` is the way back."""
+        return list(np.round(answers.astype(float), 6).tolist())
+
+    def restored(self, stored: Any, texts: int) -> Array | None:
+        """(texts, width); None: damaged."""
+        answers = np.array(stored, np.float64)
+        return answers if answers.shape == (texts, self.width) and np.isfinite(answers).all() else None
+
     def directions(self, answers: Array) -> Array:
         """Answers as vectors whose angle measures their similarity."""
         return answers
@@ -100,13 +128,9 @@ class Answer(ABC):
 
     def agreement(self, ours: Array, theirs: Array) -> dict[str, float | None]:
         """Agreement of (N, width) answers with others, for the card of an export."""
-        between, (mine, other) = cosines(ours, theirs), (self.marks(ours), self.marks(theirs))
-        return {
-            "max_abs_difference": float(np.abs(ours - theirs).max()),
-            "cosine_mean": float(between.mean()),
-            "cosine_min": float(between.min()),
-            "equal_labels": None if mine is None or other is None else float((mine == other).all(1).mean()),
-        }
+        mine, other = self.marks(ours), self.marks(theirs)
+        equal = None if mine is None or other is None else float((mine == other).all(1).mean())
+        return {**apart(ours, theirs), "equal_labels": equal}
 
 
 class ClassAnswer(Answer):
@@ -216,6 +240,128 @@ class LabelsAnswer(Answer):
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
+class TagsAnswer(Answer):
+    """The probability of each tag for each word of a text, and the entities that follow."""
+
+    task, output, per_word = "tagging", "probabilities", True
+    longer = "are longer, and read in overlapping parts"
+    labels: tuple[str, ...]
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        super().__init__(metadata)
+        self.scheme = Scheme(self.labels)
+
+    @classmethod
+    def fits(cls, metadata: Mapping[str, Any]) -> dict[str, bool]:
+        return {"labels": names(metadata["labels"], 2) and is_scheme(metadata["labels"])}
+
+    @property
+    def width(self) -> int:
+        return len(self.labels)
+
+    @property
+    def words(self) -> str:
+        return f"entities of {len(self.scheme.types)} types"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.scheme.types
+
+    def record(self, row: Any, top: int = 1, probabilities: bool = False) -> dict[str, Any]:
+        """The entities in the order of the text. Offsets are characters (code points) of the text as it was given, ends
+        exclusive. top, probabilities: for each word, its likeliest tags, or those of all tags."""
+        found = row.spans(self.scheme)
+        record: dict[str, Any] = {
+            "spans": [
+                {"start": one.start, "end": one.end, "label": one.type, "score": one.score,
+                 "text": row.text[one.start : one.end]}
+                for one in found
+            ]
+        }  # fmt: skip
+        if top > 1 or probabilities:
+            record["words"] = [self.word(row, n, top, probabilities) for n in range(len(row.starts))]
+        return record
+
+    def word(self, row: Any, number: int, top: int, probabilities: bool) -> dict[str, Any]:
+        start, end, values = int(row.starts[number]), int(row.ends[number]), row.values[number]
+        order = np.argsort(-values, kind="stable")[: max(1, top)]
+        found: dict[str, Any] = {"start": start, "end": end, "text": row.text[start:end]}
+        found["top"] = [{"label": self.labels[n], "score": float(values[n])} for n in order]
+        if probabilities:
+            found["probabilities"] = dict(zip(self.labels, map(float, values), strict=True))
+        return found
+
+    def columns(self, top: int = 1, probabilities: bool = False) -> dict[str, str]:
+        return {"spans": JSON} | ({"words": JSON} if top > 1 or probabilities else {})
+
+    def marks(self, answers: Array) -> Array:
+        """(N, types): the types that are found."""
+        said = [{span.type for span in one.spans(self.scheme)} for one in answers]
+        return np.array([[kind in kinds for kind in self.scheme.types] for kinds in said], bool).reshape(
+            -1, len(self.scheme.types)
+        )
+
+    def strength(self, answers: Array) -> Array:
+        """The score of the surest entity of each type."""
+        found = np.zeros((len(answers), len(self.scheme.types)))
+        for row, one in enumerate(answers):
+            for span in one.spans(self.scheme):
+                place = self.scheme.types.index(span.type)
+                found[row, place] = max(found[row, place], span.score)
+        return found
+
+    def named(self, answers: Array) -> list[Any]:
+        return [[list(span[:3]) for span in one.spans(self.scheme)] for one in answers]
+
+    def contradicts(self, row: Any, named: Any) -> bool:
+        """Whether a word has another tag than the entities named say, by more than rounding may do."""
+        kinds = self.scheme.types
+        if not self.may_be_named(named) or not {kind for _, _, kind in named} <= set(kinds):
+            return True
+        there = [(start, end, kinds.index(kind)) for start, end, kind in named]
+        tags = self.scheme.encode(there, row.starts, row.ends)
+        if not len(tags):
+            return bool(named)
+        said = np.concatenate(
+            [row.values[:, self.scheme.kinds < 0].sum(1, keepdims=True), row.values @ self.scheme.members], 1
+        )
+        return bool((said[np.arange(len(tags)), self.scheme.kinds[tags] + 1] < said.max(1) - CLEAR).any())
+
+    def may_be_named(self, value: Any) -> bool:
+        return isinstance(value, list) and all(
+            isinstance(one, list)
+            and len(one) == 3
+            and isinstance(one[2], str)
+            and all(isinstance(n, int) for n in one[:2])
+            for one in value
+        )
+
+    def stored(self, answers: Array) -> list[Any]:
+        return [np.round(one.values.astype(float), 6).tolist() for one in answers]
+
+    def restored(self, stored: Any, texts: int) -> Array | None:
+        if not isinstance(stored, list) or len(stored) != texts:
+            return None
+        found = np.empty(texts, object)
+        for n, one in enumerate(stored):
+            values = np.array(one, np.float64).reshape(-1, self.width) if one else np.zeros((0, self.width))
+            if len(values) != len(one) or not np.isfinite(values).all():
+                return None
+            places = np.zeros(len(values), np.int64)
+            found[n] = Tagged("", places, places, values)
+        return found
+
+    def likeness(self, stored: Array, here: Array) -> float:
+        if [len(one.values) for one in stored] != [len(one.values) for one in here]:
+            return 0.0
+        return super().likeness(stacked(stored), stacked(here)) if len(stacked(stored)) else 1.0
+
+    def agreement(self, ours: Array, theirs: Array) -> dict[str, float | None]:
+        """equal_labels: the share of texts with the same entities."""
+        same = [a == b for a, b in zip(self.named(ours), self.named(theirs), strict=True)]
+        return {**apart(stacked(ours), stacked(theirs)), "equal_labels": float(np.mean(same))}
+
+
 class ScoreAnswer(Answer):
     """One score."""
 
@@ -267,7 +413,9 @@ class VectorAnswer(Answer):
         return {"vector": NUMBERS}
 
 
-ANSWERS: dict[str, type[Answer]] = {kind.task: kind for kind in (ClassAnswer, LabelsAnswer, ScoreAnswer, VectorAnswer)}
+ANSWERS: dict[str, type[Answer]] = {
+    kind.task: kind for kind in (ClassAnswer, LabelsAnswer, ScoreAnswer, VectorAnswer, TagsAnswer)
+}
 
 
 def answer_of(metadata: Mapping[str, Any]) -> Answer:
@@ -290,6 +438,16 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     for place, one in enumerate(record.get("top", ())[named:], named + 1):
         found |= {f"{name}_{place}": value for name, value in one.items()}
     return found | {f"probability_{name}": value for name, value in record.get("probabilities", {}).items()}
+
+
+def apart(ours: Array, theirs: Array) -> dict[str, float | None]:
+    """How far (N, width) numbers are from others."""
+    between = cosines(ours, theirs) if len(ours) else np.ones(1)
+    return {
+        "max_abs_difference": float(np.abs(ours - theirs).max(initial=0.0)),
+        "cosine_mean": float(between.mean()),
+        "cosine_min": float(between.min()),
+    }
 
 
 def cosines(a: Array, b: Array) -> Array:

@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 from contrastill.answers import ANSWERS, answer_of, names, whole
 from contrastill.errors import UserError
 from contrastill.seal import SEAL, changed_file, seal_of, unique_keys
+from contrastill.spans import Reading, merged, read
 from contrastill.tokenizing import encode, read_tokenizer
 
 __all__ = ["FORMAT", "METADATA", "Bundle", "is_bundle", "megabytes", "open_bundle", "read_metadata", "refuse_length"]
@@ -32,6 +33,8 @@ MULTIPLES = {"onnxruntime": 1, "openvino": 8}
 over texts of all lengths this takes a third of the memory, and no more time."""
 
 Array = np.ndarray[Any, Any]
+Input = tuple[Sequence[int], Sequence[int]]
+"""Token ids and token types of one input of the graph."""
 Compute = Callable[[dict[str, Array]], Array]
 
 
@@ -186,36 +189,64 @@ class Bundle:
         self.runtime: str = metadata["runtime"]
         self.precision: str = metadata["precision"]
         self.tokenizer = fitting_tokenizer(folder, metadata)
+        if self.answer.per_word:
+            self.tokenizer.no_truncation()
         self._compute = RUNTIMES[self.runtime](folder / metadata["file"], metadata, threads, workers, spin)
 
     def tokenize(self, texts: Sequence[str | tuple[str, str]]) -> dict[str, Array]:
         """Texts, or pairs, as the graph reads them: int64 (B, L), cut at `max_length`, padded to the longest, in
-        OpenVINO to a multiple of 8.
+        OpenVINO to a multiple of 8. Of a tagger the first part of each text (`read` gives all).
 
         Raises:
             UserError: a single text where pairs are read, or the reverse; something that is no text.
         """
-        return self._padded(self._encoded(texts))
+        return self._padded(self._inputs(texts))
+
+    def read(self, texts: Sequence[str | tuple[str, str]]) -> list[Reading]:
+        """Texts as a tagger reads them: words, and overlapping parts of at most `max_length` tokens.
+
+        Raises as `tokenize` does.
+        """
+        encoded = self._encoded(texts)
+        return [read(one, str(text), self.max_length) for one, text in zip(encoded, texts, strict=True)]
 
     def compute(self, inputs: Mapping[str, Array]) -> Array:
-        """float32 (B, labels) probabilities, (B, 1) scores or (B, dimensions) unit vectors."""
+        """float32 (B, labels) probabilities, (B, 1) scores or (B, dimensions) unit vectors; of a tagger (B, L, labels)
+        probabilities."""
         return self._compute(dict(inputs))
 
     def run(self, texts: Sequence[str | tuple[str, str]], batch_size: int = 32) -> Array:
-        """The answers to any number of texts, in their order; texts of like length are computed together.
+        """The answers to any number of texts, in their order, (N, width), or (N,) `spans.Tagged`; texts of like length
+        are computed together.
 
         Raises as `tokenize` does.
         """
         if batch_size < 1:
             raise UserError(f"expected a batch size of at least 1, got {batch_size}")
-        result = np.zeros((len(texts), self.width), dtype=np.float32)
-        encoded = self._encoded(texts)
-        order = np.argsort([-len(one) for one in encoded], kind="stable")
-        size = max(1, min(batch_size, -(-len(texts) // self.workers)))
+        if self.answer.per_word:
+            return self.tag(self.read(texts), batch_size)
+        answers = self._answers(self._inputs(texts), batch_size)
+        return np.stack(answers) if answers else np.zeros((0, self.width), np.float32)
+
+    def tag(self, readings: Sequence[Reading], batch_size: int = 32) -> Array:
+        """The answers of a tagger to texts that were read: (N,) `spans.Tagged`."""
+        windows = [window for reading in readings for window in reading.windows]
+        found = iter(self._answers([(one.ids, one.types) for one in windows], batch_size))
+        tagged = np.empty(len(readings), object)
+        for n, reading in enumerate(readings):
+            tagged[n] = merged(reading, [next(found)[window.places] for window in reading.windows])
+        return tagged
+
+    def _answers(self, inputs: Sequence[Input], batch_size: int) -> list[Array]:
+        """The graph's answer to each input; inputs of like length are computed together."""
+        result: list[Any] = [None] * len(inputs)
+        order = np.argsort([-len(ids) for ids, _ in inputs], kind="stable")
+        size = max(1, min(batch_size, -(-len(inputs) // self.workers)))
         parts = [order[first : first + size] for first in range(0, len(order), size)]
 
         def answer(rows: Array) -> None:
-            result[rows] = self.compute(self._padded([encoded[row] for row in rows]))
+            for row, one in zip(rows, self.compute(self._padded([inputs[row] for row in rows])), strict=True):
+                result[row] = one
 
         if self.workers == 1 or len(parts) < 2:
             for rows in parts:
@@ -226,7 +257,9 @@ class Bundle:
         return result
 
     def cut_share(self, texts: Sequence[str | tuple[str, str]]) -> float:
-        """The share of texts, or pairs, that `max_length` cuts. Raises as `tokenize` does."""
+        """The share of texts, or pairs, longer than `max_length`. Raises as `tokenize` does."""
+        if self.answer.per_word:
+            return sum(one.long for one in self.read(texts)) / len(texts)
         return sum(bool(one.overflowing) for one in self._encoded(texts)) / len(texts)
 
     def _encoded(self, texts: Sequence[str | tuple[str, str]]) -> list[Encoding]:
@@ -239,17 +272,21 @@ class Bundle:
             read.append(prompt + parts[0] if len(parts) == 1 else parts)
         return encode(self.tokenizer, read)
 
-    def _padded(self, encoded: Sequence[Encoding]) -> dict[str, Array]:
+    def _inputs(self, texts: Sequence[str | tuple[str, str]]) -> list[Input]:
+        if self.answer.per_word:
+            return [(one.windows[0].ids, one.windows[0].types) for one in self.read(texts)]
+        return [(one.ids, one.type_ids) for one in self._encoded(texts)]
+
+    def _padded(self, inputs_of: Sequence[Input]) -> dict[str, Array]:
         # at least one: a tokenizer without marks of its own makes nothing of an empty text
-        longest, whole = max([1, *(len(one) for one in encoded)]), MULTIPLES[self.runtime]
+        longest, whole = max([1, *(len(ids) for ids, _ in inputs_of)]), MULTIPLES[self.runtime]
         length = min(-(-longest // whole) * whole, self.max_length)
         fill = {"input_ids": self.metadata.get("pad_id", 0), "attention_mask": 0, "token_type_ids": 0}
-        inputs = {name: np.full((len(encoded), length), fill[name], np.int64) for name in self.metadata["inputs"]}
-        for row, one in enumerate(encoded):
-            for name, values in (("input_ids", one.ids), ("attention_mask", one.attention_mask)):
-                inputs[name][row, : len(one)] = values
-            if "token_type_ids" in inputs:
-                inputs["token_type_ids"][row, : len(one)] = one.type_ids
+        inputs = {name: np.full((len(inputs_of), length), fill[name], np.int64) for name in self.metadata["inputs"]}
+        for row, (ids, types) in enumerate(inputs_of):
+            for name, values in (("input_ids", ids), ("attention_mask", 1), ("token_type_ids", types)):
+                if name in inputs:
+                    inputs[name][row, : len(ids)] = values
         return inputs
 
 

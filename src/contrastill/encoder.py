@@ -123,7 +123,7 @@ class Encoder(nn.Module):
             tuple(output.hidden_states) if "hidden" in needs else NOT_ASKED,
             tuple(scores.seen) if "attention" in needs else NOT_ASKED,
             self.pool(output.last_hidden_state, mask.bool()) if "pooled" in needs else NOT_ASKED,
-            batch.get("answered"),
+            batch.get("answered", NOT_ASKED),
         )
 
     def pool(self, last: Tensor, mask: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class Scheme:
         there = {self.places[n]: n for n in np.flatnonzero(self.kinds == kind)}
         wanted = (SINGLE, START, INSIDE) if first and last else (START, INSIDE) if first else (INSIDE, START)
         wanted = (END, *wanted) if last and not first else wanted
-        return int(next((there[place] for place in (*wanted, *there) if place in there)))
+        return int(next(there[place] for place in (*wanted, *there) if place in there))
 
     def encode(self, spans: Iterable[tuple[int, int, int]], starts: Array, ends: Array) -> Array:
         """(U,) the tags of units, of spans (start, end, type's number) in the order of their starts."""

@@ -23,7 +23,7 @@ CHUNK = 10_000  # texts read at once
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Texts as windows. rows: one a window, as `data.tokenise` gives them, with `answered` (1 at the first token of
-    each unit), and `text` (the number of the text). readings: of each text."""
+    each unit), and `text_number`. readings: of each text."""
 
     rows: Dataset
     readings: list[Reading]
@@ -58,17 +58,14 @@ def read_texts(
             yield read(encoding, text, max_length), typed
 
 
-def windows_of(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, scheme: Scheme
-) -> Windows:
+def windows_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, scheme: Scheme) -> Windows:
     """The windows of tagged texts (labels: flat triplets of start, end and type's number; [-100]: unlabelled).
 
     An entity that a window shows in part, and another one whole, has no label in the former.
     """
     readings: list[Reading] = []
     columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("input_ids", "token_type_ids", "labels", "answered", "text_key", "content", "text")
+        name: [] for name in ("input_ids", "token_type_ids", "labels", "answered", "text_key", "content", "text_number")
     }
     typed = False
     labels = rows["label"][:]
@@ -85,7 +82,7 @@ def windows_of(
             columns["answered"].append(answered)
             columns["text_key"].append(key)
             columns["content"].append(content_key(window.ids, window.types if typed else ()))
-            columns["text"].append(number)
+            columns["text_number"].append(number)
         readings.append(reading)
     types = {
         "input_ids": pa.list_(pa.int32()),
@@ -94,7 +91,7 @@ def windows_of(
         "answered": pa.list_(pa.int8()),
         "text_key": pa.int64(),
         "content": pa.binary(16),
-        "text": pa.int64(),
+        "text_number": pa.int64(),
     }
     if not typed:
         del types["token_type_ids"]

@@ -75,7 +75,7 @@ def examples_of_task(
     Raises:
         UserError: no such split, other classes than the model's, pairs for a model of single texts or the reverse.
     """
-    data = align_labels(data, model.labels or ["score"])
+    data = align_labels(data, model.answer.classes or ["score"])
     split = split or ("dev" if "dev" in data.splits else "train")
     if split not in data.splits:
         raise UserError(f"expected a split of {sorted(data.splits)} of {data.schema.name}, got {split!r}")
@@ -85,11 +85,13 @@ def examples_of_task(
             f"{data.schema.name}: expected {'pairs of texts' if model.texts == 2 else 'one text a row'} for this "
             f"model, got {'pairs' if pairs else 'one text a row'}; name the columns with --text and --text-pair"
         )
-    labels, task = np.asarray(data.splits[split]["label"][:]), task_of(data.schema).with_config(model.answer)
+    rows = data.splits[split]
+    task = task_of(data.schema)
+    labels, task = task.labels_of(rows), task.with_answer(model.answer)
     metric = metric or task.judged_by
     return Examples(
         data=f"{data.schema.name} {split}",
-        texts=texts_of(data.splits[split], pairs),
+        texts=texts_of(rows, pairs),
         metric=metric,
         judge=lambda answers: task.score(answers, labels, [metric])[metric],
         labels=labels,
@@ -165,7 +167,7 @@ def scored(bundle: Bundle, examples: Examples) -> dict[str, Any]:
 
 def measure(bundle: Bundle, examples: Examples) -> Array:
     answers = bundle.run(examples.texts)
-    finite = np.isfinite(answers).all(axis=1)
+    finite = bundle.answer.finite(answers)
     if not finite.all():
         raise NotFinite(
             f"{bundle.folder}: expected finite answers, got NaN or infinity for {(~finite).sum()} of {len(answers)} "
@@ -188,7 +190,9 @@ def steadiness(bundle: Bundle) -> float:
         fill = {"input_ids": bundle.metadata["pad_id"], "attention_mask": 0, "token_type_ids": 0}
         padded = {name: np.pad(some, ((0, 0), (0, 3)), constant_values=fill[name]) for name, some in alone.items()}
         answers = [bundle.compute({name: x[name] for name in bundle.metadata["inputs"]}) for x in (alone, padded)]
-        found.append(float(cosines(*map(bundle.answer.directions, answers))[0]))
+        if bundle.answer.per_word:
+            answers = [each[0, :length] for each in answers]
+        found.append(float(cosines(*map(bundle.answer.directions, answers)).min()))
     return float(np.min(found))  # NaN if one is
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from contrastill.bundle import METADATA, Bundle, open_bundle
 from contrastill.errors import UserError
+from contrastill.spans import stacked
 
 if TYPE_CHECKING:
     from contrastill.exporting.source import Exportable, Texts
@@ -47,13 +48,14 @@ def chosen(source: Exportable, texts: Texts, answers: Array, origin: str) -> Pro
         origin: named in the bundle, such as "banking77 dev".
     """
     short = [row for row, text in enumerate(texts) if len(str(text)) <= LONGEST] or [*range(len(texts))]
-    room = min(MOST, max(FEWEST, NUMBERS // answers.shape[1]))
+    numbers = stacked(answers).size / max(1, len(answers))
+    room = min(MOST, max(FEWEST, int(NUMBERS // max(1, numbers))))
     rows: list[int] = []
-    marks = source.answer.marks(answers[short])
+    marks, strength = source.answer.marks(answers[short]), source.answer.strength(answers)
     if marks is not None:
         for label in np.flatnonzero(marks.any(0))[:room]:
             of_class = [short[n] for n in np.flatnonzero(marks[:, label])]
-            rows.append(max(of_class, key=lambda row: answers[row, label]))
+            rows.append(max(of_class, key=lambda row: strength[row, label]))
     left = [row for row in short if row not in set(rows)]
     more = max(0, min(FEWEST - len(rows), len(left)))
     rows += [left[int(n)] for n in np.linspace(0, len(left) - 1, more)]
@@ -76,8 +78,8 @@ def answered(folder: Path, probes: Probes) -> dict[str, Any]:
     """
     bundle = open_bundle(folder, threads=1, check=False)
     answers = bundle.run(probes.texts, batch_size=1)
-    if not np.isfinite(answers).all():
-        row = int((~np.isfinite(answers).all(axis=1)).argmax())
+    if not (finite := bundle.answer.finite(answers)).all():
+        row = int(finite.argmin())
         raise NotFinite(
             f"the exported file answers NaN or infinity, to {str(probes.texts[row])[:80]!r} at first; try another "
             "--precision"
@@ -85,7 +87,7 @@ def answered(folder: Path, probes: Probes) -> dict[str, Any]:
     return {
         "from": probes.origin,
         "texts": list(probes.texts),
-        "answers": np.round(answers.astype(float), 6).tolist(),
+        "answers": bundle.answer.stored(answers),
         "labels": bundle.answer.named(answers),
     }
 
@@ -129,14 +131,14 @@ def read(bundle: Bundle) -> tuple[dict[str, Any], list[Any], Array]:
         )
     try:
         texts = [text if bundle.texts == 1 else tuple(text) for text in entry["texts"]]
-        answers, labels = np.array(entry["answers"], dtype=np.float64), entry["labels"]
-        good = answers.shape == (len(texts), bundle.width) and len(texts) and bool(np.isfinite(answers).all())
+        answers, labels = bundle.answer.restored(entry["answers"], len(texts)), entry["labels"]
+        good = len(texts) > 0
         if bundle.labels is None:
             good = good and labels is None
         else:
             good = good and len(labels) == len(texts) and all(map(bundle.answer.may_be_named, labels))
     except (KeyError, TypeError, ValueError):
-        good = False
-    if not good:
+        answers, good = None, False
+    if answers is None or not good:
         raise UserError(f"{bundle.folder / METADATA}: the stored answers (probes) are damaged; export it again")
     return entry, texts, answers

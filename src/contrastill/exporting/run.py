@@ -100,7 +100,7 @@ def export(**settings: Any) -> Exported:
     else:
         held, about = source.random_texts(64), MADE_UP
     torch_answers = source.run(held)
-    if not np.isfinite(torch_answers).all():
+    if not source.answer.finite(torch_answers).all():
         raise UserError(f"{asked.model}: the model itself answers NaN or infinity; train it again")
     if examples is None and source.answer.vector:
         examples = examples_of_texts(held, torch_answers, about)
@@ -308,10 +308,10 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Examples | None
     task = task_source(asked, record)
     if task is None:
         return source, None, None, corpus(asked)
-    if source.answer.several:
+    if source.answer.several or source.answer.per_word:
         task = replace(task, task=task.task or source.task)
     with told_by_run(asked.data is None, "--data"):
-        data = load_rows(task.data, **task.reading(), of_model=source.labels or ["score"])
+        data = load_rows(task.data, **task.reading(), of_model=source.answer.classes or ["score"])
     pairs = data.schema.text_pair is not None
     source = replace(source, texts=2 if pairs else 1)
     examples = examples_of_task(data, source, task.split)

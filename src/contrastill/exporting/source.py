@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.answers import Answer, answer_of
+from contrastill.data.windows import read_texts
 from contrastill.errors import UserError
 from contrastill.evaluation.inference import inference
 from contrastill.loading import (
@@ -28,6 +29,7 @@ from contrastill.loading import (
     rows_of,
 )
 from contrastill.results import RunRecord
+from contrastill.spans import Reading, merged
 from contrastill.tasks import Embedding, Task, task_of_model
 
 __all__ = ["Exportable", "Texts", "exportable", "run_record", "told_by_run"]
@@ -99,7 +101,9 @@ class Exportable:
         return {name: encoded[name].to(device) for name in self.inputs}
 
     def cut_share(self, texts: Texts) -> float:
-        """The share of texts, or pairs, that `max_length` cuts."""
+        """The share of texts, or pairs, longer than `max_length`."""
+        if self.answer.per_word:
+            return sum(one.long for one in self.read([str(text) for text in texts])) / len(texts)
         read = [(self.prompt + text,) if isinstance(text, str) else tuple(text) for text in texts]
         columns = [list(column) for column in zip(*read, strict=True)]
         ids = self.tokenizer(*columns, verbose=False, truncation=False)["input_ids"]
@@ -114,6 +118,8 @@ class Exportable:
 
     def run(self, texts: Texts, batch_size: int = 32) -> Array:
         """The answers in torch, float32, in the order of the texts: what an exported file is compared with."""
+        if self.answer.per_word:
+            return self.tag([str(text) for text in texts], batch_size)
         order = sorted(range(len(texts)), key=lambda row: -len(str(texts[row])))
         rows: dict[int, Tensor] = {}
         with inference(self.module):
@@ -122,6 +128,38 @@ class Exportable:
                 answers = self.module(**self.encode([texts[row] for row in some]))
                 rows.update(zip(some, answers, strict=True))
         return torch.stack([rows[row] for row in range(len(texts))]).float().cpu().numpy()
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """Texts as a tagger reads them."""
+        return [reading for reading, _ in read_texts(texts, self.tokenizer, self.max_length)]
+
+    def tag(self, texts: Sequence[str], batch_size: int) -> Array:
+        """As `run`, of a tagger: (N,) `spans.Tagged`."""
+        readings = self.read(texts)
+        windows = [window for reading in readings for window in reading.windows]
+        order = sorted(range(len(windows)), key=lambda row: -len(windows[row].ids))
+        device = next(self.module.parameters()).device
+        found: dict[int, Array] = {}
+        with inference(self.module):
+            for first in range(0, len(order), batch_size):
+                some = order[first : first + batch_size]
+                longest = max(len(windows[row].ids) for row in some)
+                fill = {"input_ids": self.tokenizer.pad_token_id or 0, "attention_mask": 0, "token_type_ids": 0}
+                batch = {name: torch.full((len(some), longest), fill[name]) for name in self.inputs}
+                for n, row in enumerate(some):
+                    size = len(windows[row].ids)
+                    batch["input_ids"][n, :size] = torch.tensor(windows[row].ids)
+                    batch["attention_mask"][n, :size] = 1
+                    if "token_type_ids" in batch:
+                        batch["token_type_ids"][n, :size] = torch.tensor(windows[row].types)
+                answers = self.module(**{name: tensor.to(device) for name, tensor in batch.items()})
+                found |= zip(some, answers.float().cpu().numpy(), strict=True)
+        tagged, number = np.empty(len(readings), object), 0
+        for n, reading in enumerate(readings):
+            parts = [found[number + k][window.places] for k, window in enumerate(reading.windows)]
+            tagged[n] = merged(reading, parts)
+            number += len(reading.windows)
+        return tagged
 
 
 def exportable(
@@ -217,7 +255,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
         module=Graph(model, inputs_of(tokenizer, model), task),
         tokenizer=tokenizer,
         task=task.name,
-        labels=task.labels or None,
+        labels=task.outputs_named or None,
         thresholds=None if task.thresholds is None else tuple(map(float, task.thresholds)),
         dimensions=None,
         ordered=False,

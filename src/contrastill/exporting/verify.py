@@ -70,10 +70,10 @@ def examples_for(bundle: Bundle, asked: Verification) -> Examples:
     alone = look_up(asked.data or "")[1] == "file" and asked.split is None
     if alone:  # a file by itself is what is to be scored, all of it
         given["dev_share"] = 0.0
-    if bundle.answer.several:
+    if bundle.answer.several or bundle.answer.per_word:
         given["task"] = bundle.task
     source = Evaluation(model=str(asked.bundle), **given)
-    data = load_rows(source.data, **source.reading(), of_model=bundle.labels or ["score"])
+    data = load_rows(source.data, **source.reading(), of_model=bundle.answer.classes or ["score"])
     return examples_of_task(data, bundle, "train" if alone else asked.split)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from contrastill.answers import Answer
@@ -76,7 +75,8 @@ def predict(*, stream: IO[str] | None = None, **settings: Any) -> Predictions:
         for first, chunk in chunks(records, asked.skip_broken):
             if first:
                 cut = model.cut_share([record.texts for record in chunk[:SAMPLE]])
-                logger.info("length: %d tokens; %.1f %% of the first texts are cut", model.max_length, 100 * cut)
+                longer = model.answer.longer
+                logger.info("length: %d tokens; %.1f %% of the first texts %s", model.max_length, 100 * cut, longer)
             write(answered(model, chunk, records, asked))
             advance(len(chunk))
     return Predictions(
@@ -194,7 +194,7 @@ def answered(model: Model, chunk: list[Record], records: Records, asked: Predict
     """
     texts: Any = [record.texts for record in chunk]
     answers = model.run(texts, asked.batch_size)
-    finite = np.isfinite(answers).all(axis=1)
+    finite = model.answer.finite(answers)
     if not finite.all():
         wrong = chunk[int(finite.argmin())]
         raise UserError(

@@ -144,7 +144,9 @@ def of_spans(
         far = wrong
     else:
         apart = [np.abs(a.values - b.values).sum(1) / 2 for a, b in zip(ours, theirs, strict=True)]
-        what = "distance of student and teacher at each word: half the sum of the differences of its tags' probabilities"
+        what = (
+            "distance of student and teacher at each word: half the sum of the differences of its tags' probabilities"
+        )
         drawn = histogram(np.concatenate([*apart, np.zeros(0)]), 0, 1, "distance", what)
         differ = np.array([len(a ^ b) for a, b in zip(said["ours"], said["theirs"], strict=True)])
         far = differ + np.array([float(one.sum()) / (1 + float(one.sum())) for one in apart])
@@ -199,7 +201,10 @@ NOTHING, BOUNDS = "nothing", "other bounds"
 
 def span_confusions(truth: Sequence[set[Any]], said: Mapping[str, Sequence[set[Any]]]) -> list[dict[str, Any]]:
     """The commonest mistakes of ours: a true type, what was answered in its place, and how often by each model."""
-    counts = {who: Counter(pair for a, b in zip(truth, each, strict=True) for pair in mistakes(a, b)) for who, each in said.items()}
+    counts = {
+        who: Counter(pair for a, b in zip(truth, each, strict=True) for pair in mistakes(a, b))
+        for who, each in said.items()
+    }
     there = Counter(kind for true in truth for _, _, kind in true)
     return [
         {

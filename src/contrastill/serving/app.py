@@ -86,16 +86,19 @@ class Service:
     def compute(self, texts: Any) -> list[Row]:
         try:
             start = time.perf_counter()
-            inputs = self.bundle.tokenize(texts)
+            read = self.bundle.read(texts) if self.bundle.answer.per_word else self.bundle.tokenize(texts)
             middle = time.perf_counter()
-            outputs = self.bundle.compute(inputs)
+            outputs = self.bundle.compute(read) if isinstance(read, dict) else self.bundle.tag(read)
             end = time.perf_counter()
         except Exception:
             self.metrics.failures.inc()
             log.exception("batch_failed texts=%d", len(texts))
             raise
-        tokens = inputs["attention_mask"].sum(axis=1).tolist()
-        truncated = [n >= self.bundle.max_length and self.cut(text) for n, text in zip(tokens, texts, strict=True)]
+        if isinstance(read, dict):
+            tokens = read["attention_mask"].sum(axis=1).tolist()
+            truncated = [n >= self.bundle.max_length and self.cut(text) for n, text in zip(tokens, texts, strict=True)]
+        else:
+            tokens, truncated = [sum(len(part.ids) for part in one.windows) for one in read], [False] * len(texts)
         self.metrics.batches.observe(len(texts))
         self.metrics.stages.labels("tokenize").inc(middle - start)
         self.metrics.stages.labels("compute").inc(end - middle)

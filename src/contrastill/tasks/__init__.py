@@ -70,8 +70,7 @@ def task_of(schema: Schema, task: str | type[LabelledTask] | None = None) -> Lab
 
 
 def task_given(task: Any, config: Any) -> Any:
-    """The task asked for; unasked that of a model with any number of labels, or of a tagger: of their data, cells of one
-    label do not tell it."""
+    """The task asked for; unasked that of a model with any number of labels, or of a tagger: cells may not tell."""
     told = (cls for cls in LABELLED.values() if cls.several or cls.per == "token")
     return task or next((cls.name for cls in told if cls.fits(config)), None)
 

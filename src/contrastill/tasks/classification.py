@@ -25,7 +25,9 @@ class Classification(LabelledTask):
 
     @classmethod
     def fits(cls, config: Any) -> bool:
-        return bool(config.num_labels > 1 and config.problem_type in (None, cls.problem_type) and not tags_tokens(config))
+        return bool(
+            config.num_labels > 1 and config.problem_type in (None, cls.problem_type) and not tags_tokens(config)
+        )
 
     def soft(self, student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
         return losses.soft_kl(student, teacher, temperature)

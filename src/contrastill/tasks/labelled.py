@@ -75,6 +75,11 @@ class LabelledTask(Task):
         """The names of the model's outputs."""
         return self.labels
 
+    @property
+    def outputs_named(self) -> tuple[str, ...]:
+        """The names of the outputs, of a task with classes; () where it has none."""
+        return self.labels
+
     def head(self) -> dict[str, Any]:
         """The settings of a model's config that give it a head for this task."""
         return {
@@ -87,6 +92,10 @@ class LabelledTask(Task):
     def with_config(self, config: Any) -> Self:
         """The task with the settings (such as thresholds) of a model's config."""
         return self
+
+    def with_answer(self, answer: Any) -> Self:
+        """The task as a bundle with this `Answer` answers it."""
+        return self.with_config(answer)
 
     def like(self, config: Any) -> Self:
         """The task with the outputs of a teacher with this config, whose classes are the data's."""

@@ -26,7 +26,9 @@ class Regression(LabelledTask):
 
     @classmethod
     def fits(cls, config: Any) -> bool:
-        return bool(config.num_labels == 1 and config.problem_type in (None, cls.problem_type) and not tags_tokens(config))
+        return bool(
+            config.num_labels == 1 and config.problem_type in (None, cls.problem_type) and not tags_tokens(config)
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -54,12 +54,19 @@ class Tagging(LabelledTask):
     def names(self) -> tuple[str, ...]:
         return self.scheme.tags
 
+    @property
+    def outputs_named(self) -> tuple[str, ...]:
+        return self.names
+
     def head(self) -> dict[str, Any]:
         return {name: value for name, value in super().head().items() if name != "problem_type"}
 
     def with_config(self, config: Any) -> Self:
         tags = [str(config.id2label[n]) for n in range(config.num_labels)]
         return type(self)(Scheme(tags).types, self.metrics, tags)
+
+    def with_answer(self, answer: Any) -> Self:
+        return type(self)(answer.classes, self.metrics, answer.labels)
 
     def like(self, config: Any) -> Self:
         return self.with_config(config)
@@ -107,9 +114,7 @@ class Tagging(LabelledTask):
         return objects(found)
 
     def answers(self, logits: Array) -> Array:
-        return objects(
-            Tagged(one.text, one.starts, one.ends, softmax(one.values), one.windows) for one in logits
-        )
+        return objects(Tagged(one.text, one.starts, one.ends, softmax(one.values), one.windows) for one in logits)
 
     # ---- scores: an entity is right if its start, its end and its type are
 

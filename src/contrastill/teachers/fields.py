@@ -21,9 +21,9 @@ LAYER = re.compile(rf"layer-(\d+)-({'|'.join(GRANULARITIES)})")
 class Field:
     """Rows of `width` numbers for each text.
 
-    kind: "logits" (of a tagger, those of each token), "vector" (of a sentence-embedding model), "layer" (a hidden state) or "attention" (scores before
-    softmax). layer: its number, of the last two; 0 is the embedding output. per: what has a row: the "text", its "cls"
-    or "mean", each of its "tokens", or each of their "pairs".
+    kind: "logits" (of a tagger of each token), "vector" (of a sentence-embedding model), "layer" (a hidden state) or
+    "attention" (scores before softmax). layer: its number, of the last two; 0 is the embedding output. per: what has a
+    row: the "text", its "cls" or "mean", each of its "tokens", or each of their "pairs".
     """
 
     kind: str

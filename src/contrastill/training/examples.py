@@ -69,7 +69,7 @@ class Examples:
         self.order = place if self.read.readings is None else np.arange(len(rows))  # of labels and logits
         self.labels = task.labels_of(rows)[self.order]
         keys = np.asarray(inputs["text_key"])
-        self.keys = keys[place] if self.read.readings is None else keys[first_of(np.asarray(inputs["text"]))]
+        self.keys = keys[place] if self.read.readings is None else keys[first_of(np.asarray(inputs["text_number"]))]
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.tasks: dict[str, LabelledTask] = {}  # as their models answer it
         self.reported: Split | None = None  # the scores of ours
@@ -187,15 +187,15 @@ def score_bundle(asked: Evaluation) -> Evaluated:
             f"{asked.model}: expected a bundle of labels or scores, got one of {bundle.answer.words}; score it with "
             "--suite sts, or contrastill verify"
         )
-    if bundle.answer.several:
+    if bundle.answer.several or bundle.answer.per_word:
         asked = replace(asked, task=asked.task or bundle.task)
-    data, split, said = scored_rows(asked, list(bundle.labels or ["score"]))
-    rows, task = data.splits[split], task_of(data.schema, asked.task).with_config(bundle.answer)
+    data, split, said = scored_rows(asked, list(bundle.answer.classes or ["score"]))
+    rows, task = data.splits[split], task_of(data.schema, asked.task).with_answer(bundle.answer)
     columns = [list(rows[name][:]) for name in ("text", "text_pair") if name in rows.column_names]
     texts = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-    answers, labels = bundle.run(texts, asked.batch_size), np.asarray(rows["label"][:])
-    cut = bundle.cut_share(texts)
-    logger.info("length: %d tokens (the bundle's); %.1f %% of the texts are cut", bundle.max_length, 100 * cut)
+    answers, labels = bundle.run(texts, asked.batch_size), task.labels_of(rows)
+    cut, longer = bundle.cut_share(texts), bundle.answer.longer
+    logger.info("length: %d tokens (the bundle's); %.1f %% of the texts %s", bundle.max_length, 100 * cut, longer)
     measured = {"parameters": bundle.metadata["parameters"], "size_mb": megabytes(bundle.metadata)}
     return Evaluated(asked.model, said, scored(task, answers, labels), bundle.max_length, cut, measured)
 

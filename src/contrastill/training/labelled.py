@@ -203,7 +203,7 @@ class LabelledPlan(Plan):
     def labelled_rows(self) -> np.ndarray:
         """The numbers of the examples with a label."""
         known = self.task.known(self.labels)
-        return np.flatnonzero(known[np.asarray(self.examples["text"])] if "text" in self.examples.features else known)
+        return np.flatnonzero(known[np.asarray(self.examples["text_number"])] if self.task.per == "token" else known)
 
     def fit_head(self, student: PreTrainedModel, may_add: bool) -> None:
         some = np.random.default_rng(self.settings.seed).permutation(self.labelled_rows)[:HEAD_ROWS]

@@ -68,8 +68,7 @@ def teacher_knows_classes(run: LabelledPlan) -> list[Check]:
 def splits_apart(run: LabelledPlan) -> Check:
     ours = set(run.examples["text_key"])
     shared = {
-        split: sum(int(key) in ours for key in rows.keys) / max(1, len(rows.keys))
-        for split, rows in run.splits.items()
+        split: sum(int(key) in ours for key in rows.keys) / max(1, len(rows.keys)) for split, rows in run.splits.items()
     }
     seen = (
         "; ".join(f"{share:.1%} of {split} texts are in train" for split, share in shared.items()) or "no other split"

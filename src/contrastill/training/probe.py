@@ -169,8 +169,8 @@ def labels_of(batch: Mapping[str, Tensor]) -> Tensor:
 def read(
     model: PreTrainedModel, task: LabelledTask, layers: Sequence[Any], batches: Batches, dtype: torch.dtype | None
 ) -> tuple[dict[Any, Tensor], Tensor | None]:
-    """What these layers read of every row (or labelled token), and what a layer that averages the tokens would give; None: the model takes
-    no such layer. (N, D) each, float32, on the CPU."""
+    """What these layers read of every row (or labelled token), and what a layer that averages the tokens would give;
+    None: the model takes no such layer. (N, D) each, float32, on the CPU."""
     seen: dict[Any, list[Tensor]] = {layer: [] for layer in layers}
     means: list[Tensor] = []
     mask = torch.ones(0)
