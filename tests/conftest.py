@@ -77,8 +77,10 @@ def build_model(
     classes: int = 3,
     dropout: float = 0.0,
     seed: int = 0,
+    tags: bool = False,
 ) -> PreTrainedModel:
-    """A classifier (a regressor for one class) whose weights are drawn here, large enough that every input matters."""
+    """A classifier (a regressor for one class; tags: of tokens) whose weights are drawn here, large enough that every
+    input matters."""
     shared = {"vocab_size": VOCABULARY, "max_position_embeddings": LONGEST + 2, "num_labels": classes}
     special = {"pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
     shape = {
@@ -105,7 +107,8 @@ def build_model(
         ),
     }
     kind, own = configs[family]
-    model = transformers.AutoModelForSequenceClassification.from_config(kind(**shared, **special, **own))
+    head = transformers.AutoModelForTokenClassification if tags else transformers.AutoModelForSequenceClassification
+    model = head.from_config(kind(**shared, **special, **own))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():

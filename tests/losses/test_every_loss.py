@@ -31,6 +31,11 @@ ROWS = {
     losses.soft_kl: {"student": (B, C), "teacher": (B, C), "temperature": 1.1},
     losses.soft_binary_kl: {"student": (B, C), "teacher": (B, C), "temperature": 2.0},
     losses.hard_binary_cross_entropy: {"student": (B, C), "labels": YES_NO},
+    losses.token_soft_kl: {"student": (B, L, C), "teacher": (B, L, C), "mask": MASK, "temperature": 1.1},
+    losses.token_cross_entropy: {
+        "student": (B, L, C),
+        "labels": (torch.arange(B * L).reshape(B, L) % C).index_fill(0, torch.tensor([2]), -100),
+    },
     losses.soft_mse: {"student": (B, 1), "teacher": (B, 1)},
     losses.unit_distance: {"student": (B, D), "teacher": (B, D)},
 }
@@ -110,7 +115,7 @@ def test_values_under_padding_never_matter(loss):
             changed = inputs[side].clone()
             changed[~MASK if loss is not losses.attention_mse else outside()] = fill
             torch.testing.assert_close(loss(**{**inputs, side: changed}), expected)
-    changed = inputs["student"] + 1.0  # while those of real tokens do
+    changed = inputs["student"] + torch.arange(inputs["student"].shape[-1])  # while those of real tokens do
     assert not torch.isclose(loss(**{**inputs, "student": changed}), expected)
 
 

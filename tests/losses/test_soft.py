@@ -13,6 +13,8 @@ from contrastill.losses import (
     soft_binary_kl,
     soft_kl,
     soft_mse,
+    token_cross_entropy,
+    token_soft_kl,
 )
 from slow_losses import STUDENT, TEACHER, slow_kl, softmax
 
@@ -99,3 +101,38 @@ def test_hard_binary_cross_entropy_is_each_rows_mean_over_labels_and_zero_withou
         each = [-math.log(q if y else 1 - q) for q, y in zip(p, labels[row].tolist(), strict=True)]
         assert found[row].item() == pytest.approx(sum(each) / 3, rel=1e-5)
     assert found[1] == 0
+
+
+TOKENS = (torch.stack([STUDENT, TEACHER]), torch.stack([TEACHER, STUDENT + 0.5]))  # (2, 3, 3) each
+ANSWERED = torch.tensor([[True, False, True], [False, True, False]])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_soft_labels_of_tokens_are_a_mean_over_the_answered_ones_of_a_text_then_over_texts(temperature):
+    student, teacher = TOKENS
+    texts = []
+    for text in range(2):
+        each = [
+            slow_kl(student[text, token][None], teacher[text, token][None], temperature)
+            for token in range(3)
+            if ANSWERED[text, token]
+        ]
+        texts.append(sum(each) / len(each))
+    expected = sum(texts) / 2
+    assert token_soft_kl(student, teacher, ANSWERED, temperature).item() == pytest.approx(expected, rel=1e-5)
+    flat = soft_kl(student.flatten(0, 1), teacher.flatten(0, 1), temperature).item()
+    assert flat != pytest.approx(expected, rel=1e-2)  # what a loss that knows no mask gives
+
+
+def test_cross_entropy_of_tokens_is_a_mean_over_the_labelled_ones_of_each_text():
+    student = TOKENS[0]
+    labels = torch.tensor([[2, -100, 0], [-100, -100, -100]])
+    expected = (-math.log(softmax(STUDENT[0].tolist())[2]) + math.log(3)) / 2
+    assert token_cross_entropy(student, labels).tolist() == pytest.approx([expected, 0.0], rel=1e-5)
+
+
+def test_logits_of_tokens_are_no_rows_of_a_batch():
+    with pytest.raises(ValueError, match="expected student"):
+        soft_kl(*TOKENS)
+    with pytest.raises(ValueError, match="expected student"):
+        hard_cross_entropy(TOKENS[0], torch.zeros(2, 3, dtype=torch.int64))

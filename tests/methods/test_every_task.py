@@ -6,12 +6,23 @@ import pytest
 import torch
 
 from contrastill.methods import METHODS
-from contrastill.tasks import TASKS, BareEncoder, Classification, Embedding, LabelledTask, MultiLabel, Pairs, Regression
+from contrastill.tasks import (
+    TASKS,
+    BareEncoder,
+    Classification,
+    Embedding,
+    LabelledTask,
+    MultiLabel,
+    Pairs,
+    Regression,
+    Tagging,
+)
 
 MADE = {
     "classification": lambda: Classification("abc"),
     "regression": Regression,
     "multilabel": lambda: MultiLabel("abc"),
+    "tagging": lambda: Tagging(["a"]),  # O, B-a and I-a
     "embedding": Embedding,
     "encoder": BareEncoder,
     "pairs": lambda: Pairs(columns=2),
@@ -22,9 +33,16 @@ LABELLED = [(name, task) for name, task in SERVED if issubclass(TASKS[task], Lab
 
 def labels_of(task, batch):
     rows = len(batch["input_ids"])
+    if task == "tagging":  # every other token is the first of a word
+        return (torch.arange(batch["input_ids"].numel()).reshape(rows, -1) % 3).where(answered(batch), -100)
     if task == "multilabel":  # the first row has no label, the next all
         return (torch.arange(rows * 3).reshape(rows, 3) % 4 == 1).float().index_fill(0, torch.tensor([0]), 0.0)
     return torch.linspace(-1, 1, rows) if task == "regression" else torch.arange(rows) % 3
+
+
+def answered(batch):
+    """Tokens that begin a word: every other real one."""
+    return batch["attention_mask"].bool() & (torch.arange(batch["input_ids"].shape[1]) % 2 == 0)
 
 
 @pytest.fixture
@@ -33,11 +51,16 @@ def made(tiny_model, tiny_batch):
 
     def build(name, task):
         outputs = 1 if task == "regression" else 3
-        student, teacher = (tiny_model(layers=n, width=w, classes=outputs, seed=n) for n, w in ((2, 16), (4, 24)))
+        tags = task == "tagging"
+        student, teacher = (
+            tiny_model(layers=n, width=w, classes=outputs, seed=n, tags=tags) for n, w in ((2, 16), (4, 24))
+        )
         if "logits" not in TASKS[task].outputs:
             student, teacher = student.base_model, teacher.base_model
         batch = tiny_batch()
         batch["labels"] = labels_of(task, batch)
+        if tags:
+            batch["answered"] = answered(batch)
         return METHODS[name](student, teacher, MADE[task]()).train(), batch
 
     return build
@@ -47,7 +70,8 @@ def test_every_task_is_made_here_and_served_by_some_method():
     assert set(MADE) == set(TASKS)
     assert {task for _, task in SERVED} == set(TASKS)
     assert {"lrc_bert", "kd", "pkd", "tinybert", "finetune"} <= {name for name, task in SERVED if task == "multilabel"}
-    assert len(SERVED) >= 23
+    assert {"lrc_bert", "kd", "pkd", "tinybert", "finetune"} <= {name for name, task in SERVED if task == "tagging"}
+    assert len(SERVED) >= 28
 
 
 @pytest.mark.parametrize(("name", "task"), SERVED)
@@ -70,7 +94,7 @@ def test_every_stage_trains_the_student(name, task, made):
 def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(name, task, made):
     method, batch = made(name, task)
     labelled = torch.tensor([True, False, True, True, False, True])
-    batch["labels"][~labelled] = -100 if task == "classification" else math.nan
+    batch["labels"][~labelled] = -100 if task in ("classification", "tagging") else math.nan
     torch.manual_seed(0)
     terms = method.losses(method.student(batch, method.needs), method.run_teacher(batch), batch)
     if "hard" not in terms:
@@ -89,5 +113,5 @@ def test_a_student_that_answers_as_its_teacher_has_no_soft_loss(name, task, made
     student = method.student(batch, method.needs)
     compared = getattr(method, term)
     assert compared(student, teacher, 2.0) > 1e-4
-    same = type(student)(mask=student.mask, logits=teacher.logits)
+    same = type(student)(mask=student.mask, logits=teacher.logits, answered=student.answered)
     assert compared(same, teacher, 2.0).item() == pytest.approx(0, abs=1e-6)

@@ -14,7 +14,7 @@ from contrastill.errors import UserError
 from contrastill.evaluation.scores import percentiles
 from contrastill.spans import Span
 
-__all__ = ["SPAN_METRICS", "counts_of", "paired_span_interval", "span_interval", "span_scores"]
+__all__ = ["SPAN_METRICS", "counts_of", "f1", "paired_span_interval", "span_interval", "span_scores"]
 
 Array = np.ndarray[Any, Any]
 

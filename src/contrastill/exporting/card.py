@@ -25,6 +25,8 @@ def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
         exact = ', {"INFERENCE_PRECISION_HINT": "f32"}' if metadata["precision"] == "fp32" else ""
         load = f'model = openvino.compile_model(f"{{folder}}/{file}", "CPU"{exact})'
         run = f'answers = model(inputs)["{output}"]'
+    if answer_of(metadata).per_word:
+        return tagging_snippet(metadata, folder, load, run)
     show = "print(answers)"
     if metadata["labels"]:
         show = 'about = json.load(open(f"{folder}/bundle.json", encoding="utf-8"))\n'
@@ -51,9 +53,45 @@ def snippet(metadata: dict[str, Any], folder: str = "FOLDER") -> str:
     )
 
 
+def tagging_snippet(metadata: dict[str, Any], folder: str, load: str, run: str) -> str:
+    """As `snippet`, of a tagger: `spans.py` of the bundle reads a text of any length and decodes its tags."""
+    parts = {"input_ids": "part.ids", "attention_mask": "[1] * len(part.ids)", "token_type_ids": "part.types"}
+    read = ", ".join(f'"{name}": np.array([{parts[name]}])' for name in metadata["inputs"])
+    return f"""import json
+import sys
+import numpy as np
+import {metadata["runtime"]}
+from tokenizers import Tokenizer
+
+folder = {folder!r}
+sys.path.insert(0, folder)
+from spans import Scheme, merged, read  # of this folder: numpy and tokenizers alone
+
+about = json.load(open(f"{{folder}}/bundle.json", encoding="utf-8"))
+tokenizer = Tokenizer.from_file(f"{{folder}}/tokenizer.json")
+tokenizer.no_truncation()
+tokenizer.no_padding()
+{load}
+text = "a text, of any length"
+reading = read(tokenizer.encode(text), text, about["max_length"])
+found = []
+for part in reading.windows:
+    inputs = {{{read}}}
+    {run}
+    found.append(answers[0][part.places])
+for span in merged(reading, found).spans(Scheme(about["labels"])):
+    print(text[span.start : span.end], span)"""
+
+
 def bundle_card(metadata: dict[str, Any]) -> str:
     gate, size = metadata["gate"], megabytes(metadata)
-    answers = answer_of(metadata).words
+    answer = answer_of(metadata)
+    answers = answer.words
+    length = (
+        f"of up to {metadata['max_length']} tokens"
+        if not answer.per_word
+        else (f"of any length, in overlapping parts of {metadata['max_length']} tokens")
+    )
     made = f", int8 by the recipe `{metadata['recipe']}`" if metadata["recipe"] else ""
     origin = f", a student of `{metadata['teacher']}`" if metadata["teacher"] else ""
     return f"""---
@@ -64,7 +102,7 @@ tags: [contrastill, knowledge-distillation]
 # {metadata["name"]}, {metadata["precision"]} for {RUNTIMES[metadata["runtime"]]}
 
 `{metadata["name"]}`{origin}: {metadata["parameters"]:,} parameters in {size:.1f} MB{made}. One graph from tokens to
-{answers}; {"pairs of texts" if metadata["texts"] == 2 else "texts"} of up to {metadata["max_length"]} tokens.
+{answers}; {"pairs of texts" if metadata["texts"] == 2 else "texts"} {length}.
 
 {quality(gate)}
 
@@ -81,18 +119,23 @@ def quality(gate: dict[str, Any] | None) -> str:
     if gate is None:
         return "No examples were given when it was exported: the loss of quality was **not measured**."
     alike, pace = gate["agreement"], gate["latency_ms"]
+    longer = "read in parts" if "types" in gate else "cut"
     rows = [
         ("", "the model in torch, float32", "this file"),
         (f"{gate['metric']} x 100", f"{100 * gate['torch']:.2f}", f"{100 * gate['bundle']:.2f}"),
     ]
     if not pace["doubt"]:
         rows.append(("one text, ms (median)", f"{pace['torch_p50']:.2f}", f"{pace['bundle_p50']:.2f}"))
+    rows[2:2] = [
+        (f"F1 of {kind} x 100", f"{100 * one['torch']:.2f}", f"{100 * one['bundle']:.2f}")
+        for kind, one in gate.get("types", {}).items()
+    ]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|---|---|")
     same = alike["equal_labels"]
     return "\n".join(
         [
-            f"Measured on {gate['data']} ({gate['rows']:,} texts, {gate['cut_share']:.1%} of them cut, "
+            f"Measured on {gate['data']} ({gate['rows']:,} texts, {gate['cut_share']:.1%} of them {longer}, "
             f"{pace['threads']} threads):",
             "",
             *lines,
@@ -103,7 +146,11 @@ def quality(gate: dict[str, Any] | None) -> str:
                 if alike["cosine_mean"] is not None
                 else ""
             )
-            + (f"; {same:.2%} of the texts get the same label." if same is not None else "."),
+            + (
+                f"; {same:.2%} of the texts get the same {'entities' if 'types' in gate else 'label'}."
+                if same is not None
+                else "."
+            ),
             *([f"Speed is not stated, as {pace['doubt']}."] if pace["doubt"] else []),
         ]
     )

@@ -36,6 +36,7 @@ __all__ = [
     "measure",
     "scored",
     "texts_of",
+    "worst_type",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -64,6 +65,9 @@ class Examples:
             _, low, high = self.task.paired(before, after, self.labels, self.metric)
             lost["drop_interval"] = [100 * low, 100 * high]
             lost["bundle_interval"] = list(self.task.interval(after, self.labels, self.metric))
+            kinds, now = (self.task.of_types(answers, self.labels) for answers in (before, after))
+            if kinds is not None and now is not None:
+                lost["types"] = {kind: {"torch": value, "bundle": now[kind]} for kind, value in kinds.items()}
         return lost
 
 
@@ -131,6 +135,12 @@ def examples_of_texts(texts: Texts, torch_vectors: Array, name: str) -> Examples
         metric="spearman with torch's similarities",
         judge=lambda vectors: spearman(cosines(vectors[first], vectors[second]), wanted),
     )
+
+
+def worst_type(gate: dict[str, Any]) -> tuple[str, float] | None:
+    """The type of entity that loses most, and its points of F1; None: there are no types."""
+    lost = {kind: 100 * (one["torch"] - one["bundle"]) for kind, one in gate.get("types", {}).items()}
+    return max(lost.items(), key=lambda one: one[1]) if lost else None
 
 
 def compare(source: Exportable, bundle: Bundle, examples: Examples, torch_answers: Array) -> dict[str, Any]:

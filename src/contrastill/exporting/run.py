@@ -32,6 +32,7 @@ from contrastill.exporting.gate import (
     examples_of_texts,
     scored,
     texts_of,
+    worst_type,
 )
 from contrastill.exporting.graph import check_opset, needed, to_onnx
 from contrastill.exporting.probes import NotFinite, Probes, chosen, made_up
@@ -205,7 +206,7 @@ def attempt(
             logger.warning("%s: left out, as %s", name, error)
             continue
         if gate is not None:
-            gate["max_drop"] = asked.max_drop
+            gate |= {"max_drop": asked.max_drop, "max_drop_type": asked.max_drop_type}
             pace = gate["latency_ms"]
             pace |= {"load_average": round(load, 2), "doubt": doubt(load, available(), pace["spread"])}
             logger.info("%s: %s", name, says(gate))
@@ -213,7 +214,7 @@ def attempt(
         if gate is not None and not gate["padding_cosine_min"] >= STEADY:
             del tried[name]
             logger.warning("%s: left out, as the runtime's answers change when a text is padded", name)
-        elif gate is None or gate["drop_points"] <= GOOD * asked.max_drop:
+        elif gate is None or (gate["drop_points"] <= GOOD * asked.max_drop and types_hold(gate)):
             break
     if not tried and len(infinite) == len(recipes):
         raise CheckFailed(
@@ -225,26 +226,41 @@ def attempt(
             f"{asked.to}, {asked.precision}: answers change when a text is padded (cosine below {STEADY}), a fault "
             "of the runtime on this processor; nothing was written. Try another --precision, --to or runtime version"
         )
-    best, (folder, gate) = min(tried.items(), key=lambda one: one[1][1]["drop_points"] if one[1][1] else 0.0)
-    if gate is not None and not gate["drop_points"] <= asked.max_drop:
-        raise CheckFailed(refusal(asked, best, tried))
+
+    def order(name: str) -> tuple[bool, float]:
+        gate = tried[name][1]
+        return (not types_hold(gate), gate["drop_points"]) if gate else (False, 0.0)
+
+    best = min(tried, key=order)
+    folder, gate = tried[best]
+    if gate is not None and not (gate["drop_points"] <= asked.max_drop and types_hold(gate)):
+        raise CheckFailed(refusal(asked, tried, gate))
     others = {name: {"drop_points": g["drop_points"], **g["agreement"]} for name, (_, g) in tried.items() if g}
     return folder, write_metadata(folder, {"gate": gate, "tried": others})
 
 
+def types_hold(gate: dict[str, Any]) -> bool:
+    """Whether no type of entity loses more than --max-drop-type."""
+    worst, allowed = worst_type(gate), gate["max_drop_type"]
+    return worst is None or allowed is None or worst[1] <= allowed
+
+
 def says(gate: dict[str, Any]) -> str:
     low_high = " ({:+.2f} to {:+.2f})".format(*gate["drop_interval"]) if "drop_interval" in gate else ""
-    same, pace = gate["agreement"]["equal_labels"], gate["latency_ms"]
+    same, pace, worst = gate["agreement"]["equal_labels"], gate["latency_ms"], worst_type(gate)
+    longer = "read in parts" if "types" in gate else "cut"
     return (
         f"{gate['metric']} {100 * gate['bundle']:.2f} of {100 * gate['torch']:.2f} in torch on {gate['rows']:,} texts "
-        f"({gate['cut_share']:.1%} of them cut), {gate['drop_points']:.2f} points lost{low_high}"
+        f"({gate['cut_share']:.1%} of them {longer}), {gate['drop_points']:.2f} points lost{low_high}"
+        + (f"; most by {worst[0]}, {worst[1]:.2f}" if worst is not None and worst[1] > 0 else "")
         + (f"; {same:.2%} of the labels equal" if same is not None else "")
         + "; "
         + (f"speed not stated, as {pace['doubt']}" if pace["doubt"] else f"{pace['ratio']:.1f} x the pace of torch")
     )
 
 
-def refusal(asked: Export, best: str, tried: dict[str, Any]) -> str:
+def refusal(asked: Export, tried: dict[str, Any], gate: dict[str, Any]) -> str:
+    """gate: of the best recipe tried."""
     lost = ", ".join(f"{name} {gate['drop_points']:.2f}" for name, (_, gate) in tried.items())
     advice = {
         "int8": "more calibration texts like those to be served (--calibration, --texts), "
@@ -254,6 +270,14 @@ def refusal(asked: Export, best: str, tried: dict[str, Any]) -> str:
     }[asked.precision]
     if asked.trim:
         advice = "more texts whose words to keep (--texts), no --trim" + (f", {advice}" if advice else "")
+    worst = worst_type(gate)
+    if gate["drop_points"] <= asked.max_drop and worst is not None:
+        return (
+            f"the exported file loses {worst[1]:.2f} points of the F1 of {worst[0]!r}, more than --max-drop-type "
+            f"{asked.max_drop_type:g}; nothing was written. "
+            + (f"Try {advice}, or allow" if advice else "Allow")
+            + " more with --max-drop-type"
+        )
     return (
         f"the exported file loses more than --max-drop {asked.max_drop:g} points of the metric (lost: {lost}); nothing "
         "was written. " + (f"Try {advice}, or allow" if advice else "Allow") + " more with --max-drop"
@@ -298,6 +322,8 @@ def prepare(asked: Export) -> tuple[Exportable, Examples | None, Examples | None
     calibrate on."""
     record = run_record(asked.model)
     source = exportable(asked.model, max_length=asked.max_length)
+    if not source.answer.per_word:
+        refuse(asked, ("max_drop_type",), f"expected a tagger with it, got a model that answers {source.answer.words}")
     if source.answer.vector:
         refuse(asked, ("text_pair", "label", "metric"), "expected a classifier with it, got a sentence-embedding model")
         scored = asked.data or asked.dev or record.setting("dev", str)

@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 import contrastill
+from contrastill import spans
 from contrastill.bundle import FORMAT, METADATA
 from contrastill.errors import UserError
 from contrastill.exporting.graph import OPSET, to_onnx
@@ -94,6 +95,8 @@ def write_bundle(
         else:
             quantized_onnx(graph, file, recipe, samples)
     write_tokenizer(source, folder)
+    if source.answer.per_word:  # reads and decodes without this package
+        shutil.copyfile(str(spans.__file__), folder / "spans.py")
     source.encoder.config.save_pretrained(folder)
     write_metadata(
         folder,

@@ -139,6 +139,12 @@ class Export(GateData):
     max_drop: float = option(
         0.5, "largest loss in points of the metric; above it nothing is written", "Quality", **POINTS
     )
+    max_drop_type: float | None = option(
+        None,
+        "of a tagger: largest loss in points of F1 of any type of entity; above it nothing is written [default: any]",
+        "Quality",
+        **POINTS,
+    )
     recipe: str | None = option(None, "recipe for int8 [default: the first that passes; see docs/export.md]", "Quality")
     calibration: int = option(300, "texts that int8 is calibrated on", "Quality", **COUNT)
     probes: str = option(

@@ -195,6 +195,10 @@ class LabelledTask(Task):
         """The score of the best answer that is the same for every row."""
         return evaluation.majority(labels, metric)
 
+    def of_types(self, answers: Array, labels: Array) -> dict[str, float] | None:
+        """The F1 of each type of entity that is there; None: a task without them."""
+        return None
+
     # ---- what labels and answers say by themselves
 
     @abstractmethod

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from contrastill import evaluation, losses
 from contrastill.data.windows import triplets, windows_of
-from contrastill.evaluation.spans import SPAN_METRICS, counts_of, paired_span_interval, span_interval, span_scores
+from contrastill.evaluation.spans import SPAN_METRICS, counts_of, f1, paired_span_interval, span_interval, span_scores
 from contrastill.report.evidence import Texts, of_spans
 from contrastill.spans import Scheme, Tagged, merged
 from contrastill.tasks.classification import Classification
@@ -144,6 +144,10 @@ class Tagging(LabelledTask):
 
     def chance(self, labels: Array, metric: str) -> float:
         return 0.0
+
+    def of_types(self, answers: Array, labels: Array) -> dict[str, float]:
+        sums = self.counts(answers, labels).sum(0)
+        return {kind: float(f1(one[None])) for kind, one in zip(self.labels, sums, strict=True) if one[2]}
 
     # ---- what labels and answers say by themselves
 
