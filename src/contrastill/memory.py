@@ -147,7 +147,7 @@ def table_of(value: Any) -> Columns | None:
     """A table of columns; None: the object is none."""
     if hasattr(value, "column_names") and hasattr(value, "features"):
         classes = {name: tuple(kind.names) for name, kind in value.features.items() if hasattr(kind, "names")}
-        items = {name: names for name, kind in value.features.items() if (names := names_within(kind))}
+        items = {name: inner for name, kind in value.features.items() if (inner := names_within(kind))}
         return Columns({name: named(value[name][:], classes.get(name)) for name in value.column_names}, classes, items)
     if hasattr(value, "columns") and hasattr(value, "astype"):
         names = [str(name) for name in value.columns]

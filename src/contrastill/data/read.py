@@ -61,9 +61,9 @@ def read_table(
     """
     suffix = split_name(path)[1]
     if suffix in CONLL or (tagged and is_tagged(path, encoding, delimiter)):
-        found = read_tokens(open_text(path, encoding))
-        frame = pd.DataFrame(found.columns, index=found.lines, dtype=object)
-        return Table(str(path), frame, "line", notes=tuple(found.notes), tokens=True)
+        tokens = read_tokens(open_text(path, encoding))
+        frame = pd.DataFrame(tokens.columns, index=tokens.lines, dtype=object)
+        return Table(str(path), frame, "line", notes=tuple(tokens.notes), tokens=True)
     if suffix == ".parquet":
         with parquet(path) as file:
             return table_of(Dataset(file.read()), str(path))
@@ -154,7 +154,9 @@ def table_of(dataset: Dataset, name: str) -> Table:
     columns = {column: cells_of(arrow[column], classes.get(column)) for column in dataset.column_names}
     if not len(dataset) or not columns:
         raise UserError(f"{name}: expected rows, got {'a header only' if columns else 'none'}; add rows")
-    return Table(name, pd.DataFrame(columns, dtype=object, index=range(1, len(dataset) + 1)), "row", classes, items=items)
+    return Table(
+        name, pd.DataFrame(columns, dtype=object, index=range(1, len(dataset) + 1)), "row", classes, items=items
+    )
 
 
 def held_table(source: Held, split: str | None = None) -> Table:
