@@ -40,10 +40,11 @@ SAID = re.compile(r" rows? passed in Python, sha256 [0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Columns:
-    """A table, cells as found. classes: column -> names, where the object has them."""
+    """A table, cells as found. classes: column -> names, where the object has them; items: those of lists' items."""
 
     cells: Mapping[str, list[Any]]
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    items: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -66,7 +67,7 @@ class Held(str):
     def of(cls, kind: str, splits: Mapping[str, Columns], *, alone: bool = True, plain: bool = False) -> Self:
         digest, rows = hashlib.sha256(), 0
         for name, table in splits.items():
-            content = [name, *table.cells.items(), *table.classes.items()]
+            content = [name, *table.cells.items(), *table.classes.items(), *table.items.items()]
             digest.update(json.dumps(content, default=repr).encode())
             rows += table.rows
         if not rows:
@@ -146,7 +147,8 @@ def table_of(value: Any) -> Columns | None:
     """A table of columns; None: the object is none."""
     if hasattr(value, "column_names") and hasattr(value, "features"):
         classes = {name: tuple(kind.names) for name, kind in value.features.items() if hasattr(kind, "names")}
-        return Columns({name: named(value[name][:], classes.get(name)) for name in value.column_names}, classes)
+        items = {name: inner for name, kind in value.features.items() if (inner := names_within(kind))}
+        return Columns({name: named(value[name][:], classes.get(name)) for name in value.column_names}, classes, items)
     if hasattr(value, "columns") and hasattr(value, "astype"):
         names = [str(name) for name in value.columns]
         if len(set(names)) < len(names):
@@ -158,6 +160,15 @@ def table_of(value: Any) -> Columns | None:
         rows = [{str(name): cell for name, cell in row.items()} for row in value]
         return Columns({name: [row.get(name) for row in rows] for name in names})
     return None
+
+
+def names_within(feature: Any) -> tuple[str, ...]:
+    """The names of the ids in a column of lists: of tags, or of the labels of spans; () if it has none."""
+    inner = getattr(feature, "feature", feature if isinstance(feature, Mapping) else None)
+    if isinstance(inner, Mapping):  # spans: a list of structs, or a struct of lists
+        parts = (getattr(part, "feature", part) for part in inner.values())
+        inner = next((part for part in parts if hasattr(part, "names")), None)
+    return tuple(getattr(inner, "names", None) or ())
 
 
 def of_columns(columns: Mapping[str, list[Any]]) -> Columns:

@@ -10,18 +10,27 @@ import pandas as pd
 from contrastill.data.cells import some
 from contrastill.data.multilabel import rarest, separated
 from contrastill.data.schema import Schema
+from contrastill.data.tagged import rare_types, rarest_type
 from contrastill.errors import UserError
 
 __all__ = ["check_train", "divide"]
 
 ENOUGH = 100  # dev rows, up to which a quarter of the rows may be held out
-SHARED_BY = {"classification": " by class", "multilabel": " by the rarest label of each", "regression": ""}
+SHARED_BY = {
+    "classification": " by class",
+    "multilabel": " by the rarest label of each",
+    "tagging": " by the rarest type of each",
+    "regression": "",
+}
 
 
 def check_train(train: pd.DataFrame, task: Schema, name: str, *, one_class: bool) -> None:
     """Raises a UserError unless there is something to learn. one_class: whether a single class will do."""
     classes = groups(train, task).nunique()
-    if task.kind == "multilabel":
+    if task.kind == "tagging":
+        if not any(train["label"]):
+            raise UserError(f"{name}: expected texts with entities in column {task.label!r}, got none; add some")
+    elif task.kind == "multilabel":
         if not any(map(any, train["label"])):
             raise UserError(f"{name}: expected rows with labels in column {task.label!r}, got none")
     elif task.labels and classes < 2 and not one_class:
@@ -61,7 +70,8 @@ def divide(
         train = train.iloc[np.sort(spread(train, task, seed, start=0.0)[:limit])]
     frames["train"] = train
     if task.labels:
-        decided |= separated(frames, task) if task.kind == "multilabel" else rare_classes(frames, task)
+        remarks = {"multilabel": separated, "tagging": rare_types}.get(task.kind, rare_classes)
+        decided |= remarks(frames, task)
 
 
 def rare_classes(frames: Mapping[str, pd.DataFrame], task: Schema) -> dict[str, str]:
@@ -104,7 +114,9 @@ def dev_rows(rows: int, share: float | None) -> int:
 
 
 def groups(frame: pd.DataFrame, task: Schema) -> "pd.Series[Any]":
-    """The class of each row by which rows are divided: of several labels, the rarest."""
+    """The class of each row by which rows are divided: of several labels or entities, the rarest."""
+    if task.kind == "tagging":
+        return pd.Series(rarest_type(frame["label"].tolist()), index=frame.index)
     if task.kind != "multilabel":
         return frame["label"]
     return pd.Series(rarest(frame["label"].tolist()), index=frame.index)

@@ -17,9 +17,10 @@ from typing import IO, Any
 from contrastill.errors import UserError, quoted
 from contrastill.memory import Held, check_held
 
-__all__ = ["LINES", "SUFFIXES", "Text", "look_up", "open_bytes", "open_text", "split_name"]
+__all__ = ["CONLL", "LINES", "SUFFIXES", "Text", "look_up", "open_bytes", "open_text", "split_name"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")  # of tables; each may be followed by .gz or .xz
+CONLL = (".conll", ".conll2003", ".conll03", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".ner")  # a token a line
 LINES = (".txt", ".text", ".lines", "")  # of files with one text a line
 PACKED = (".gz", ".xz")
 HEAD = 1 << 20  # bytes from which a file's kind, encoding and line ends are judged

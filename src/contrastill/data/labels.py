@@ -19,7 +19,8 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
     """The data with its class ids in the order of `names`, the classes of a model in id order.
 
     Names are matched as `matching` does. A model whose classes have no names (LABEL_0, LABEL_1, …) has ids only: labels
-    0, 1, … are taken for these ids, any others to stand in the model's order, which is logged as a warning.
+    0, 1, … are taken for these ids, any others to stand in the model's order, which is logged as a warning. Of entities
+    the names are types, of which the model may have more than the data.
 
     Raises:
         UserError: other classes, or another number of them.
@@ -32,6 +33,8 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
             )
         return data
     ours = data.schema.labels
+    if data.schema.kind == "tagging":
+        return align_types(data, names)
     if unnamed(names):
         ids = {str(n): n for n in range(len(names))}
         if set(ours) <= set(ids) and list(ours) == sorted(ours, key=int):
@@ -71,6 +74,24 @@ def align_labels(data: TaskData, names: Sequence[str]) -> TaskData:
     return in_order(data, tuple(names), [place[name] for name in ours], how)
 
 
+def align_types(data: TaskData, names: Sequence[str]) -> TaskData:
+    """The data with the ids of a model's types of entities, of which it may have more."""
+    ours = data.schema.labels
+    place = matching(ours, names)
+    if lacking := [name for name in ours if name not in place]:
+        raise UserError(
+            f"{data.schema.name} has entities of types that the model does not know: {some(lacking)}; it knows "
+            f"{some(names)}. Use a model that was trained on these types, or remove or rename them in the data"
+        )
+    if list(names) == list(ours):
+        return in_order(data, ours, list(range(len(ours))), "the data's")
+    how = f"{some(names)}, matched by name"
+    if spare := [name for n, name in enumerate(names) if n not in place.values()]:
+        how += f"; {some(spare)} of the model are not in the data"
+    logger.info("%s: the order of the model's types is %s", data.schema.name, how)
+    return in_order(data, tuple(names), [place[name] for name in ours], how)
+
+
 def in_order(data: TaskData, names: tuple[str, ...], new: Sequence[int], how: str) -> TaskData:
     """The data with each id n replaced by new[n], for the classes `names`; `how` is recorded as a decision."""
 
@@ -78,6 +99,8 @@ def in_order(data: TaskData, names: tuple[str, ...], new: Sequence[int], how: st
         if data.schema.kind == "multilabel":
             back = [list(new).index(n) for n in range(len(new))]
             return {"label": [[row[n] for n in back] for row in labels]}
+        if data.schema.kind == "tagging":
+            return {"label": [[new[x] if n % 3 == 2 else x for n, x in enumerate(row)] for row in labels]}
         return {"label": [n if n < 0 else new[n] for n in labels]}
 
     splits = data.splits
@@ -87,5 +110,6 @@ def in_order(data: TaskData, names: tuple[str, ...], new: Sequence[int], how: st
             for name, split in splits.items()
         }
     schema = dataclasses.replace(data.schema, labels=names)
-    decisions = {**data.decisions, "order of the model's classes": how}
+    what = "types" if data.schema.kind == "tagging" else "classes"
+    decisions = {**data.decisions, f"order of the model's {what}": how}
     return dataclasses.replace(data, schema=schema, decisions=decisions, **splits)

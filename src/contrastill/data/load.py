@@ -15,9 +15,10 @@ import pandas as pd
 from datasets import Dataset
 
 from contrastill.data.classes import Names, encode_labels, judge_labels, unnamed
+from contrastill.data.conll import looks_tagged
 from contrastill.data.delimited import check_delimiter
 from contrastill.data.division import check_train, divide
-from contrastill.data.files import LINES, split_name
+from contrastill.data.files import LINES, open_text, split_name
 from contrastill.data.multilabel import (
     encode_sets,
     gathered,
@@ -30,6 +31,16 @@ from contrastill.data.read import Table, held_table, read_lines
 from contrastill.data.rows import checked_rows, columns_of, hides_labels
 from contrastill.data.schema import METRICS, Schema
 from contrastill.data.sources import Found, find_tables, read_split
+from contrastill.data.tagged import (
+    counted,
+    encode_spans,
+    evidence,
+    judge_types,
+    known_types,
+    tag_columns,
+    texts_alone,
+    with_spans,
+)
 from contrastill.errors import UserError
 from contrastill.memory import Held, Rows, held
 from contrastill.ranges import suggestion
@@ -46,8 +57,9 @@ UNLABELLED = -100  # the class of a row without one, as in torch's cross_entropy
 class TaskData:
     """The rows of a task. Each split has example_id, text, text_pair (pairs only) and label.
 
-    A label is a class id, a number, or a list of 0 and 1 (multilabel). Unlabelled rows stand at the end of `train`,
-    with label -100, NaN, or a list of NaN.
+    A label is a class id, a number, a list of 0 and 1 (multilabel), or the entities of a text (tagging): start, end and
+    type id of each in turn, in characters, the end exclusive. Unlabelled rows stand at the end of `train`, with label
+    -100, NaN, a list of NaN, or [-100].
     """
 
     schema: Schema
@@ -90,6 +102,9 @@ class TaskData:
             }
             if name == "train":
                 train_keys = set(keys)
+                if self.schema.kind == "tagging":
+                    counts = counted(labelled)
+                    continue
                 counts = Counter(n for x in labelled for n in ([x] if not isinstance(x, list) else positives(x)))
             else:
                 rows[name]["also_in_train"] = sum(key in train_keys for key in keys)
@@ -97,11 +112,15 @@ class TaskData:
         if self.schema.labels:
             per_class = [counts[i] for i in range(len(self.schema.labels))]
             about |= {"classes": len(per_class), "class_count_min": min(per_class), "class_count_max": max(per_class)}
+            if self.schema.kind == "tagging":
+                about["entities"] = dict(zip(self.schema.labels, per_class, strict=True))
         return about | {"decisions": dict(self.decisions)}
 
 
 def known_label(label: Any) -> bool:
-    """Whether a row has a label: a class, a score, or yes and no to each of several."""
+    """Whether a row has a label: a class, a score, yes and no to each of several, or entities, be there none."""
+    if isinstance(label, list) and not label:
+        return True
     first = label[0] if isinstance(label, list) else label
     return not math.isnan(first) and first != UNLABELLED
 
@@ -146,11 +165,13 @@ def load_task(
             dict of columns, or (texts, labels).
         text, text_pair, label: columns of your own data; guessed only where the names leave no doubt. With kind
             "multilabel", `label` may name several columns of yes and no ("a,b", or a list).
-        kind: "classification", "regression" or "multilabel"; without it, numbers that are not all whole mean
-            regression, lists of labels "multilabel", and cells that speak for several are refused.
+        kind: "classification", "regression", "multilabel" or "tagging" (entities in texts); without it, numbers that
+            are not all whole mean regression, lists of labels "multilabel", spans or tags of tokens "tagging", and
+            cells that speak for several are refused.
         separator: the character between the labels of a cell, with kind "multilabel" ("|").
-        labels: class names in the order of their ids. Without it: the order the source gives, else numbers by value,
-            else names by alphabet. A split may hold ids in place of names if no name has a digit.
+        labels: class names, or types of entities, in the order of their ids. Without it: the order the source gives
+            (not of types), else numbers by value, else names by alphabet. A split may hold ids in place of names if no
+            name has a digit.
         dev, test: further files, in place of those the source has.
         dev_share: the share of train that becomes dev if there is none, class by class; 0 for no dev. Default: a tenth;
             of fewer than 1,000 rows up to a quarter, so that there are 100.
@@ -159,23 +180,34 @@ def load_task(
         encoding, delimiter: of the text files, where they are not UTF-8, and not what a file's name and header tell.
         seed: picks the rows of the dev share and of `limit`.
         metric: the metric that selects checkpoints.
-        of_model: the class names of the model that is to read the data, in the order of its ids, or any one name if it
-            gives scores: for data that do not name their classes themselves.
+        of_model: the class names (types of entities) of the model that is to read the data, in the order of its ids, or
+            any one name if it gives scores: for data that do not name their classes themselves.
     """
     _check(kind, separator, dev_share, limit)
     kind = "multilabel" if separator is not None else kind
     own = any(option is not None for option in (text, text_pair, label, kind, labels))
     rows: Any = held(source, "source")
-    found = find_tables(rows, own=own, encoding=encoding, delimiter=delimiter)
+    tagged = kind == "tagging"
+    found = find_tables(rows, own=own, encoding=encoding, delimiter=delimiter, tagged=tagged)
     decided: dict[str, str] = {}
     given = {"dev": held(dev, "dev"), "test": held(test, "test")}
-    tables, files = _gathered(found, given, encoding, delimiter, decided)
+    tables, files = _gathered(found, given, encoding, delimiter, tagged, decided)
     told = [note for table in tables.values() for note in table.notes]
     first = next(iter(tables.values()))  # train, where there is one
     if kind == "multilabel" and (columns := label_columns(label, list(map(str, first.frame.columns)))):
         tables = {split: gathered(table, columns, into=LABELS) for split, table in tables.items()}
         first, label, labels = next(iter(tables.values())), LABELS, labels or columns
-    if found.glue is None:
+    why = "as --task says"
+    if kind is None and found.glue is None and (shown := evidence(first, label)):
+        kind, why = "tagging", shown
+    if kind != "tagging" and (of_tokens := [table.name for table in tables.values() if table.tokens]):
+        raise UserError(
+            f"{of_tokens[0]}: expected labels of whole texts (--task {kind}), got a token and its tag a line; "
+            "pass --task tagging"
+        )
+    if kind == "tagging":
+        task = tag_columns(found.name, first, text, text_pair, label, decided)
+    elif found.glue is None:
         task = columns_of(found.name, first, text, text_pair, label, decided)
     else:
         task = found.glue
@@ -185,17 +217,19 @@ def load_task(
         notes.append(f"{tables.pop('test').name} has no labels and was left out")
         del files["test"]
         decided["files"] = _in_words(files)
-    why = "as --task says"
     if kind is None and found.glue is None and task.label in first.frame and lists(first.frame[task.label]):
         kind, why = "multilabel", f"the cells of {task.label!r} are lists"
+    if kind == "tagging":
+        tables = with_spans(tables, task, text, label if isinstance(label, str) else None, labels, decided)
+    sets = kind in ("multilabel", "tagging")
     frames = {
-        split: checked_rows(
-            table, task, split, benchmark=found.glue is not None, notes=notes, sets=kind == "multilabel"
-        )
+        split: checked_rows(table, task, split, benchmark=found.glue is not None, notes=notes, sets=sets)
         for split, table in tables.items()
     }
-    known = _known(task, first, labels, of_model)
-    if kind == "multilabel":
+    known = known_types(labels, of_model) if kind == "tagging" else _known(task, first, labels, of_model)
+    if kind == "tagging":
+        task = judge_types(task, tables, known, why, decided)
+    elif kind == "multilabel":
         for split, frame in frames.items():
             frame["label"] = sets_of_labels(frame["label"], tables[split], task.label, separator, known)
         task = judge_sets(task, first, frames[next(iter(frames))]["label"], known, why, decided)
@@ -210,7 +244,7 @@ def load_task(
         check_train(frames["train"], task, first.name, one_class=known is not None and known.loosely)
         divide(frames, task, first.name, dev_share=dev_share, limit=limit, seed=seed, decided=decided)
     if unlabelled is not None:
-        rest = _unlabelled(held(unlabelled, "unlabelled"), task, found.glue, encoding, delimiter, notes, told)
+        rest = _unlabelled(held(unlabelled, "unlabelled"), task, found.glue, encoding, delimiter, text, notes, told)
         frames["train"] = pd.concat([frames["train"], rest]) if "train" in frames else rest
         decided["files"] = _in_words({**files, "unlabelled": str(held(unlabelled, "unlabelled"))})
     decided |= {name: "; ".join(said) for name, said in (("reading", told), ("rows left out", notes)) if said}
@@ -236,6 +270,7 @@ def _gathered(
     given: Mapping[str, str | Path | None],
     encoding: str,
     delimiter: str | None,
+    tagged: bool,
     decided: dict[str, str],
 ) -> tuple[dict[str, Table], dict[str, str]]:
     """The tables of the source, with the files given for some splits in their place; and the splits' files."""
@@ -244,7 +279,7 @@ def _gathered(
         if file is not None:
             if split in files:
                 left.append(f"{files[split]} (--{split} is in its place)")
-            tables[split], files[split] = read_split(file, found.glue, encoding, delimiter), str(file)
+            tables[split], files[split] = read_split(file, found.glue, encoding, delimiter, tagged), str(file)
     decided["files"] = _in_words(files)
     if left:
         decided["files left aside"] = "; ".join(left)
@@ -272,10 +307,12 @@ def _encode(
     known: Names | None,
     decided: dict[str, str],
 ) -> None:
-    """Converts the labels of every split to ids, numbers, or 0 and 1 for each."""
+    """Converts the labels of every split to ids, numbers, 0 and 1 for each, or spans with ids."""
     read_as = {}
     for split, frame in frames.items():
-        if task.kind == "multilabel":
+        if task.kind == "tagging":
+            frame["label"] = encode_spans(frame["label"], task, tables[split], known)
+        elif task.kind == "multilabel":
             frame["label"] = encode_sets(frame["label"], task, tables[split], known)
         else:
             frame["label"], read_as[split] = encode_labels(frame["label"], task, tables[split], known)
@@ -306,15 +343,16 @@ def _unlabelled(
     glue: Schema | None,
     encoding: str,
     delimiter: str | None,
+    text: str | None,
     notes: list[str],
     told: list[str],
 ) -> pd.DataFrame:
-    path = Path(source)
+    path, tagging = Path(source), task.kind == "tagging"
     if isinstance(source, Held):
         table = held_table(source)
         if source.plain:
             table = replace(table, frame=table.frame.rename(columns={"text": task.text}))
-    elif split_name(path)[1] in LINES:
+    elif split_name(path)[1] in LINES and not (tagging and looks_tagged(open_text(path, encoding))):
         if task.text_pair:
             raise UserError(
                 f"{path}: expected two texts a row, as {task.name} has, got a .txt file; "
@@ -325,10 +363,14 @@ def _unlabelled(
             notes.append(f"{path}: {blank} blank lines were left out")
         table = Table(str(path), pd.DataFrame({task.text: lines}, dtype=object))
     else:
-        table = read_split(source, glue, encoding, delimiter)
+        table = read_split(source, glue, encoding, delimiter, tagging)
         told.extend(table.notes)
+    if tagging:
+        table = texts_alone(table, task, text)
     rows = checked_rows(table, task, "unlabelled", benchmark=glue is not None, notes=notes)
-    if task.kind == "multilabel":
+    if tagging:
+        rows["label"] = [[UNLABELLED] for _ in range(len(rows))]
+    elif task.kind == "multilabel":
         rows["label"] = [[math.nan] * len(task.labels) for _ in range(len(rows))]
     else:
         rows["label"] = UNLABELLED if task.labels else math.nan
@@ -341,4 +383,6 @@ def _dataset(frame: pd.DataFrame, task: Schema) -> Dataset:
     features = datasets.Features({column: datasets.Value(dtype) for column, dtype in types.items()})
     if task.kind == "multilabel":
         features["label"] = datasets.List(datasets.Value("float32"))
+    if task.kind == "tagging":
+        features["label"] = datasets.List(datasets.Value("int32"))
     return Dataset.from_dict({column: frame[column].tolist() for column in features}, features=features)

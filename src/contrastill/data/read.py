@@ -13,12 +13,13 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, Features
 
 from contrastill.data.columns import check_width, chosen
+from contrastill.data.conll import looks_tagged, read_tokens
 from contrastill.data.delimited import DELIMITED, Grid
-from contrastill.data.files import SUFFIXES, open_text, split_name, unknown
+from contrastill.data.files import CONLL, LINES, SUFFIXES, open_text, split_name, unknown
 from contrastill.data.jsonlines import json_rows
 from contrastill.data.parquet import BATCH, parquet
 from contrastill.errors import UserError
-from contrastill.memory import Held
+from contrastill.memory import Held, names_within
 
 __all__ = [
     "Table",
@@ -38,17 +39,31 @@ class Table:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> names, where the source has them
     dropped: int = 0  # broken rows left out
     notes: tuple[str, ...] = ()  # what reading decided, a sentence each
+    items: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column of lists -> names of what they hold
+    tokens: bool = False  # a text's cells are lists of tokens and tags, a line each; the columns are "1", "2", …
 
 
 def read_table(
-    path: Path, encoding: str, *, delimiter: str | None = None, glue_header: Sequence[str] | None = None
+    path: Path,
+    encoding: str,
+    *,
+    delimiter: str | None = None,
+    glue_header: Sequence[str] | None = None,
+    tagged: bool = False,
 ) -> Table:
-    """Read one .csv, .tsv, .jsonl, .json or .parquet file, plain or compressed.
+    """Read one .csv, .tsv, .jsonl, .json or .parquet file, or one with a token a line, plain or compressed.
+
+    tagged: entities are asked for. A .txt file is then one with a token a line, and so is a .tsv file if each of its
+    lines ends in a tag.
 
     `glue_header` reads a GLUE file: quotes are text, rows broken over lines are left out and counted (qqp has some, and
     the Hub's copy leaves them out too), and the header, if not empty, is that of a file without one.
     """
     suffix = split_name(path)[1]
+    if suffix in CONLL or (tagged and is_tagged(path, encoding, delimiter)):
+        tokens = read_tokens(open_text(path, encoding))
+        frame = pd.DataFrame(tokens.columns, index=tokens.lines, dtype=object)
+        return Table(str(path), frame, "line", notes=tuple(tokens.notes), tokens=True)
     if suffix == ".parquet":
         with parquet(path) as file:
             return table_of(Dataset(file.read()), str(path))
@@ -63,7 +78,7 @@ def read_table(
         frame = pd.DataFrame(rows, columns=grid.header, index=lines, dtype=object)
         return Table(str(path), frame, "line", {}, grid.dropped, (*grid.text.notes, *grid.notes))
     if suffix not in SUFFIXES:
-        raise unknown(path, f"a file ending in {', '.join(SUFFIXES)} (or that and .gz, .xz)")
+        raise unknown(path, f"a file ending in {', '.join(SUFFIXES)}, or {', '.join(CONLL)} (or that and .gz, .xz)")
     text = open_text(path, encoding)
     unit, objects = json_rows(text)
     found = dict(objects)
@@ -77,6 +92,12 @@ def read_table(
         unit,
         notes=tuple(text.notes),
     )
+
+
+def is_tagged(path: Path, encoding: str, delimiter: str | None) -> bool:
+    """Whether a file whose name leaves it open has a token and its tag a line, where entities are asked for."""
+    suffix = split_name(path)[1]
+    return suffix in LINES or (suffix == ".tsv" and delimiter is None and looks_tagged(open_text(path, encoding)))
 
 
 def read_column(
@@ -129,10 +150,13 @@ def table_of(dataset: Dataset, name: str) -> Table:
     check_width(name, len(dataset.column_names))
     arrow = dataset.with_format("arrow")[:]
     classes = {c: tuple(f.names) for c, f in dataset.features.items() if isinstance(f, ClassLabel)}
+    items = {c: names for c, f in dataset.features.items() if (names := names_within(f))}
     columns = {column: cells_of(arrow[column], classes.get(column)) for column in dataset.column_names}
     if not len(dataset) or not columns:
         raise UserError(f"{name}: expected rows, got {'a header only' if columns else 'none'}; add rows")
-    return Table(name, pd.DataFrame(columns, dtype=object, index=range(1, len(dataset) + 1)), "row", classes)
+    return Table(
+        name, pd.DataFrame(columns, dtype=object, index=range(1, len(dataset) + 1)), "row", classes, items=items
+    )
 
 
 def held_table(source: Held, split: str | None = None) -> Table:
@@ -141,7 +165,7 @@ def held_table(source: Held, split: str | None = None) -> Table:
     name = str(source) if source.alone else f"{source}, {split}"
     check_width(name, len(columns.cells))
     frame = pd.DataFrame(dict(columns.cells), dtype=object, index=range(1, columns.rows + 1))
-    return Table(name, frame, "row", columns.classes)
+    return Table(name, frame, "row", columns.classes, items=columns.items)
 
 
 def cells_of(column: Any, names: Sequence[str] | None) -> list[Any]:

@@ -12,6 +12,7 @@ METRICS = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("spearman", "pearson"),
     "multilabel": ("map", "f1_micro", "f1_macro", "f1_samples"),
+    "tagging": ("f1", "precision", "recall", "f1_macro"),
 }
 
 
@@ -20,11 +21,11 @@ class Schema:
     """The text and label columns of a data set, and its labels."""
 
     name: str
-    kind: str  # "classification", "regression" or "multilabel"
+    kind: str  # "classification", "regression", "multilabel" or "tagging"
     text: str  # column names in the source
     text_pair: str | None
     label: str
-    labels: tuple[str, ...]  # class names in the order of their ids; () for regression
+    labels: tuple[str, ...]  # class names, or types of entities, in the order of their ids; () for regression
     metrics: tuple[str, ...]  # the first one selects checkpoints
 
 

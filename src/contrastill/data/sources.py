@@ -1,7 +1,7 @@
 """Sources of a task's rows: the Hub, GLUE's own files, a folder, a file. One table per split, cells as found."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import datasets
 import pandas as pd
 
 from contrastill.data.cells import some
-from contrastill.data.files import SUFFIXES, look_up, split_name
+from contrastill.data.files import CONLL, SUFFIXES, look_up, split_name
 from contrastill.data.read import Table, held_table, read_table, table_of
 from contrastill.data.schema import GLUE, Schema, glue_task
 from contrastill.errors import UserError, first_line
@@ -24,6 +24,7 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)")
+WITHOUT = {"unlabelled", "unlabeled"}  # a file of this name is no split, whatever else its name says
 OTHERS = (".txt", ".xlsx", ".xls", ".ods", ".arrow", ".feather", ".zip")  # may hold rows, and are not read
 
 # GLUE's own files: what is looked for, first come, and where their columns differ from the Hub's.
@@ -51,16 +52,18 @@ class Found:
     left: str = ""  # what lies there beside them, in words
 
 
-def find_tables(source: str | Path, *, own: bool, encoding: str, delimiter: str | None = None) -> Found:
-    """`own`: the caller describes the columns, so nothing is recognised as GLUE."""
+def find_tables(
+    source: str | Path, *, own: bool, encoding: str, delimiter: str | None = None, tagged: bool = False
+) -> Found:
+    """`own`: the caller describes the columns, so nothing is recognised as GLUE. tagged: entities are asked for."""
     if isinstance(source, Held):
         return Found(source.partition(" passed")[0], None, False, *_held(source))
     path, there = look_up(source)
     if there == "folder":
         glue = None if own or not any(path.glob("*.tsv")) else glue_task(path.resolve().name)
-        return Found(path.resolve().name, glue, glue is not None, *_folder(path, glue, encoding, delimiter))
+        return Found(path.resolve().name, glue, glue is not None, *_folder(path, glue, encoding, delimiter, tagged))
     if there == "file":
-        table = read_table(path, encoding, delimiter=delimiter)
+        table = read_table(path, encoding, delimiter=delimiter, tagged=tagged)
         return Found(split_name(path)[0], None, False, {"train": table}, {"train": path.name}, _beside(path))
     if named := re.fullmatch(r"(?:glue/|nyu-mll/glue:)([\w-]+)(?::(.+))?", str(source), re.IGNORECASE):
         glue = glue_task(named[1])
@@ -73,19 +76,21 @@ def find_tables(source: str | Path, *, own: bool, encoding: str, delimiter: str 
         found = _folder(Path(named[2]), glue, encoding, delimiter) if named[2] else _hub("nyu-mll/glue", glue.name)
         return Found(glue.name, glue, True, *found)
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?", str(source))
-    if named and split_name(path)[1] not in SUFFIXES:
+    if named and split_name(path)[1] not in (*SUFFIXES, *CONLL):
         return Found(str(source), None, True, *_hub(named[1], named[2]))
     raise UserError(
         f"expected glue/TASK, a Hub dataset (org/name), a folder or a file, got {str(source)!r}; check the path"
     )
 
 
-def read_split(source: str | Path, glue: Schema | None, encoding: str, delimiter: str | None = None) -> Table:
+def read_split(
+    source: str | Path, glue: Schema | None, encoding: str, delimiter: str | None = None, tagged: bool = False
+) -> Table:
     if isinstance(source, Held):
         return held_table(source)
     path = Path(source)
     if glue is None or split_name(path)[1] != ".tsv":
-        return read_table(path, encoding, delimiter=delimiter)
+        return read_table(path, encoding, delimiter=delimiter, tagged=tagged)
     table = read_table(path, encoding, glue_header=COLA_HEADER if glue.name == "cola" else ())
     return replace(table, frame=table.frame.rename(columns=GLUE_COLUMNS.get(glue.name, {})))
 
@@ -109,7 +114,7 @@ def _splits_of(there: Iterable[Any]) -> dict[str, str]:
 
 
 def _folder(
-    folder: Path, glue: Schema | None, encoding: str, delimiter: str | None = None
+    folder: Path, glue: Schema | None, encoding: str, delimiter: str | None = None, tagged: bool = False
 ) -> tuple[dict[str, Table], dict[str, str], str]:
     if look_up(folder)[1] != "folder":
         raise UserError(f"expected a folder, got {str(folder)!r}, which is not a folder; check the path")
@@ -126,16 +131,16 @@ def _folder(
             groups = [[file for file in files if file.match(pattern)] for pattern in GLUE_FILES[split]]
             hits = next(filter(None, groups), [])
         else:
-            hits = _files_of(split, files)
+            hits = _files_of(split, files, (*SUFFIXES, *CONLL, *([".txt"] if tagged else [])))
         if len(hits) > 1 and not _whole(folder, hits):
             raise UserError(f"{folder}: expected one {split} file, got {some([f.name for f in hits])}; move one away")
         if hits:
-            tables[split] = _joined([read_split(file, glue, encoding, delimiter) for file in hits])
+            tables[split] = _joined([read_split(file, glue, encoding, delimiter, tagged) for file in hits])
             names[split] = hits[0].name + (f" and {len(hits) - 1} more" if len(hits) > 1 else "")
             taken |= set(hits)
     if not tables:
         there = some([file.name for file in files] + below, 20) or "no file"
-        wanted = "train.tsv" if glue else "train" + ", train".join(SUFFIXES)
+        wanted = "train.tsv" if glue else "train" + ", train".join((*SUFFIXES, *CONLL))
         raise UserError(
             f"{folder}: expected {wanted}, and dev and test likewise, got {there}; rename yours, or pass a file"
             + (f" or the folder {folder / below[0]}" if below else "")
@@ -143,9 +148,9 @@ def _folder(
     return tables, names, some([file.name for file in files if file not in taken and _holds_rows(file)] + below, 20)
 
 
-def _files_of(split: str, files: list[Path]) -> list[Path]:
+def _files_of(split: str, files: list[Path], suffixes: Collection[str]) -> list[Path]:
     """The files of a split: those called by its name (or the shards of one), else the one that has it as a word."""
-    rows = [file for file in files if split_name(file)[1] in SUFFIXES]
+    rows = [file for file in files if split_name(file)[1] in suffixes]
     exact = [file for file in rows if _stem(file) in SPLITS[split]]
     worded = [file for file in rows if _splits_in(_stem(file)) == {split}]
     return exact or (worded if len({_stem(file) for file in worded}) == 1 else [])
@@ -161,6 +166,8 @@ def _stem(file: Path) -> str:
 def _splits_in(stem: str) -> set[str]:
     """The splits named by the words of a file name."""
     words = re.split(r"[^a-z]+", stem)
+    if WITHOUT & set(words):
+        return set()
     return {split for split, names in SPLITS.items() if set(words) & set(names)}
 
 
@@ -208,7 +215,7 @@ def _joined(tables: list[Table]) -> Table:
 
 
 def _holds_rows(file: Path) -> bool:
-    return file.is_file() and split_name(file)[1] in (*SUFFIXES, *OTHERS)
+    return file.is_file() and split_name(file)[1] in (*SUFFIXES, *CONLL, *OTHERS)
 
 
 def _beside(path: Path) -> str:
