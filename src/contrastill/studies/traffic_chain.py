@@ -12,7 +12,8 @@ from contrastill.errors import UserError, quoted
 from contrastill.results import write_text
 from contrastill.studies.run import markdown_table
 from contrastill.studies.traffic_corpus import Document, read_documents
-from contrastill.studies.traffic_events import How, Span, events_of
+from contrastill.studies.traffic_events import events_of
+from contrastill.studies.traffic_report import How, Span
 from contrastill.studies.traffic_scores import compared, scored
 
 __all__ = ["Tag", "command", "extracted", "run", "spans_of"]
@@ -177,7 +178,8 @@ def spans_of(source: str | Path, documents: Sequence[Document]) -> list[list[Spa
     for one, row in zip(documents, ordered, strict=True):
         if row is None or row[1] != one["text"]:
             raise UserError(
-                f"{path}: expected the text of document {one['id']}, got {quoted(row and row[1])}; tag the texts of this split"
+                f"{path}: expected the text of document {one['id']}, got {quoted(row and row[1])}; tag the texts "
+                "of this split"
             )
         found.append(row[2])
     return found
@@ -216,11 +218,11 @@ def markdown(found: dict[str, Any], documents: list[Document], records: list[lis
         lines += [*table(of["chain"]["scores"]), ""]
         if "b_minus_a" in of:
             lines += ["Second chain:", "", *table(of["chain_b"]["scores"]), "", "Second minus first, paired:", ""]
-            rows = (
+            compared_rows = (
                 [score, share(one["difference"]), " to ".join(map(share, one["interval"]))]
                 for score, one in of["b_minus_a"].items()
             )
-            lines += [*markdown_table(("", "difference", "interval"), rows), ""]
+            lines += [*markdown_table(("", "difference", "interval"), compared_rows), ""]
         if "steps" in of:
             lines += [
                 *markdown_table(HEAD, (cells(step, one["scores"], "all") for step, one in of["steps"].items())),

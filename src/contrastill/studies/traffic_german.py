@@ -1,4 +1,4 @@
-"""What German traffic reports say: the type of an event by its trigger's word stems, sentences, the words before a place.
+"""What German traffic reports say: an event's type by its trigger's stems, sentences, the words before a place.
 
 Written from MobIE's dev split and general German; no word was taken from its test split.
 """
@@ -69,7 +69,8 @@ _SHORT = {
     ),
     *("tel", "inkl", "zzt", "z", "b", "d", "h", "abzw", "ri", "ab", "gr", "st", "bstg", "usw"),
 }
-_AFTER = r"\s*((d(er|en|em|ie|as|es)|einem|einer|eines)\s+)?(\w*(ausfahrt|abfahrt|stelle|bahnhof|stadtteil|bereich|raum)\w*\s+)*[#\"„“(@]*$"
+_PARTS = r"\w*(ausfahrt|abfahrt|stelle|bahnhof|stadtteil|bereich|raum)\w*"
+_AFTER = rf"\s*((d(er|en|em|ie|as|es)|einem|einer|eines)\s+)?({_PARTS}\s+)*[#\"„“(@]*$"
 _LEADS = [
     (role, re.compile(rf"(?:^|[^\w])(?:{words}){_AFTER}"))
     for role, words in (
@@ -109,7 +110,7 @@ def sentences(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, in
 
 def _ends(text: str, at: re.Match[str]) -> bool:
     """Whether a sentence ends at this mark: not after `ca.`, before a small letter or before a month."""
-    if not text[at.start()] == "." or "\n" in at[0] or at[0].lstrip().startswith(".."):
+    if text[at.start()] != "." or "\n" in at[0] or at[0].lstrip().startswith(".."):
         return True
     word = re.search(r"([^\W\d_]+|\d+)$", text[: at.start()])
     after = text[at.end() : at.end() + 3]
@@ -154,7 +155,7 @@ def spans_time(gap: str) -> bool:
 
 
 def empty(words: str) -> bool:
-    """Whether a time says no more than now, or trains in general stand for those named before: `derzeit`, `die Züge`."""
+    """Whether a time says no more than now, or a line is none that is named: `derzeit`, `die Züge`."""
     return bool(
         re.fullmatch(
             r"derzeit|zurzeit|zur zeit|aktuell|momentan|jetzt|(die |alle )?(züge|bahnen|busse)", words.casefold()

@@ -19,6 +19,7 @@ Counts = np.ndarray[Any, Any]
 
 def items(events: Iterable[Mapping[str, Any]], of: str) -> list[Item]:
     """The distinct things that are scored: events of one type and trigger (a row each for several lines) are one."""
+    found: list[Item]
     if of.startswith("event"):
         found = [((e["type"],), tuple(tuple(span) for span in e["triggers"])) for e in events]
     else:
@@ -100,7 +101,7 @@ def scored(
 def compared(
     first: Sequence[Any], second: Sequence[Any], gold: Sequence[Any], samples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Score -> F1 of the second chain minus the first's, with a paired 95 % interval: both on the same drawn documents."""
+    """Score -> F1 of the second chain minus the first's, with a paired 95 % interval (the same documents are drawn)."""
     weights, found = draws(len(gold), samples, seed), {}
     for of in SCORES:
         a, b = (counted(chain, gold, of)["all"] for chain in (first, second))
