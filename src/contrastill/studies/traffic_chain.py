@@ -32,11 +32,12 @@ def command(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--spans", default="gold", help="gold, or a jsonl file of text and spans a line")
     parser.add_argument("--spans-b", help="of a second chain, compared with the first on the same documents")
+    parser.add_argument("--how", choices=get_args(How), default="combined", help="of records.jsonl and the first table")
     parser.add_argument("--out", type=Path, required=True, help="folder for records.jsonl, scores.json and result.md")
     given = sys.argv[1:] if arguments is None else list(arguments)
     args = parser.parse_args(given)
     said = "python -m contrastill.studies.traffic_events " + shlex.join(given)
-    found = run(args.corpus, args.split, args.spans, args.spans_b, args.out, said)
+    found = run(args.corpus, args.split, args.spans, args.spans_b, args.out, said, args.how)
     print(
         "\n".join(table(found["all"]["chain"]["scores"])),
         f"\nwritten: {args.out / 'result.md'}, records.jsonl, scores.json",
@@ -45,7 +46,13 @@ def command(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def run(
-    corpus: Path, split: str, spans: str | Path, spans_b: str | Path | None, out: Path, command: str = ""
+    corpus: Path,
+    split: str,
+    spans: str | Path,
+    spans_b: str | Path | None,
+    out: Path,
+    command: str = "",
+    how: How = "combined",
 ) -> dict[str, Any]:
     """Writes records.jsonl, scores.json and result.md below `out`; returns what scores.json holds.
 
@@ -58,20 +65,22 @@ def run(
             f"{corpus / f'{split}.jsonl.gz'}: expected documents, got an empty file; see demo/traffic/README.md"
         )
     tagged = spans_of(spans, documents)
-    records = extracted(documents, tagged)
-    second = None if spans_b is None else extracted(documents, spans_of(spans_b, documents))
+    records = extracted(documents, tagged, how)
+    second = None if spans_b is None else spans_of(spans_b, documents)
     by_hand = [n for n, one in enumerate(documents) if all(e["by"] == "manual" for e in one["events"])]
     parts = {"all": list(range(len(documents))), "by hand": by_hand}
     found: dict[str, Any] = {
         "command": command,
         "split": split,
+        "how": how,
         "spans": str(spans),
         "spans_b": None if spans_b is None else str(spans_b),
         "metric": "F1 of distinct events and arguments, all documents together; 95 % bootstrap interval over documents",
         "parts": "all: every document; by hand: without the documents that hold an event labelled by Snorkel",
     }
     for name, numbers in parts.items():
-        found[name] = part(documents, tagged, records, second, numbers, gold=str(spans) == "gold")
+        mine, spans_of_a, spans_of_b = (some(each, numbers) for each in (documents, tagged, second or []))
+        found[name] = part(how, mine, spans_of_a, spans_of_b if second is not None else None)
     out.mkdir(parents=True, exist_ok=True)
     lines = (
         json.dumps({"id": d["id"], "records": r}, ensure_ascii=False) for d, r in zip(documents, records, strict=True)
@@ -82,40 +91,29 @@ def run(
     return found
 
 
+def some(rows: Sequence[Any], numbers: Sequence[int]) -> list[Any]:
+    return [rows[n] for n in numbers] if rows else []
+
+
 def part(
-    documents: list[Document],
-    tagged: list[list[Span]],
-    records: list[list[dict[str, Any]]],
-    second: list[list[dict[str, Any]]] | None,
-    numbers: list[int],
-    gold: bool,
+    how: How, documents: list[Document], tagged: list[list[Span]], second: list[list[Span]] | None = None
 ) -> dict[str, Any]:
-    """The scores of some of the documents; with gold spans also what each step adds."""
-
-    def some(rows: Sequence[Any]) -> list[Any]:
-        return [rows[n] for n in numbers]
-
-    truth = [one["events"] for one in some(documents)]
-    chain = answers(some(records))
+    """The scores of some of the documents, and what each step adds."""
+    truth = [one["events"] for one in documents]
+    made = {step: answers(extracted(documents, tagged, step)) for step in get_args(How)}
     found: dict[str, Any] = {
-        "documents": len(numbers),
+        "documents": len(documents),
         "with_events": sum(map(bool, truth)),
         "gold_events": sum(map(len, truth)),
-        "chain": {"scores": scored(chain, truth)},
+        "chain": {"scores": scored(made[how], truth)},
     }
     if second is not None:
-        other = answers(some(second))
-        found |= {"chain_b": {"scores": scored(other, truth)}, "b_minus_a": compared(chain, other, truth)}
-    if gold:
-        found["steps"] = {}
-        for how in get_args(How):
-            made = answers(extracted(some(documents), some(tagged), how))
-            found["steps"][how] = {"scores": scored(made, truth)}
-        known = [
-            events_of(one["text"], spans, "combined", one["events"])
-            for one, spans in zip(some(documents), some(tagged), strict=True)
-        ]
-        found["steps"]["combined, gold triggers and types"] = {"scores": scored(answers(known), truth)}
+        other = answers(extracted(documents, second, how))
+        found |= {"chain_b": {"scores": scored(other, truth)}, "b_minus_a": compared(made[how], other, truth)}
+    found["steps"] = {step: {"scores": scored(chain, truth)} for step, chain in made.items()}
+    rows = zip(documents, tagged, strict=True)
+    known = [events_of(one["text"], spans, "combined", one["events"]) for one, spans in rows]
+    found["steps"]["combined, gold triggers and types"] = {"scores": scored(answers(known), truth)}
     return found
 
 

@@ -12,8 +12,11 @@ __all__ = ["WHERE", "How", "Report", "Span", "Trigger"]
 Span = dict[str, Any]
 """start, end (exclusive, of Python's str), label; score, where a tagger gave it."""
 
-How = Literal["labels, whole report", "labels, own sentence", "words, own sentence", "combined"]
-"""Roles by label alone or by the words before a part; parts from where; `combined` cuts clauses and inherits, too."""
+How = Literal[
+    "labels, whole report", "labels, own sentence", "words, own sentence", "clauses, own sentence", "combined"
+]
+"""Roles by label alone, or by the words before a part; parts from where; `clauses` cuts sentences of several lines, and
+names each once; `combined` also takes what a sentence lacks from the rest of the report."""
 
 ROADS = {"location-route", "location-street"}
 PLACES = {"location", "location-city", "location-stop", *ROADS}
@@ -25,6 +28,7 @@ BY_LABEL = {
 }
 
 
+CUT = ("clauses, own sentence", "combined")
 WHERE = {"location", "start_loc", "end_loc", "direction", "route", "at"}
 """An event without any of these is left out: nobody can act on it, and MobIE has none."""
 
@@ -63,7 +67,7 @@ class Report:
         free = [one for one in causes if not german.causal(self.before(one.parts[0], one.sentence))]
         found = [*self.of_labels({"trigger"}), *(one for one in free if one.type == "Accident")] or causes
         found.sort(key=lambda one: one.parts[0]["start"])
-        if self.how == "combined":
+        if self.how in CUT:
             self.cut(found)
         return found
 
@@ -93,7 +97,7 @@ class Report:
             parts = [{"start": start, "end": end, "label": "trigger"} for start, end in sorted(event["triggers"])]
             number = next(n for n, (_, end) in enumerate(self.sentences) if parts[0]["start"] < end)
             found.append(Trigger(event["type"], parts, number, self.sentences[number]))
-        if self.how == "combined":
+        if self.how in CUT:
             self.cut(found)
         return found
 
@@ -123,7 +127,7 @@ class Report:
         own = [(role, span) for role, span, number in pairs if number == trigger.sentence]
         if self.how == "labels, whole report":
             own = [(role, span) for role, span, _ in pairs]
-        elif self.how == "combined":
+        elif self.how in CUT:
             own = self.combined(trigger, triggers, pairs)
         own = [(role, span) for role, span in own if role not in ("via", "") and fits(role, trigger.type)]
         if not self.how.startswith("labels"):
@@ -141,7 +145,7 @@ class Report:
         if not self.named(own):
             own += [(r, s) for r, s, n in pairs if n == trigger.sentence and r == "location" and (r, s) not in own]
         order = sorted(range(len(self.sentences)), key=lambda n: (n > trigger.sentence, abs(n - trigger.sentence)))
-        for number in (n for n in order if n != trigger.sentence):
+        for number in (n for n in order if n != trigger.sentence and self.how == "combined"):
             there = [(role, span) for role, span, n in pairs if n == number]
             if not self.named(own) and self.named(there):
                 roles = {"location"} if number in busy else {"location", *STRETCH, "start_date", "end_date"}
@@ -218,7 +222,7 @@ class Report:
     # ---- records
 
     def record(self, trigger: Trigger, parts: list[tuple[str, Span]]) -> dict[str, Any]:
-        start, end = self.sentences[trigger.sentence]
+        first, last = start, end = self.sentences[trigger.sentence]
         said = self.text[start:end]
         start, end = start + len(said) - len(said.lstrip()), end - (len(said) - len(said.rstrip()))
 
@@ -246,8 +250,11 @@ class Report:
             "end": end,
             "confidence": min((float(s.get("score", 1.0)) for role, s in parts if role in SURE), default=1.0),
             "parts": [
-                {"role": r, "start": s["start"], "end": s["end"], "label": s["label"], "text": self.words(s)}
-                for r, s in parts
+                {
+                    **{"role": role, "start": span["start"], "end": span["end"], "label": span["label"]},
+                    **{"text": self.words(span), "inherited": not first <= span["start"] < last},
+                }
+                for role, span in parts
             ],
         }
 
