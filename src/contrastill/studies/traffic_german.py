@@ -185,7 +185,8 @@ def detour(before: str) -> bool:
     """Whether the words before a road say that it is taken in place of another."""
     return bool(
         re.search(
-            r"\b(nutz(en|t)|weich(en|t)|ausweich\w*|alternativ\w*|umstieg|umleitung\w* (führt|über))\b[^.]*$", before
+            r"\b(nutz(en|t)|weich(en|t)|ausweich\w*|alternativ\w*|umstieg|umleitung\w* (führt|über))\b[^.]*$",
+            before.casefold(),
         )
     )
 

@@ -206,7 +206,7 @@ class Report:
             self.roles[last], self.roles[n] = "start_loc", "end_loc"
         elif road and (role == "via" or german.detour(self.text[self.sentences[self.within[n]][0] : span["start"]])):
             self.roles[n] = "via"
-        elif road and role not in ("between", "direction"):
+        elif road and (role not in ("between", "direction") or (role == "direction" and last is None)):
             self.roles[n] = "location"
         elif role in ("near", "from") and n and self.spans[n - 1]["label"] in CAUSES:
             self.roles[n] = "at"  # where the cause is
