@@ -110,11 +110,16 @@ def part(
     if second is not None:
         other = answers(extracted(documents, second, how))
         found |= {"chain_b": {"scores": scored(other, truth)}, "b_minus_a": compared(made[how], other, truth)}
-    found["steps"] = {step: {"scores": scored(chain, truth)} for step, chain in made.items()}
+    found["steps"] = {step: {"scores": whole(scored(chain, truth))} for step, chain in made.items()}
     rows = zip(documents, tagged, strict=True)
     known = [events_of(one["text"], spans, "combined", one["events"]) for one, spans in rows]
-    found["steps"]["combined, gold triggers and types"] = {"scores": scored(answers(known), truth)}
+    found["steps"]["combined, gold triggers and types"] = {"scores": whole(scored(answers(known), truth))}
     return found
+
+
+def whole(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores of all types together."""
+    return {of: {"all": each["all"]} for of, each in scores.items()}
 
 
 def extracted(
