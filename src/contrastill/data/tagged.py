@@ -593,11 +593,11 @@ def of_surfaces(
             every += [(line, text, *each) for each in surfaces(cell, place(table, line))]
     for _, text, _, surface, start, end in every:
         for more in fits:
-            fits[more] += start >= 0 and text[start : end + more] == surface
+            fits[more] += is_at(text, start, end + more, surface)
     more = max(fits, key=lambda more: fits[more])
     kind_of_end = "inclusive" if more else "exclusive"
     for line, text, kind, surface, start, end in every:
-        if start < 0 or text[start : end + more] != surface:
+        if not is_at(text, start, end + more, surface):
             raise UserError(
                 f"{place(table, line)}: expected {quoted(surface)} ({kind[:60]}) at {start} to {end}, the end "
                 f"{kind_of_end} as for {fits[more]} of {len(every)} entities in column {column!r}, got "
@@ -652,13 +652,17 @@ def checked(
     return tuple(kept)
 
 
+def is_at(text: str | bytes, start: int, end: int, surface: str | bytes) -> bool:
+    return 0 <= start < end <= len(text) and text[start:end] == surface
+
+
 def other_units(text: str, start: int, end: int, surface: Any) -> str:
     """A hint at offsets that count something else than characters."""
-    if isinstance(surface, str) and surface and start >= 0:
+    if isinstance(surface, str) and surface:
         for codec, size, what in (("utf-16-le", 2, "UTF-16 code units"), ("utf-8", 1, "bytes of UTF-8")):
-            if text.encode(codec)[start * size : end * size] == surface.encode(codec, "replace"):
+            if is_at(text.encode(codec), start * size, end * size, surface.encode(codec, "replace")):
                 return f" (it is there if offsets count {what}: count characters, Unicode's code points)"
-        if text[start : end + 1] == surface:
+        if is_at(text, start, end + 1, surface):
             return " (it is there if the end is inclusive: add 1 to each end)"
     if 0 <= start < end:
         for codec, size, what in (("utf-16-le", 2, "UTF-16 code units"), ("utf-8", 1, "bytes of UTF-8")):
