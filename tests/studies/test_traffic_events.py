@@ -212,7 +212,7 @@ def test_the_demo_files_hold_the_corpus() -> None:
     assert sum(len(one["events"]) for one in dev) == 228
     assert not any(one["text"][s["start"]].isspace() for one in dev for s in one["spans"])  # shifted ones would be
     for name, documents in (("train", 2115), ("dev", 494), ("test", 623)):
-        assert gzip.decompress((DEMO / f"{name}.conll2003.gz").read_bytes()).count(b"-DOCSTART-") == documents
+        assert gzip.decompress((DEMO / "tags" / f"{name}.conll2003.gz").read_bytes()).count(b"-DOCSTART-") == documents
 
 
 # ---- scores
