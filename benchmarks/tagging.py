@@ -3,9 +3,9 @@
     python benchmarks/tagging.py --harvey FOLDER --mobie FOLDER --english MODEL --multilingual MODEL --runs RUNS
         -> benchmarks/results/tagging.json
 
-`contrastill finetune` makes a teacher of each corpus, `contrastill distill` its students. A student of finetune learns the
-labels alone, from the same start, on the same rows in the same order, in as many steps. Scores are F1 of entities (start,
-end and type exact) on test; checkpoints are chosen on dev. Cells that are there are not made again.
+`contrastill finetune` makes a teacher of each corpus, `contrastill distill` its students. A student of finetune learns
+the labels alone, from the same start, on the same rows in the same order, in as many steps. Scores are F1 of entities
+(start, end and type exact) on test; checkpoints are chosen on dev. Cells that are there are not made again.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from contrastill.studies import Cells
 from contrastill.training import distill, finetune
 
 METHODS = ("finetune", "kd", "lrc_bert")
-EPOCHS = {"harvey": (6, 10), "mobie": (8, 8)}
+EPOCHS = {"harvey": (5, 10), "mobie": (8, 8)}
 """Corpus -> passes of the teacher and of its students over the training rows."""
 KEPT = ("f1", "precision", "recall", "f1_macro")
 
@@ -51,7 +51,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, help="of teachers and students [default: as published here]")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "tagging.json")
     args = parser.parse_args()
-    command = "python benchmarks/tagging.py --harvey FOLDER --mobie FOLDER --english MODEL --multilingual MODEL --runs RUNS"
+    folders = "--harvey FOLDER --mobie FOLDER --english MODEL --multilingual MODEL --runs RUNS"
+    command = f"python benchmarks/tagging.py {folders}"
     cells = Cells(args.out, {"command": command, "machine": describe_machine()})
     sets = {"harvey": (args.harvey, args.english), "mobie": (args.mobie, args.multilingual)}
     for name, (data, model) in sets.items():

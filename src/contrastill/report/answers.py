@@ -13,7 +13,7 @@ from contrastill.results import HELD_OUT_PAIRS
 
 __all__ = ["MOST_CLASSES", "evidence", "histogram"]
 
-CHOICES = ("classification", "multilabel")  # answers that are names with probabilities
+CHOICES = ("classification", "multilabel", "tagging")  # answers that are names
 MOST_CLASSES = 10  # largest losses, and largest gains
 MOST_CONFUSIONS = 20
 

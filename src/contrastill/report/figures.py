@@ -13,7 +13,7 @@ __all__ = [
     "times",
 ]
 
-PERCENT = {"accuracy", "f1", "agreement", "retrieval"}
+PERCENT = {"accuracy", "f1", "precision", "recall", "agreement", "retrieval"}
 WORDS = {
     "f1": "F1",
     "f1_micro": "F1 of all labels together (micro)",

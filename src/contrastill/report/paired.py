@@ -75,17 +75,21 @@ def answers_of(run: RunFiles, split: str, who: str = "ours") -> Answers | None:
     if given is None or rows is None or not isinstance(metric, str) or not isinstance(of, str):
         return None
     names = tuple(str(each.get("name")) for each in objects(run.evidence.get("classes")))
-    if metric in CLASSES:
+    of_classes = metric in CLASSES and truth is not None  # an F1 of entities is a ratio of two sums
+    if of_classes:
         ids = [] if truth is None else [given, truth]
         if not names or any(one.ndim != 1 or (one != one.round()).any() for one in ids):
             return None
         if not ids or any(one.min() < 0 or one.max() >= len(names) for one in ids):
             return None
+    elif metric in CLASSES:
+        if given.ndim != 2:
+            return None
     elif metric in METRICS and (truth is None or given.ndim != 1):
         return None
     if truth is not None and truth.shape != given.shape:
         return None
-    return Answers(metric, of, int(rows), truth, given, names if metric in CLASSES else ())
+    return Answers(metric, of, int(rows), truth, given, names if of_classes else ())
 
 
 def numbers(value: Any) -> Array | None:

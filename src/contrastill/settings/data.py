@@ -52,8 +52,8 @@ class Columns(Checked):
     label: str | None = option(None, "column of the label or score", "Data")
     task: str | None = option(
         None,
-        "kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a task of "
-        "your own, package.module:Class",
+        "kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a "
+        "task of your own, package.module:Class",
         "Data",
     )
     separator: str | None = option(None, "character between the labels of a cell, with --task multilabel", "Data")

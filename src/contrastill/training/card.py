@@ -42,9 +42,10 @@ def model_card(origin: Origin, task: LabelledTask, result: RunResult) -> str:
         made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
     else:
         made = f"`{origin.shape}`, fine-tuned by Contrastill"
+    kind, options = ("token", ', aggregation_strategy="first"') if task.per == "token" else ("text", "")
     return f"""---
 library_name: transformers
-pipeline_tag: text-classification
+pipeline_tag: {kind}-classification
 tags: [contrastill, knowledge-distillation]
 ---
 
@@ -59,7 +60,7 @@ Intervals: 95 %, percentile bootstrap over the examples. All settings, versions 
 
 ```python
 from transformers import pipeline
-classify = pipeline("text-classification", model="PATH OF THIS FOLDER")
+classify = pipeline("{kind}-classification", model="PATH OF THIS FOLDER"{options})
 ```
 """
 
