@@ -348,7 +348,7 @@ def tag_name(tag: Any, names: Sequence[str], table: Table, line: int, n: int) ->
     where = place(table, line, n)
     try:
         number = operator.index(int(tag) if isinstance(tag, str) else tag)
-    except TypeError:
+    except (TypeError, ValueError):  # a number of thousands of digits is a ValueError
         number = -1
     if number < 0 or isinstance(tag, bool):
         raise UserError(f"{where}: expected a tag's name or id, got {quoted(tag)}; correct it")
@@ -561,7 +561,7 @@ def whole(value: Any, span: Any, where: str) -> int:
 def surfaces(cell: Mapping[str, Any], where: str) -> list[tuple[str, str, int, int]]:
     """Type, surface, start and end of each entity of a cell of CLUENER's form."""
     found = []
-    for kind, of_kind in cell.items():
+    for kind, of_kind in ((str(each), inner) for each, inner in cell.items()):
         for surface, places in (
             (of_kind or {}).items() if of_kind is None or isinstance(of_kind, dict) else [("", of_kind)]
         ):
