@@ -57,7 +57,7 @@ BENCH = """Time models side by side: latency, throughput, load time, memory, siz
 
     contrastill bench --run runs/student
     """
-PREDICT = """Answer the texts of a file of any size: labels and probabilities, scores, or vectors, a row each.
+PREDICT = """Answer the texts of a file of any size: labels and probabilities, scores, entities or vectors, a row each.
 
     The file is checked before work starts. The output file appears only when it is complete: an interrupted call
     leaves no file and has to be run again.

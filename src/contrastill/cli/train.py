@@ -19,7 +19,7 @@ from contrastill.settings import (
 
 __all__ = ["ON_A_TASK", "register"]
 
-FINETUNE = """Train a model on labels: a teacher, or any classifier or regressor.
+FINETUNE = """Train a model on labels: a teacher, or any classifier, regressor or tagger.
 
     Examples:
 

@@ -37,7 +37,9 @@ def limits(bundle: Bundle, settings: Serving) -> dict[str, str]:
     return {
         "texts in a request": f"{settings.max_texts}",
         "characters in a text": f"{settings.max_characters:,}",
-        "tokens the model reads of a text": f"{bundle.max_length}, the rest is cut off",
+        "tokens the model reads of a text": f"{bundle.max_length}, the rest is cut off"
+        if not bundle.answer.per_word
+        else f"all, in overlapping parts of {bundle.max_length}",
         "body": f"{settings.max_body_mb:g} MB",
         "texts that wait": f"{settings.queue}",
         "connections": f"{settings.max_connections}",

@@ -51,7 +51,7 @@ class Refusal(Exception):
 
 
 class Predict(Struct, forbid_unknown_fields=True):
-    """Labels or scores of single texts."""
+    """Labels, scores or entities of single texts."""
 
     texts: list[str]
     top: Annotated[int, Meta(ge=1)] = 1
