@@ -138,6 +138,12 @@ class LabelledTask(Task):
         """Labelled texts as inputs of at most `max_length` tokens."""
         return Read(tokenise(rows, tokenizer, max_length), truncated_share(rows, tokenizer, max_length))
 
+    def fit_tokenizer(
+        self, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int
+    ) -> tuple[PreTrainedTokenizerBase, str | None]:
+        """The tokenizer of a model with a new head, and what was changed about it to suit these rows."""
+        return tokenizer, None
+
     def labels_of(self, rows: Dataset) -> Array:
         """The labels of all rows: (N, …)."""
         return np.asarray(rows["label"][:], None if self.label_dtype is torch.int64 else np.float32)

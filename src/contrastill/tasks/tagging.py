@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from contrastill import evaluation, losses
-from contrastill.data.windows import triplets, windows_of
+from contrastill.data.windows import inexact_share, split_words, triplets, windows_of
 from contrastill.evaluation.spans import SPAN_METRICS, counts_of, f1, paired_span_interval, span_interval, span_scores
 from contrastill.report.evidence import Texts, of_spans
 from contrastill.spans import Scheme, Tagged, merged
@@ -18,6 +18,9 @@ from contrastill.tasks.classification import Classification
 from contrastill.tasks.labelled import Array, LabelledTask, Read, tags_tokens
 
 __all__ = ["Tagging"]
+
+INEXACT, LOOKED_AT = 0.005, 5_000
+"""Share of entities that lie across tokens from which on tokens are split; texts by which it is judged."""
 
 
 class Tagging(LabelledTask):
@@ -94,6 +97,22 @@ class Tagging(LabelledTask):
     def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Read:
         found = windows_of(rows, tokenizer, max_length, self.scheme)
         return Read(found.rows, found.long_share, found.readings)
+
+    def fit_tokenizer(
+        self, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int
+    ) -> tuple[PreTrainedTokenizerBase, str | None]:
+        """Tokens are split at words where entities end inside them, as in Chinese with pieces of several characters."""
+        some = rows.select(range(min(LOOKED_AT, len(rows))))
+        before = inexact_share(some, tokenizer, max_length)
+        split = split_words(tokenizer) if before > INEXACT else None
+        after = before if split is None else inexact_share(some, split, max_length)
+        if split is None or after > before / 2:
+            said = f"{before:.1%} of the entities begin or end inside a token: they can't be found exactly"
+            return tokenizer, said if before > INEXACT else None
+        said = (
+            f"made to split around punctuation and characters of scripts without spaces: {before:.1%} of the entities"
+        )
+        return split, f"{said} began or ended inside a token, now {after:.1%}"
 
     def labels_of(self, rows: Dataset) -> Array:
         return objects(

@@ -379,9 +379,15 @@ def plan_finetuning(settings: Finetuning) -> LabelledPlan:
     set_seed(settings.seed)
     task = task_of(data.schema, settings.task)
     model = load_classifier(settings.model, tags=task.per == "token", **task.head())
-    length = input_length(settings.max_length, settings.model, tokenizer, model.config)
+    length, said = input_length(settings.max_length, settings.model, tokenizer, model.config), None
+    if data.train is not None and head_is_new(model):
+        tokenizer, said = task.fit_tokenizer(tokenizer, data.train, length.tokens)
     origin = Origin("finetune", "model", settings.model, settings.seed)
-    return LabelledPlan.of(settings, data, tokenizer, Finetune(model, None, task), length, origin)
+    plan = LabelledPlan.of(settings, data, tokenizer, Finetune(model, None, task), length, origin)
+    if said is not None:
+        plan.decided["tokenizer"] = said
+        logger.info("tokenizer: %s", said)
+    return plan
 
 
 def plan_distillation(settings: Distillation) -> LabelledPlan:
