@@ -66,6 +66,7 @@ class Examples:
         self.batches = [
             collate(tokens.select(order[n : n + batch_size]).to_list()) for n in range(0, len(order), batch_size)
         ]
+        self.ours, self.max_length = self.batches, max_length  # ours: as the scored model reads them
         self.labels = np.concatenate([batch["labels"].numpy() for batch in self.batches])
         self.keys = np.concatenate([batch["text_key"].numpy() for batch in self.batches])
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
@@ -105,7 +106,13 @@ class Examples:
         return self.judged(logits, teacher.model.config, "theirs")
 
     def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
-        return predict(model.to(processes().device), self.batches, dtype=dtype)
+        return predict(model.to(processes().device), self.ours, dtype=dtype)
+
+    def read_by(self, tokenizer: Tokenizer) -> None:
+        """Lets the scored model read the same rows, in the same order, by a tokenizer of its own."""
+        tokens, collate = tokenise(self.rows, tokenizer, self.max_length), Collate(tokenizer, self.task.label_dtype)
+        parts = np.split(self.order, np.cumsum([len(batch["labels"]) for batch in self.batches])[:-1])
+        self.ours = [collate(tokens.select(part).to_list()) for part in parts]
 
     def judged(self, logits: np.ndarray, config: Any, keep: str | None = None, interval: bool = True) -> Split:
         task = self.task.with_config(config)

@@ -1,7 +1,7 @@
 """Plan of a run on labelled rows: data, models and method from settings. Writes and trains nothing."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ from contrastill.training.probe import ROWS as HEAD_ROWS
 from contrastill.training.probe import fit_probe, forget_probe, head_is_new
 from contrastill.training.teacher_run import as_teacher
 from contrastill.training.vectors import PAIRS, fit_vectors
+from contrastill.vocabulary import Trimming, trim
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +225,18 @@ class LabelledPlan(Plan):
     def choose(self, trained: Trained) -> int | None:
         return chosen(self, trained)
 
+    def trim_vocabulary(self) -> Trimming | None:
+        if self.settings.vocabulary == "all":
+            return None
+        split = next(iter(self.splits), None)  # dev, if there is one
+        texts, others = texts_of(self.data.train), texts_of(self.splits[split].rows if split else None)
+        self.tokenizer, told = trim(self.method.student.model, self.tokenizer, texts, [*others])
+        for rows in self.splits.values():
+            rows.read_by(self.tokenizer)
+        self.decided["vocabulary"] = told.of(f"the texts of {split}")
+        logger.info("%s", self.decided["vocabulary"])
+        return told
+
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
         return self.scores_on_dev if "dev" in self.splits else None
@@ -366,6 +379,13 @@ class LabelledPlan(Plan):
             say=lambda row: repr(self.tokenizer.decode(row["input_ids"], skip_special_tokens=True)[:80]),
         )
         self.method.teacher = teacher
+
+
+def texts_of(rows: Dataset | None) -> Iterator[str]:
+    """Each text of labelled rows; those of a pair one by one."""
+    for name in ("text", "text_pair") if rows is not None else ():
+        if name in rows.column_names:
+            yield from rows[name]
 
 
 def plan_finetuning(settings: Finetuning) -> LabelledPlan:
