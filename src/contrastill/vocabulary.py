@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from contrastill.errors import UserError
 from contrastill.loading import check_ids, rows_of
 
-__all__ = ["Trimming", "trim"]
+__all__ = ["Trimming", "check_trims", "trim"]
 
 CHUNK = 1024  # texts read at once
 BYTE = re.compile("<0x[0-9A-F]{2}>")
@@ -75,22 +75,39 @@ def trim(
         UserError: a tokenizer of another kind than WordPiece, Unigram or BPE, one that does not always give a text
             the same tokens, or one of another model.
     """
+    old, smaller, ids = trimmed(model, tokenizer, texts)
+    saved = cut_model(model, ids)
+    return smaller, Trimming(len(old.get_vocab()), len(ids), saved, len(others), *cost(old, bare(smaller), ids, others))
+
+
+def check_trims(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises the UserErrors of `trim` before there is work to lose."""
+    trimmed(model, tokenizer, [])
+
+
+def trimmed(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
+) -> tuple[Tokenizer, PreTrainedTokenizerBase, list[int]]:
+    """The tokenizer as it was, without padding and truncation; with the pieces of the texts alone; and the old number
+    of each of these."""
+    if not tokenizer.is_fast:
+        raise UserError(
+            "expected a fast tokenizer (tokenizer.json) to trim its vocabulary, got a slow one; save it as a fast one"
+        )
     old = bare(tokenizer)
-    state = json.loads(old.to_str())
+    state = json.loads(tokenizer._tokenizer.to_str())
     check_kind(state)
-    known = old.get_vocab(with_added_tokens=True)
+    known, pad = old.get_vocab(with_added_tokens=True), padding_of(model)
     check_ids(max(known.values()), rows_of(model))
-    kept = kept_ids(old, state, texts) | ids_of(model)
-    ids = sorted(kept & {*known.values()})
-    place = {before: after for after, before in enumerate(ids)}
-    pad = padding_of(model)
-    if pad is not None and pad not in place:
+    if pad is not None and pad not in known.values():
         raise UserError(
             f"expected a tokenizer with the token {pad}, with which the model pads, to trim its vocabulary, got one "
             "without; keep the whole vocabulary"
         )
+    ids = sorted((kept_ids(old, state, texts) | ids_of(model)) & {*known.values()})
+    place = {before: after for after, before in enumerate(ids)}
     smaller = copy.deepcopy(tokenizer)
-    backend: Any = Tokenizer.from_str(json.dumps(renumbered(json.loads(tokenizer._tokenizer.to_str()), place)))
+    backend: Any = Tokenizer.from_str(json.dumps(renumbered(state, place)))
     backend.encode_special_tokens = tokenizer._tokenizer.encode_special_tokens
     if backend.get_vocab(with_added_tokens=True) != {piece: place[n] for piece, n in known.items() if n in place}:
         raise UserError(
@@ -99,8 +116,7 @@ def trim(
         )
     smaller._tokenizer = backend
     smaller.vocab_file = None  # of the whole vocabulary: not to be copied beside the new tokenizer.json
-    saved = cut_model(model, ids, place)
-    return smaller, Trimming(len(known), len(ids), saved, len(others), *cost(old, bare(smaller), ids, state, others))
+    return old, smaller, ids
 
 
 def bare(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
@@ -127,11 +143,9 @@ def check_kind(state: State) -> None:
         )
 
 
-def cost(
-    old: Tokenizer, new: Tokenizer, ids: Sequence[int], state: State, texts: Sequence[str]
-) -> tuple[float, float, float, float]:
+def cost(old: Tokenizer, new: Tokenizer, ids: Sequence[int], texts: Sequence[str]) -> tuple[float, float, float, float]:
     """ids: the old number of each new one."""
-    unknown, otherwise = unknown_id(state), 0
+    unknown, otherwise = unknown_id(json.loads(old.to_str())), 0
     tokens, strange = [0, 0], [0, 0]
     for some in chunks(texts):
         read = (
@@ -238,8 +252,8 @@ def kept_of_bpe(
     tokenizer: Tokenizer, model: State, known: Mapping[str, int], used: set[int], lost: Iterable[str]
 ) -> set[int]:
     """BPE joins, of all pairs side by side, the one of the earliest merge, until there is none: what is joined stays
-    the same when merges that were not applied are left out. No merge reaches over the ends of a token that is left in the
-    end, so that those inside it are the ones that make it of its characters alone."""
+    the same when merges that were not applied are left out. No merge reaches over the ends of a token that is left in
+    the end, so that those inside it are the ones that make it of its characters alone."""
     rank = {pair: n for n, pair in enumerate(merges_of(model))}
     makers = defaultdict[str, list[tuple[str, str]]](list)
     for pair in rank:
@@ -386,8 +400,9 @@ def config_ids(config: Any) -> Iterator[tuple[str, list[int]]]:
             yield name, value if isinstance(value, list) else [value]
 
 
-def cut_model(model: PreTrainedModel, ids: Sequence[int], place: Mapping[int, int]) -> int:
+def cut_model(model: PreTrainedModel, ids: Sequence[int]) -> int:
     """Leaves a model the embeddings of these tokens, under their new numbers; how many parameters are saved."""
+    place = {before: after for after, before in enumerate(ids)}
     before = sum(parameter.numel() for parameter in model.parameters())
     table: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()

@@ -54,8 +54,8 @@ PERTURB: dict[str, Any] = {
     "choices": ("none", "l2-per-token"),
 }
 VOCABULARY: dict[str, Any] = {
-    "help": "pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and "
-    "single characters, which makes it smaller",
+    "help": "pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' "
+    "and single characters, which makes it smaller",
     "panel": "Models",
     "choices": ("all", "texts"),
 }

@@ -50,6 +50,7 @@ from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import CorpusPlan, autocast_dtype, scored_sets, shorten_queue
 from contrastill.training.start import set_dropout, start_encoder, transformer_of
+from contrastill.training.vocabulary import check_vocabulary
 from contrastill.vocabulary import Trimming, trim
 
 __all__ = ["EmbeddingPlan", "load_corpus", "plan_embedding"]
@@ -362,6 +363,7 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
         else start_encoder(settings, transformer_of(first.live), tokenizer, corpus, root)
     )
     set_dropout(student, settings.dropout)
+    check_vocabulary(settings, student, tokenizer)
     given = shorten_queue(method_settings(settings.method) | given, len(corpus) - held_out(corpus, scored))
     method: Any = method_class(settings.method)(student, teachers, Embedding(), **given)
     method.student.pooling = settings.pooling

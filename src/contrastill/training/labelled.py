@@ -41,6 +41,7 @@ from contrastill.training.probe import ROWS as HEAD_ROWS
 from contrastill.training.probe import fit_probe, forget_probe, head_is_new
 from contrastill.training.teacher_run import as_teacher
 from contrastill.training.vectors import PAIRS, fit_vectors
+from contrastill.training.vocabulary import check_vocabulary
 from contrastill.vocabulary import Trimming, trim
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class LabelledPlan(Plan):
         """model: a wrapper of the method, if it is trained inside one."""
         if data.train is None:
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
+        check_vocabulary(settings, method.student.model, tokenizer)
         examples = tokenise(data.train, tokenizer, length.tokens)
         task: Any = method.task
         made = cls(
@@ -228,8 +230,8 @@ class LabelledPlan(Plan):
     def trim_vocabulary(self) -> Trimming | None:
         if self.settings.vocabulary == "all":
             return None
-        split = next(iter(self.splits), None)  # dev, if there is one
-        texts, others = texts_of(self.data.train), texts_of(self.splits[split].rows if split else None)
+        split = next(iter(self.splits), "dev")  # dev, if there is one
+        texts, others = texts_of(self.data.train), texts_of(self.splits[split].rows) if self.splits else []
         self.tokenizer, told = trim(self.method.student.model, self.tokenizer, texts, [*others])
         for rows in self.splits.values():
             rows.read_by(self.tokenizer)
@@ -381,11 +383,10 @@ class LabelledPlan(Plan):
         self.method.teacher = teacher
 
 
-def texts_of(rows: Dataset | None) -> Iterator[str]:
+def texts_of(rows: Any) -> Iterator[str]:
     """Each text of labelled rows; those of a pair one by one."""
-    for name in ("text", "text_pair") if rows is not None else ():
-        if name in rows.column_names:
-            yield from rows[name]
+    for name in {"text", "text_pair"}.intersection(rows.column_names):
+        yield from rows[name]
 
 
 def plan_finetuning(settings: Finetuning) -> LabelledPlan:

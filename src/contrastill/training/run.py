@@ -114,7 +114,9 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
 
     run.checkpoint = run.choose(replace(trained, load_best=load_best))
     trimming = run.trim_vocabulary()  # after the last use of a checkpoint: those have the whole vocabulary
-    folder.note(data=run.describe(), **({} if trimming is None else {"vocabulary": asdict(trimming)}))
+    folder.note(data=run.describe())
+    if trimming is not None:
+        folder.note(vocabulary=asdict(trimming))
     path = run.save(folder)
     if folder.main and run.row_keys is not None:
         write_seen(folder.path, run.row_keys)
