@@ -435,7 +435,8 @@ def test_trim_vocabulary(script, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "exporting"))
     write_letters = importlib.import_module("tiny_models").write_tokenizer
     folder = tmp_path / "model"
-    config = BertConfig(50, 16, 1, 2, 32, max_position_embeddings=40, initializer_range=0.5)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=50, max_position_embeddings=40, initializer_range=0.5, **shape)
     BertModel(config).save_pretrained(folder)
     write_letters(folder)
     for split, texts in {"train": "red cat\nold", "dev": "red cat", "test": "green dog\nold cat"}.items():
