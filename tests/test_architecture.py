@@ -46,6 +46,7 @@ EVERYTHING = {
     "seal",
     "answers",
     "bundle",
+    "vocabulary",
     "exporting",
     "studies",
     "cli",
@@ -88,6 +89,7 @@ ALLOWED = {
     "seal": set(),
     "tokenizing": {"errors"},
     "answers": {"errors"},
+    "vocabulary": {"errors", "loading"},
     "bundle": {"errors", "seal", "tokenizing", "answers"},
     "prediction": {
         "errors",

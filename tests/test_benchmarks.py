@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel
 from typer.testing import CliRunner
 
 from contrastill import Study, distill, finetune
@@ -428,6 +429,27 @@ def test_multilabel(script, tiny, tmp_path):
     assert f"| teacher | {100 * rows['test', 'teacher']['test']['map']:.1f} [" in page
     script("multilabel", *words, "--out", tmp_path / "out.json", first=small)
     assert result(tmp_path / "out.json") == found  # nothing is made again
+
+
+def test_trim_vocabulary(script, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "exporting"))
+    write_letters = importlib.import_module("tiny_models").write_tokenizer
+    folder = tmp_path / "model"
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=50, max_position_embeddings=40, initializer_range=0.5, **shape)
+    BertModel(config).save_pretrained(folder)
+    write_letters(folder)
+    for split, texts in {"train": "red cat\nold", "dev": "red cat", "test": "green dog\nold cat"}.items():
+        lines = "\n\n".join("\n".join(f"{word}\tNN\tO\tO" for word in text.split()) for text in texts.splitlines())
+        (tmp_path / f"{split}.conll2003").write_text(f"-DOCSTART- -1- O O\n\n{lines}\n")
+    script("trim_vocabulary", "--model", folder, "--data", tmp_path, "--out", tmp_path / "out.json")
+    found = result(tmp_path / "out.json")
+    assert found["trimmed"]["pieces"] < found["whole"]["pieces"] == 50
+    assert found["trimmed"]["parameters"] < found["whole"]["parameters"]
+    otherwise = {split: row["split_otherwise"] for split, row in found["splits"].items()}
+    assert otherwise == {"train": 0.0, "dev": 0.0, "test": 0.5}
+    assert found["splits"]["dev"]["cosine"]["least"] == pytest.approx(1)
+    assert found["splits"]["test"]["cosine"]["least"] < 1 - 1e-4
 
 
 def write_sst2(data: Path) -> None:

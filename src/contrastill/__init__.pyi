@@ -243,6 +243,7 @@ def distill(
     max_length: int | None = None,
     preset: Literal['quick', 'good', 'best'] = 'good',
     minutes: float | None = None,
+    vocabulary: Literal['all', 'texts'] = 'all',
     method: str | type = 'lrc_bert',
     student: str = '4L-312',
     start: str | PathLike[str] = 'inherit',
@@ -300,6 +301,7 @@ def distill(
         max_length: longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller of the model's own limit and 128] [2 <= x <= 1,048,576]
         preset: length of the run: 'quick' (one pass, at least 60 steps), 'good' (4 passes, at least 200 steps) or 'best' (10 passes, at least 600 steps) [Distillation alone]
         minutes: train for about so many minutes instead [0 < x <= 100,000] [Distillation alone]
+        vocabulary: pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and single characters, which makes it smaller
         teacher: folder of the fine-tuned teacher, or of the run that made it, or Hub name
         method: distillation method (see `contrastill methods`), or your own: package.module:Class [EmbeddingDistillation: 'disco']
         student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn
@@ -419,7 +421,7 @@ def export(
         recipe: recipe for int8 [default: the first that passes; see docs/export.md]
         calibration: texts that int8 is calibrated on [1 <= x <= 1,000,000]
         probes: texts kept in the bundle for `verify`: 'data' (some of the dev set) or 'made-up' words
-        trim: leave out words that occur in no calibration text (WordPiece only)
+        trim: leave out pieces of words that occur in no calibration text
         opset: ONNX operator set [18 <= x <= 99]
         seed: seed of the draw of calibration texts [0 <= x <= 4,294,967,295]
     """
@@ -460,6 +462,7 @@ def finetune(
     max_length: int | None = None,
     preset: Literal['quick', 'good', 'best'] = 'good',
     minutes: float | None = None,
+    vocabulary: Literal['all', 'texts'] = 'all',
     head: Literal['probe', 'probe-cls', 'random'] = 'probe',
     resume: bool = False,
 ) -> Run:
@@ -505,6 +508,7 @@ def finetune(
         max_length: longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller of the model's own limit and 128] [2 <= x <= 1,048,576]
         preset: length of the run: 'quick' (one pass, at least 60 steps), 'good' (4 passes, at least 200 steps) or 'best' (10 passes, at least 600 steps)
         minutes: train for about so many minutes instead [0 < x <= 100,000]
+        vocabulary: pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and single characters, which makes it smaller
         model: Hub name or folder of the model to fine-tune
         head: start of a head that is made new: 'probe' (fitted on the frozen encoder, if that tells anything; where rows are few and the mean of the tokens fits better than the first one, a layer that averages them is added), 'probe-cls' (no layer is added) or 'random'
     """

@@ -120,7 +120,7 @@ def test_a_cached_teacher_gives_the_student_that_a_live_one_gives(teacher: Any, 
 def test_windows_lose_no_text_and_hide_only_the_part_of_an_entity_that_another_shows(teacher: Any, data: Path) -> None:
     rows, tokenizer = load_rows(str(data)).train, load_tokenizer(str(teacher.model))
     found = windows_of(rows, tokenizer, 9, Scheme.bio(TYPES))
-    assert found.long_share > 0.3
+    assert sum(reading.long for reading in found.readings) > 40
     numbers = found.rows["text_number"]
     for number, reading in enumerate(found.readings):
         mine = [row for row, n in zip(found.rows, numbers, strict=True) if n == number]

@@ -33,11 +33,6 @@ class Windows:
     rows: Dataset
     readings: list[Reading]
 
-    @property
-    def long_share(self) -> float:
-        """The share of texts in several windows."""
-        return sum(one.long for one in self.readings) / max(1, len(self.readings))
-
 
 def read_texts(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int

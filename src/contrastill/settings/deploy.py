@@ -153,7 +153,7 @@ class Export(GateData):
         "Quality",
         choices=("data", "made-up"),
     )
-    trim: bool = option(False, "leave out words that occur in no calibration text (WordPiece only)", "Quality")
+    trim: bool = option(False, "leave out pieces of words that occur in no calibration text", "Quality")
     opset: int = option(18, "ONNX operator set", "Model", at_least=18, at_most=99)
     seed: int = option(0, "seed of the draw of calibration texts", "Quality", **SEED)
 

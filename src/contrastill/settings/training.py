@@ -53,6 +53,12 @@ PERTURB: dict[str, Any] = {
     "panel": "Method",
     "choices": ("none", "l2-per-token"),
 }
+VOCABULARY: dict[str, Any] = {
+    "help": "pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' "
+    "and single characters, which makes it smaller",
+    "panel": "Models",
+    "choices": ("all", "texts"),
+}
 STS: dict[str, Any] = {
     "help": "'hub', or a folder with the seven STS sets: score them at the end",
     "panel": "Data",
@@ -128,6 +134,7 @@ class Labelled(Columns, Settings):
     learning_rate: float | None = option(
         None, "highest learning rate [default: by the width of the trained model]", **RATE
     )
+    vocabulary: str = option("all", **VOCABULARY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +217,7 @@ class EmbeddingDistillation(Corpus, Settings):
         "Models",
         choices=("compact", "keep", "drop"),
     )
+    vocabulary: str = option("all", **VOCABULARY)
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     dropout: float = option(0.0, **DROPOUT)
     dev: str | None = option(

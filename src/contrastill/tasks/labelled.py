@@ -29,11 +29,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """Texts as a model reads them. rows: one an input of the model, tokenised. cut_share: the share of texts longer
-    than an input. readings: of each text, where it may be several inputs; None: each row is a text."""
+    """Texts as a model reads them. rows: one an input of the model, tokenised. readings: of each text, where it may be
+    several inputs; None: each row is a text."""
 
     rows: Dataset
-    cut_share: float
     readings: Sequence[Reading] | None = None
 
 
@@ -136,7 +135,11 @@ class LabelledTask(Task):
 
     def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Read:
         """Labelled texts as inputs of at most `max_length` tokens."""
-        return Read(tokenise(rows, tokenizer, max_length), truncated_share(rows, tokenizer, max_length))
+        return Read(tokenise(rows, tokenizer, max_length))
+
+    def long_share(self, read: Read, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
+        """The share of these texts, which were read so, that are longer than an input."""
+        return truncated_share(rows, tokenizer, max_length)
 
     def fit_tokenizer(
         self, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int

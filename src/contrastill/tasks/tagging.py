@@ -96,7 +96,10 @@ class Tagging(LabelledTask):
 
     def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Read:
         found = windows_of(rows, tokenizer, max_length, self.scheme)
-        return Read(found.rows, found.long_share, found.readings)
+        return Read(found.rows, found.readings)
+
+    def long_share(self, read: Read, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
+        return sum(one.long for one in read.readings or ()) / max(1, len(rows))
 
     def fit_tokenizer(
         self, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int

@@ -5,7 +5,7 @@ import itertools
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,8 @@ from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import CorpusPlan, autocast_dtype, scored_sets, shorten_queue
 from contrastill.training.start import set_dropout, start_encoder, transformer_of
+from contrastill.training.vocabulary import check_vocabulary
+from contrastill.vocabulary import Trimming, trim
 
 __all__ = ["EmbeddingPlan", "load_corpus", "plan_embedding"]
 
@@ -84,6 +86,7 @@ class EmbeddingPlan(CorpusPlan):
         self.hold_out(corpus, held)
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
         self.untrained: float | None = None
+        self.trimmed: str | None = None  # what was said of a vocabulary that was made smaller
         self.compared: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # texts held out, and their vectors
 
     @property
@@ -127,6 +130,40 @@ class EmbeddingPlan(CorpusPlan):
         super().fit_bridges()
         if self.metric == "agreement":
             self.untrained = self.agreement()["agreement"]
+
+    def trim_vocabulary(self) -> Trimming | None:
+        """Reads all texts twice more: no longer than the model reads them, they do not tell all its pieces; and by the
+        new tokenizer."""
+        settings = self.settings
+        if settings.vocabulary == "all":
+            return None
+        learnt, held = ({*part.rows.tolist()} for part in (self.examples, self.held))
+        where, others = "the texts held out", [text for row, text in self.all_texts() if row in held]
+        if self.scored is not None:
+            where, others = "the texts of dev", [*self.scored.first, *self.scored.second]
+        texts = (text for row, text in self.all_texts() if row in learnt)
+        self.tokenizer, told = trim(self.method.student.model, self.tokenizer, texts, others)
+        readers = [(each.tokenizer, each.prompt) for each in self.teachers.each]
+        again = several_texts(settings.texts, **settings.reading(), say=silent)
+        corpus = read_corpus(again, self.tokenizer, settings.max_length, readers)
+        if corpus_fingerprint(corpus) != corpus_fingerprint(self.corpus):
+            raise UserError("expected the texts of the run's beginning, got others: a file of texts changed; resume")
+        self.hold_out(corpus, len(self.held))
+        self.trimmed = told.of(where)
+        logger.info("%s", self.trimmed)
+        return told
+
+    def all_texts(self) -> Iterator[tuple[int, str]]:
+        """The texts of the settings' files once more, with their numbers."""
+        settings = self.settings
+        chunks = several_texts(settings.texts, **settings.reading(), say=silent)
+        return enumerate(itertools.chain.from_iterable(chunks))
+
+    def describe(self) -> dict[str, Any]:
+        about = super().describe()
+        if self.trimmed is None:
+            return about
+        return {**about, "decisions": {**about["decisions"], "vocabulary": self.trimmed}}
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -194,9 +231,7 @@ class EmbeddingPlan(CorpusPlan):
         changed, or is on the Hub."""
         settings, wanted = self.settings, dict.fromkeys(corpus.rows[rows].tolist(), "")
         if all(Path(source).expanduser().is_file() for source in settings.texts):
-            again = several_texts(settings.texts, **settings.reading(), say=silent)
-            every = enumerate(itertools.chain.from_iterable(again))
-            for number, text in itertools.islice(every, max(wanted, default=-1) + 1):
+            for number, text in itertools.islice(self.all_texts(), max(wanted, default=-1) + 1):
                 if number in wanted:
                     wanted[number] = text
         found = []
@@ -328,6 +363,7 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
         else start_encoder(settings, transformer_of(first.live), tokenizer, corpus, root)
     )
     set_dropout(student, settings.dropout)
+    check_vocabulary(settings, student, tokenizer)
     given = shorten_queue(method_settings(settings.method) | given, len(corpus) - held_out(corpus, scored))
     method: Any = method_class(settings.method)(student, teachers, Embedding(), **given)
     method.student.pooling = settings.pooling

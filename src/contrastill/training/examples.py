@@ -15,7 +15,7 @@ from contrastill.bundle import is_bundle, megabytes, open_bundle, refuse_length
 from contrastill.data.collate import Collate, flat, known_tokens
 from contrastill.data.files import look_up
 from contrastill.data.labels import align_labels
-from contrastill.data.load import TaskData
+from contrastill.data.load import TaskData, text_key
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
@@ -23,7 +23,7 @@ from contrastill.processes import processes
 from contrastill.report.paired import by_row
 from contrastill.results import Split
 from contrastill.settings import Evaluation
-from contrastill.tasks import LabelledTask, check_task, class_names, load_rows, task_given, task_of
+from contrastill.tasks import LabelledTask, Read, check_task, class_names, load_rows, task_given, task_of
 from contrastill.teachers import CachedTeacher, LiveTeacher
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
@@ -51,25 +51,29 @@ class Evaluated:
         return {"model": self.model, "split": self.split, **self.scores.to_json(), **about, **seen}
 
 
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Rows as a model reads them. place: of each input, in the order of the batches, its number in `read`."""
+
+    batches: list[dict[str, torch.Tensor]]
+    place: np.ndarray
+    read: Read
+
+
 class Examples:
     """A labelled split, tokenised and batched once, shortest texts first."""
 
     def __init__(
         self, rows: Dataset, task: LabelledTask, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
     ) -> None:
-        self.task, self.rows, self.read = task, rows, task.read(rows, tokenizer, max_length)
-        inputs = self.read.rows
-        ids, lengths = flat(inputs["input_ids"])
-        self.known = known_tokens(ids, lengths, tokenizer)
-        self.place = place = np.argsort(lengths, kind="stable")
-        collate = Collate(tokenizer, task.label_dtype)
-        self.batches = [
-            collate(inputs.select(place[n : n + batch_size]).to_list()) for n in range(0, len(place), batch_size)
-        ]
-        self.order = place if self.read.readings is None else np.arange(len(rows))  # of labels and logits
+        self.task, self.rows, self.max_length, self.batch_size = task, rows, max_length, batch_size
+        self.theirs = self.ours = self.inputs(tokenizer)  # as the teacher reads them, and as the scored model does
+        windows = self.theirs.read.readings is not None
+        self.order = np.arange(len(rows)) if windows else self.theirs.place  # of labels and logits
         self.labels = task.labels_of(rows)[self.order]
-        keys = np.asarray(inputs["text_key"])
-        self.keys = keys[place] if self.read.readings is None else keys[first_of(np.asarray(inputs["text_number"]))]
+        columns = [rows[name][:] for name in ("text", "text_pair") if name in rows.column_names]
+        self.keys = np.array([text_key(*texts) for texts in zip(*columns, strict=True)], np.int64)[self.order]
+        self.known = known_tokens(*flat(self.ours.read.rows["input_ids"]), tokenizer)
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.tasks: dict[str, LabelledTask] = {}  # as their models answer it
         self.reported: Split | None = None  # the scores of ours
@@ -77,7 +81,7 @@ class Examples:
     @property
     def highest(self) -> int:
         """The highest token id."""
-        return max(int(batch["input_ids"].max()) for batch in self.batches)
+        return max(int(batch["input_ids"].max()) for batch in self.ours.batches)
 
     def check_ids(self, model: PreTrainedModel) -> None:
         """Checks that the model has an embedding of every token.
@@ -103,12 +107,31 @@ class Examples:
     def scores_of_teacher(self, teacher: CachedTeacher | LiveTeacher) -> Split:
         """As `scores`, in float32; the logits stay in `kept` as "theirs"."""
         device = processes().device
-        logits = teacher.logits(self.batches, lambda model, batches: self.task.predict(model.to(device), batches))
-        return self.judged(self.task.gathered(logits, self.place, self.read), teacher.model.config, "theirs")
+        read = self.theirs
+        logits = teacher.logits(read.batches, lambda model, batches: self.task.predict(model.to(device), batches))
+        return self.judged(self.task.gathered(logits, read.place, read.read), teacher.model.config, "theirs")
 
     def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
-        logits = self.task.predict(model.to(processes().device), self.batches, dtype)
-        return self.task.gathered(logits, self.place, self.read)
+        logits = self.task.predict(model.to(processes().device), self.ours.batches, dtype)
+        return self.task.gathered(logits, self.ours.place, self.ours.read)
+
+    def read_by(self, tokenizer: Tokenizer) -> None:
+        """Lets the scored model read the same rows, in the same order, by a tokenizer of its own."""
+        same = self.order if self.theirs.read.readings is None else None
+        self.ours = self.inputs(tokenizer, same)
+
+    def cut_share(self, tokenizer: Tokenizer) -> float:
+        """The share of rows longer than an input."""
+        return self.task.long_share(self.ours.read, self.rows, tokenizer, self.max_length)
+
+    def inputs(self, tokenizer: Tokenizer, place: np.ndarray | None = None) -> Inputs:
+        """The rows in this order; by default the shortest first."""
+        read = self.task.read(self.rows, tokenizer, self.max_length)
+        if place is None:
+            place = np.argsort([len(ids) for ids in read.rows["input_ids"]], kind="stable")
+        collate, size = Collate(tokenizer, self.task.label_dtype), self.batch_size
+        batches = [collate(read.rows.select(place[n : n + size]).to_list()) for n in range(0, len(place), size)]
+        return Inputs(batches, place, read)
 
     def judged(self, logits: np.ndarray, config: Any, keep: str | None = None, interval: bool = True) -> Split:
         task = self.task.with_config(config)
@@ -145,11 +168,6 @@ class Examples:
         )
 
 
-def first_of(numbers: np.ndarray) -> np.ndarray:
-    """Positions at which a sorted array has a new value."""
-    return np.flatnonzero(np.diff(numbers, prepend=-1))
-
-
 def scored(task: LabelledTask, answers: np.ndarray, labels: np.ndarray, interval: bool = True) -> Split:
     """interval: whether the first metric gets one."""
     ends = task.interval(answers, labels, task.metrics[0]) if interval else None
@@ -170,7 +188,7 @@ def score_model(asked: Evaluation) -> Evaluated:
     examples.check_ids(model)
     if examples.known.worse > FEW_UNKNOWN:
         logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)
-    cut = examples.read.cut_share
+    cut = examples.cut_share(tokenizer)
     logger.info("length: %s", length.cutting(cut, task.longer))
     scores, seen = examples.scores(model), seen_by(asked.model)
     if share := None if seen is None else seen_share(examples.keys, seen):

@@ -1,7 +1,7 @@
 """Plan of a run on labelled rows: data, models and method from settings. Writes and trains nothing."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,8 @@ from contrastill.training.probe import ROWS as HEAD_ROWS
 from contrastill.training.probe import fit_probe, forget_probe, head_is_new
 from contrastill.training.teacher_run import as_teacher
 from contrastill.training.vectors import PAIRS, fit_vectors
+from contrastill.training.vocabulary import check_vocabulary
+from contrastill.vocabulary import Trimming, trim
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +107,7 @@ class LabelledPlan(Plan):
         """model: a wrapper of the method, if it is trained inside one."""
         if data.train is None:
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
+        check_vocabulary(settings, method.student.model, tokenizer)
         task: Any = method.task
         read = task.read(data.train, tokenizer, length.tokens)
         examples, labels = read.rows, task.labels_of(data.train)
@@ -122,7 +125,7 @@ class LabelledPlan(Plan):
             origin=origin,
             lengths=np.array([len(ids) for ids in examples["input_ids"]]),
             words=np.unique(examples.data.column("input_ids").combine_chunks().flatten().to_numpy()),
-            cut_share=read.cut_share,
+            cut_share=task.long_share(read, data.train, tokenizer, length.tokens),
             labels=labels,
             unlabelled=int((~task.known(labels)).sum()),
             metric=task.metrics[0] if data.dev is not None else None,
@@ -229,6 +232,18 @@ class LabelledPlan(Plan):
 
     def choose(self, trained: Trained) -> int | None:
         return chosen(self, trained)
+
+    def trim_vocabulary(self) -> Trimming | None:
+        if self.settings.vocabulary == "all":
+            return None
+        split = next(iter(self.splits), "dev")  # dev, if there is one
+        texts, others = texts_of(self.data.train), texts_of(self.splits[split].rows) if self.splits else []
+        self.tokenizer, told = trim(self.method.student.model, self.tokenizer, texts, [*others])
+        for rows in self.splits.values():
+            rows.read_by(self.tokenizer)
+        self.decided["vocabulary"] = told.of(f"the texts of {split}")
+        logger.info("%s", self.decided["vocabulary"])
+        return told
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -372,6 +387,12 @@ class LabelledPlan(Plan):
             say=lambda row: repr(self.tokenizer.decode(row["input_ids"], skip_special_tokens=True)[:80]),
         )
         self.method.teacher = teacher
+
+
+def texts_of(rows: Any) -> Iterator[str]:
+    """Each text of labelled rows; those of a pair one by one."""
+    for name in {"text", "text_pair"}.intersection(rows.column_names):
+        yield from rows[name]
 
 
 def plan_finetuning(settings: Finetuning) -> LabelledPlan:

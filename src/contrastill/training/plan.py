@@ -25,6 +25,7 @@ from contrastill.training.checks import Check
 from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.order import GroupedByLength, Order
+from contrastill.vocabulary import Trimming
 
 __all__ = ["CorpusPlan", "Plan", "Trained", "autocast_dtype", "scored_sets", "shorten_queue"]
 
@@ -149,6 +150,11 @@ class Plan(ABC):
         if trained.best is not None:
             trained.load_best()
         return trained.best
+
+    def trim_vocabulary(self) -> Trimming | None:
+        """Leaves the trained model the pieces of words of the training texts alone, where the settings say so. Scores,
+        evidence and the saved model are of that model; the training is over, and its texts are read as before."""
+        return None
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

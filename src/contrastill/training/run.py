@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,10 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
             trained.load_best()
 
     run.checkpoint = run.choose(replace(trained, load_best=load_best))
+    trimming = run.trim_vocabulary()  # after the last use of a checkpoint: those have the whole vocabulary
     folder.note(data=run.describe())
+    if trimming is not None:
+        folder.note(vocabulary=asdict(trimming))
     path = run.save(folder)
     if folder.main and run.row_keys is not None:
         write_seen(folder.path, run.row_keys)

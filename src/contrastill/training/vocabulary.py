@@ -1,15 +1,20 @@
-"""Training without the rows of the embedding table whose words do not occur."""
+"""Training without the rows of the embedding table whose words do not occur; and whether they can be left out after."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
-__all__ = ["OccurringWords", "only_occurring_words"]
+from contrastill.errors import UserError
+from contrastill.vocabulary import check_trims
+
+__all__ = ["OccurringWords", "check_vocabulary", "only_occurring_words"]
 
 WORTH = 0.7  # above this share of occurring words there is little to win
 
@@ -70,3 +75,13 @@ def only_occurring_words(model: PreTrainedModel | None, used: np.ndarray) -> Ite
     finally:
         table.weight.data = part.written_back()
         model.set_input_embeddings(table)
+
+
+def check_vocabulary(settings: Any, student: PreTrainedModel, tokenizer: Tokenizer) -> None:
+    """Raises a UserError where the settings want a vocabulary that a trained model could not be given."""
+    if settings.vocabulary == "all":
+        return
+    try:
+        check_trims(student, tokenizer)
+    except UserError as error:
+        raise UserError(f"--vocabulary {settings.vocabulary}: {error} (--vocabulary all)") from None
