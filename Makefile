@@ -14,7 +14,7 @@ GPU_NEEDS := $(VENV)/.dev
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings demo-tables test check docs fuzz gpu-check format clean
+.PHONY: help demo demo-embeddings demo-traffic demo-tables test check docs fuzz gpu-check format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept a
 
 demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher (4 to 7 minutes)
 	$(BIN)/python -m contrastill.studies.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz --out demo/runs/search $(DEMO)
+
+demo-traffic: $(VENV)/.demo-traffic ## Distil a tagger of traffic reports and turn reports into events with it and its teacher
+	$(BIN)/python -m contrastill.studies.traffic_demo --data demo/traffic --out demo/runs/traffic $(DEMO)
 
 demo-tables: demo demo-embeddings ## Run both demos and put their tables in place of those in demo/ (README.md quotes them: a test compares)
 	cp demo/runs/result.md demo/runs/result.json demo/runs/search/search.md demo/runs/search/search.json demo/
@@ -68,6 +71,10 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.demo-embeddings: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,embeddings,export]'
+	@touch $@
+
+$(VENV)/.demo-traffic: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo-traffic,export]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml

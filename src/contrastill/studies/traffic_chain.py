@@ -16,7 +16,7 @@ from contrastill.studies.traffic_events import events_of
 from contrastill.studies.traffic_report import How, Span
 from contrastill.studies.traffic_scores import compared, scored
 
-__all__ = ["Tag", "command", "extracted", "run", "spans_of"]
+__all__ = ["Tag", "answers", "command", "extracted", "run", "shown_reports", "spans_of", "tagger", "tags"]
 
 Tag = Callable[[list[str]], list[list[Span]]]
 """A tagger: the spans of each text. `extracted(documents, tag(texts))` is its chain."""
@@ -30,7 +30,9 @@ def command(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "--corpus", type=Path, default=Path("demo/traffic"), help="folder of dev.jsonl.gz, test.jsonl.gz"
     )
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
-    parser.add_argument("--spans", default="gold", help="gold, or a jsonl file of text and spans a line")
+    parser.add_argument(
+        "--spans", default="gold", help="gold, a jsonl file of text and spans a line, or the folder of a tagger"
+    )
     parser.add_argument("--spans-b", help="of a second chain, compared with the first on the same documents")
     parser.add_argument("--how", choices=get_args(How), default="combined", help="of records.jsonl and the first table")
     parser.add_argument("--out", type=Path, required=True, help="folder for records.jsonl, scores.json and result.md")
@@ -147,7 +149,8 @@ def answers(records: Sequence[Sequence[dict[str, Any]]]) -> list[list[dict[str, 
 
 
 def spans_of(source: str | Path, documents: Sequence[Document]) -> list[list[Span]]:
-    """The spans of each document: `gold`, or a jsonl file of a line each, by `id` or in order.
+    """The spans of each document: `gold`, a tagger's (folder of a run, a model or a bundle), or those of a jsonl file
+    of a line each, by `id` or in order.
 
     Raises:
         UserError: a broken line, a document without one, or one of another text.
@@ -155,6 +158,8 @@ def spans_of(source: str | Path, documents: Sequence[Document]) -> list[list[Spa
     if str(source) == "gold":
         return [one["spans"] for one in documents]
     path, rows = Path(source).expanduser(), []
+    if path.is_dir():
+        return tagger(path)([one["text"] for one in documents])
     try:
         lines = path.read_text("utf-8").splitlines() if path.is_file() else None
     except UnicodeDecodeError as error:
@@ -186,6 +191,33 @@ def spans_of(source: str | Path, documents: Sequence[Document]) -> list[list[Spa
             )
         found.append(row[2])
     return found
+
+
+def tagger(model: str | Path) -> Tag:
+    """The tagger in the folder of a run, a model or a bundle.
+
+    Raises:
+        UserError: no such model, or one of another task.
+    """
+    from contrastill.bundle import is_bundle, open_bundle
+    from contrastill.exporting.source import exportable
+
+    return tags(open_bundle(model) if is_bundle(model) else exportable(str(model), attention="sdpa"))
+
+
+def tags(model: Any) -> Tag:
+    """model: a `Bundle`, or an `Exportable`.
+
+    Raises:
+        UserError: of another task.
+    """
+    if not model.answer.per_word:
+        raise UserError(f"{model.name}: expected a tagger, got a model that answers {model.answer.words}")
+
+    def tag(texts: list[str]) -> list[list[Span]]:
+        return [model.answer.record(row)["spans"] for row in model.run(texts)]
+
+    return tag
 
 
 # ---- showing it
@@ -231,7 +263,12 @@ def markdown(found: dict[str, Any], documents: list[Document], records: list[lis
                 *markdown_table(HEAD, (cells(step, one["scores"], "all") for step, one in of["steps"].items())),
                 "",
             ]
-    lines += [f"## The first {SHOWN} reports with records", ""]
+    return "\n".join([*lines, *shown_reports(documents, records)])
+
+
+def shown_reports(documents: Sequence[Document], records: Sequence[list[dict[str, Any]]]) -> list[str]:
+    """Lines of markdown: the first reports that have records."""
+    lines = [f"## The first {SHOWN} reports with records", ""]
     shown = [(one, rows) for one, rows in zip(documents, records, strict=True) if rows][:SHOWN]
     for one, rows in shown:
         lines += ["```text", one["text"].strip().replace("```", "'''"), "```", "", "```json"]
@@ -239,4 +276,4 @@ def markdown(found: dict[str, Any], documents: list[Document], records: list[lis
             json.dumps({k: v for k, v in row.items() if k not in ("parts", "text")}, ensure_ascii=False) for row in rows
         ]
         lines += ["```", ""]
-    return "\n".join(lines)
+    return lines
