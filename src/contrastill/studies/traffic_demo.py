@@ -19,7 +19,6 @@ from typing import Any
 from rich.table import Table
 
 from contrastill.bundle import open_bundle
-from contrastill.errors import UserError
 from contrastill.results import write_text
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
@@ -46,10 +45,12 @@ def run(
     limit: int | None = None,
     overwrite: bool = False,
     seconds: float = 2.0,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Makes teacher, student and traffic.{json,md} below `out`; returns what traffic.json holds.
 
     model: the encoder that the teacher starts from. epochs: of both, in place of their own. limit: of training texts.
+    settings: others, of both trainings.
     """
     from contrastill.exporting.source import exportable
     from contrastill.machine import describe_machine
@@ -58,15 +59,15 @@ def run(
     began = time.perf_counter()
     documents = read_documents(data / "test.jsonl.gz")
     base = model or multilingual_e5(out / "multilingual-e5-small")
-    shared = {"cache": str(out / "cache"), "limit": limit}
+    shared = {"cache": str(out / "cache"), "limit": limit, **settings}
     step("a teacher of MobIE's tags")
-    asked = {"model": base, "data": str(data / "tags"), "out": str(out / "teacher"), "limit": limit}
+    asked: dict[str, Any] = {"model": base, "data": str(data / "tags"), "out": str(out / "teacher"), "limit": limit}
+    asked |= settings
     taught, _ = made(finetune, asked | {"epochs": epochs or EPOCHS["teacher"]}, overwrite)
     step(f"its student, {student} by {method}")
     asked = {"teacher": str(out / "teacher"), "student": student, "method": method, "vocabulary": "texts", **shared}
-    learnt, resumed = made(
-        distill, asked | {"epochs": epochs or EPOCHS["student"], "out": str(out / "student")}, overwrite
-    )
+    asked |= {"epochs": epochs or EPOCHS["student"], "out": str(out / "student")}
+    learnt, resumed = made(distill, asked, overwrite)
     step("exporting the student in int8")
     bundles = demo.exported(learnt.folder)
     step(f"{len(documents):,} reports, by each chain")
@@ -104,7 +105,7 @@ def run(
         "epochs": {name: epochs or value for name, value in EPOCHS.items()},
         "limit": limit,
         "documents": len(documents),
-        "metric": "F1, test split; 95 % bootstrap intervals over texts (tags) and reports (events, arguments); one seed",
+        "metric": "F1, test split; 95 % bootstrap intervals over texts (tags), reports (events, arguments); one seed",
         "rows": rows,
         "student_minus_teacher": compared(chains[TEACHER], chains[SMALL], truth),
         "gates": {name: bundle.metadata["gate"] for name, bundle in bundles.items()},
@@ -199,9 +200,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="at most so many training texts: a trial")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each model is timed, in both ways")
     parser.add_argument("--out", type=Path, help="folder of the runs [demo/runs/traffic; of a trial, …/traffic-N]")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="make teacher and student anew although --out has them"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="make both anew although --out has them")
     args = vars(parser.parse_args())
     limit = args["limit"]
     args["out"] = args["out"] or Path("demo/runs") / ("traffic" if limit is None else f"traffic-{limit}")

@@ -18,7 +18,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -42,6 +42,7 @@ DECIDED = {
     "max_length",
     "epochs",
     "learning_rate",
+    "task",
 }  # settings that the run fills in where they are not given
 FREE = {"out", "overwrite", "force", "report_to", "cache", "keep_checkpoints"}  # may differ when a run is resumed
 
@@ -127,8 +128,9 @@ class RunFolder:
         """The settings, completed by the automatic choices of the run to resume."""
         if not self.begun:
             return settings
-        open_ = {name for name in DECIDED - {"max_length"} if getattr(settings, name) is None}
-        stored = {name: self.record.setting(name, int, float) for name in open_}
+        names = {each.name for each in fields(settings)} & DECIDED - {"max_length"}
+        open_ = {name for name in names if getattr(settings, name) is None}
+        stored = {name: self.record.setting(name, int, float, str) for name in open_}
         return replace(settings, **stored)
 
     def settle(self, settings: Settings) -> None:
