@@ -7,12 +7,14 @@ import pytest
 
 from contrastill import UserError
 from contrastill.answers import ANSWERS, answer_of, cosines, flat
+from contrastill.spans import Tagged
 
 CLASSES = answer_of({"task": "classification", "labels": ["calm", "loud", "odd"], "dimensions": None})
 SCORE = answer_of({"task": "regression", "labels": None, "dimensions": None})
 LABELS = answer_of(
     {"task": "multilabel", "labels": ["calm", "loud", "odd"], "dimensions": None, "thresholds": [0.2, 0.6, 0.2]}
 )
+TAGS = answer_of({"task": "tagging", "labels": ["O", "B-road", "I-road", "B-place", "I-place"], "dimensions": None})
 VECTOR = answer_of({"task": "embedding", "labels": None, "dimensions": 2})
 ROW = np.array([0.25, 0.5, 0.25], np.float32)
 
@@ -24,6 +26,7 @@ def test_each_answer_is_known_by_its_task() -> None:
         "multilabel": "probabilities",
         "regression": "scores",
         "embedding": "sentence_embedding",
+        "tagging": "probabilities",
     }
     assert (CLASSES.width, SCORE.width, VECTOR.width) == (3, 1, 2)
     with pytest.raises(UserError, match=r"expected a task of classification, .*got 'poetry'"):
@@ -88,3 +91,81 @@ def test_agreement_of_scores_has_no_direction_and_of_vectors_no_labels() -> None
     assert SCORE.agreement(a[:, :1], b[:, :1])["cosine_mean"] is None
     three = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
     assert CLASSES.agreement(three, three[:, ::-1])["equal_labels"] == 0.5
+
+
+# ---- entities
+
+
+def tagged(text: str, *tags: str, sure: float = 0.8) -> np.ndarray:
+    """The answer to a text whose words have these tags: (1,) of `Tagged`."""
+    words = text.split()
+    starts = np.array([text.index(word) for word in words])
+    values = np.full((len(words), 5), (1 - sure) / 4, np.float32)
+    values[np.arange(len(words)), [TAGS.labels.index(tag) for tag in tags]] = sure
+    answers = np.empty(1, object)
+    answers[0] = Tagged(text, starts, starts + [len(word) for word in words], values)
+    return answers
+
+
+JAM = tagged("jam on A7 near Bad Soltau", "O", "O", "B-road", "O", "B-place", "I-place")
+
+
+def test_entities_are_spans_of_the_text_with_a_score() -> None:
+    record = TAGS.record(JAM[0])
+    assert [(s["start"], s["end"], s["label"], s["text"]) for s in record["spans"]] == [
+        (7, 9, "road", "A7"),
+        (15, 25, "place", "Bad Soltau"),
+    ]
+    assert record["spans"][0]["score"] == pytest.approx(0.85)
+    assert json.loads(json.dumps(record)) == record
+    assert set(record) == {"spans"} == set(TAGS.columns())
+
+
+def test_words_are_told_with_their_tags_if_asked() -> None:
+    record = TAGS.record(JAM[0], top=2, probabilities=True)
+    assert [word["text"] for word in record["words"]] == ["jam", "on", "A7", "near", "Bad", "Soltau"]
+    assert record["words"][2]["top"][0] == {"label": "B-road", "score": pytest.approx(0.8)}
+    assert len(record["words"][2]["top"]) == 2
+    assert set(record["words"][0]["probabilities"]) == set(TAGS.labels)
+    assert set(TAGS.columns(top=2)) == {"spans", "words"}
+
+
+def test_stored_entities_are_restored_and_compared_word_by_word() -> None:
+    stored = json.loads(json.dumps(TAGS.stored(JAM)))
+    again = TAGS.restored(stored, 1)
+    assert TAGS.likeness(again, JAM) == pytest.approx(1)
+    assert TAGS.restored(stored, 2) is None
+    assert TAGS.restored([[[1.0, float("nan"), 0, 0, 0]]], 1) is None
+    fewer = tagged("jam on A7", "O", "O", "B-road")
+    assert TAGS.likeness(again, fewer) == 0
+    assert TAGS.finite(JAM).all()
+    broken = tagged("jam", "O")
+    broken[0].values[0, 0] = np.nan
+    assert not TAGS.finite(broken).any()
+
+
+def test_a_changed_entity_contradicts_and_a_close_call_does_not() -> None:
+    (named,) = TAGS.named(JAM)
+    assert TAGS.may_be_named(json.loads(json.dumps(named)))
+    assert not TAGS.contradicts(JAM[0], named)
+    assert TAGS.contradicts(JAM[0], named[:1])
+    assert TAGS.contradicts(JAM[0], [[7, 9, "place"], named[1]])
+    assert TAGS.contradicts(JAM[0], [[7, 9, "river"]])
+    close = tagged("jam", "O", sure=0.21)
+    assert not TAGS.contradicts(close[0], [[0, 3, "road"]])
+
+
+def test_the_agreement_of_entities_counts_texts() -> None:
+    other = tagged("jam on A7 near Bad Soltau", "O", "O", "B-road", "O", "O", "I-place")
+    both = np.concatenate([JAM, JAM]), np.concatenate([JAM, other])
+    assert TAGS.agreement(*both)["equal_labels"] == 0.5
+    assert TAGS.marks(JAM).tolist() == [[True, True]]
+    assert TAGS.strength(JAM)[0] == pytest.approx([0.85, 0.85])
+    empty = tagged("", *())
+    assert TAGS.record(empty[0]) == {"spans": []}
+    assert TAGS.agreement(empty, empty)["cosine_min"] == 1
+
+
+@pytest.mark.parametrize("labels", [["O"], ["B-a", "I-a"], ["O", "O"], None, ["O", ""]])
+def test_tags_of_a_bundle_need_an_outside_and_a_type(labels: object) -> None:
+    assert not all(ANSWERS["tagging"].fits({"labels": labels}).values())

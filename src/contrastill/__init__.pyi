@@ -290,7 +290,7 @@ def distill(
         text: column of the (first) text
         text_pair: column of the second text, for pairs [Distillation alone]
         label: column of the label or score [Distillation alone]
-        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class [Distillation alone]
+        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a task of your own, package.module:Class [Distillation alone]
         separator: character between the labels of a cell, with --task multilabel [Distillation alone]
         labels: class names in the order of their ids, once for each class [Distillation alone]
         metric: metric that selects the checkpoint [default: the task's first] [Distillation alone]
@@ -352,7 +352,7 @@ def evaluate(
         text: column of the (first) text
         text_pair: column of the second text, for pairs
         label: column of the label or score
-        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class
+        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a task of your own, package.module:Class
         separator: character between the labels of a cell, with --task multilabel
         labels: class names in the order of their ids, once for each class
         metric: metric that selects the checkpoint [default: the task's first]
@@ -385,6 +385,7 @@ def export(
     texts: list[str] | tuple[str, ...] | None = None,
     max_length: int | None = None,
     max_drop: float = 0.5,
+    max_drop_type: float | None = None,
     recipe: str | None = None,
     calibration: int = 300,
     probes: Literal['data', 'made-up'] = 'data',
@@ -418,6 +419,7 @@ def export(
         texts: file of texts to calibrate on, once for each [default: the run's]
         max_length: longest input in tokens [default: the run's, or the model's own] [2 <= x <= 1,048,576]
         max_drop: largest loss in points of the metric; above it nothing is written [0 <= x <= 100]
+        max_drop_type: of a tagger: largest loss in points of F1 of any type of entity; above it nothing is written [default: any] [0 <= x <= 100]
         recipe: recipe for int8 [default: the first that passes; see docs/export.md]
         calibration: texts that int8 is calibrated on [1 <= x <= 1,000,000]
         probes: texts kept in the bundle for `verify`: 'data' (some of the dev set) or 'made-up' words
@@ -497,7 +499,7 @@ def finetune(
         text: column of the (first) text
         text_pair: column of the second text, for pairs
         label: column of the label or score
-        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', or a task of your own, package.module:Class
+        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a task of your own, package.module:Class
         separator: character between the labels of a cell, with --task multilabel
         labels: class names in the order of their ids, once for each class
         metric: metric that selects the checkpoint [default: the task's first]
