@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import CLASSES, sentences, write_rows
+from transformers import XLMRobertaForSequenceClassification
 from typer.testing import CliRunner
 
 from contrastill import cli, evaluate
@@ -21,6 +23,7 @@ from contrastill.exporting.quantize import quantized_onnx
 from contrastill.exporting.verify import verify
 from contrastill.exporting.vocabulary import trimmed
 from contrastill.exporting.write import write_metadata
+from test_trimming import CORPUS, KINDS, hugging_face, model_of
 
 
 @pytest.fixture
@@ -393,6 +396,21 @@ def test_texts_of_the_corpus_are_read_and_answered_as_before(tiny_folder, tmp_pa
     bundle = open_bundle(build(smaller, tmp_path / "b", precision="fp32"), threads=1)
     np.testing.assert_allclose(bundle.run(corpus), source.run(corpus), atol=1e-5)
     assert bundle.tokenizer.get_vocab_size() == report.after
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bytes_bpe"])
+def test_a_bundle_of_another_trimmed_tokenizer_answers_as_the_whole_model(kind, tmp_path):
+    torch.manual_seed(0)
+    tokenizer, corpus = hugging_face(KINDS[kind]()), CORPUS[:40]
+    config = model_of(tokenizer).config
+    XLMRobertaForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    source = exportable(str(tmp_path / "model"))
+    smaller, report = trimmed(source, corpus, [])
+    bundle = open_bundle(build(smaller, tmp_path / "b", precision="fp32"), threads=1)
+    assert bundle.tokenizer.get_vocab_size() == report.after < report.before
+    np.testing.assert_allclose(bundle.run(corpus), source.run(corpus), atol=1e-5)
+    assert bundle.metadata["pad_id"] == smaller.encoder.config.pad_token_id == source.tokenizer.pad_token_id
 
 
 def test_trim_is_compared_with_the_whole_model(run, rows, tiny_folder, tmp_path):
