@@ -15,6 +15,7 @@ from contrast import section as contrast
 from first_hour_page import few_labels, first_hour, first_hour_cpu
 from markdown_parts import machine, table
 from multilabel_page import multilabel
+from tagging_page import tagging, tagging_negatives
 
 from contrastill.timing import table as bench
 
@@ -351,6 +352,8 @@ PARTS = {
     "first_hour": first_hour,
     "first_hour_cpu": first_hour_cpu,
     "few_labels": few_labels,
+    "tagging": tagging,
+    "tagging_negatives": tagging_negatives,
     "gpu": gpu,
     "step": step,
     "teacher": teacher,

@@ -529,7 +529,87 @@ def test_few_labels(script, tiny, tmp_path):
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
 
+def write_tags(folder: Path) -> Path:
+    """Entities: one or two words of food after a word."""
+    folder.mkdir(parents=True)
+    for seed, (split, count) in enumerate({"train": 48, "dev": 24, "test": 16}.items()):
+        rng, rows = random.Random(seed), []
+        for n in range(count):
+            before, food = (
+                " ".join(rng.choices(WORDS[8:], k=rng.randint(1, 4))),
+                " ".join(rng.choices(WORDS[:2], k=1 + n % 2)),
+            )
+            spans = [{"start": len(before) + 1, "end": len(before) + 1 + len(food), "label": "food"}] if n % 4 else []
+            rows.append({"text": f"{before} {food} word1" if n % 4 else before, "spans": spans})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+TINY_TAGGER = {
+    "learning_rate": 5e-3,
+    "batch_size": 8,
+    "checks": 2,
+    "precision": "fp32",
+    "max_length": 16,
+    "force": True,
+}
+
+
+def test_tagging(script, tiny, tmp_path):
+    data = write_tags(tmp_path / "data")
+
+    def small(module: ModuleType) -> None:
+        module.finetune = partial(finetune, **TINY_TAGGER)
+        module.distill = partial(distill, **TINY_TAGGER, start="random")
+        module.export = partial(module.export, calibration=8, recipe=None)
+
+    words = [
+        "--mobie",
+        data,
+        "--multilingual",
+        tiny.embedder,
+        "--runs",
+        tmp_path / "runs",
+        "--out",
+        tmp_path / "out.json",
+    ]
+    words += ["--epochs", 4, "--seeds", 0, 1, "--students", "1/16/4/32"]
+    script("tagging", *words, "--bundles", "lrc_bert", first=small)
+    found = result(tmp_path / "out.json")
+    ways = [row["way"] for row in found["rows"]]
+    assert ways[:7] == ["teacher", "finetune", "kd", "lrc_bert", "finetune", "kd", "lrc_bert"]
+    assert {(row["way"], row["runtime"], row["precision"]) for row in found["rows"][7:]} == {
+        (f"bundle of {who}", runtime, precision)
+        for who in ("teacher", "student")
+        for runtime in ("onnx", "openvino")
+        for precision in ("fp32", "int8")
+    }
+    assert {one["of"] for one in found["differences"]["mobie"]} == {"lrc_bert - finetune", "lrc_bert - kd"}
+    assert all(one["interval"][0] <= one["points"] <= one["interval"][1] for one in found["differences"]["mobie"])
+    page = importlib.import_module("tagging_page").tagging(found)
+    assert "| 1/16/4/32, `lrc_bert` | 2 |" in page
+    assert "| student | onnx | int8 |" in page
+    script("tagging", *words, "--bundles", "lrc_bert", first=small)
+    assert result(tmp_path / "out.json") == found  # nothing is made again
+
+    words = [
+        "--teacher",
+        tmp_path / "runs" / "mobie-teacher",
+        "--runs",
+        tmp_path / "negatives",
+        "--student",
+        "1/16/4/32",
+    ]
+    words += ["--epochs", 1, "--batch-size", 8, "--seeds", 1, "--out", tmp_path / "negatives.json"]
+    script("tagging_negatives", *words)
+    found = result(tmp_path / "negatives.json")
+    assert len(found["rows"]) == 6
+    assert "| no mask | 1 |" in importlib.import_module("tagging_page").tagging_negatives(found)
+
+
 ELSEWHERE = {
+    "tagging_page": "`tagging` makes its results",
+    "tagging_negatives": "beside `tagging`, of whose teacher its students are",
     "first_hour_page": "`first_hour` makes its results",
     "markdown_parts": "of the page that is compared above",
     "multilabel_page": "`multilabel` makes its results",
