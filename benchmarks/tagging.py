@@ -104,19 +104,28 @@ def main() -> None:
                         exported = partial(bundle_of, run, runtime, precision, out)
                         row = cells.once(key | {"method": args.bundles if kind == "student" else None}, exported)
                         print(name, kind, runtime, precision, row["test"], flush=True)
+            key = {"set": name, "way": "bundle of student, trimmed", "runtime": "openvino", "precision": "int8"}
+            run = args.runs / f"{name}-{args.students[0]}-{args.bundles}-0"
+            out = args.runs / f"{name}-trimmed"
+            row = cells.once(
+                key | {"method": args.bundles}, partial(bundle_of, run, "openvino", "int8", out, trim=True)
+            )
+            print(name, "trimmed", row["test"], row["vocabulary"], flush=True)
     there = cells.read()
     there["differences"] = {name: found for name in sets if (found := differences(there["rows"], name))}
     write_text(args.out, json.dumps(there, indent=1) + "\n")
 
 
-def bundle_of(run: Path, runtime: str, precision: str, out: Path) -> dict[str, Any]:
-    made = export(model=str(run), to=runtime, precision=precision, max_drop=100.0, out=str(out), overwrite=True)
+def bundle_of(run: Path, runtime: str, precision: str, out: Path, trim: bool = False) -> dict[str, Any]:
+    settings: dict[str, Any] = {"to": runtime, "precision": precision, "trim": trim, "max_drop": 100.0}
+    made = export(model=str(run), out=str(out), overwrite=True, **settings)
     gate = made.metadata["gate"]
     kept = {
         key: gate[key] for key in ("metric", "torch", "bundle", "drop_points", "drop_interval", "types", "latency_ms")
     }
     size = sum(one["bytes"] for one in made.metadata["files"].values()) / 1e6
-    return {"gate": kept, "test": made.metadata["test"], "mb": size, "recipe": made.metadata["recipe"]}
+    found = {"gate": kept, "test": made.metadata["test"], "mb": size, "recipe": made.metadata["recipe"]}
+    return found | {"parameters": made.metadata["parameters"], "vocabulary": made.metadata.get("vocabulary")}
 
 
 def differences(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

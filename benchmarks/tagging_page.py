@@ -66,11 +66,14 @@ def exports(rows: list[dict[str, Any]]) -> str:
         found.append(
             [
                 row["way"].removeprefix("bundle of "), row["runtime"], row["precision"],
+                f"{row['parameters'] / 1e6:.1f} M",
                 f"{100 * row['test']['metrics']['f1']:.1f}", f"{gate['drop_points']:.2f}", f"{row['mb']:.0f}",
                 f"{pace['bundle_p50']:.2f}" if not pace["doubt"] else "not stated",
             ]
         )  # fmt: skip
-    return table(["bundle", "runtime", "precision", "F1, test", "points lost on dev", "MB", "ms a text"], found)
+    return table(
+        ["bundle", "runtime", "precision", "parameters", "F1, test", "points lost on dev", "MB", "ms a text"], found
+    )
 
 
 def tagging_negatives(result: dict[str, Any]) -> str:

@@ -583,7 +583,7 @@ def test_tagging(script, tiny, tmp_path):
         for who in ("teacher", "student")
         for runtime in ("onnx", "openvino")
         for precision in ("fp32", "int8")
-    }
+    } | {("bundle of student, trimmed", "openvino", "int8")}
     assert {one["of"] for one in found["differences"]["mobie"]} == {"lrc_bert - finetune", "lrc_bert - kd"}
     assert all(one["interval"][0] <= one["points"] <= one["interval"][1] for one in found["differences"]["mobie"])
     page = importlib.import_module("tagging_page").tagging(found)
