@@ -259,3 +259,26 @@ def test_labels_of_texts_count_by_text() -> None:
     assert task.names == ("O", "B-a", "I-a", "B-b", "I-b")
     assert task.head()["num_labels"] == 5
     assert "problem_type" not in task.head()
+
+
+def test_the_server_gives_the_spans_that_python_gives(bundle: Any, data: Path) -> None:
+    testclient = pytest.importorskip("starlette.testclient")
+    from contrastill.serving.app import make_app
+    from contrastill.settings import Serving
+
+    model = open_bundle(bundle.folder)
+    texts = [json.loads(line)["text"] for line in (data / "test.jsonl").read_text().splitlines()][:8]
+    texts.append("word1 word2 " * 60 + "soup 👩‍👩‍👧 word3")
+    with testclient.TestClient(make_app(model, Serving.given({"bundle": str(bundle.folder)}))) as client:
+        found = client.post("/predict", json={"texts": texts}).json()
+        expected = [model.answer.record(row) for row in model.run(texts)]
+        assert [[s["text"] for s in one["spans"]] for one in found["predictions"]] == [
+            [s["text"] for s in one["spans"]] for one in expected
+        ]
+        assert found["predictions"][-1]["spans"][-1]["text"] == "soup"
+        assert found["usage"]["truncated"] == 0
+        assert found["usage"]["tokens"] > 130
+        words = client.post("/predict", json={"texts": texts[:1], "top": 2}).json()["predictions"][0]["words"]
+        assert len(words) == len(texts[0].split())
+        assert "in overlapping parts" in client.get("/").text
+        assert client.post("/embed", json={"texts": texts[:1]}).status_code == 404
