@@ -28,21 +28,28 @@ from contrastill.studies import Cells
 from contrastill.training import distill, finetune
 
 METHODS = ("finetune", "kd", "lrc_bert")
-EPOCHS = {"harvey": (5, 5), "mobie": (8, 5)}
+EPOCHS = {"harvey": (5, 5), "mobie": (8, 5), "cluener": (1, 1)}
 """Corpus -> passes of the teacher and of its students over the training rows."""
 KEPT = ("f1", "precision", "recall", "f1_macro")
 
 
 def figures(metrics: dict[str, Any], name: str) -> dict[str, Any]:
     model = metrics[name]
-    found = {split: {key: round(model[split]["metrics"][key], 5) for key in KEPT} for split in ("dev", "test")}
-    found |= {"interval": model["test"]["interval"], "parameters": model["parameters"], "size_mb": model["size_mb"]}
+    last = "test" if "test" in model else "dev"
+    found = {split: {key: round(model[split]["metrics"][key], 5) for key in KEPT} for split in ("dev", last)}
+    found |= {
+        "scored": last,
+        "interval": model[last]["interval"],
+        "parameters": model["parameters"],
+        "size_mb": model["size_mb"],
+    }
     return found | {"steps": metrics["steps"], "checkpoint": metrics["checkpoint"], "seconds": metrics["seconds"]}
 
 
 def by_row(run: Path) -> dict[str, Any]:
-    """The parts of F1 of each test text: 2 x right, and answered + true."""
-    kept = json.loads((run / "evidence.json").read_text(encoding="utf-8"))["by_row"]["test"]
+    """The parts of F1 of each test text (without test, of dev): 2 x right, and answered + true."""
+    rows = json.loads((run / "evidence.json").read_text(encoding="utf-8"))["by_row"]
+    kept = rows.get("test", rows["dev"])
     return {"of": kept["of"], "ours": kept["ours"]}
 
 
@@ -50,8 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--harvey", help="folder of tweets.train.bio, …")
     parser.add_argument("--mobie", help="folder of train.conll2003, …")
+    parser.add_argument("--cluener", help="folder of train.json and dev.json; scored on dev, as its test has no labels")
     parser.add_argument("--english", help="encoder of HarveyNER's teacher")
-    parser.add_argument("--multilingual", help="encoder of MobIE's teacher")
+    parser.add_argument("--multilingual", help="encoder of the teachers of MobIE and CLUENER")
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
@@ -63,19 +71,23 @@ def main() -> None:
     folders = "--harvey FOLDER --mobie FOLDER --english MODEL --multilingual MODEL --runs RUNS"
     command = f"python benchmarks/tagging.py {folders}"
     cells = Cells(args.out, {"command": command, "machine": describe_machine()})
-    sets = {"harvey": (args.harvey, args.english), "mobie": (args.mobie, args.multilingual)}
-    for name, (data, model) in sets.items():
-        if not data:
+    sets = {name: {"data": getattr(args, name), "model": args.multilingual} for name in EPOCHS}
+    sets["harvey"]["model"] = args.english
+    if args.cluener:
+        sets["cluener"] |= {"data": f"{args.cluener}/train.json", "dev": f"{args.cluener}/dev.json"}
+    for name, of in sets.items():
+        if not of["data"]:
             continue
         of_teacher, of_student = (args.epochs or epochs for epochs in EPOCHS[name])
         place = args.runs / f"{name}-teacher"
 
-        def teacher(data: str = data, model: str = model, place: Path = place, epochs: float = of_teacher) -> Any:
-            made = finetune(model=model, data=data, out=str(place), epochs=epochs, resume=(place / "run.json").exists())
-            return figures(made.metrics, "model")
+        def teacher(of: dict[str, Any] = of, place: Path = place, epochs: float = of_teacher) -> Any:
+            made = finetune(**of, out=str(place), epochs=epochs, resume=(place / "run.json").exists())
+            decided = json.loads((place / "run.json").read_text(encoding="utf-8"))["data"]["decisions"]
+            return figures(made.metrics, "model") | {"tokenizer": decided.get("tokenizer")}
 
         row = cells.once({"set": name, "way": "teacher", "seed": 0}, teacher)
-        print(name, "teacher", row["test"], flush=True)
+        print(name, "teacher", row[row.get("scored", "test")], flush=True)
         for seed in args.seeds:
             for shape in args.students:
                 for method in args.methods:
@@ -93,7 +105,7 @@ def main() -> None:
                         return figures(made.metrics, "student") | {"kept": kept, "by_row": by_row(run)}
 
                     row = cells.once({"set": name, "way": method, "student": shape, "seed": seed}, student)
-                    print(name, shape, method, seed, row["test"], flush=True)
+                    print(name, shape, method, seed, row[row.get("scored", "test")], flush=True)
         if args.bundles:
             for runtime in ("openvino", "onnx"):
                 for precision in ("fp32", "int8"):

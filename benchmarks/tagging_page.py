@@ -5,8 +5,13 @@ from typing import Any
 
 from markdown_parts import machine, table
 
-NAMES = {"harvey": "HarveyNER, places in English tweets", "mobie": "MobIE, German traffic reports"}
-TEACHERS = {"harvey": "all-mpnet-base-v2 (12 x 768)", "mobie": "multilingual-e5-small (12 x 384)"}
+NAMES = {
+    "harvey": "HarveyNER, places in English tweets",
+    "mobie": "MobIE, German traffic reports",
+    "cluener": "CLUENER, Chinese, of dev",
+}
+E5 = "multilingual-e5-small (12 x 384)"
+TEACHERS = {"harvey": "all-mpnet-base-v2 (12 x 768)", "mobie": E5, "cluener": E5}
 
 
 def tagging(result: dict[str, Any]) -> str:
@@ -29,6 +34,7 @@ def tagging(result: dict[str, Any]) -> str:
 
 
 def scores(rows: list[dict[str, Any]]) -> str:
+    rows = [row | {"test": row[row.get("scored", "test")]} for row in rows if not row["way"].startswith("bundle")]
     teacher = next(row for row in rows if row["way"] == "teacher")
     low, high = teacher["interval"]
     head = ["", "seeds", "F1", "precision", "recall", "mean F1 of types", "kept", "parameters"]
