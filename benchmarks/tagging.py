@@ -30,6 +30,7 @@ from contrastill.training import distill, finetune
 METHODS = ("finetune", "kd", "lrc_bert")
 EPOCHS = {"harvey": (5, 5), "mobie": (8, 5), "cluener": (1, 1)}
 """Corpus -> passes of the teacher and of its students over the training rows."""
+RUNTIMES, PRECISIONS = ("openvino", "onnx"), ("fp32", "int8")
 KEPT = ("f1", "precision", "recall", "f1_macro")
 
 
@@ -107,8 +108,8 @@ def main() -> None:
                     row = cells.once({"set": name, "way": method, "student": shape, "seed": seed}, student)
                     print(name, shape, method, seed, row[row.get("scored", "test")], flush=True)
         if args.bundles:
-            for runtime in ("openvino", "onnx"):
-                for precision in ("fp32", "int8"):
+            for runtime in RUNTIMES:
+                for precision in PRECISIONS:
                     kinds = {"teacher": place, "student": args.runs / f"{name}-{args.students[0]}-{args.bundles}-0"}
                     for kind, run in kinds.items():
                         out = args.runs / f"{name}-{kind}-{runtime}-{precision}"

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 
 from contrastill.errors import UserError
@@ -103,7 +104,8 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
         schedule=settings.schedule,
         warmup=settings.warmup,
     )
-    words = partial(only_occurring_words, run.method.student.transformer, run.words)
+    read = np.union1d(run.words, [run.tokenizer.pad_token_id])  # padding, too, whatever the model's config says it is
+    words = partial(only_occurring_words, run.method.student.transformer, read)
     with words():
         trained = trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
     clock.lap("training")
