@@ -49,10 +49,9 @@ def scores(rows: list[dict[str, Any]]) -> str:
         figures = [
             spread([100 * row["test"][key] for row in mine]) for key in ("f1", "precision", "recall", "f1_macro")
         ]
-        kept = spread([100 * row["test"]["f1"] / teacher["test"]["f1"] for row in mine])
-        found.append(
-            [f"{student}, `{way}`", str(len(mine)), *figures, f"{kept} %", f"{mine[0]['parameters'] / 1e6:.1f} M"]
-        )
+        whole = teacher["test"]["f1"]
+        kept = f"{spread([100 * row['test']['f1'] / whole for row in mine])} %" if whole else "–"
+        found.append([f"{student}, `{way}`", str(len(mine)), *figures, kept, f"{mine[0]['parameters'] / 1e6:.1f} M"])
     return table(head, found)
 
 
