@@ -167,6 +167,8 @@ def of_spans(
             "label": words(row, truth[row]),
             "said": {who: words(row, each[row]) for who, each in said.items()},
             "right": {who: each[row] == truth[row] for who, each in said.items()},
+            "ours": [],
+            "theirs": None if theirs is None else [],
             "difference": rounded(far[row]),
         }
 
@@ -216,7 +218,7 @@ def span_confusions(truth: Sequence[set[Any]], said: Mapping[str, Sequence[set[A
         {
             "label": label,
             "answer": answer,
-            "rows": there[label],
+            "rows": None if label == NOTHING else there[label],
             "ours": count,
             "theirs": counts["theirs"][label, answer] if "theirs" in counts else None,
         }
