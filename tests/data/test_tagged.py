@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from contrastill.data.files import CONLL
 from contrastill.data.labels import align_labels
 from contrastill.data.load import known_label, load_task
 from contrastill.data.schema import METRICS
+from contrastill.data.tagged import joined
 from contrastill.errors import UserError
 
 SENTENCES = [
@@ -19,7 +21,7 @@ SENTENCES = [
     [("They", "O"), ("left", "O"), ("London", "B-LOC"), (".", "O")],
     [("Nobody", "O"), ("came", "O"), (".", "O")],
 ]
-TEXTS = ["Ada Lovelace met Mr Babbage .", "They left London .", "Nobody came ."]
+TEXTS = ["Ada Lovelace met Mr Babbage.", "They left London.", "Nobody came."]
 SPANS = [[(0, 12, "PER"), (20, 27, "PER")], [(10, 16, "LOC")], []]
 DICTS = [[{"start": s, "end": e, "label": kind} for s, e, kind in spans] for spans in SPANS]
 
@@ -559,3 +561,56 @@ def test_two_columns_of_entities_are_to_be_chosen_from(tmp_path):
     with pytest.raises(UserError, match="expected the name of the column of entities"):
         load(file, kind="tagging")
     assert spans_of(load(file, kind="tagging", label="spans")) == EXPECTED
+
+
+# ---- tokens as a text
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        ("Sperrung der A7 ( Höhe AS Soltau ) , 4 km Stau .", "Sperrung der A7 (Höhe AS Soltau), 4 km Stau."),
+        ("RT @dpa : is n't it Paul 's ? !", "RT @dpa: isn't it Paul's?!"),
+        ('He said " go home " , twice ; " ok "', 'He said "go home", twice; "ok"'),
+        ("„ Ja “ , “ no ” , « oui » …", "„Ja“, “no”, «oui»…"),
+        ("浙 商 银 行 ， hello 信 贷 。", "浙商银行， hello 信贷。"),
+        (". leads 5 % - 6 %", ". leads 5% - 6%"),
+        ("A7 / A8 & B - C", "A7 / A8 & B - C"),
+        ("👍 👩‍👩‍👧 שלום עולם .", "👍 👩‍👩‍👧 שלום עולם."),
+    ],
+)
+def test_tokens_become_the_text_that_people_write(tokens, text):
+    found, places = joined(tokens.split(" "))
+    assert found == text
+    assert [found[start:end] for start, end in places] == tokens.split(" ")
+
+
+def test_every_token_keeps_its_characters_whatever_comes_next():
+    draw = random.Random(0)
+    signs = [
+        ".",
+        ",",
+        "(",
+        ")",
+        '"',
+        "„",
+        "“",
+        "'s",
+        "n't",
+        "``",
+        "''",
+        "中",
+        "國",
+        "a",
+        "A7",
+        "👍",
+        "e\u0301",
+        "%",
+        "-",
+    ]
+    for _ in range(2000):
+        tokens = draw.choices(signs, k=draw.randint(0, 12))
+        text, places = joined(tokens)
+        assert [text[start:end] for start, end in places] == tokens
+        assert "".join(text.split()) == "".join(tokens)
+        assert text == text.strip()

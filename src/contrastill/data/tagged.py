@@ -40,6 +40,9 @@ TYPE_KEYS = ("label", "type", "entity", "entity_group", "tag")
 LOOKED_AT = 1000  # cells by which a column's form is judged
 MOST = 1000  # types of a task
 SCHEMES = {"BIO": "BI", "BIOES": "BIES", "BMES": "BMES", "BILOU": "BILU"}
+OPENING = frozenset("([{¿¡«„‚‘") | {"``"}
+CLOSING = re.compile(r"[.,;:!?…%)\]}»”]+|''|['’]s|n['’]t")
+NO_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uff00-\uff60]{2}")
 NO_SCHEME = "use tags like B-PER, I-PER and O"
 
 Span = tuple[int, int, str]
@@ -284,13 +287,21 @@ def texts_alone(table: Table, task: Schema, text: str | None) -> Table:
 
 
 def joined(tokens: Any) -> tuple[str, list[tuple[int, int]]]:
-    """Tokens with a space between them, and where each stands."""
-    places, end = [], -1
-    parts = [str(token) for token in plain(tokens)]
-    for token in parts:
-        places.append((end + 1, end + 1 + len(token)))
-        end += 1 + len(token)
-    return " ".join(parts), places
+    """Tokens as people write them, and where each stands: no space before `.`, `,`, `)` and the like, none behind `(`,
+    none between characters of scripts without spaces. Such texts a tagger meets when it is used."""
+    text, places = "", list[tuple[int, int]]()
+    behind_opening = quoted = german = False  # behind a "(", within straight marks, within German ones
+    for token in (str(token) for token in plain(tokens)):
+        opens = token in OPENING or (token == '"' and not quoted) or (token == "“" and not german)
+        closes = CLOSING.fullmatch(token) is not None or (token in ('"', "“") and not opens)
+        seam = text[-1:] + token[:1]
+        if text and not closes and not behind_opening and not NO_SPACES.fullmatch(seam):
+            text += " "
+        places.append((len(text), len(text) + len(token)))
+        text += token
+        behind_opening, quoted = opens, quoted != (token == '"')
+        german = token == "„" or (german and token != "“")
+    return text, places
 
 
 def from_tags(

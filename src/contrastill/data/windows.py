@@ -17,7 +17,7 @@ from contrastill.data.load import text_key
 from contrastill.errors import UserError
 from contrastill.spans import NO_SPACES, Reading, Scheme, read
 
-__all__ = ["NO_LABEL", "Windows", "inexact_share", "read_texts", "split_words", "triplets", "windows_of"]
+__all__ = ["NO_LABEL", "Encoded", "inexact_share", "read_texts", "split_words", "triplets", "windows_of"]
 
 NO_LABEL = -100
 CHUNK = 10_000  # texts read at once
@@ -26,12 +26,12 @@ SAMPLE = "浙商银行》，(Höhe) a-b 東京タワー"
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
-    """Texts as windows. rows: one a window, as `data.tokenise` gives them, with `answered` (1 at the first token of
-    each unit), and `text_number`. readings: of each text."""
+class Encoded:
+    """Texts as a model reads them. rows: one an input of the model, as `data.tokenise` gives them. readings: of each
+    text, where it may be several inputs, its windows; None: each row is a text."""
 
     rows: Dataset
-    readings: list[Reading]
+    readings: Sequence[Reading] | None = None
 
 
 def read_texts(
@@ -58,8 +58,9 @@ def read_texts(
             yield read(encoding, text, max_length), typed
 
 
-def windows_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, scheme: Scheme) -> Windows:
-    """The windows of tagged texts (labels: flat triplets of start, end and type's number; [-100]: unlabelled).
+def windows_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, scheme: Scheme) -> Encoded:
+    """The windows of tagged texts, a row each (labels: flat triplets of start, end and type's number; [-100]:
+    unlabelled); beside the columns of `data.tokenise`: `answered`, 1 at the first token of each unit, and `text_number`.
 
     An entity that a window shows in part, and another one whole, has no label in the former.
     """
@@ -97,7 +98,7 @@ def windows_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: in
         del types["token_type_ids"]
     table = pa.table({name: pa.array(columns[name], kind) for name, kind in types.items()})
     table = table.append_column("index", pa.array(np.arange(len(table))))
-    return Windows(Dataset(table.combine_chunks()), readings)
+    return Encoded(Dataset(table.combine_chunks()), readings)
 
 
 def inexact_share(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:

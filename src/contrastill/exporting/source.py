@@ -255,7 +255,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
         module=Graph(model, inputs_of(tokenizer, model), task),
         tokenizer=tokenizer,
         task=task.name,
-        labels=task.outputs_named or None,
+        labels=task.names if task.labels else None,
         thresholds=None if task.thresholds is None else tuple(map(float, task.thresholds)),
         dimensions=None,
         ordered=False,

@@ -11,7 +11,7 @@ from contrastill.tasks.base import Task
 from contrastill.tasks.classification import Classification
 from contrastill.tasks.embedding import Embedding
 from contrastill.tasks.encoder import BareEncoder
-from contrastill.tasks.labelled import LabelledTask, Read, tags_tokens
+from contrastill.tasks.labelled import LabelledTask, tags_tokens
 from contrastill.tasks.multilabel import MultiLabel
 from contrastill.tasks.pairs import Pairs
 from contrastill.tasks.regression import Regression
@@ -25,7 +25,6 @@ __all__ = [
     "LabelledTask",
     "MultiLabel",
     "Pairs",
-    "Read",
     "Regression",
     "Tagging",
     "Task",

@@ -6,7 +6,6 @@ Shapes: B batch, N rows, C outputs.
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,23 +16,14 @@ from transformers import PreTrainedTokenizerBase
 
 from contrastill import evaluation
 from contrastill.data.collate import tokenise, truncated_share
+from contrastill.data.windows import Encoded
 from contrastill.errors import UserError
 from contrastill.report.evidence import Texts
-from contrastill.spans import Reading
 from contrastill.tasks.base import Task
 
-__all__ = ["LabelledTask", "Read", "tags_tokens"]
+__all__ = ["LabelledTask", "tags_tokens"]
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Read:
-    """Texts as a model reads them. rows: one an input of the model, tokenised. readings: of each text, where it may be
-    several inputs; None: each row is a text."""
-
-    rows: Dataset
-    readings: Sequence[Reading] | None = None
 
 
 def tags_tokens(config: Any) -> bool:
@@ -72,11 +62,6 @@ class LabelledTask(Task):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the model's outputs."""
-        return self.labels
-
-    @property
-    def outputs_named(self) -> tuple[str, ...]:
-        """The names of the outputs, of a task with classes; () where it has none."""
         return self.labels
 
     def head(self) -> dict[str, Any]:
@@ -133,12 +118,12 @@ class LabelledTask(Task):
     longer: ClassVar[str] = "are cut"
     """What happens to texts longer than an input, in words."""
 
-    def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Read:
+    def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Labelled texts as inputs of at most `max_length` tokens."""
-        return Read(tokenise(rows, tokenizer, max_length))
+        return Encoded(tokenise(rows, tokenizer, max_length))
 
-    def long_share(self, read: Read, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
-        """The share of these texts, which were read so, that are longer than an input."""
+    def long_share(self, encoded: Encoded, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
+        """The share of these texts, encoded so, that are longer than an input."""
         return truncated_share(rows, tokenizer, max_length)
 
     def fit_tokenizer(
@@ -155,7 +140,7 @@ class LabelledTask(Task):
         """The model's logits for the inputs in these batches, one after the other: (inputs, C)."""
         return evaluation.predict(model, batches, dtype=dtype)
 
-    def gathered(self, logits: Any, order: Array, read: Read) -> Array:
+    def gathered(self, logits: Any, order: Array, encoded: Encoded) -> Array:
         """Logits of inputs, which came in this order, as those of texts: (N, C)."""
         return np.asarray(logits)
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from contrastill import evaluation, losses
-from contrastill.data.windows import inexact_share, split_words, triplets, windows_of
+from contrastill.data.windows import Encoded, inexact_share, split_words, triplets, windows_of
 from contrastill.evaluation.spans import SPAN_METRICS, counts_of, f1, paired_span_interval, span_interval, span_scores
 from contrastill.report.evidence import Texts, of_spans
 from contrastill.spans import Scheme, Tagged, merged
 from contrastill.tasks.classification import Classification
-from contrastill.tasks.labelled import Array, LabelledTask, Read, tags_tokens
+from contrastill.tasks.labelled import Array, LabelledTask, tags_tokens
 
 __all__ = ["Tagging"]
 
@@ -57,10 +57,6 @@ class Tagging(LabelledTask):
     def names(self) -> tuple[str, ...]:
         return self.scheme.tags
 
-    @property
-    def outputs_named(self) -> tuple[str, ...]:
-        return self.names
-
     def head(self) -> dict[str, Any]:
         return {name: value for name, value in super().head().items() if name != "problem_type"}
 
@@ -94,12 +90,11 @@ class Tagging(LabelledTask):
 
     # ---- texts and answers
 
-    def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Read:
-        found = windows_of(rows, tokenizer, max_length, self.scheme)
-        return Read(found.rows, found.readings)
+    def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        return windows_of(rows, tokenizer, max_length, self.scheme)
 
-    def long_share(self, read: Read, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
-        return sum(one.long for one in read.readings or ()) / max(1, len(rows))
+    def long_share(self, encoded: Encoded, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
+        return sum(one.long for one in encoded.readings or ()) / max(1, len(rows))
 
     def fit_tokenizer(
         self, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int
@@ -125,11 +120,11 @@ class Tagging(LabelledTask):
     def predict(self, model: Any, batches: Iterable[Mapping[str, Tensor]], dtype: torch.dtype | None = None) -> Any:
         return evaluation.predict_tokens(model, batches, dtype=dtype)
 
-    def gathered(self, logits: Any, order: Array, read: Read) -> Array:
-        assert read.readings is not None
+    def gathered(self, logits: Any, order: Array, encoded: Encoded) -> Array:
+        assert encoded.readings is not None
         of_input = dict(zip(order.tolist(), logits, strict=True))
         found, number = [], 0
-        for reading in read.readings:
+        for reading in encoded.readings:
             parts = [of_input[number + n][window.places] for n, window in enumerate(reading.windows)]
             found.append(merged(reading, parts))
             number += len(reading.windows)

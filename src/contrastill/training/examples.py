@@ -16,6 +16,7 @@ from contrastill.data.collate import Collate, flat, known_tokens
 from contrastill.data.files import look_up
 from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData, text_key
+from contrastill.data.windows import Encoded
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
@@ -23,7 +24,7 @@ from contrastill.processes import processes
 from contrastill.report.paired import by_row
 from contrastill.results import Split
 from contrastill.settings import Evaluation
-from contrastill.tasks import LabelledTask, Read, check_task, class_names, load_rows, task_given, task_of
+from contrastill.tasks import LabelledTask, check_task, class_names, load_rows, task_given, task_of
 from contrastill.teachers import CachedTeacher, LiveTeacher
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
@@ -53,11 +54,11 @@ class Evaluated:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Rows as a model reads them. place: of each input, in the order of the batches, its number in `read`."""
+    """Rows as a model reads them. place: of each input, in the order of the batches, its number in `encoded`."""
 
     batches: list[dict[str, torch.Tensor]]
     place: np.ndarray
-    read: Read
+    encoded: Encoded
 
 
 class Examples:
@@ -68,12 +69,12 @@ class Examples:
     ) -> None:
         self.task, self.rows, self.max_length, self.batch_size = task, rows, max_length, batch_size
         self.theirs = self.ours = self.inputs(tokenizer)  # as the teacher reads them, and as the scored model does
-        windows = self.theirs.read.readings is not None
+        windows = self.theirs.encoded.readings is not None
         self.order = np.arange(len(rows)) if windows else self.theirs.place  # of labels and logits
         self.labels = task.labels_of(rows)[self.order]
         columns = [rows[name][:] for name in ("text", "text_pair") if name in rows.column_names]
         self.keys = np.array([text_key(*texts) for texts in zip(*columns, strict=True)], np.int64)[self.order]
-        self.known = known_tokens(*flat(self.ours.read.rows["input_ids"]), tokenizer)
+        self.known = known_tokens(*flat(self.ours.encoded.rows["input_ids"]), tokenizer)
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.tasks: dict[str, LabelledTask] = {}  # as their models answer it
         self.reported: Split | None = None  # the scores of ours
@@ -107,31 +108,31 @@ class Examples:
     def scores_of_teacher(self, teacher: CachedTeacher | LiveTeacher) -> Split:
         """As `scores`, in float32; the logits stay in `kept` as "theirs"."""
         device = processes().device
-        read = self.theirs
-        logits = teacher.logits(read.batches, lambda model, batches: self.task.predict(model.to(device), batches))
-        return self.judged(self.task.gathered(logits, read.place, read.read), teacher.model.config, "theirs")
+        inputs = self.theirs
+        logits = teacher.logits(inputs.batches, lambda model, batches: self.task.predict(model.to(device), batches))
+        return self.judged(self.task.gathered(logits, inputs.place, inputs.encoded), teacher.model.config, "theirs")
 
     def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
         logits = self.task.predict(model.to(processes().device), self.ours.batches, dtype)
-        return self.task.gathered(logits, self.ours.place, self.ours.read)
+        return self.task.gathered(logits, self.ours.place, self.ours.encoded)
 
     def read_by(self, tokenizer: Tokenizer) -> None:
         """Lets the scored model read the same rows, in the same order, by a tokenizer of its own."""
-        same = self.order if self.theirs.read.readings is None else None
+        same = self.order if self.theirs.encoded.readings is None else None
         self.ours = self.inputs(tokenizer, same)
 
     def cut_share(self, tokenizer: Tokenizer) -> float:
         """The share of rows longer than an input."""
-        return self.task.long_share(self.ours.read, self.rows, tokenizer, self.max_length)
+        return self.task.long_share(self.ours.encoded, self.rows, tokenizer, self.max_length)
 
     def inputs(self, tokenizer: Tokenizer, place: np.ndarray | None = None) -> Inputs:
         """The rows in this order; by default the shortest first."""
-        read = self.task.read(self.rows, tokenizer, self.max_length)
+        encoded = self.task.read(self.rows, tokenizer, self.max_length)
         if place is None:
-            place = np.argsort([len(ids) for ids in read.rows["input_ids"]], kind="stable")
+            place = np.argsort([len(ids) for ids in encoded.rows["input_ids"]], kind="stable")
         collate, size = Collate(tokenizer, self.task.label_dtype), self.batch_size
-        batches = [collate(read.rows.select(place[n : n + size]).to_list()) for n in range(0, len(place), size)]
-        return Inputs(batches, place, read)
+        batches = [collate(encoded.rows.select(place[n : n + size]).to_list()) for n in range(0, len(place), size)]
+        return Inputs(batches, place, encoded)
 
     def judged(self, logits: np.ndarray, config: Any, keep: str | None = None, interval: bool = True) -> Split:
         task = self.task.with_config(config)

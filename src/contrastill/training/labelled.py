@@ -109,8 +109,8 @@ class LabelledPlan(Plan):
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
         check_vocabulary(settings, method.student.model, tokenizer)
         task: Any = method.task
-        read = task.read(data.train, tokenizer, length.tokens)
-        examples, labels = read.rows, task.labels_of(data.train)
+        encoded = task.read(data.train, tokenizer, length.tokens)
+        examples, labels = encoded.rows, task.labels_of(data.train)
         made = cls(
             settings=replace(settings, max_length=length.tokens),
             name=origin.name,
@@ -125,7 +125,7 @@ class LabelledPlan(Plan):
             origin=origin,
             lengths=np.array([len(ids) for ids in examples["input_ids"]]),
             words=np.unique(examples.data.column("input_ids").combine_chunks().flatten().to_numpy()),
-            cut_share=task.long_share(read, data.train, tokenizer, length.tokens),
+            cut_share=task.long_share(encoded, data.train, tokenizer, length.tokens),
             labels=labels,
             unlabelled=int((~task.known(labels)).sum()),
             metric=task.metrics[0] if data.dev is not None else None,
