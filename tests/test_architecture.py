@@ -45,6 +45,7 @@ EVERYTHING = {
     "report",
     "seal",
     "answers",
+    "spans",
     "bundle",
     "vocabulary",
     "exporting",
@@ -58,6 +59,7 @@ ALLOWED = {
     "ranges": {"errors"},
     "registry": {"errors", "ranges"},
     "screen": set(),
+    "spans": set(),  # it is copied into bundles
     "mapping": set(),
     "losses": {"losses"},
     "machine": {ROOT},  # for the version
@@ -69,7 +71,16 @@ ALLOWED = {
     "processes": set(),
     "teachers": {"errors", "machine", "processes", "forward", "encoder", "loading", "data", "teachers"},
     "students": {"errors", "ranges", "mapping", "loading", "teachers", "students"},
-    "tasks": {"errors", "registry", "losses", "data", "evaluation", "report", "tasks"},  # report: for the evidence
+    "tasks": {
+        "errors",
+        "registry",
+        "losses",
+        "spans",
+        "data",
+        "evaluation",
+        "report",
+        "tasks",
+    },  # report: for the evidence
     "methods": {
         "losses",
         "mapping",
@@ -82,15 +93,15 @@ ALLOWED = {
         "teachers",
         "methods",
     },
-    "data": {"errors", "memory", "ranges", "data"},
+    "data": {"errors", "memory", "ranges", "spans", "data"},
     "loading": {"errors", "results", "seal", "loading"},
-    "evaluation": {"errors", "machine", "data", "evaluation"},
+    "evaluation": {"errors", "machine", "spans", "data", "evaluation"},
     "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version
     "seal": set(),
     "tokenizing": {"errors"},
-    "answers": {"errors"},
+    "answers": {"errors", "spans"},
     "vocabulary": {"errors", "loading"},
-    "bundle": {"errors", "seal", "tokenizing", "answers"},
+    "bundle": {"errors", "seal", "spans", "tokenizing", "answers"},
     "prediction": {
         "errors",
         "memory",

@@ -60,7 +60,7 @@ def read_texts(
 
 def windows_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, scheme: Scheme) -> Encoded:
     """The windows of tagged texts, a row each (labels: flat triplets of start, end and type's number; [-100]:
-    unlabelled); beside the columns of `data.tokenise`: `answered`, 1 at the first token of each unit, and `text_number`.
+    unlabelled); beside the columns of `data.tokenise`: `answered`, 1 at each unit's first token, and `text_number`.
 
     An entity that a window shows in part, and another one whole, has no label in the former.
     """
