@@ -1,6 +1,6 @@
 """Answers of a model as rows of numbers: name of the graph's output, width, JSON form, similarity to other answers.
 
-numpy alone: a bundle, a server and `predict` read it without torch. `ANSWERS`: task -> class.
+numpy and tokenizers alone: a bundle, a server and `predict` read it without torch. `ANSWERS`: task -> class.
 """
 
 from abc import ABC, abstractmethod
