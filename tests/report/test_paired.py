@@ -10,6 +10,7 @@ from run_folders import CLASSES, RECORD, Page, class_evidence
 from contrastill import UserError, evaluation
 from contrastill.evaluation import paired_bootstrap
 from contrastill.evaluation.labels import paired_label_interval
+from contrastill.evaluation.spans import paired_span_interval
 from contrastill.report import compare, write_report
 from contrastill.report.paired import KEPT, METRICS, answers_of, by_row, difference
 from contrastill.report.run import read_run
@@ -96,6 +97,18 @@ def test_several_labels_are_compared_by_the_f1_of_all_together(apart) -> None:
     expected = paired_label_interval(*models, truth, "f1_micro")
     assert found[0] == pytest.approx(expected[0], abs=1e-9)
     assert found[1:] == pytest.approx(expected[1:], abs=0.012)
+
+
+def test_taggers_are_compared_by_the_f1_of_their_entities(apart) -> None:
+    counts = [RANDOM.integers(0, 4, (ROWS, 1, 3)) for _ in range(2)]
+    for each in counts:
+        each[..., 2] = counts[0][..., 2]
+        each[..., 0] = np.minimum(each[..., 0], each[..., 1:].min(-1))
+    parts = [np.stack([2 * each[:, 0, 0], each[:, 0, 1] + each[:, 0, 2]], 1) for each in counts]
+    found = apart(*(by_row("f1", TEXTS, None, each, None) for each in parts))
+    expected = paired_span_interval(*counts, "f1")
+    assert found == pytest.approx(expected, abs=0.01)
+    assert found[0] == pytest.approx(expected[0])
 
 
 def test_classes_in_another_order_are_the_same(apart) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -284,3 +285,27 @@ def test_the_server_gives_the_spans_that_python_gives(bundle: Any, data: Path) -
         assert len(words) == len(texts[0].split())
         assert "in overlapping parts" in client.get("/").text
         assert client.post("/embed", json={"texts": texts[:1]}).status_code == 404
+
+
+def test_a_tagger_without_its_run_is_exported_with_texts_alone(student: Any, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(student.model, tmp_path / "tagger")
+    texts = [json.loads(line)["text"] for line in (data / "train.jsonl").read_text().splitlines()]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    made = export(
+        model=str(tmp_path / "tagger"), texts=[str(tmp_path / "texts.txt")], out=str(tmp_path / "b"), calibration=16
+    )
+    assert made.metadata["gate"] is None
+    assert made.metadata["probes"]["texts"]
+    assert verify(bundle=str(made.folder))["problems"] == []
+    assert open_bundle(made.folder).run(texts[:4])[0].values.shape[1] == 7
+
+
+def test_a_tagger_is_checked_before_it_is_trained(workshop: Workshop, data: Path) -> None:
+    from typer.testing import CliRunner
+
+    from contrastill.cli import app
+
+    words = ["doctor", "--teacher", str(workshop.teacher()), "--data", str(data)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert "expected a model that answers the task of the data (tagging)" in " ".join(done.output.split())
