@@ -138,10 +138,10 @@ class EmbeddingPlan(CorpusPlan):
         if settings.vocabulary == "all":
             return None
         learnt, held = ({*part.rows.tolist()} for part in (self.examples, self.held))
-        where, others = "the texts held out", [text for row, text in self.all_texts() if row in held]
+        where, others = "the texts held out", [text for row, text in all_texts(settings) if row in held]
         if self.scored is not None:
             where, others = "the texts of dev", [*self.scored.first, *self.scored.second]
-        texts = (text for row, text in self.all_texts() if row in learnt)
+        texts = (text for row, text in all_texts(settings) if row in learnt)
         self.tokenizer, told = trim(self.method.student.model, self.tokenizer, texts, others)
         readers = [(each.tokenizer, each.prompt) for each in self.teachers.each]
         again = several_texts(settings.texts, **settings.reading(), say=silent)
@@ -152,12 +152,6 @@ class EmbeddingPlan(CorpusPlan):
         self.trimmed = told.of(where)
         logger.info("%s", self.trimmed)
         return told
-
-    def all_texts(self) -> Iterator[tuple[int, str]]:
-        """The texts of the settings' files once more, with their numbers."""
-        settings = self.settings
-        chunks = several_texts(settings.texts, **settings.reading(), say=silent)
-        return enumerate(itertools.chain.from_iterable(chunks))
 
     def describe(self) -> dict[str, Any]:
         about = super().describe()
@@ -231,7 +225,7 @@ class EmbeddingPlan(CorpusPlan):
         changed, or is on the Hub."""
         settings, wanted = self.settings, dict.fromkeys(corpus.rows[rows].tolist(), "")
         if all(Path(source).expanduser().is_file() for source in settings.texts):
-            for number, text in itertools.islice(self.all_texts(), max(wanted, default=-1) + 1):
+            for number, text in itertools.islice(all_texts(settings), max(wanted, default=-1) + 1):
                 if number in wanted:
                     wanted[number] = text
         found = []
@@ -400,6 +394,12 @@ def load_corpus(
     if corpus.duplicates:
         logger.info("%s repeated texts are left out", f"{corpus.duplicates:,}")
     return corpus
+
+
+def all_texts(settings: CorpusSettings) -> Iterator[tuple[int, str]]:
+    """The texts that the settings name once more, with their numbers; in silence."""
+    chunks = several_texts(settings.texts, **settings.reading(), say=silent)
+    return enumerate(itertools.chain.from_iterable(chunks))
 
 
 def neighbours(texts: int) -> int:
