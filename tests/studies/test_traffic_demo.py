@@ -12,8 +12,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from contrastill import UserError
+from contrastill.answers import answer_of
 from contrastill.studies import small_e5, traffic_demo
-from contrastill.studies.traffic_chain import tagger
+from contrastill.studies.traffic_chain import command, posts, tagger
 from contrastill.studies.traffic_corpus import read_documents
 
 ROOT = Path(__file__).parents[2]
@@ -169,3 +170,34 @@ def test_a_model_of_another_task_tags_nothing(tmp_path):
     BertForSequenceClassification(config).save_pretrained(folder)
     with pytest.raises(UserError, match="expected a tagger, got a model that answers probabilities of 3 classes"):
         tagger(folder)
+
+
+def test_posts_have_the_class_of_one_model_and_the_places_of_another(tmp_path):
+    answers = {"jam on I-10 near Houston": "incident", "good morning": "Other"}
+    labels = ("Other", "incident")
+    classifier = answer_of({"task": "classification", "labels": labels, "dimensions": None})
+
+    class Classifier:
+        name, answer = "tweets", classifier
+
+        def run(self, texts):
+            return np.array([np.eye(2)[labels.index(answers[text])] for text in texts])
+
+    def tag(texts):
+        return [[{"start": 7, "end": 11, "label": "ROAD", "score": 0.9}] if "I-10" in text else [] for text in texts]
+
+    (record,), nothing = posts(list(answers), Classifier(), tag)
+    assert record["type"] == "incident"
+    assert record["place"]["road"] == ["I-10"]
+    assert nothing == []
+
+    class Other(Classifier):
+        answer = answer_of({"task": "classification", "labels": ("a", "b"), "dimensions": None})
+
+    with pytest.raises(UserError, match="expected a class 'other' for posts without an event, got a, b"):
+        posts(["x"], Other(), tag)
+    Other.answer = answer_of({"task": "regression", "labels": None, "dimensions": None})
+    with pytest.raises(UserError, match="expected a classifier, got a model that answers one score"):
+        posts(["x"], Other(), tag)
+    with pytest.raises(UserError, match="expected --posts, --classifier and --tagger together"):
+        command(["--posts", str(tmp_path / "x.txt"), "--out", str(tmp_path / "out")])

@@ -12,11 +12,23 @@ from contrastill.errors import UserError, quoted
 from contrastill.results import write_text
 from contrastill.studies.run import markdown_table
 from contrastill.studies.traffic_corpus import Document, read_documents
-from contrastill.studies.traffic_events import events_of
+from contrastill.studies.traffic_events import events_of, records_of_tweets
 from contrastill.studies.traffic_report import How, Span
 from contrastill.studies.traffic_scores import compared, scored
 
-__all__ = ["Tag", "answers", "command", "extracted", "run", "shown_reports", "spans_of", "tagger", "tags"]
+__all__ = [
+    "Tag",
+    "answers",
+    "command",
+    "extracted",
+    "opened",
+    "posts",
+    "run",
+    "shown_reports",
+    "spans_of",
+    "tagger",
+    "tags",
+]
 
 Tag = Callable[[list[str]], list[list[Span]]]
 """A tagger: the spans of each text. `extracted(documents, tag(texts))` is its chain."""
@@ -34,16 +46,37 @@ def command(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "--spans", default="gold", help="gold, a jsonl file of text and spans a line, or the folder of a tagger"
     )
     parser.add_argument("--spans-b", help="of a second chain, compared with the first on the same documents")
+    parser.add_argument("--posts", type=Path, help="English posts, a line each: records of these, in place of a split")
+    parser.add_argument("--classifier", help="with --posts: folder of a classifier with a class 'other'")
+    parser.add_argument("--tagger", help="with --posts: folder of a tagger of HarveyNER's labels")
     parser.add_argument("--how", choices=get_args(How), default="combined", help="of records.jsonl and the first table")
     parser.add_argument("--out", type=Path, required=True, help="folder for records.jsonl, scores.json and result.md")
     given = sys.argv[1:] if arguments is None else list(arguments)
     args = parser.parse_args(given)
+    if args.posts is not None or args.classifier or args.tagger:
+        if not (args.posts and args.classifier and args.tagger):
+            raise UserError("--posts: expected --posts, --classifier and --tagger together")
+        return of_posts(args.posts, args.classifier, args.tagger, args.out)
     said = "python -m contrastill.studies.traffic_events " + shlex.join(given)
     found = run(args.corpus, args.split, args.spans, args.spans_b, args.out, said, args.how)
     print(
         "\n".join(table(found["all"]["chain"]["scores"])),
         f"\nwritten: {args.out / 'result.md'}, records.jsonl, scores.json",
     )
+    return found
+
+
+def of_posts(file: Path, classifier: str, tagger_folder: str, out: Path) -> dict[str, Any]:
+    """Writes records.jsonl of English posts below `out`; returns how many there are."""
+    from contrastill.data.read import read_lines
+
+    texts, blank = read_lines(file, "utf-8")
+    records = posts(texts, opened(classifier), tagger(tagger_folder))
+    out.mkdir(parents=True, exist_ok=True)
+    rows = (json.dumps({"text": t, "records": r}, ensure_ascii=False) for t, r in zip(texts, records, strict=True))
+    write_text(out / "records.jsonl", "".join(f"{row}\n" for row in rows))
+    found = {"posts": len(texts), "blank lines left out": blank, "with an event": sum(map(bool, records))}
+    print(f"{found['with an event']:,} of {len(texts):,} posts have an event; written: {out / 'records.jsonl'}")
     return found
 
 
@@ -199,10 +232,35 @@ def tagger(model: str | Path) -> Tag:
     Raises:
         UserError: no such model, or one of another task.
     """
+    return tags(opened(model))
+
+
+def opened(model: str | Path) -> Any:
+    """The `Bundle`, or the `Exportable`, in the folder of a run, a model or a bundle. Raises as they do."""
     from contrastill.bundle import is_bundle, open_bundle
     from contrastill.exporting.source import exportable
 
-    return tags(open_bundle(model) if is_bundle(model) else exportable(str(model), attention="sdpa"))
+    return open_bundle(model) if is_bundle(model) else exportable(str(model), attention="sdpa")
+
+
+def posts(texts: Sequence[str], classifier: Any, tag: Tag) -> list[list[dict[str, Any]]]:
+    """The records of English posts: the class of a classifier, with the places of a tagger; `records_of_tweets`.
+
+    classifier: a `Bundle`, or an `Exportable`, of classes of which one is "other".
+
+    Raises:
+        UserError: a model of another task, or without that class.
+    """
+    if classifier.answer.labels is None or classifier.answer.per_word or classifier.answer.several:
+        raise UserError(f"{classifier.name}: expected a classifier, got a model that answers {classifier.answer.words}")
+    if "other" not in {name.casefold() for name in classifier.answer.labels}:
+        raise UserError(
+            f"{classifier.name}: expected a class 'other' for posts without an event, got "
+            f"{', '.join(classifier.answer.labels)[:200]}; name it so (--labels of finetune)"
+        )
+    named = classifier.answer.named(classifier.run(list(texts)))
+    rows = zip(texts, named, tag(list(texts)), strict=True)
+    return [records_of_tweets(text, name, spans) for text, name, spans in rows]
 
 
 def tags(model: Any) -> Tag:
