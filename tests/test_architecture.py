@@ -78,6 +78,7 @@ ALLOWED = {
         "spans",
         "data",
         "evaluation",
+        "loading",
         "report",
         "tasks",
     },  # report: for the evidence
@@ -94,7 +95,7 @@ ALLOWED = {
         "methods",
     },
     "data": {"errors", "memory", "ranges", "spans", "data"},
-    "loading": {"errors", "results", "seal", "loading"},
+    "loading": {"errors", "results", "seal", "spans", "loading"},
     "evaluation": {"errors", "machine", "spans", "data", "evaluation"},
     "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version
     "seal": set(),

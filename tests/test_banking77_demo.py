@@ -35,7 +35,7 @@ def test_the_page_shows_what_the_run_found():
 
 def test_demos_write_where_git_looks_away():
     recipes = [line.strip() for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if ".studies." in line]
-    assert len(recipes) == 2
+    assert len(recipes) == 3
     for recipe in recipes:
         words = recipe.split()
         places = [words[n + 1] for n, word in enumerate(words) if word in ("--out", "--result")]

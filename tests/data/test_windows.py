@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from contrastill import UserError
 from contrastill.data.collate import Collate
-from contrastill.data.windows import inexact_share, split_words, windows_of
+from contrastill.data.windows import inexact_share, windows_of
+from contrastill.loading import split_words
 from contrastill.spans import Scheme
 from contrastill.tasks import Tagging
 

@@ -124,7 +124,7 @@ def test_what_is_no_bundle(tmp_path, tiny_folder, bundle_of):
         ({"format": "one"}, "expected a bundle's metadata"),
         ({"inputs": "gone"}, "expected inputs too"),
         ({"runtime": "tensorrt"}, "got 'classification' and 'tensorrt'"),
-        ({"task": "tagging"}, "got 'tagging'"),
+        ({"task": "ranking"}, "got 'ranking'"),
         ({"output": "logits"}, "the output logits, got .*probabilities"),
         ({"task": ["classification"]}, "expected a task of"),
         ({"labels": "cold"}, "expected another kind of labels, got 'cold'"),

@@ -16,7 +16,6 @@ PACKAGE = Path(contrastill.__file__).parent
 OPEN = {"from_pretrained", "SentenceTransformer", "CrossEncoder", "SparseEncoder", "pipeline", "hf_hub_download"}
 OURS = {  # what is not a model of the user's
     ("training/embeddings.py", "SentenceTransformer"),  # modules that are in memory, to be saved
-    ("exporting/vocabulary.py", "from_pretrained"),  # nn.Embedding's, of a tensor
 }
 
 

@@ -21,7 +21,7 @@ TEXTS = [[5, 6], [7, 8, 9]]
 class Elsewhere:
     """The teacher that filled it, which must not be run again: of width 2, 1 layer, 1 head, 2 classes."""
 
-    prompt, fingerprint, width, depth, heads = "", "0123456789abcdef" * 4, 2, 1, 1
+    prompt, fingerprint, width, depth, heads, answers = "", "0123456789abcdef" * 4, 2, 1, 1, "text"
     gives = {"logits": 2, "hidden": 2, "attention": 1, "pooled": 2}
     model = SimpleNamespace(device=torch.device("cpu"))
 

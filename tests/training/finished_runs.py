@@ -70,7 +70,7 @@ def finished(
         task=task,
         splits={"dev": dev},
         teacher=None if theirs is None else SimpleNamespace(config=SimpleNamespace(hidden_size=384, **SHAPE)),
-        examples={"labels": labels if train is None else train},
+        labels=np.asarray(labels if train is None else train),
         unlabelled=0,
         data=SimpleNamespace(decisions={}),
         model=nn.Linear(1, 1),

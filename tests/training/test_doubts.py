@@ -206,7 +206,7 @@ def test_a_third_of_the_classes_without_a_right_answer_is_said() -> None:
         "39 of the 77 classes on dev have an F1 of 0 (class 0, class 2, class 4, class 6, class 8, …)"
     )
     assert doubt.endswith("; try --epochs 8 (it was 4)")
-    run.examples["labels"] = np.repeat(np.arange(77), 3)
+    run.labels = np.repeat(np.arange(77), 3)
     [doubt] = sentences(run)
     assert doubt.endswith(", with 3 training rows in the median; add rows of them, or merge them with others")
     known = finished(logits(np.array(said)[MANY], 77), MANY, theirs=logits(MANY, 77))

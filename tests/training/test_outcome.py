@@ -43,7 +43,7 @@ def test_labels_that_are_all_equal_teach_and_tell_nothing(
     run = object.__new__(LabelledPlan)
     vars(run).update(
         task=task,
-        examples={"labels": [*train, math.nan if task.name == "regression" else -100]},
+        labels=np.array([*train, math.nan if task.name == "regression" else -100]),
         splits={"dev": SimpleNamespace(labels=np.array(dev))},
     )
     check = scores_differ(run)

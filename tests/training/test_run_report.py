@@ -11,8 +11,7 @@ import pytest
 from workshop import CLASSES, Workshop
 
 import contrastill.report
-from contrastill import finetune
-from contrastill.training import examples
+from contrastill import evaluation, finetune
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def test_a_fine_tuned_model_has_evidence_without_a_teacher(workshop: Workshop, t
 
 def test_no_model_is_run_again_for_it(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    predict, leave = examples.predict, contrastill.report.leave_report
+    predict, leave = evaluation.predict, contrastill.report.leave_report
 
     def counted(*args: Any, **options: Any) -> Any:
         calls.append("predict")
@@ -88,7 +87,7 @@ def test_no_model_is_run_again_for_it(workshop: Workshop, tmp_path: Path, monkey
         calls.append("report")
         leave(*args)
 
-    monkeypatch.setattr(examples, "predict", counted)
+    monkeypatch.setattr(evaluation, "predict", counted)
     monkeypatch.setattr(import_module("contrastill.training.run"), "leave_report", begun)
     folder = workshop.distill(tmp_path / "run").folder
     assert (folder / "report.html").is_file()

@@ -12,9 +12,8 @@ import pytest
 from test_resume import interrupted
 from workshop import Workshop, write_csv
 
-from contrastill import contrast, distill, evaluate, pretrain
+from contrastill import contrast, distill, evaluate, evaluation, pretrain
 from contrastill.methods import Method
-from contrastill.training import examples
 from contrastill.training.trainer import DistillationTrainer
 
 pytestmark = pytest.mark.gpu
@@ -79,7 +78,7 @@ def test_scores_and_the_start_of_projections_are_computed_there(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices: list[tuple[str, str]] = []
-    predict, fit = examples.predict, Method.fit_bridges
+    predict, fit = evaluation.predict, Method.fit_bridges
 
     def predicting(model: Any, *more: Any, **options: Any) -> Any:
         devices.append(("predict", model.device.type))
@@ -88,7 +87,7 @@ def test_scores_and_the_start_of_projections_are_computed_there(
     def fitting(self: Any, batches: Any) -> None:
         fit(self, (devices.append(("fit", batch["input_ids"].device.type)) or batch for batch in batches))
 
-    monkeypatch.setattr(examples, "predict", predicting)
+    monkeypatch.setattr(evaluation, "predict", predicting)
     monkeypatch.setattr(Method, "fit_bridges", fitting)
     run = workshop.distill(tmp_path / "run", method="lrc_bert", cache="none")
     evaluate(model=str(run.model), data=str(workshop.data()), max_length=32)

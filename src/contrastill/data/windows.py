@@ -1,28 +1,23 @@
 """Tagged texts as training rows: token ids of windows, and the tag of each unit at its first token."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
-from tokenizers import Regex, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from contrastill.data.collate import content_key
 from contrastill.data.load import text_key
 from contrastill.errors import UserError
-from contrastill.spans import NO_SPACES, Reading, Scheme, read
+from contrastill.spans import Reading, Scheme, read
 
-__all__ = ["NO_LABEL", "Encoded", "inexact_share", "read_texts", "split_words", "triplets", "windows_of"]
+__all__ = ["NO_LABEL", "Encoded", "inexact_share", "read_texts", "triplets", "windows_of"]
 
 NO_LABEL = -100
 CHUNK = 10_000  # texts read at once
-BETWEEN = rf"{NO_SPACES}|[^\p{{L}}\p{{N}}\p{{M}}\s\x{{2581}}]"  # but not the sign for a blank, which begins a word
-SAMPLE = "浙商银行》，(Höhe) a-b 東京タワー"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,21 +105,6 @@ def inexact_share(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length:
             entities += 1
             inexact += not (start in starts and end in ends)
     return inexact / max(1, entities)
-
-
-def split_words(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase | None:
-    """A copy whose tokens lie within words: it splits around punctuation, and around each character of a script
-    without spaces. None: this tokenizer would not be the same when it is loaded again."""
-    made: Any = copy.deepcopy(tokenizer)
-    backend = made._tokenizer
-    split = pre_tokenizers.Split(Regex(BETWEEN), "isolated")
-    known = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
-    in_bytes = "ByteLevel" in str(backend.pre_tokenizer)  # behind it there are no characters left to look at
-    backend.pre_tokenizer = pre_tokenizers.Sequence([split, *known] if in_bytes else [*known, split])
-    with TemporaryDirectory() as folder:
-        made.save_pretrained(folder)
-        again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return made if again(SAMPLE)["input_ids"] == made(SAMPLE)["input_ids"] else None
 
 
 def unit_tags(scheme: Scheme, label: Sequence[int], reading: Reading) -> np.ndarray:

@@ -13,6 +13,7 @@ from contrastill.loading.models import (
 )
 from contrastill.loading.place import locate, model_folder
 from contrastill.loading.weights import FITS, check_ids, encoder_inside, highest_id, misfit, refuse_misfits, rows_of
+from contrastill.loading.words import split_words
 
 __all__ = [
     "FITS",
@@ -37,4 +38,5 @@ __all__ = [
     "positions",
     "refuse_misfits",
     "rows_of",
+    "split_words",
 ]

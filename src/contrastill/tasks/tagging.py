@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from contrastill import evaluation, losses
-from contrastill.data.windows import Encoded, inexact_share, split_words, triplets, windows_of
+from contrastill.data.windows import Encoded, inexact_share, triplets, windows_of
 from contrastill.evaluation.spans import SPAN_METRICS, counts_of, f1, paired_span_interval, span_interval, span_scores
+from contrastill.loading import split_words
 from contrastill.report.evidence import Texts, of_spans
 from contrastill.spans import Scheme, Tagged, merged
 from contrastill.tasks.classification import Classification

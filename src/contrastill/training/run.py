@@ -104,7 +104,8 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
         schedule=settings.schedule,
         warmup=settings.warmup,
     )
-    read = np.union1d(run.words, [run.tokenizer.pad_token_id])  # padding, too, whatever the model's config says it is
+    pad = getattr(run.tokenizer, "pad_token_id", None)  # whatever the model's config says it is; word vectors have none
+    read = run.words if pad is None else np.union1d(run.words, [pad])
     words = partial(only_occurring_words, run.method.student.transformer, read)
     with words():
         trained = trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
