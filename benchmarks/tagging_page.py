@@ -57,10 +57,8 @@ def scores(rows: list[dict[str, Any]]) -> str:
 
 def difference(one: dict[str, Any]) -> str:
     low, high = one["interval"]
-    return (
-        f"- {one['student']}, {one['of']}, {len(one['seeds'])} seeds: {one['points']:+.1f} points "
-        f"[{low:+.1f} to {high:+.1f}]"
-    )
+    seeds = f"{len(one['seeds'])} seeds" if len(one["seeds"]) > 1 else "one seed"
+    return f"- {one['student']}, {one['of']}, {seeds}: {one['points']:+.1f} points [{low:+.1f} to {high:+.1f}]"
 
 
 def exports(rows: list[dict[str, Any]]) -> str:
