@@ -298,6 +298,10 @@ def test_a_tagger_without_its_run_is_exported_with_texts_alone(student: Any, dat
     assert made.metadata["probes"]["texts"]
     assert verify(bundle=str(made.folder))["problems"] == []
     assert open_bundle(made.folder).run(texts[:4])[0].values.shape[1] == 7
+    onnx = pytest.importorskip("onnx")  # int8 but for the layer of the logits: see `quantize.openvino_file`
+    kept = onnx.load(made.folder / "model.onnx").graph.initializer
+    assert any(7 in one.dims and len(one.dims) == 2 and one.data_type == onnx.TensorProto.FLOAT for one in kept)
+    assert any(one.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) for one in kept)
 
 
 def test_a_tagger_is_checked_before_it_is_trained(workshop: Workshop, data: Path) -> None:

@@ -75,9 +75,18 @@ def calibration(source: Exportable, texts: Texts, count: int, seed: int = 0) -> 
 
 
 def openvino_file(
-    onnx_file: Path, path: Path, precision: str, recipe: Recipe | None, samples: Sequence[dict[str, Any]]
+    onnx_file: Path,
+    path: Path,
+    precision: str,
+    recipe: Recipe | None,
+    samples: Sequence[dict[str, Any]],
+    keep_head: bool = False,
 ) -> None:
-    """Writes model.xml and model.bin: float32, bfloat16 (stored in 16 bits) or int8 by a recipe."""
+    """Writes model.xml and model.bin: float32, bfloat16 (stored in 16 bits) or int8 by a recipe.
+
+    keep_head: whether the layer that gives the logits stays in floating point: a tagger's reads the encoder's own
+    vectors, whose few large numbers leave the others no steps in int8.
+    """
     needed("openvino")
     import openvino
 
@@ -89,12 +98,19 @@ def openvino_file(
         nncf = quiet_nncf()
         if recipe.static:
             products = [op.get_friendly_name() for op in model.get_ordered_ops() if is_attention_product(op)]
-            model = static(nncf, model, samples, recipe, products)
+            model = static(nncf, model, samples, recipe, products, head_of_openvino(model) if keep_head else ())
         else:
+            kept = nncf.IgnoredScope(names=head_of_openvino(model)) if keep_head else None
             with quiet():
-                model = nncf.compress_weights(model)
+                model = nncf.compress_weights(model, ignored_scope=kept)
     # compressed again, an 8-bit weight's scale would be read back as it was written: nothing to win
     openvino.save_model(model, path, compress_to_fp16=precision == "bf16")
+
+
+def head_of_openvino(model: Any) -> list[str]:
+    """The name of the last product with a weight."""
+    products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul" and not is_attention_product(op)]
+    return [products[-1].get_friendly_name()]
 
 
 def is_attention_product(op: Any) -> bool:
@@ -110,24 +126,33 @@ def leads_to_constant(node: Any) -> bool:
     return node.get_type_name() == "Constant"
 
 
-def quantized_onnx(onnx_file: Path, path: Path, recipe: Recipe, samples: Sequence[dict[str, Any]]) -> None:
-    """Writes an int8 ONNX file whose products ONNX Runtime computes in integers."""
+def quantized_onnx(
+    onnx_file: Path, path: Path, recipe: Recipe, samples: Sequence[dict[str, Any]], keep_head: bool = False
+) -> None:
+    """Writes an int8 ONNX file whose products ONNX Runtime computes in integers. keep_head: as `openvino_file`."""
     import onnx
 
+    model = onnx.load(onnx_file)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    head = [n.name for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and weights & set(n.input)][-1:]
+    head = head if keep_head else []
     if recipe.static:
         nncf = quiet_nncf()
-        model = onnx.load(onnx_file)
-        weights = {tensor.name for tensor in model.graph.initializer}
         lookups = [node.name for node in model.graph.node if node.op_type == "Gather"]
         products = [n.name for n in model.graph.node if n.op_type == "MatMul" and not weights & set(n.input)]
-        model = static(nncf, model, samples, recipe, products, lookups)
+        model = static(nncf, model, samples, recipe, products, [*lookups, *head])
         unsigned_activations(model)
     else:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         with quiet():
             quantize_dynamic(
-                onnx_file, path, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
+                onnx_file,
+                path,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                nodes_to_exclude=head,
             )
         model = onnx.load(path)
     quantize_tables(model)

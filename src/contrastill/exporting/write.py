@@ -87,13 +87,13 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     if to == "openvino":
         file = folder / "model.xml"
-        openvino_file(graph, file, precision, recipe, samples)
+        openvino_file(graph, file, precision, recipe, samples, source.answer.per_word)
     else:
         file = folder / "model.onnx"
         if recipe is None:
             shutil.copyfile(graph, file)
         else:
-            quantized_onnx(graph, file, recipe, samples)
+            quantized_onnx(graph, file, recipe, samples, source.answer.per_word)
     write_tokenizer(source, folder)
     if source.answer.per_word:  # reads and decodes without this package
         shutil.copyfile(str(spans.__file__), folder / "spans.py")
