@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from contrastill.errors import UserError
-from contrastill.spans import Scheme, Tagged, is_scheme, stacked
+from contrastill.spans import Scheme, Tagged, is_scheme, stacked, types_in
 
 __all__ = [
     "ANSWERS",
@@ -296,10 +296,7 @@ class TagsAnswer(Answer):
 
     def marks(self, answers: Array) -> Array:
         """(N, types): the types that are found."""
-        said = [{span.type for span in one.spans(self.scheme)} for one in answers]
-        return np.array([[kind in kinds for kind in self.scheme.types] for kinds in said], bool).reshape(
-            -1, len(self.scheme.types)
-        )
+        return types_in(answers, self.scheme)
 
     def strength(self, answers: Array) -> Array:
         """The score of the surest entity of each type."""

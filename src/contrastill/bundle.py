@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer
 from contrastill.answers import ANSWERS, answer_of, names, whole
 from contrastill.errors import UserError
 from contrastill.seal import SEAL, changed_file, seal_of, unique_keys
-from contrastill.spans import Reading, merged, read
+from contrastill.spans import Reading, read, tagged
 from contrastill.tokenizing import encode, read_tokenizer
 
 __all__ = ["FORMAT", "METADATA", "Bundle", "is_bundle", "megabytes", "open_bundle", "read_metadata", "refuse_length"]
@@ -231,11 +231,7 @@ class Bundle:
     def tag(self, readings: Sequence[Reading], batch_size: int = 32) -> Array:
         """The answers of a tagger to texts that were read: (N,) `spans.Tagged`."""
         windows = [window for reading in readings for window in reading.windows]
-        found = iter(self._answers([(one.ids, one.types) for one in windows], batch_size))
-        tagged = np.empty(len(readings), object)
-        for n, reading in enumerate(readings):
-            tagged[n] = merged(reading, [next(found)[window.places] for window in reading.windows])
-        return tagged
+        return tagged(readings, self._answers([(one.ids, one.types) for one in windows], batch_size))
 
     def _answers(self, inputs: Sequence[Input], batch_size: int) -> list[Array]:
         """The graph's answer to each input; inputs of like length are computed together."""

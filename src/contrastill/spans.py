@@ -19,7 +19,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Encoding, Regex, pre_tokenizers
 
-__all__ = ["OUTSIDE", "Reading", "Scheme", "Span", "Tagged", "Window", "decode", "merged", "read", "stacked"]
+__all__ = [
+    "OUTSIDE",
+    "Reading",
+    "Scheme",
+    "Span",
+    "Tagged",
+    "Window",
+    "decode",
+    "merged",
+    "read",
+    "stacked",
+    "tagged",
+    "types_in",
+]
 
 OUTSIDE = "O"
 OVERLAP = 0.25
@@ -236,6 +249,21 @@ def merged(reading: Reading, values: Sequence[Array]) -> Tagged:
         mine = reading.owners[window.units] == number
         found[window.units[mine]] = part[mine]
     return Tagged(reading.text, reading.starts, reading.ends, found, len(reading.windows))
+
+
+def tagged(readings: Sequence[Reading], answers: Iterable[Array]) -> Array:
+    """(N,) `Tagged` of texts. answers: (L, C) of each window's tokens, window by window, text by text; what pads them
+    behind is not read."""
+    found, rest = np.empty(len(readings), object), iter(answers)
+    for n, reading in enumerate(readings):
+        found[n] = merged(reading, [next(rest)[window.places] for window in reading.windows])
+    return found
+
+
+def types_in(answers: Iterable[Tagged], scheme: Scheme) -> Array:
+    """(N, types) bool: the types of entities that each answer names."""
+    said = [{span.type for span in one.spans(scheme)} for one in answers]
+    return np.array([[kind in kinds for kind in scheme.types] for kinds in said], bool).reshape(-1, len(scheme.types))
 
 
 def decode(scheme: Scheme, values: Array, starts: Array, ends: Array) -> list[Span]:

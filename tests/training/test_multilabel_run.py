@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
-from workshop import CLASSES, QUICK, QUICK_TEACHER, Workshop, sentence
+from workshop import CLASSES, QUICK, QUICK_TEACHER, Workshop, sentence, write_splits
 
 from contrastill import UserError, distill, evaluate, finetune
 from contrastill.tasks import MultiLabel
@@ -29,10 +29,7 @@ def write_rows(path: Path, count: int, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("labels")
-    for seed, (split, count) in enumerate({"train": 128, "dev": 64, "test": 40}.items()):
-        write_rows(folder / f"{split}.jsonl", count, seed)
-    return folder
+    return write_splits(tmp_path_factory.mktemp("labels"), write_rows)
 
 
 @pytest.fixture(scope="module")

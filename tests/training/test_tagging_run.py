@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from transformers import AutoModelForTokenClassification
-from workshop import CLASSES, QUICK, QUICK_TEACHER, Workshop
+from workshop import CLASSES, QUICK, QUICK_TEACHER, Workshop, write_splits
 
 from contrastill import UserError, distill, evaluate, export, finetune, predict, verify
 from contrastill.bundle import open_bundle
@@ -48,10 +48,7 @@ def write_rows(path: Path, count: int, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("spans")
-    for seed, (split, count) in enumerate({"train": 128, "dev": 64, "test": 40}.items()):
-        write_rows(folder / f"{split}.jsonl", count, seed)
-    return folder
+    return write_splits(tmp_path_factory.mktemp("spans"), write_rows)
 
 
 @pytest.fixture(scope="module")

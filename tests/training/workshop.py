@@ -85,6 +85,13 @@ def write_csv(path: Path, rows: Sequence[Row]) -> Path:
     return path
 
 
+def write_splits(folder: Path, write: Callable[[Path, int, int], None]) -> Path:
+    """write(file, rows, seed): makes each split, whose rows are JSON lines."""
+    for seed, (split, count) in enumerate({"train": 128, "dev": 64, "test": 40}.items()):
+        write(folder / f"{split}.jsonl", count, seed)
+    return folder
+
+
 def write_task(folder: Path, rows: Callable[[int, int], list[Row]]) -> Path:
     for seed, (split, count) in enumerate({"train": 64, "dev": 30, "test": 36}.items()):
         write_csv(folder / f"{split}.csv", rows(count, seed))

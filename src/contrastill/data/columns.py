@@ -6,7 +6,7 @@ from typing import Any
 from contrastill.errors import UserError, quoted, quoted_each
 from contrastill.ranges import suggestion
 
-__all__ = ["check_width", "chosen", "lacks"]
+__all__ = ["check_column", "check_width", "chosen", "lacks"]
 
 WIDEST = 10_000  # columns of a table
 
@@ -30,6 +30,15 @@ def lacks(asked: str | None, columns: Iterable[str]) -> str:
     columns = list(columns)
     near = [c for c in columns if asked and c != asked and str(c).strip().lower() == asked.strip().lower()]
     return f"; do you mean {quoted(near[0])}?" if near else suggestion(asked, map(str, columns)) if asked else ""
+
+
+def check_column(flag: str, column: str | None, there: Sequence[str], listing: str) -> None:
+    """Raises a UserError if a column that an option names is not there. listing: the columns of the table, in words."""
+    if column is not None and column not in there:
+        raise UserError(
+            f"expected a column {quoted(column)} ({flag}), but {listing}; pass {flag} with one of these"
+            + lacks(column, there)
+        )
 
 
 def check_width(name: Any, width: int) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from contrastill.data.cells import at, class_name, is_missing, is_text, several, some
-from contrastill.data.columns import lacks
+from contrastill.data.columns import check_column
 from contrastill.data.read import Table
 from contrastill.data.schema import Schema
-from contrastill.errors import UserError, quoted
+from contrastill.errors import UserError
 
 __all__ = ["checked_rows", "columns_of", "hides_labels"]
 
@@ -57,11 +57,7 @@ def columns_of(
             f"expected one label column, got {some(parts)}; pass --task multilabel if each says yes or no to a label"
         )
     for flag, column in (("--text", text), ("--text-pair", text_pair), ("--label", label)):
-        if column is not None and column not in there:
-            raise UserError(
-                f"expected a column {quoted(column)} ({flag}), but {listing}; pass {flag} with one of these"
-                + lacks(column, there)
-            )
+        check_column(flag, column, there, listing)
     guessed = [what for what, column in (("text", text), ("label", label)) if column is None]
     single = False
     if text is None:

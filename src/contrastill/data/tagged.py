@@ -12,9 +12,10 @@ import pandas as pd
 
 from contrastill.data.cells import at, is_missing, is_text, loose, some
 from contrastill.data.classes import Names, matching, unnamed
-from contrastill.data.columns import lacks
+from contrastill.data.columns import check_column
 from contrastill.data.conll import TAG
 from contrastill.data.read import Table
+from contrastill.data.rows import LABEL_NAMES, TEXT_NAMES
 from contrastill.data.schema import METRICS, Schema
 from contrastill.errors import UserError, quoted
 
@@ -34,8 +35,6 @@ __all__ = [
 SPAN_NAMES = ("spans", "entities", "label", "labels", "annotations", "ner")
 TAG_NAMES = ("ner_tags", "tags", "labels", "label", "ner")
 TOKEN_NAMES = ("tokens", "words")
-TEXT_NAMES = ("text", "sentence", "utterance", "question", "query", "review", "tweet", "content")
-PLAIN_NAMES = ("label", "labels", "category", "intent", "class", "score", "target")  # of labels of whole texts
 TYPE_KEYS = ("label", "type", "entity", "entity_group", "tag")
 LOOKED_AT = 1000  # cells by which a column's form is judged
 MOST = 1000  # types of a task
@@ -103,7 +102,7 @@ def evidence(table: Table, label: Any) -> str:
     else:
         names = [lower[name] for name in dict.fromkeys((*SPAN_NAMES, *TAG_NAMES)) if name in lower]
     forms, tokens = {name: form_of(table, name) for name in names}, tokens_in(table, lower)
-    others = [lower[name] for name in PLAIN_NAMES if name in lower and not isinstance(label, str)]
+    others = [lower[name] for name in LABEL_NAMES if name in lower and not isinstance(label, str)]
     if any(forms.get(name) not in ("spans", "tags" if tokens else "spans") for name in others):
         return ""  # the texts have labels of another kind as well
     if spans := [name for name, form in forms.items() if form == "spans"]:
@@ -185,11 +184,7 @@ def picked(table: Table, text: str | None, label: str | None) -> Picked:
     there = [str(column) for column in table.frame.columns]
     listing = f"{table.name} has the columns {some([repr(column) for column in there], 20)}"
     for flag, column in (("--text", text), ("--label", label)):
-        if column is not None and column not in there:
-            raise UserError(
-                f"expected a column {quoted(column)} ({flag}), but {listing}; pass {flag} with one of these"
-                + lacks(column, there)
-            )
+        check_column(flag, column, there, listing)
     if table.tokens:
         if len(there) == 1:
             raise UserError(

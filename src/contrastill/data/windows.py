@@ -29,10 +29,8 @@ class Encoded:
     readings: Sequence[Reading] | None = None
 
 
-def read_texts(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Iterator[tuple[Reading, bool]]:
-    """Each text as it is read, and whether the tokenizer tells token types.
+def read_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Reading]:
+    """Each text as it is read.
 
     Raises:
         UserError: a tokenizer without offsets, or a length without room for text.
@@ -45,12 +43,11 @@ def read_texts(
         )
     if max_length <= tokenizer.num_special_tokens_to_add():
         raise UserError(f"expected a max_length with room for text, got {max_length}, all special tokens; try 128")
-    typed = "token_type_ids" in tokenizer.model_input_names
     for first in range(0, len(texts), CHUNK):
         some = list(texts[first : first + CHUNK])
         encodings = tokenizer(some, truncation=False, padding=False, verbose=False).encodings
         for text, encoding in zip(some, encodings, strict=True):
-            yield read(encoding, text, max_length), typed
+            yield read(encoding, text, max_length)
 
 
 def windows_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, scheme: Scheme) -> Encoded:
@@ -63,12 +60,12 @@ def windows_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: in
     columns: dict[str, list[Any]] = {
         name: [] for name in ("input_ids", "token_type_ids", "labels", "answered", "text_key", "content", "text_number")
     }
-    typed = False
+    typed = "token_type_ids" in tokenizer.model_input_names
     labels = rows["label"][:]
-    for number, (reading, typed) in enumerate(read_texts(rows["text"][:], tokenizer, max_length)):
+    for number, reading in enumerate(read_texts(rows["text"][:], tokenizer, max_length)):
         tags = unit_tags(scheme, labels[number], reading)
         key = text_key(reading.text)
-        for window, own in zip(reading.windows, shown(reading, tags, scheme, labels[number]), strict=True):
+        for window, own in zip(reading.windows, shown(reading, tags, labels[number]), strict=True):
             size = len(window.ids)
             marks, answered = np.full(size, NO_LABEL, np.int32), np.zeros(size, np.int8)
             marks[window.places], answered[window.places] = own, 1
@@ -99,7 +96,7 @@ def windows_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: in
 def inexact_share(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
     """The share of entities that begin or end inside a unit: no answer can give them exactly."""
     inexact = entities = 0
-    for (reading, _), label in zip(read_texts(rows["text"][:], tokenizer, max_length), rows["label"][:], strict=True):
+    for reading, label in zip(read_texts(rows["text"][:], tokenizer, max_length), rows["label"][:], strict=True):
         starts, ends = set(reading.starts.tolist()), set(reading.ends.tolist())
         for start, end, _ in triplets(label):
             entities += 1
@@ -119,7 +116,7 @@ def triplets(label: Sequence[int]) -> list[tuple[int, int, int]]:
     return [(label[n], label[n + 1], label[n + 2]) for n in range(0, len(label) - 2, 3)]
 
 
-def shown(reading: Reading, tags: np.ndarray, scheme: Scheme, label: Sequence[int]) -> list[np.ndarray]:
+def shown(reading: Reading, tags: np.ndarray, label: Sequence[int]) -> list[np.ndarray]:
     """The tags of each window's units, without those of entities that it cuts and another window has whole."""
     found = [tags[window.units].copy() for window in reading.windows]
     if not reading.long or len(label) == 1:

@@ -91,13 +91,7 @@ def predict(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], dty
     rows = []
     with inference(model, dtype):
         for batch in batches:
-            logits = getattr(model(**model_inputs(batch, model.device)), "logits", None)
-            if logits is None or logits.ndim != 2:
-                found = "no logits" if logits is None else f"logits of shape {tuple(logits.shape)}"
-                raise UserError(
-                    f"expected logits (rows, classes), got {found} from {type(model).__name__}; "
-                    "load the model with AutoModelForSequenceClassification"
-                )
+            logits = _logits(model, batch, 2, "(rows, classes)", "AutoModelForSequenceClassification")
             rows.append(logits.float())
         if not rows:
             raise UserError("expected at least one batch to predict, got none; check the split's name and its files")
@@ -111,16 +105,21 @@ def predict_tokens(
     rows: list[Array] = []
     with inference(model, dtype):
         for batch in batches:
-            logits = getattr(model(**model_inputs(batch, model.device)), "logits", None)
-            if logits is None or logits.ndim != 3:
-                found = "no logits" if logits is None else f"logits of shape {tuple(logits.shape)}"
-                raise UserError(
-                    f"expected logits (rows, tokens, tags), got {found} from {type(model).__name__}; "
-                    "load the model with AutoModelForTokenClassification"
-                )
+            logits = _logits(model, batch, 3, "(rows, tokens, tags)", "AutoModelForTokenClassification")
             values = logits.float().cpu().numpy()
             rows += [one[real] for one, real in zip(values, batch["attention_mask"].bool().cpu().numpy(), strict=True)]
     return rows
+
+
+def _logits(model: PreTrainedModel, batch: Mapping[str, Tensor], dimensions: int, shape: str, loader: str) -> Tensor:
+    """The model's logits, of so many dimensions; shape, loader: what was expected, and what loads it, for the error."""
+    logits: Tensor | None = getattr(model(**model_inputs(batch, model.device)), "logits", None)
+    if logits is None or logits.ndim != dimensions:
+        found = "no logits" if logits is None else f"logits of shape {tuple(logits.shape)}"
+        raise UserError(
+            f"expected logits {shape}, got {found} from {type(model).__name__}; load the model with {loader}"
+        )
+    return logits
 
 
 def score(logits: Array, labels: Array, metrics: Sequence[str]) -> dict[str, float]:

@@ -29,7 +29,7 @@ from contrastill.loading import (
     rows_of,
 )
 from contrastill.results import RunRecord
-from contrastill.spans import Reading, merged
+from contrastill.spans import Reading, tagged
 from contrastill.tasks import Embedding, Task, task_of_model
 
 __all__ = ["Exportable", "Texts", "exportable", "run_record", "told_by_run"]
@@ -131,7 +131,7 @@ class Exportable:
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Texts as a tagger reads them."""
-        return [reading for reading, _ in read_texts(texts, self.tokenizer, self.max_length)]
+        return list(read_texts(texts, self.tokenizer, self.max_length))
 
     def tag(self, texts: Sequence[str], batch_size: int) -> Array:
         """As `run`, of a tagger: (N,) `spans.Tagged`."""
@@ -154,12 +154,7 @@ class Exportable:
                         batch["token_type_ids"][n, :size] = torch.tensor(windows[row].types)
                 answers = self.module(**{name: tensor.to(device) for name, tensor in batch.items()})
                 found |= zip(some, answers.float().cpu().numpy(), strict=True)
-        tagged, number = np.empty(len(readings), object), 0
-        for n, reading in enumerate(readings):
-            parts = [found[number + k][window.places] for k, window in enumerate(reading.windows)]
-            tagged[n] = merged(reading, parts)
-            number += len(reading.windows)
-        return tagged
+        return tagged(readings, (found[row] for row in range(len(windows))))
 
 
 def exportable(

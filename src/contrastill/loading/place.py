@@ -65,16 +65,20 @@ class Place:
         return self.file("modules.json") is not None
 
     @property
+    def architectures(self) -> list[str]:
+        """The names of the model's classes, by its config."""
+        kinds = self.read("config.json").get("architectures") or []
+        return [str(kind) for kind in kinds] if isinstance(kinds, list) else []
+
+    @property
     def classifies(self) -> bool:
         """Whether its config names a classifier."""
-        kinds = self.read("config.json").get("architectures") or []
-        return isinstance(kinds, list) and any("Classification" in str(kind) for kind in kinds)
+        return any("Classification" in kind for kind in self.architectures)
 
     @property
     def tags(self) -> bool:
         """Whether its config names a token classifier."""
-        kinds = self.read("config.json").get("architectures") or []
-        return isinstance(kinds, list) and any(str(kind).endswith("ForTokenClassification") for kind in kinds)
+        return any(kind.endswith("ForTokenClassification") for kind in self.architectures)
 
     @property
     def subfolder(self) -> str:

