@@ -95,8 +95,8 @@ def test_an_embedding_model_is_judged_by_its_similarities(scored, run, tiny_fold
 def test_a_file_that_lost_too_much_is_not_written(run, rows, tiny_folder, tmp_path, monkeypatch):
     import onnx
 
-    def ruined(graph, path, recipe, samples):
-        quantized_onnx(graph, path, recipe, samples)
+    def ruined(graph, path, recipe, samples, keep_head):
+        quantized_onnx(graph, path, recipe, samples, keep_head)
         model = onnx.load(path)
         for tensor in model.graph.initializer:
             if tensor.name.endswith("classifier.bias"):  # one class for everything
