@@ -72,7 +72,7 @@ def task_of(schema: Schema, task: str | type[LabelledTask] | None = None) -> Lab
 def task_given(task: Any, config: Any) -> Any:
     """The task asked for; unasked that of a model with any number of labels, or of a tagger: cells may not tell."""
     told = (cls for cls in LABELLED.values() if cls.several or cls.per == "token")
-    return task or next((cls.name for cls in told if cls.fits(config)), None)
+    return task or next((cls.name for cls in told if cls.answered_by(config)), None)
 
 
 def check_task(task: LabelledTask, name: str, config: Any) -> None:
@@ -81,7 +81,7 @@ def check_task(task: LabelledTask, name: str, config: Any) -> None:
     Raises:
         UserError: by its config it answers another one.
     """
-    if not task.fits(config):
+    if not task.answered_by(config):
         other = task_of_model(name, config).name
         raise UserError(
             f"{name}: expected a model that answers the task of the data ({task.name}), got one for {other}; pass "
@@ -107,7 +107,7 @@ def task_of_model(name: str, config: Any) -> LabelledTask:
         UserError: none of them.
     """
     for cls in LABELLED.values():
-        if cls.fits(config):
+        if cls.answered_by(config):
             return cls(class_names(config) if config.num_labels > 1 else ()).with_config(config)
     raise UserError(
         f"{name}: expected a model that answers one of {', '.join(LABELLED)}, got one of "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from contrastill import losses
 from contrastill.report.evidence import Texts, of_classes
-from contrastill.tasks.labelled import Array, LabelledTask, tags_tokens
+from contrastill.tasks.labelled import Array, LabelledTask
 
 __all__ = ["Classification"]
 
@@ -25,9 +25,7 @@ class Classification(LabelledTask):
 
     @classmethod
     def fits(cls, config: Any) -> bool:
-        return bool(
-            config.num_labels > 1 and config.problem_type in (None, cls.problem_type) and not tags_tokens(config)
-        )
+        return bool(config.num_labels > 1 and config.problem_type in (None, cls.problem_type))
 
     def soft(self, student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
         return losses.soft_kl(student, teacher, temperature)

@@ -55,9 +55,14 @@ class LabelledTask(Task):
     # ---- the model
 
     @classmethod
+    def answered_by(cls, config: Any) -> bool:
+        """Whether a model with this config answers this task."""
+        return tags_tokens(config) == (cls.per == "token") and cls.fits(config)
+
+    @classmethod
     @abstractmethod
     def fits(cls, config: Any) -> bool:
-        """Whether a model with this config answers this task."""
+        """Whether the number and the kind of the outputs in this config suit this task."""
 
     @property
     def names(self) -> tuple[str, ...]:

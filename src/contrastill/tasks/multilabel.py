@@ -18,7 +18,7 @@ from contrastill.evaluation.labels import (
     paired_label_interval,
 )
 from contrastill.report.evidence import Texts, of_labels
-from contrastill.tasks.labelled import Array, LabelledTask, tags_tokens
+from contrastill.tasks.labelled import Array, LabelledTask
 
 __all__ = ["MultiLabel"]
 
@@ -50,7 +50,7 @@ class MultiLabel(LabelledTask):
 
     @classmethod
     def fits(cls, config: Any) -> bool:
-        return bool(config.problem_type == cls.problem_type and not tags_tokens(config))
+        return bool(config.problem_type == cls.problem_type)
 
     def with_config(self, config: Any) -> Self:
         return type(self)(self.labels, self.metrics, getattr(config, "thresholds", None))

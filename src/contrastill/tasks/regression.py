@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contrastill import losses
 from contrastill.report.evidence import Texts, of_scores
-from contrastill.tasks.labelled import Array, LabelledTask, tags_tokens
+from contrastill.tasks.labelled import Array, LabelledTask
 
 __all__ = ["Regression"]
 
@@ -26,9 +26,7 @@ class Regression(LabelledTask):
 
     @classmethod
     def fits(cls, config: Any) -> bool:
-        return bool(
-            config.num_labels == 1 and config.problem_type in (None, cls.problem_type) and not tags_tokens(config)
-        )
+        return bool(config.num_labels == 1 and config.problem_type in (None, cls.problem_type))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from contrastill.loading import split_words
 from contrastill.report.evidence import Texts, of_spans, softmax
 from contrastill.spans import Scheme, Tagged, tagged, types_in
 from contrastill.tasks.classification import Classification
-from contrastill.tasks.labelled import Array, LabelledTask, tags_tokens
+from contrastill.tasks.labelled import Array, LabelledTask
 
 __all__ = ["Tagging"]
 
@@ -52,7 +52,7 @@ class Tagging(LabelledTask):
 
     @classmethod
     def fits(cls, config: Any) -> bool:
-        return bool(config.num_labels > 1 and tags_tokens(config))
+        return bool(config.num_labels > 1)
 
     @property
     def names(self) -> tuple[str, ...]:
