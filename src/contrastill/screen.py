@@ -4,20 +4,26 @@ Neither rich's markup ("[bold]", ":smile:") nor control characters, such as a te
 inside a name.
 """
 
+import contextlib
 import json
 import logging
 import math
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
-__all__ = ["LogHandler", "Screen", "json_text", "say", "visible"]
+__all__ = ["LogHandler", "Screen", "json_text", "progress", "say", "visible"]
+
+logger = logging.getLogger(__name__)
 
 WIDTH = 160  # columns of what is piped or written to a file
+EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 KEPT = {"\n", "\t"}
 STEERING = {chr(n) for span in ((0x202A, 0x202F), (0x2066, 0x206A), (0x2028, 0x202A)) for n in range(*span)}
 READER_GONE = 141  # as a shell tells of a process that SIGPIPE ended
@@ -80,6 +86,30 @@ class LogHandler(RichHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
+
+
+@contextlib.contextmanager
+def progress(total: int, noun: str = "rows") -> Iterator[Callable[[int], None]]:
+    """A bar on stderr; where that is no terminal, a line twice a minute."""
+    screen = Screen(stderr=True)
+    if screen.is_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        parts = (TextColumn(noun), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*parts, console=screen, transient=True) as bar:
+            task = bar.add_task(noun, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+    done, said = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if time.monotonic() - said > EVERY:
+            said = time.monotonic()
+            logger.info("%d of %d %s", done, total, noun)
+
+    yield advance
 
 
 def open_streams() -> None:

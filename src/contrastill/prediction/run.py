@@ -4,12 +4,10 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from contrastill.answers import Answer
 from contrastill.data.delimited import DELIMITED
@@ -19,7 +17,7 @@ from contrastill.errors import UserError, quoted_each
 from contrastill.memory import Held
 from contrastill.prediction.models import Model, column_names, open_model
 from contrastill.prediction.write import check_out, json_lines, written
-from contrastill.screen import Screen
+from contrastill.screen import progress
 from contrastill.settings import Prediction
 
 __all__ = ["Predictions", "predict"]
@@ -28,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 CHUNK, CHARACTERS = 4096, 1 << 22  # rows in memory at a time, and characters of their texts
 SAMPLE = 1000  # rows by which the share of cut texts is told
-EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -204,25 +201,3 @@ def answered(model: Model, chunk: list[Record], records: Records, asked: Predict
     made = (model.answer.record(row, asked.top, asked.probabilities) for row in answers)
     number = (lambda n: {records.unit: n}) if asked.skip_broken else (lambda n: {})
     return [{**number(one.number), **one.kept, **found} for one, found in zip(chunk, made, strict=True)]
-
-
-@contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; where that is no terminal, a line twice a minute."""
-    screen = Screen(stderr=True)
-    if screen.is_terminal:
-        parts = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*parts, console=screen, transient=True) as bar:
-            task = bar.add_task("rows", total=total)
-            yield lambda count: bar.advance(task, count)
-        return
-    done, said = 0, time.monotonic()
-
-    def advance(count: int) -> None:
-        nonlocal done, said
-        done += count
-        if time.monotonic() - said > EVERY:
-            said = time.monotonic()
-            logger.info("%d of %d rows", done, total)
-
-    yield advance
