@@ -115,13 +115,23 @@ ALLOWED = {
         "settings",
         "prediction",
     },
+    "labelling": {
+        "errors",
+        "memory",
+        "data",
+        "locks",
+        "screen",
+        "settings",
+        ROOT,
+        "labelling",
+    },  # ROOT: for the version
     "serving": {"errors", "settings", "bundle", ROOT, "serving"},  # ROOT: for the version
     "exporting": EVERYTHING - {"cli", "studies"},
     "timing": EVERYTHING - {"cli", "studies", ROOT} | {"bundle", "exporting", "timing"},
     "training": EVERYTHING - {"cli", "studies", "exporting"},
     "studies": EVERYTHING - {"cli"},
-    "cli": EVERYTHING | {"prediction"} | {"timing", "serving"},
-    "api": EVERYTHING - {"cli", "studies"} | {"prediction", "serving", "timing"},
+    "cli": EVERYTHING | {"prediction"} | {"labelling", "timing", "serving"},
+    "api": EVERYTHING - {"cli", "studies"} | {"labelling", "prediction", "serving", "timing"},
     "__main__": {"cli"},
     "__init__": {"errors"},
 }
@@ -250,6 +260,7 @@ def test_the_public_names_are_these_and_each_can_be_imported():
         "Finetuning",
         "FrozenEncoder",
         "Interrupted",
+        "Labelling",
         "Method",
         "Perturbed",
         "Prediction",
@@ -269,6 +280,7 @@ def test_the_public_names_are_these_and_each_can_be_imported():
         "evaluate",
         "export",
         "finetune",
+        "label",
         "load_task",
         "make_student",
         "predict",
@@ -284,7 +296,7 @@ def test_the_public_names_are_these_and_each_can_be_imported():
 
 COMMANDS = (
     *("finetune", "distill", "contrast", "pretrain", "evaluate", "predict"),
-    *("export", "verify", "bench", "serve", "compare"),
+    *("export", "verify", "bench", "serve", "compare", "label"),
 )
 
 

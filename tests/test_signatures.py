@@ -33,7 +33,7 @@ FUNCTIONS = sorted(api.__all__)
 def stub() -> str:
     """The text of `__init__.pyi`."""
     others = {"Exported": "exporting.run", "Verified": "exporting.verify", "Predictions": "prediction"}
-    others |= {"Built": "training.cache_build", "Rows": "memory"}
+    others |= {"Built": "training.cache_build", "Labelled": "labelling", "Rows": "memory"}
     homes = {name: contrastill._HOMES.get(name, "training") for name in contrastill.__all__ if name not in FUNCTIONS}
     imports = [f"from contrastill.{home} import {name} as {name}" for name, home in (homes | others).items()]
     parts = [HEAD + "\n".join(sorted(imports)), "__version__: str\n__all__: list[str]"]
@@ -88,6 +88,7 @@ KINDS: dict[str, list[Any]] = {
     "evaluate": [settings.Evaluation],
     "export": [settings.Export],
     "finetune": [settings.Finetuning],
+    "label": [settings.Labelling],
     "predict": [settings.Prediction],
     "pretrain": [settings.Pretraining],
     "serve": [settings.Serving],

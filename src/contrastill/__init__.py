@@ -22,6 +22,7 @@ __all__ = [
     "Finetuning",
     "FrozenEncoder",
     "Interrupted",
+    "Labelling",
     "Method",
     "Perturbed",
     "Prediction",
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate",
     "export",
     "finetune",
+    "label",
     "load_task",
     "make_student",
     "predict",
@@ -53,7 +55,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             *("bench", "build_cache", "compare", "contrast", "distill", "evaluate"),
-            *("export", "finetune", "predict", "pretrain", "serve", "verify"),
+            *("export", "finetune", "label", "predict", "pretrain", "serve", "verify"),
         ),
         "api",
     ),
@@ -78,6 +80,7 @@ _HOMES = {
     "make_student": "students",
     "Bench": "settings",
     "Export": "settings",
+    "Labelling": "settings",
     "Prediction": "settings",
     "Serving": "settings",
     "Verification": "settings",

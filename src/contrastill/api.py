@@ -13,6 +13,7 @@ from contrastill.settings import (
     Evaluation,
     Export,
     Finetuning,
+    Labelling,
     Prediction,
     Pretraining,
     Serving,
@@ -23,6 +24,7 @@ from contrastill.settings.signatures import takes
 if TYPE_CHECKING:
     from contrastill.exporting.run import Exported
     from contrastill.exporting.verify import Verified
+    from contrastill.labelling import Labelled
     from contrastill.prediction import Predictions
     from contrastill.training import Run
     from contrastill.training.cache_build import Built
@@ -36,6 +38,7 @@ __all__ = [
     "evaluate",
     "export",
     "finetune",
+    "label",
     "predict",
     "pretrain",
     "serve",
@@ -139,6 +142,20 @@ def predict(*, stream: "IO[str] | None" = None, **settings: Any) -> "Predictions
     from contrastill.prediction import run
 
     return run.predict(stream=stream, **settings)
+
+
+@takes(Labelling)
+def label(**settings: Any) -> "Labelled":
+    """Asks a language model behind an HTTP API for the class of each text, and stores each answer as it comes.
+
+    Texts that are in `out` are not asked again.
+
+    Raises:
+        UserError: bad settings, texts or key; the endpoint refuses; the answers in `out` were made with other settings.
+    """
+    from contrastill import labelling
+
+    return labelling.label(**settings)
 
 
 @takes(Serving)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from contrastill.cli import cache, deploy, evaluate, study, train
+from contrastill.cli import cache, deploy, evaluate, label, study, train
 from contrastill.cli.options import Commands
 from contrastill.cli.show import console
 from contrastill.screen import open_streams, say
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make a slow text encoder small and fast by contrastive knowledge distillation, and prove what it kept.",
 )
-for room in (train, evaluate, deploy, study, cache):
+for room in (train, evaluate, deploy, study, cache, label):
     room.register(app)
 
 

@@ -17,6 +17,7 @@ from contrastill.screen import LogHandler, Screen, json_text, reader_gone, say
 if TYPE_CHECKING:
     from contrastill.exporting.run import Exported
     from contrastill.exporting.verify import Verified
+    from contrastill.labelling import Labelled
     from contrastill.prediction import Predictions
     from contrastill.teachers.folder import Entry
     from contrastill.training.cache_build import Built
@@ -177,6 +178,28 @@ def print_predictions(made: "Predictions") -> None:
     pace = f"{made.rows / max(made.seconds, 1e-9):,.0f} rows/s"
     say(f"{made.rows:,} rows answered{skipped}; {made.seconds:.1f} s, {pace}")
     if made.out != "-":
+        say(f"answers: {made.out}")
+
+
+def print_labelled(made: "Labelled") -> None:
+    """Prints how many texts have a class, what it cost, and the file; of a dry run, the first question too."""
+    dry = made.prompt is not None
+    if dry:
+        say(f"{made.prompt}\n")
+    parts = {
+        "in the file already": made.stored, "answered": made.answered, "without a class in the answer": made.unanswered,
+        "to ask" if dry else "left": made.left, "too long": made.too_long, "broken rows left out": made.skipped,
+    }  # fmt: skip
+    counts = [f"{count:,} {words}" for words, count in parts.items() if count or words == "answered"]
+    say(f"{made.texts:,} different texts: {', '.join(counts)}")
+    about = "about " if dry else ""
+    price = "" if made.price is None else f", price {about}{made.price:,.4f}, in all {made.spent:,.4f}"
+    say(f"{about}{made.tokens_in:,} tokens sent, {'at most ' if dry else ''}{made.tokens_out:,} answered{price}")
+    if made.classes:
+        say("classes: " + ", ".join(f"{name} {count:,}" for name, count in made.classes.items()))
+    if made.stopped:
+        say(f"stopped: {made.stopped}")
+    if not dry:
         say(f"answers: {made.out}")
 
 

@@ -11,6 +11,7 @@ from contrastill.settings.deploy import (
     SuiteEvaluation,
     Verification,
 )
+from contrastill.settings.labelling import Labelling
 from contrastill.settings.training import (
     EMBEDDING_METHODS,
     Contrast,
@@ -33,6 +34,7 @@ __all__ = [
     "Evaluation",
     "Export",
     "Finetuning",
+    "Labelling",
     "Prediction",
     "Pretraining",
     "Serving",

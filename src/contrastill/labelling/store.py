@@ -1,0 +1,204 @@
+"""The file of answers: a JSON line a text, written as answers come.
+
+Beside OUT.jsonl lie OUT.settings.json, and OUT.unanswered.jsonl with texts that have no answer.
+"""
+
+import contextlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Self
+
+from contrastill.errors import UserError, quoted
+from contrastill.labelling.question import Texts
+from contrastill.locks import locked
+
+__all__ = ["Store", "check_out"]
+
+logger = logging.getLogger(__name__)
+
+FLAGS = {
+    "model": "--model", "mode": "--mode", "labels": "--labels", "prompt": "--prompt", "examples": "--examples",
+    "repeats": "--repeats", "temperature": "--temperature", "max_tokens": "--max-tokens", "columns": "--text",
+}  # fmt: skip
+"""Settings that change answers -> their options."""
+LONG = ("labels", "prompt", "examples")
+"""Those that a message does not show."""
+
+
+def check_out(out: Path, data: Path | None) -> None:
+    """Checks that the answers may be written to a file.
+
+    Raises:
+        UserError: another kind of file, a folder, the file of the texts, no folder for it.
+    """
+    if out.suffix != ".jsonl":
+        raise UserError(f"--out: expected a file ending in .jsonl, got {quoted(out.name)}")
+    if out.is_dir():
+        raise UserError(f"--out: expected a file, got the folder {out}")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out: expected a folder {out.parent} for {out.name}, found none; make it")
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise UserError(f"--out: {out.absolute().parent} cannot be written to; choose another place")
+    if data is not None and out.exists() and out.samefile(data):
+        raise UserError(f"--out: expected another file than --data, got {out} for both")
+
+
+class Store:
+    """The answers in a file, and the texts in the file beside it that have none.
+
+    columns: of the texts. asked: all texts that need no further question. counts: class -> texts. tokens: sent and
+    answered, in both files.
+    """
+
+    def __init__(self, out: Path, columns: tuple[str, ...]) -> None:
+        self.out, self.columns = out, columns
+        self.beside = out.with_name(f"{out.stem}.unanswered.jsonl")
+        self.settings_file = out.with_name(f"{out.stem}.settings.json")
+        self.settings: dict[str, Any] | None = None
+        self.files: dict[Path, IO[bytes]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        self.asked: set[Texts] = set()
+        self.counts: Counter[str] = Counter()
+        self.tokens = (0, 0)
+        self.unanswered = 0
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, out: Path, columns: tuple[str, ...], overwrite: bool) -> Iterator[Self]:
+        """Opens the file for one process, and reads what is there. overwrite: it will be deleted, and is not read.
+
+        Raises:
+            UserError: another process writes it, it is damaged, or it cannot be written.
+        """
+        store, there = cls(out, columns), out.exists()
+        try:
+            with out.open("ab") as file:
+                if not locked(file):
+                    raise UserError(f"{out}: another process writes it; wait for it, or choose another --out")
+                try:
+                    store.check_ours()
+                    if not overwrite:
+                        store.read(repair=True)
+                    store.files[out] = file
+                    yield store
+                finally:
+                    if not there and store.settings is None:
+                        out.unlink(missing_ok=True)
+                    if (other := store.files.get(store.beside)) is not None:
+                        other.close()
+        except OSError as error:
+            raise UserError(
+                f"{out} could not be written ({error}); what was stored is kept. Make room, and call again"
+            ) from error
+
+    # ---- reading
+
+    def read(self, repair: bool = False) -> None:
+        """Reads settings and texts. repair: a line that a killed process left unfinished is cut off.
+
+        Raises:
+            UserError: a file is damaged, or was not written by `label`.
+        """
+        self.clear()
+        self.check_ours()
+        if self.settings_file.is_file():
+            try:
+                self.settings = dict(json.loads(self.settings_file.read_bytes()))
+            except (ValueError, TypeError, RecursionError):
+                raise UserError(
+                    f"{self.settings_file}: expected the settings of {self.out.name}, got a damaged file; pass "
+                    "--overwrite to begin anew, or another --out"
+                ) from None
+        for path in (self.out, self.beside):
+            if path.is_file():
+                for number, line in enumerate(self.whole_lines(path, repair), 1):
+                    self.count(path, number, line)
+
+    def check_ours(self) -> None:
+        if self.out.is_file() and self.out.stat().st_size and not self.settings_file.is_file():
+            raise UserError(
+                f"{self.out}: expected a file of `contrastill label`, with {self.settings_file.name} beside it, got "
+                "another; choose another --out"
+            )
+
+    def whole_lines(self, path: Path, repair: bool) -> list[bytes]:
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            logger.warning("%s: the last line is unfinished; it is dropped, and its text asked again", path)
+            if repair:
+                os.truncate(path, whole)
+        return content[:whole].split(b"\n")[:-1]
+
+    def count(self, path: Path, number: int, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            texts = [row[name] for name in self.columns]
+            tokens = (int(row.get("tokens_in", 0)), int(row.get("tokens_out", 0)))
+            good = all(isinstance(text, str) for text in texts)
+            label = row["label"] if path == self.out else None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            good = False
+        if not good:
+            raise UserError(
+                f"{path}, line {number}: expected a row of `contrastill label` with {', '.join(self.columns)}, got "
+                f"{quoted(line.decode(errors='replace'))}; correct or remove the line"
+            )
+        self.noted(texts, label, tokens)
+
+    def noted(self, texts: list[str], label: Any, tokens: tuple[int, int]) -> None:
+        self.asked.add(texts[0] if len(texts) == 1 else (texts[0], texts[1]))
+        self.tokens = (self.tokens[0] + tokens[0], self.tokens[1] + tokens[1])
+        if label is None:
+            self.unanswered += 1
+        else:
+            self.counts[str(label)] += 1
+
+    # ---- settings
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Checks that the stored answers are those that these settings give.
+
+        Raises:
+            UserError: one differs.
+        """
+        for name, flag in FLAGS.items() if self.settings is not None else ():
+            stored, given = (self.settings or {}).get(name), json.loads(json.dumps(settings.get(name)))
+            if stored == given:
+                continue
+            values = ("as it was", "another") if name in LONG else (quoted(stored), quoted(given))
+            raise UserError(
+                f"{flag}: expected {values[0]} for the answers in {self.out}, got {values[1]}; pass --overwrite to "
+                "delete them and begin anew, or another --out"
+            )
+
+    def begin(self, settings: Mapping[str, Any], overwrite: bool) -> None:
+        """Writes the settings of the answers, before the first one. overwrite: what is stored is deleted first."""
+        if overwrite:
+            self.files[self.out].truncate(0)
+            self.beside.unlink(missing_ok=True)
+            self.clear()
+        self.settings = dict(settings)
+        part = self.settings_file.with_name(self.settings_file.name + ".part")
+        part.write_text(json.dumps(self.settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        os.replace(part, self.settings_file)
+
+    # ---- writing
+
+    def add(self, texts: Texts, cells: Mapping[str, Any]) -> None:
+        """Writes the row of a text: an answer, or, without a label, to the file beside."""
+        label = cells.get("label")
+        path = self.beside if label is None else self.out
+        parts = [texts] if isinstance(texts, str) else [*texts]
+        row = dict(zip(self.columns, parts, strict=True)) | dict(cells)
+        if path not in self.files:
+            self.files[path] = path.open("ab")
+        self.files[path].write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        self.files[path].flush()
+        self.noted(parts, label, (cells.get("tokens_in", 0), cells.get("tokens_out", 0)))
