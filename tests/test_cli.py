@@ -197,7 +197,7 @@ def test_the_methods_for_embeddings_are_known_without_importing_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "args", ["distill", "distill --method disco", "evaluate --suite sts", "predict", "cache build"]
+    "args", ["distill", "distill --method disco", "evaluate --suite sts", "predict", "label", "cache build"]
 )
 def test_help_is_shown_without_torch(args: str) -> None:
     code = (

@@ -43,6 +43,7 @@ def light(code: str, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, input=given, env=SEEING, capture_output=True, text=True, timeout=120)
 
 
+CLASSES = ["--labels", "good", "--labels", "bad", "--endpoint", "http://localhost:9/v1"]
 WRITE = """
 import json, sys
 from pathlib import Path
@@ -72,6 +73,7 @@ def test_a_bundle_is_run_checked_and_asked_without_the_packages_for_training(bun
         ["distill", "--help"],
         ["predict", bundle, "--data", texts, "--out", out],
         ["verify", bundle],
+        ["label", "--data", texts, *CLASSES, "--model", "m", "--out", tmp_path / "labels.jsonl", "--dry-run"],
         ["serve", "nowhere", "--port", "0"],
         ["verify", bundle, "--data", texts],
         ["finetune", "--model", "m", "--data", texts, "--out", tmp_path / "run"],
@@ -82,7 +84,7 @@ def test_a_bundle_is_run_checked_and_asked_without_the_packages_for_training(bun
     assert done.returncode == 0, done.stderr
     codes = [json.loads(line)[0] for line in done.stdout.splitlines()]
     assert "Traceback" not in done.stderr
-    assert codes == [0, 0, 0, 0, 2, 2, 2, 2, 2], done.stderr
+    assert codes == [0, 0, 0, 0, 0, 2, 2, 2, 2, 2], done.stderr
     assert len(out.read_text().splitlines()) == 3
     assert done.stderr.count("pip install 'contrastill[train]'") == 4
     assert not (tmp_path / "run").exists()

@@ -204,6 +204,14 @@ NEEDED: dict[str, dict[str, list[str]]] = {
     "bench": {"model": ["random:1L-16"], "length": ["4"], "batch": ["1"], "runtime": ["torch"], "seconds": ["0.01"]},
     "cache build": {"teacher": ["embedder"], "texts": ["texts.txt"]},
     "predict": {"data": ["data.csv"]},
+    "label": {
+        "data": ["data.csv"],
+        "labels": ["a", "b"],
+        "endpoint": ["http://127.0.0.1:9/v1"],
+        "model": ["m"],
+        "out": ["out.jsonl"],
+        "retries": ["0"],
+    },
 }
 BARE = {
     "export": "teacher/model",

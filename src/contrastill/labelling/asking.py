@@ -142,8 +142,10 @@ class Asking:
                 return self.counted(answer)
             except (Temporary, Malformed) as error:
                 last = error if isinstance(error, Temporary) else Temporary(f"expected {error}")
-                if tries == retries or not self.waited(tries, last):
-                    raise (Stopped("") if self.stop.is_set() else last) from None
+                if tries == retries or (last.wait or 0) > PATIENCE:
+                    raise last from None
+                if not self.waited(tries, last.wait or 0):
+                    raise Stopped("") from None
             finally:
                 counts = (answer.tokens_in, answer.tokens_out) if answer is not None else (0, 0)
                 self.budget.settle(reserved, size, *counts)
@@ -157,15 +159,10 @@ class Asking:
             )
         return answer
 
-    def waited(self, tries: int, error: Temporary) -> bool:
-        """Waits before another try; False: not to be waited for."""
-        wait = min(2.0**tries, SLOWEST) * random.uniform(0.5, 1)
-        if error.wait is not None:
-            if error.wait > PATIENCE:
-                return False
-            wait = max(wait, error.wait)
-            self.pace.hold(error.wait)
-        return not self.stop.wait(wait)
+    def waited(self, tries: int, asked: float) -> bool:
+        """Waits before another try; False: stopped meanwhile. asked: seconds that the server wants all to wait."""
+        self.pace.hold(asked)
+        return not self.stop.wait(max(min(2.0**tries, SLOWEST) * random.uniform(0.5, 1), asked))
 
     # ---- many texts
 
@@ -180,7 +177,10 @@ class Asking:
                         one = next(left, None)
                     if one is None:
                         break
-                    self.outcomes.put(self.about(one))
+                    outcome = self.about(one)
+                    if outcome.error is not None:
+                        self.stop.set()
+                    self.outcomes.put(outcome)
             except BaseException as error:
                 self.outcomes.put(Outcome("", error=error))
             finally:

@@ -41,12 +41,12 @@ class Refused(Exception):
 class Temporary(Exception):
     """No answer, or a broken one; a later try may succeed.
 
-    wait: seconds that the server asks to wait. reached: whether there was a server at all.
+    wait: seconds that the server asks to wait.
     """
 
-    def __init__(self, message: str, wait: float | None = None, *, reached: bool = True) -> None:
+    def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
-        self.wait, self.reached = wait, reached
+        self.wait = wait
 
 
 class Client:
@@ -111,9 +111,10 @@ class Client:
         if 300 <= error.code < 400:
             to = self.clean(urlsplit(error.headers.get("Location", ""))._replace(query="", fragment="").geturl())
             return Refused(error.code, f"it redirects to {quoted(to, SHOWN)}, which is not followed; check --endpoint")
-        message, code = self.message(body), error.code
+        message, code, wait = self.message(body), error.code, wait_of(error.headers.get("Retry-After"))
         if (code in BUSY or code >= 500) and b"insufficient_quota" not in body:  # OpenAI's 429 that waiting cannot help
-            return Temporary(f"{code}: {message}", wait_of(error.headers.get("Retry-After")))
+            asked = f"; it asks to wait {wait:,.0f} seconds" if wait else ""
+            return Temporary(f"{code}: {message}{asked}", wait)
         return Refused(code, message)
 
     def message(self, body: bytes) -> str:
@@ -129,9 +130,9 @@ class Client:
 
     def unreachable(self, reason: Any) -> Exception:
         if isinstance(reason, TimeoutError):
-            return Temporary(f"no connection within {self.timeout:g} seconds", reached=False)
+            return Temporary(f"no connection within {self.timeout:g} seconds")
         said = self.clean(first_line(reason) if isinstance(reason, BaseException) else str(reason))
-        return Temporary(f"could not be reached ({said})", reached=False)
+        return Temporary(f"could not be reached ({said})")
 
     # ---- the key
 

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -115,6 +115,7 @@ class Store:
                     f"{self.settings_file}: expected the settings of {self.out.name}, got a damaged file; pass "
                     "--overwrite to begin anew, or another --out"
                 ) from None
+            self.check({"columns": self.columns}, ("columns",))
         for path in (self.out, self.beside):
             if path.is_file():
                 for number, line in enumerate(self.whole_lines(path, repair), 1):
@@ -162,20 +163,20 @@ class Store:
 
     # ---- settings
 
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """Checks that the stored answers are those that these settings give.
+    def check(self, settings: Mapping[str, Any], names: Iterable[str] = tuple(FLAGS)) -> None:
+        """Checks that the stored answers are those that these settings give. names: of the settings compared.
 
         Raises:
             UserError: one differs.
         """
-        for name, flag in FLAGS.items() if self.settings is not None else ():
+        for name in names if self.settings is not None else ():
             stored, given = (self.settings or {}).get(name), json.loads(json.dumps(settings.get(name)))
             if stored == given:
                 continue
             values = ("as it was", "another") if name in LONG else (quoted(stored), quoted(given))
             raise UserError(
-                f"{flag}: expected {values[0]} for the answers in {self.out}, got {values[1]}; pass --overwrite to "
-                "delete them and begin anew, or another --out"
+                f"{FLAGS[name]}: expected {values[0]} for the answers in {self.out}, got {values[1]}; pass --overwrite "
+                "to delete them and begin anew, or another --out"
             )
 
     def begin(self, settings: Mapping[str, Any], overwrite: bool) -> None:
@@ -199,6 +200,7 @@ class Store:
         row = dict(zip(self.columns, parts, strict=True)) | dict(cells)
         if path not in self.files:
             self.files[path] = path.open("ab")
-        self.files[path].write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        line = json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace")  # half a character: as JSON has it
+        self.files[path].write(line + b"\n")
         self.files[path].flush()
         self.noted(parts, label, (cells.get("tokens_in", 0), cells.get("tokens_out", 0)))
