@@ -516,6 +516,15 @@ def test_another_service_at_the_address_is_said_at_once(place: Path, body: bytes
     assert len(server.requests) == 1
 
 
+def test_a_host_that_cannot_be_and_a_redirect_that_is_none_are_said(place: Path) -> None:
+    with pytest.raises(UserError, match="expected an answer to the first text, got none"):
+        labelled(f"http://{'a' * 70}.localhost:9/v1")
+    for code in (300, 302):
+        answer = (code, b"", {"Location": "http://[::1"})
+        with api(lambda asked, answer=answer: answer) as server, pytest.raises(UserError, match="expected an answer"):  # type: ignore[misc]
+            labelled(server)
+
+
 def test_an_endless_answer_is_cut_off(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "LARGEST", 1000)
     with api(lambda asked: (200, b" " * 2000)) as server, pytest.raises(UserError, match="longer than 1,000 bytes"):

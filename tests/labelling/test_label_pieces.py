@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_api import completion, token
+from chat_api import KEY, completion, token
 
 from contrastill import UserError
 from contrastill.labelling.answers import Answer, Token, code_masses, combined, named_class
-from contrastill.labelling.client import address, is_local, wait_of
+from contrastill.labelling.client import Client, address, is_local, wait_of
 from contrastill.labelling.endpoints import FEWER_TOP, Chat, Malformed, Server
 from contrastill.labelling.limits import Budget, Pace
 from contrastill.labelling.question import Question, codes_of, read_question
@@ -351,6 +351,20 @@ def test_a_key_in_an_address_is_refused_and_not_shown(given: str) -> None:
     assert "1234" not in str(other.value)
 
 
+@pytest.mark.parametrize(
+    "form", ['{{"a": "{0}"}}', '{{"a": "{0}"', "{0}", '{{"message": "{0}"}}', '["{0}"]', '{{"{0}": 1}}']
+)
+def test_the_key_is_taken_out_of_what_a_server_says(form: str) -> None:
+    to = Client("http://localhost/v1", KEY, 1)
+    escaped = "".join(f"\\u{ord(letter):04X}" for letter in KEY)
+    for said in (KEY, escaped, KEY[:5] + escaped[30:]):
+        shown = to.message(form.format(said).encode())
+        assert "[key]" in shown
+        assert "SECRET" not in shown
+        assert "u0052" not in shown
+    assert KEY not in repr(to) + str(vars(to).keys())
+
+
 def test_this_machine_is_known() -> None:
     assert all(map(is_local, ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "::1"]))
     assert not any(map(is_local, ["localhost.example.com", "10.0.0.1", "0.0.0.0", "example.com", "", None]))
@@ -380,13 +394,21 @@ def test_money_in_flight_counts_until_it_is_settled() -> None:
     budget = Budget(10, 100, 0.001)  # a token sent costs 0.00001, an answered one 0.0001
     first = budget.reserve(size=40, most_out=5)
     assert first == pytest.approx(0.0007)
-    assert budget.reserve(size=40, most_out=5) is None
-    budget.settle(first, size=40, tokens_in=10, tokens_out=1)
+    waiting: list[float | None] = []
+    other = threading.Thread(target=lambda: waiting.append(budget.reserve(size=40, most_out=5)))
+    other.start()
+    other.join(0.2)
+    assert other.is_alive(), "the one in flight may cost less than was set aside"
+    budget.settle(first or 0, size=40, tokens_in=10, tokens_out=1)
+    other.join(10)
+    assert waiting == [pytest.approx(0.0006)]
+    budget.settle(0.0006)
     assert budget.spent == pytest.approx(0.0002)
     assert budget.ratio == 0.25
     assert budget.reserve(size=40, most_out=5) == pytest.approx(0.0006)
     budget.settle(0.0006)
-    assert (budget.spent, budget.flying) == (pytest.approx(0.0002), pytest.approx(0))
+    assert (budget.spent, budget.aside, budget.flying) == (pytest.approx(0.0002), pytest.approx(0), 0)
+    assert budget.reserve(size=400, most_out=50) is None
     assert Budget(10, 100, 0.001, spent=(99, 0)).reserve(size=1, most_out=1) is None
 
 

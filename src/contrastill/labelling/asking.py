@@ -132,12 +132,12 @@ class Asking:
         content = self.endpoint.request(texts, turn)
         size = len(self.endpoint.words(texts, turn).encode())
         for tries in range(retries + 1):
-            if not self.pace.wait(self.stop):
-                raise Stopped("")
             if (reserved := self.budget.reserve(size, self.endpoint.max_tokens)) is None:
                 raise Stopped(self.budget.words())
             answer = None
             try:
+                if not self.pace.wait(self.stop):
+                    raise Stopped("")
                 answer = self.endpoint.read(self.client.post(content), turn)
                 return self.counted(answer)
             except (Temporary, Malformed) as error:

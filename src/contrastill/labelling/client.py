@@ -27,6 +27,7 @@ SHOWN = 300  # characters of a server's message
 SECRET = 8  # characters of a key from which on it is one: local servers take "none"
 DEFAULT = "OPENAI_API_KEY"
 VISIBLE = re.compile(r"[!-~]+")
+ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 BUSY = (408, 409, 425, 429)
 
 
@@ -80,7 +81,11 @@ class Client:
             raise self.unreachable(error.reason) from None
         except TimeoutError:
             raise Temporary(f"no answer within {self.timeout:g} seconds") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (
+            OSError,
+            ValueError,
+            http.client.HTTPException,
+        ) as error:  # ValueError: a host or a redirect that is none
             raise Temporary(f"the connection broke ({self.clean(first_line(error))})") from None
 
     def read(self, response: Any) -> bytes:
@@ -109,7 +114,7 @@ class Client:
         except (OSError, http.client.HTTPException, Temporary):
             body = b""
         if 300 <= error.code < 400:
-            to = self.clean(urlsplit(error.headers.get("Location", ""))._replace(query="", fragment="").geturl())
+            to = self.clean(re.split(r"[?#]", error.headers.get("Location", ""))[0])
             return Refused(error.code, f"it redirects to {quoted(to, SHOWN)}, which is not followed; check --endpoint")
         message, code, wait = self.message(body), error.code, wait_of(error.headers.get("Retry-After"))
         if (code in BUSY or code >= 500) and b"insufficient_quota" not in body:  # OpenAI's 429 that waiting cannot help
@@ -126,7 +131,7 @@ class Client:
         about = found.get("error", found) if isinstance(found, dict) else found
         words = [about.get(name) for name in ("message", "detail", "code")] if isinstance(about, dict) else [about]
         said = "; ".join(dict.fromkeys(word for word in words if isinstance(word, str) and word))
-        return quoted(said, SHOWN) if said else self.shown(body)
+        return quoted(said, SHOWN) if said else quoted(json.dumps(found), SHOWN)
 
     def unreachable(self, reason: Any) -> Exception:
         if isinstance(reason, TimeoutError):
@@ -137,7 +142,10 @@ class Client:
     # ---- the key
 
     def shown(self, body: bytes) -> str:
-        return quoted(self.clean(body.decode(errors="replace")), SHOWN) if body else "(no message)"
+        text = body.decode(errors="replace")
+        if self.hidden:
+            text = self.clean(ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text))
+        return quoted(text, SHOWN) if body else "(no message)"
 
     def clean(self, text: str) -> str:
         return text.replace(self.hidden, "[key]") if self.hidden else text

@@ -45,9 +45,10 @@ class Budget:
     ) -> None:
         self.price_in, self.price_out, self.most = price_in, price_out, most
         self.known = price_in is not None or price_out is not None
-        self.spent, self.flying, self.ratio, self.measured = self.price(*spent), 0.0, FIRST_RATIO, False
+        self.spent, self.aside, self.flying = self.price(*spent), 0.0, 0
+        self.ratio, self.measured = FIRST_RATIO, False
         self.tokens_in = self.tokens_out = 0
-        self.lock = threading.Lock()
+        self.room = threading.Condition()
 
     def price(self, tokens_in: float, tokens_out: float) -> float:
         return (tokens_in * (self.price_in or 0) + tokens_out * (self.price_out or 0)) / 1e6
@@ -55,22 +56,28 @@ class Budget:
     def reserve(self, size: int, most_out: int) -> float | None:
         """The most that a request may cost, set aside; None: the ceiling has no room for it.
 
+        Requests in flight cost less than was set aside for them: they are waited for before None is given.
+
         size: bytes of the question; most_out: tokens of the answer at most.
         """
-        with self.lock:
-            cost = self.price(size * self.ratio, most_out)
-            if self.most is not None and self.spent + self.flying + cost > self.most:
-                return None
-            self.flying += cost
-            return cost
+        with self.room:
+            while True:
+                cost = self.price(size * self.ratio, most_out)
+                if self.most is None or self.spent + self.aside + cost <= self.most:
+                    self.aside += cost
+                    self.flying += 1
+                    return cost
+                if not self.flying:
+                    return None
+                self.room.wait()
 
     def words(self) -> str:
         return f"{self.spent:,.4f} is spent, and the next request could pass --max-price {self.most}; raise it to go on"
 
     def settle(self, reserved: float, size: int = 0, tokens_in: int = 0, tokens_out: int = 0) -> None:
         """Counts an answer in the place of its reservation; without tokens, a request that failed."""
-        with self.lock:
-            self.flying -= reserved
+        with self.room:
+            self.aside, self.flying = self.aside - reserved, self.flying - 1
             self.spent += self.price(tokens_in, tokens_out)
             self.tokens_in += tokens_in
             self.tokens_out += tokens_out
@@ -78,3 +85,4 @@ class Budget:
                 ratio = tokens_in / size
                 self.ratio = max(self.ratio, ratio) if self.measured else ratio
                 self.measured = True
+            self.room.notify_all()
