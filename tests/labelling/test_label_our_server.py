@@ -38,11 +38,4 @@ def test_a_bundle_s_probabilities_are_stored(tmp_path: Path, caplog: pytest.LogC
             label(**usual | {"model": "other", "out": tmp_path / "other.jsonl"})
     finally:
         running.process.terminate()
-        running.process.wait(60)
-    embedder = Server(write_bundle(tmp_path / "embedder"), tmp_path / "log.txt").wait_until_ready()
-    try:
-        with pytest.raises(UserError, match=r"got 404: .*call /embed"):
-            label(**usual | {"endpoint": f"http://127.0.0.1:{embedder.port}/predict", "out": tmp_path / "other.jsonl"})
-    finally:
-        embedder.process.terminate()
-        embedder.process.wait(60)
+        running.process.wait(120)
