@@ -97,7 +97,7 @@ class Labelling(Checked):
     )
     timeout: float = option(60.0, "seconds to wait for an answer", "Limits", **SECONDS)
     retries: int = option(
-        5, "further tries of a request that found no server, a busy or a broken one", "Limits", at_least=0, at_most=100
+        6, "further tries of a request that found no server, a busy or a broken one", "Limits", at_least=0, at_most=100
     )
     price_in: float | None = option(None, "price of a million tokens sent", **PRICE)
     price_out: float | None = option(None, "price of a million tokens answered", **PRICE)
