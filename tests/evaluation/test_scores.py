@@ -80,20 +80,21 @@ def test_predict_refuses_a_model_without_a_head_and_an_empty_split(model):
         predict(model, [])
 
 
-def test_the_metrics_are_these_five():
-    assert list(METRICS) == ["accuracy", "f1", "matthews", "pearson", "spearman"]
+def test_the_metrics_are_these_six():
+    assert list(METRICS) == ["accuracy", "f1", "f1_macro", "matthews", "pearson", "spearman"]
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_class_metrics_agree_with_their_formulas(classes):
     logits, labels = answers(classes)
     found = logits.argmax(axis=1)
-    scores = score(logits, labels, ["accuracy", "f1", "matthews"])
+    scores = score(logits, labels, ["accuracy", "f1", "f1_macro", "matthews"])
     per_class = [
         2 * ((found == c) & (labels == c)).sum() / ((found == c).sum() + (labels == c).sum()) for c in range(classes)
     ]
     assert scores["accuracy"] == pytest.approx((found == labels).mean())
     assert scores["f1"] == pytest.approx(per_class[1] if classes == 2 else np.mean(per_class))
+    assert scores["f1_macro"] == pytest.approx(np.mean(per_class))
     one_hot = np.eye(classes)
     covariance = [
         sum(np.cov(one_hot[x][:, c], one_hot[y][:, c])[0, 1] for c in range(classes))

@@ -53,7 +53,7 @@ def apart(write_run):
     return of
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "f1", "matthews"])
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "matthews"])
 @pytest.mark.parametrize("classes", [3, 2])
 def test_each_resample_of_classes_is_scored_as_evaluation_does(metric: str, classes: int) -> None:
     answers, truth = GOOD.argmax(1) % classes, LABELS % classes

@@ -9,7 +9,7 @@ __all__ = ["GLUE", "METRICS", "Schema", "glue_task"]
 
 # Every metric a kind of task can be judged by.
 METRICS = {
-    "classification": ("accuracy", "f1", "matthews"),
+    "classification": ("accuracy", "f1", "f1_macro", "matthews"),
     "regression": ("spearman", "pearson"),
     "multilabel": ("map", "f1_micro", "f1_macro", "f1_samples"),
     "tagging": ("f1", "precision", "recall", "f1_macro"),

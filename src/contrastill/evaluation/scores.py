@@ -51,6 +51,11 @@ def f1(predictions: Array, labels: Array, weights: Array | None = None, classes:
     return float(f1_score(labels, predictions, average=average, sample_weight=weights, zero_division=0))
 
 
+def f1_macro(predictions: Array, labels: Array, weights: Array | None = None) -> float:
+    """The mean over classes of their F1, of two classes too; a class that is neither there nor answered is left out."""
+    return float(f1_score(labels, predictions, average="macro", sample_weight=weights, zero_division=0))
+
+
 def matthews(predictions: Array, labels: Array, weights: Array | None = None) -> float:
     """Matthews correlation (CoLA), of any number of classes; 0 where the predictions or the labels are one class."""
     return float(matthews_corrcoef(labels, predictions, sample_weight=weights))
@@ -77,6 +82,7 @@ def _correlation(statistic: Callable[..., Any], predictions: Array, labels: Arra
 METRICS: dict[str, Callable[..., float]] = {
     "accuracy": accuracy,
     "f1": f1,
+    "f1_macro": f1_macro,
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,

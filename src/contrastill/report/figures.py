@@ -16,6 +16,7 @@ __all__ = [
 PERCENT = {"accuracy", "f1", "precision", "recall", "agreement", "retrieval"}
 WORDS = {
     "f1": "F1",
+    "f1_macro": "macro F1",
     "f1_micro": "F1 of all labels together (micro)",
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",

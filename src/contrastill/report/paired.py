@@ -164,13 +164,24 @@ def accuracy(weights: Array, answers: Array, truth: Array, classes: int) -> Arra
 
 
 def f1(weights: Array, answers: Array, truth: Array, classes: int) -> Array:
-    """Of class 1 if there are two; else the mean over those that a resample has or answers."""
+    """Of class 1 if there are two; else as `f1_macro`."""
+    each, found = f1_of_classes(weights, answers, truth, classes)
+    return each[:, 1] if classes == 2 else each.sum(1) / found
+
+
+def f1_macro(weights: Array, answers: Array, truth: Array, classes: int) -> Array:
+    """The mean over those classes that a resample has or answers."""
+    each, found = f1_of_classes(weights, answers, truth, classes)
+    return each.sum(1) / found
+
+
+def f1_of_classes(weights: Array, answers: Array, truth: Array, classes: int) -> tuple[Array, Array]:
+    """(S, C) each class's F1, and (S,) how many classes a resample has or answers."""
     ids = np.arange(classes)
     said, there = (one[:, None] == ids for one in (answers, truth))
     right = 2 * (weights @ (said & there))
     below = weights @ (said.astype(np.float64) + there)
-    each = divided(right, below)
-    return each[:, 1] if classes == 2 else each.sum(1) / (below > 0).sum(1)
+    return divided(right, below), (below > 0).sum(1)
 
 
 def matthews(weights: Array, answers: Array, truth: Array, classes: int) -> Array:
@@ -210,5 +221,5 @@ def divided(above: Array, below: Array) -> Array:
     return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 1e-12)
 
 
-CLASSES: dict[str, Metric] = {"accuracy": accuracy, "f1": f1, "matthews": matthews}
+CLASSES: dict[str, Metric] = {"accuracy": accuracy, "f1": f1, "f1_macro": f1_macro, "matthews": matthews}
 METRICS: dict[str, Metric] = {**CLASSES, "pearson": pearson, "spearman": spearman}

@@ -19,7 +19,7 @@ class Classification(LabelledTask):
 
     name = reads = "classification"
     problem_type = "single_label_classification"
-    known_metrics = ("accuracy", "f1", "matthews")
+    known_metrics = ("accuracy", "f1", "f1_macro", "matthews")
     label_dtype = torch.int64
     ignorant = "gives each class its share of the rows"
 
