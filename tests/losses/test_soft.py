@@ -93,6 +93,19 @@ def test_soft_binary_kl_of_extreme_logits_is_finite_and_has_a_gradient():
     assert student.grad[0, 0] > 0
 
 
+def test_the_factor_of_positive_rows_multiplies_their_loss_alone():
+    labels, factors = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0], [math.nan] * 3]), [3.0, 5.0, 0.25]
+    expected = []
+    for logits, row in zip(STUDENT[:2].tolist(), labels[:2].tolist(), strict=True):
+        total = 0.0
+        for x, there, factor in zip(logits, row, factors, strict=True):
+            p = 1 / (1 + math.exp(-x))
+            total -= factor * math.log(p) if there else math.log(1 - p)
+        expected.append(total / 3)
+    found = hard_binary_cross_entropy(STUDENT, labels, torch.tensor(factors))
+    assert found.tolist() == pytest.approx([*expected, 0.0], rel=1e-5)
+
+
 def test_hard_binary_cross_entropy_is_each_rows_mean_over_labels_and_zero_without_labels():
     labels = torch.tensor([[1.0, 0.0, 1.0], [torch.nan] * 3, [0.0, 0.0, 0.0]])
     found = hard_binary_cross_entropy(STUDENT, labels)

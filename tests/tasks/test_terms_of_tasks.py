@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from contrastill.tasks import TASKS, Classification, LabelledTask, MultiLabel, Regression
+from contrastill import UserError
+from contrastill.tasks import TASKS, Classification, LabelledTask, MultiLabel, Regression, Tagging
 from slow_losses import STUDENT, TEACHER, slow_kl, softmax
 
 MASK = torch.ones(3, 4, dtype=torch.bool)
@@ -70,3 +73,82 @@ def test_a_model_that_knows_nothing_has_the_loss_of_each_labels_share():
     assert MultiLabel("abc").ignorance(labels.numpy()) == pytest.approx(errors.mean().item(), abs=1e-6)
     assert CLASSES.ignorance(torch.tensor([0, 1, -100]).numpy()) == pytest.approx(math.log(2))  # of the shares it has
     assert Regression().ignorance(torch.tensor([0.0, 2.0, torch.nan]).numpy()) == pytest.approx(1.0)  # the variance
+
+
+# ---- weights of the classes
+
+
+def weighted(task, weights):
+    task.class_weights = torch.tensor(weights)
+    return task
+
+
+def test_a_weighted_class_counts_by_its_weight_in_the_mean():
+    labels, weights = torch.tensor([2, -100, 0, 2]), [0.5, 7.0, 3.0]
+    logits = torch.cat([STUDENT, TEACHER[:1]])
+    errors, counts = weighted(Classification("abc"), weights).hard(logits, labels, MASK)
+    assert counts.tolist() == [3.0, 0.0, 0.5, 3.0]
+    total = above = 0.0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        if label != -100:
+            above -= weights[label] * math.log(softmax(row, 1.0)[label])
+            total += weights[label]
+    assert ((errors * counts).sum() / counts.sum()).item() == pytest.approx(above / total, rel=1e-5)
+    torchs = nn.CrossEntropyLoss(torch.tensor(weights))(logits, labels)
+    assert torchs.item() == pytest.approx(above / total, rel=1e-5)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = np.array([0, 0, 0, 2, -100, 2, 0, 3])
+    known = labels[labels >= 0]
+    expected = dict(zip([0, 2, 3], compute_class_weight("balanced", classes=np.array([0, 2, 3]), y=known), strict=True))
+    found = Classification("abcd").balanced(labels)
+    assert found.tolist() == pytest.approx([expected[0], 1.0, expected[2], expected[3]])  # a class without rows: 1
+
+
+def test_balanced_weights_of_labels_are_the_rows_without_by_those_with():
+    labels = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0], [np.nan] * 3])
+    assert MultiLabel("abc").balanced(labels).tolist() == [1.0, 3.0, 1.0]  # in all rows, or in none: 1
+
+
+@pytest.mark.parametrize(("task", "why"), [(Regression(), "no classes"), (Tagging(("PER",)), "over words")])
+def test_tasks_without_class_weights_say_why(task, why):
+    with pytest.raises(UserError, match=why):
+        task.balanced(np.zeros(3))
+
+
+@pytest.mark.parametrize("weights", [[2.0, 0.5, 4.0], [1.0, 1.0, 1.0]])
+def test_the_loss_of_a_model_that_knows_nothing_has_the_weights(weights):
+    """No constant answer has a lower weighted loss."""
+    classes, ids = weighted(Classification("abc"), weights), torch.tensor([0, 0, 0, 1, 1, 2, -100])
+    several = weighted(MultiLabel("abc"), weights)
+    sets = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+
+    def best(task, labels):
+        answer = nn.Parameter(torch.zeros(1, 3))
+        steps = torch.optim.LBFGS([answer], lr=0.5, max_iter=200)
+
+        def loss():
+            steps.zero_grad()
+            errors, counts = task.hard(answer.expand(len(labels), 3), labels, MASK)
+            value = (errors * counts).sum() / counts.sum()
+            value.backward()
+            return value
+
+        steps.step(loss)
+        return float(loss())
+
+    assert classes.ignorance(ids.numpy()) == pytest.approx(best(classes, ids), abs=1e-4)
+    assert several.ignorance(sets.numpy()) == pytest.approx(best(several, sets), abs=1e-4)
+
+
+def test_a_head_is_fitted_with_the_weights():
+    """To features that tell nothing: only the balance of the classes is left, and weights undo it."""
+    labels, nothing = np.array([0] * 30 + [1] * 10), np.zeros((40, 1))
+    plain = Classification("ab").fit_head(nothing, labels, 1.0)
+    even = weighted(Classification("ab"), Classification("ab").balanced(labels).tolist()).fit_head(nothing, labels, 1.0)
+    assert plain[1][1] - plain[1][0] == pytest.approx(math.log(1 / 3), abs=1e-3)
+    assert even[1][1] - even[1][0] == pytest.approx(0, abs=1e-3)
+    sets = np.eye(2)[labels]
+    one = weighted(MultiLabel("ab"), MultiLabel("ab").balanced(sets).tolist()).fit_head(nothing, sets, 1.0)
+    assert one[1].tolist() == pytest.approx([0, 0], abs=1e-3)

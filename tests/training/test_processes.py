@@ -26,6 +26,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "perturbed": {"method": "lrc_bert", "perturb": "l2-per-token", "epsilon": 0.1},
     "kd": {"method": "kd"},
     "unlabelled": {"method": "kd", "unlabelled": True},
+    "weighted": {"method": "kd", "class_weights": True},
     "finetune": {},
     "contrast": {"set": {"queue": 20}, "anchor": "itself"},
     "chunked": {"chunk": 3},
@@ -71,6 +72,10 @@ def settings_of(workshop: Workshop, name: str, out: Path) -> dict[str, Any]:
         more = out.with_suffix(".txt")
         more.write_text("".join(f"word{n} song word{n + 1} tune\n" for n in range(24)))
         changes["unlabelled"] = str(more)
+    if changes.get("class_weights"):
+        file = out.with_suffix(".json")
+        file.write_text(json.dumps({"food": 0.1, "music": 4, "sport": 1}))
+        changes["class_weights"] = str(file)
     settings = workshop.settings(out, plain=True, **changes)
     if name == "finetune":
         settings = {k: v for k, v in settings.items() if k not in ("teacher", "student")}

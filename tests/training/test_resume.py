@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interruptions import PowerCut, cut_at, stopping_at
 from safetensors.torch import load_file
 from workshop import Workshop, sha256, snapshot
 
@@ -75,38 +76,6 @@ class Reference:
 @pytest.fixture(scope="module")
 def reference(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     return Reference(workshop, tmp_path_factory.mktemp("reference"))
-
-
-@contextmanager
-def stopping_at(step: int) -> Iterator[None]:
-    """As if Ctrl-C were pressed during that step (counted from 1)."""
-    before = StopRequest.on_step_end
-
-    def on_step_end(self: StopRequest, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if state.global_step == step:
-            self.asked = True
-        before(self, args, state, control, **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StopRequest, "on_step_end", on_step_end)
-        yield
-
-
-class PowerCut(Exception):
-    pass
-
-
-@contextmanager
-def cut_at(step: int) -> Iterator[None]:
-    """As if the process died after that step, before anything of it is saved."""
-
-    def on_step_end(self: StopRequest, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if state.global_step == step:
-            raise PowerCut
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StopRequest, "on_step_end", on_step_end)
-        yield
 
 
 def interrupted(settings: dict[str, Any], step: int) -> None:

@@ -66,12 +66,16 @@ def soft_binary_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -
     return (yes + no).mean(1).mean()
 
 
-def hard_binary_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """(B, C), (B, C) of 0 and 1 -> (B,): binary cross-entropy, mean over labels; 0 in rows of NaN (unlabelled)."""
+def hard_binary_cross_entropy(student: Tensor, labels: Tensor, positive: Tensor | None = None) -> Tensor:
+    """(B, C), (B, C) of 0 and 1 -> (B,): binary cross-entropy, mean over labels; 0 in rows of NaN (unlabelled).
+
+    positive: (C,) the factor of each label's loss in the rows that have it; None: 1 (as torch's `pos_weight`).
+    """
     check_pair(student, labels, "B C")
     known = ~labels.isnan().any(1)
     targets = labels.float().where(known.unsqueeze(1), 0.0)
-    return F.binary_cross_entropy_with_logits(student.float(), targets, reduction="none").mean(1).where(known, 0.0)
+    errors = F.binary_cross_entropy_with_logits(student.float(), targets, reduction="none", pos_weight=positive)
+    return errors.mean(1).where(known, 0.0)
 
 
 def token_soft_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:

@@ -181,17 +181,17 @@ class Method(nn.Module):
         return self.task.kd(student.logits, teacher.logits, answered(student), temperature)
 
     def hard(self, student: Encoding, batch: Mapping[str, Tensor]) -> Tensor:
-        """The task's loss against the labels, mean over the labelled examples of the batch: ().
+        """The task's loss against the labels, weighted mean over the labelled examples of the batch: ().
 
-        The count of labelled examples is that of the whole batch over all processes, so that the mean of the
-        processes' gradients is the gradient of the whole batch's mean.
+        The sum of the weights (their number, where all are 1) is that of the whole batch over all processes, so that
+        the mean of the processes' gradients is the gradient of the whole batch's mean.
         """
-        errors, known = self.task.hard(student.logits, batch["labels"], answered(student))
-        count = known.sum().float()
+        errors, weights = self.task.hard(student.logits, batch["labels"], answered(student))
+        total = weights.sum().float()
         if processes() > 1:
-            dist.all_reduce(count)
-            count = count / processes()
-        return errors.sum() / count.clamp(min=1 / processes())
+            dist.all_reduce(total)
+            total = total / processes()
+        return (errors * weights).sum() / total.where(total > 0, 1.0)
 
     def layers(self, layer_map: str) -> list[tuple[int, int]]:
         """The pairs (student layer, teacher layer) of the layer map with this name."""

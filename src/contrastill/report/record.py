@@ -79,7 +79,9 @@ def decisions(run: RunFiles) -> dict[str, str]:
     """Name -> sentence or value of each automatic choice of the run, in order."""
     made = {str(name): sentence(value) for name, value in mapping(dig(run.record, "data", "decisions")).items()}
     taken = ", ".join(f"{name} = {plain(value)}" for name, value in mapping(run.record.get("as_teacher")).items())
-    return {**({"as in the teacher's run": taken} if taken else {}), **made}
+    stopped = run.record.get("stopped")
+    ended = {"end of training": sentence(stopped)} if stopped is not None else {}
+    return {**({"as in the teacher's run": taken} if taken else {}), **made, **ended}
 
 
 def warnings(run: RunFiles) -> list[str]:

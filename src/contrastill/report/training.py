@@ -91,7 +91,8 @@ def stages(run: RunFiles) -> list[Span]:
     """(name, first step, last step, weights) of each stage that the log has reached."""
     known = objects(run.record.get("stages"))
     last = max((row["step"] for row in run.log), default=0)
-    total, shares = run.result.figures.get("steps"), [number(stage, "share") or 0 for stage in known]
+    steps = run.result.figures
+    total, shares = steps.get("planned_steps", steps.get("steps")), [number(stage, "share") or 0 for stage in known]
     found, begin, done = [], 0.0, 0.0
     for n, stage in enumerate(known, 1):
         done += shares[n - 1]

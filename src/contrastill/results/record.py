@@ -30,6 +30,7 @@ PLACES = (
     "dev",
     "test",
     "unlabelled",
+    "class_weights",
     "texts",
     "pairs",
     "teacher",
@@ -245,7 +246,7 @@ def located(settings: Mapping[str, Any], cwd: str | Path) -> dict[str, Any]:
         value = found.get(name)
         if isinstance(value, list):
             found[name] = [place(one, cwd) for one in value]
-        elif isinstance(value, str):
+        elif isinstance(value, str) and (name, value) != ("class_weights", "balanced"):
             found[name] = place(value, cwd)
     cache = found.get("cache")
     if isinstance(cache, str) and cache not in WORDS:

@@ -61,6 +61,8 @@ def beside(result: RunResult) -> ResultTable:
     return ResultTable(f"{result.task} ({result.metric})", ["", *result.models], rows, notes)
 
 
+    if averaged := result.figures.get("averaged"):
+        notes.append(f"weights: the mean of the last {averaged:.0f} checks")
 def before_and_after(result: RunResult) -> ResultTable:
     """Scores of one model before and after."""
     rows, notes = [], []

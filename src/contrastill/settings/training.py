@@ -85,6 +85,14 @@ class Settings(Checked):
     weight_decay: float = option(0.01, "AdamW's weight decay", at_least=0, at_most=1000)
     max_grad_norm: float = option(1.0, "gradient clipping; 0: none", at_least=0, at_most=1_000_000)
     checks: int = option(10, "number of times that the run is scored on dev and saved", at_least=1, at_most=100_000)
+    patience: int | None = option(
+        None,
+        "end after so many checks in a row without a better dev score; only those of the last stage count. The "
+        "learning rate falls as in the whole run, and has not reached 0 then",
+        at_least=1,
+        at_most=100_000,
+        unit="checks",
+    )
     seed: int = option(0, "seed of initial weights, order of texts, and dropout", **SEED)
     precision: str = option(
         "auto",
@@ -99,6 +107,13 @@ class Settings(Checked):
     )
     overwrite: bool = option(False, "replace the run in the output folder", "Output")
     force: bool = option(False, "start although a check before training failed", "Output")
+
+    def check_together(self) -> None:
+        if self.patience is not None and self.patience >= self.checks:
+            raise UserError(
+                f"--patience: expected fewer checks than the run makes (--checks {self.checks}), got {self.patience}: "
+                "it could not end the run"
+            )
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -135,6 +150,28 @@ class Labelled(Columns, Settings):
         None, "highest learning rate [default: by the width of the trained model]", **RATE
     )
     vocabulary: str = option("all", **VOCABULARY)
+    class_weights: str | None = option(
+        None,
+        "weights of the classes in the label loss: 'balanced' (rare classes count as much as common ones), or a JSON "
+        "file, {class: weight}; with several labels a text they weigh the rows that have the label",
+        path=True,
+    )
+    average: int | None = option(
+        None,
+        "keep the mean of the weights at the last so many checks (of the last stage), unless the best checkpoint leads "
+        "it on dev by more than a standard error",
+        at_least=2,
+        at_most=1000,
+        unit="checks",
+    )
+
+    def check_together(self) -> None:
+        super().check_together()
+        if self.average is not None and self.average > self.checks:
+            raise UserError(
+                f"--average: expected at most as many checks as the run makes (--checks {self.checks}), got "
+                f"{self.average}; raise --checks"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

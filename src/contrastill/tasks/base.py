@@ -41,7 +41,8 @@ class Task(ABC):
         return temperature**2 * self.soft(student, teacher, mask, temperature)
 
     def hard(self, student: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each example against its label, 0 where it has none: (B,), and whether it has one: (B,) bool."""
+        """Loss of each example against its label, 0 where it has none: (B,), and its weight in the mean, 0 where it has
+        no label: (B,) bool or float."""
         raise NotImplementedError(f"{self.name!r} has no labels")
 
     # ---- answers

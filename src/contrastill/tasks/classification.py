@@ -31,17 +31,22 @@ class Classification(LabelledTask):
         return losses.soft_kl(student, teacher, temperature)
 
     def hard(self, student: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return losses.hard_cross_entropy(student, labels), labels != -100
+        known, weights = labels != -100, self.class_weights
+        errors = losses.hard_cross_entropy(student, labels)
+        return errors, known if weights is None else weights.to(labels.device)[labels.where(known, 0)] * known
 
     def activate(self, logits: Tensor) -> Tensor:
         return logits.softmax(-1)
 
     def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
         """Multinomial logistic regression. A class without rows is made as unlikely as the rarest one."""
-        present = np.unique(labels)
+        present, of_rows = np.unique(labels), None
         weights, biases = np.zeros((len(self.labels), features.shape[1])), np.zeros(len(self.labels))
+        if self.class_weights is not None:
+            of_rows = self.class_weights.numpy()[labels]
+            of_rows = of_rows / of_rows.mean()  # or they would change the penalty
         if len(present) > 1:
-            fitted = LogisticRegression(C=strength, max_iter=300).fit(features, labels)
+            fitted = LogisticRegression(C=strength, max_iter=300).fit(features, labels, of_rows)
             w, b = (fitted.coef_, fitted.intercept_)
             if len(present) == 2:  # one row of weights, for the second class
                 w, b = np.concatenate([-w, w]) / 2, np.concatenate([-b, b]) / 2
@@ -61,8 +66,18 @@ class Classification(LabelledTask):
             return None
         return repr(self.labels[int(answers[0])])[:80]
 
+    def balanced(self, labels: Array) -> Array:
+        """scikit-learn's: N / (C n) of a class with n of N rows, among C classes that have rows."""
+        counts = self.counts(labels)
+        return np.divide(counts.sum() / (counts > 0).sum(), counts, out=np.ones(len(counts)), where=counts > 0)
+
+    def counts(self, labels: Array) -> Array:
+        """(C,) labelled rows of each class."""
+        return np.bincount(np.asarray(labels)[self.known(labels)].astype(np.int64), minlength=len(self.labels))
+
     def ignorance(self, labels: Array) -> float | None:
-        share = np.bincount(np.asarray(labels)[self.known(labels)].astype(np.int64)) / max(1, self.known(labels).sum())
+        counts = self.counts(labels) * (1 if self.class_weights is None else self.class_weights.numpy())
+        share = counts / max(1e-12, counts.sum())
         return float(-(share * np.log(share, out=np.zeros_like(share), where=share > 0)).sum())
 
     def follows(self, logits: Array, labels: Array) -> bool:

@@ -43,6 +43,10 @@ class LabelledTask(Task):
     """Whether a text may have any number of labels."""
     thresholds: Any = None
     """Above which each label is answered, of a task with any number of labels."""
+    class_weights: Tensor | None = None
+    """(C,) of the classes in the label loss; None: all count alike."""
+    unweighted: ClassVar[str] = "which takes no weights"
+    """The reason, in words, of a task without `class_weights`."""
     known_metrics: ClassVar[tuple[str, ...]]
     """Every metric that can judge it."""
     ignorant: ClassVar[str] = "knows nothing"
@@ -150,8 +154,21 @@ class LabelledTask(Task):
         return np.asarray(logits)
 
     def losses_of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Label losses of the rows that a head is fitted to: (N, C), (N, …) -> (N,)."""
-        return self.hard(logits, labels, torch.ones(0))[0]
+        """Label losses of the rows that a head is fitted to, times the rows' weights in the mean: (N, C), (N, …) ->
+        (N,)."""
+        errors, weights = self.hard(logits, labels, torch.ones(0))
+        return errors * weights / weights.float().mean()
+
+    def balanced(self, labels: Array) -> Array:
+        """(C,) weights of the classes by which rare ones count as much as common ones; 1 where rows tell none.
+
+        Raises:
+            UserError: the task's label loss has no such weights.
+        """
+        raise UserError(
+            f"--class-weights: expected classes or labels of whole texts, got the task {self.name!r}, {self.unweighted}"
+            "; leave it out"
+        )
 
     judged: ClassVar[str] = "rows"
     """What `judged_rows` counts."""

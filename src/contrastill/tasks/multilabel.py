@@ -70,7 +70,8 @@ class MultiLabel(LabelledTask):
         weights, biases = np.zeros((labels.shape[1], features.shape[1])), np.log(share / (1 - share))
         for n, there in enumerate(labels.T):
             if there.min() != there.max():
-                fitted = LogisticRegression(C=strength, max_iter=300).fit(features, there)
+                of_rows = None if self.class_weights is None else np.where(there > 0.5, float(self.class_weights[n]), 1)
+                fitted = LogisticRegression(C=strength, max_iter=300).fit(features, there, of_rows)
                 weights[n], biases[n] = fitted.coef_[0], fitted.intercept_[0]
         return weights, biases
 
@@ -80,7 +81,8 @@ class MultiLabel(LabelledTask):
         return losses.soft_binary_kl(student, teacher, temperature)
 
     def hard(self, student: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return losses.hard_binary_cross_entropy(student, labels), ~labels.isnan().any(1)
+        positive = None if self.class_weights is None else self.class_weights.to(student.device)
+        return losses.hard_binary_cross_entropy(student, labels, positive), ~labels.isnan().any(1)
 
     # ---- scores
 
@@ -122,9 +124,17 @@ class MultiLabel(LabelledTask):
             return None
         return repr(self.in_words(said[0]))[:80]
 
+    def balanced(self, labels: Array) -> Array:
+        """Of the rows that have a label: the rows without it divided by those with it."""
+        known = labels[self.known(labels)]
+        there, without = known.sum(0), (1 - known).sum(0)
+        return np.divide(without, there, out=np.ones(len(there)), where=(there > 0) & (without > 0))
+
     def ignorance(self, labels: Array) -> float | None:
         share = np.clip(labels[self.known(labels)].mean(0), 1e-9, 1 - 1e-9)
-        return float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean())
+        there = share * (1 if self.class_weights is None else self.class_weights.numpy())
+        said = there / (there + 1 - share)
+        return float(-(there * np.log(said) + (1 - share) * np.log(1 - said)).mean())
 
     def truth(self, labels: Array) -> Array | None:
         return np.asarray(labels) > 0.5

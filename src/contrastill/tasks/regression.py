@@ -23,6 +23,7 @@ class Regression(LabelledTask):
     known_metrics = ("spearman", "pearson")
     label_dtype = torch.float32
     ignorant = "always gives the mean score"
+    unweighted = "which has no classes"
 
     @classmethod
     def fits(cls, config: Any) -> bool:

@@ -41,6 +41,7 @@ class Tagging(LabelledTask):
     longer = "are longer, and read in overlapping parts"
     row_metric = "f1"
     judged = "entities"
+    unweighted = "whose loss is over words, most of them outside entities: weights would buy recall with precision"
 
     def __init__(
         self, labels: Sequence[str] = (), metrics: Sequence[str] | None = None, tags: Sequence[str] | None = None

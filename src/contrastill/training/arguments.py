@@ -1,6 +1,7 @@
 """transformers' arguments for a plan, and what settings must agree with the method."""
 
 import math
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -27,11 +28,16 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
     if settings.batch_size < 2 and method.across_batch:
         raise UserError(f"{method.name!r} compares the texts of a batch: expected a batch size of at least 2, got 1")
     check_reporters(settings.report_to)
-    if settings.accumulate > 1 and (method.across_batch or run.unlabelled):
+    for name in ("patience", "average"):
+        if getattr(settings, name, None) is not None and not has_dev:
+            raise UserError(f"--{name}: expected a run that is scored on dev, got one that is not; give --dev FILE")
+    task: Any = method.task
+    weighted = getattr(task, "class_weights", None) is not None and not task.several
+    if settings.accumulate > 1 and (method.across_batch or run.unlabelled or weighted):
         why = (
             "compares the examples of a batch with each other"
             if method.across_batch
-            else "takes a mean over the labelled examples of the batch"
+            else f"takes a {'weighted ' if weighted else ''}mean over the labelled examples of the batch"
         )
         raise UserError(
             f"method {method.name!r} {why}, so splitting the batch changes the loss; "

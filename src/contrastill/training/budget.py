@@ -13,7 +13,7 @@ from contrastill.training.trial import trial
 if TYPE_CHECKING:
     from contrastill.training.labelled import LabelledPlan
 
-__all__ = ["PRESETS", "Preset", "default_rate", "settle_budget"]
+__all__ = ["PRESETS", "Preset", "default_rate", "epochs_of", "settle_budget"]
 
 TRAINED = {"finetune": (768, 5e-5), "distill": (312, 3e-4)}
 """Command -> a width, and the rate at which models of that width are trained. Decision 11."""
@@ -64,9 +64,15 @@ def settle_budget(run: "LabelledPlan") -> None:
             scoring = (settings.checks + 1) * SCORED * seconds * dev / run.batch_size
             steps = max(1, int((60 * settings.minutes - scoring) / seconds))
             why = f"{settings.minutes:g} minutes at {seconds:.2g} s a step"
-        settings = replace(settings, epochs=steps / one)
+        settings = replace(settings, epochs=epochs_of(steps, one))
         run.decided["length of the run"] = f"{steps:,} steps, {settings.epochs:.3g} passes over the rows ({why})"
     run.settings = settings
+
+
+def epochs_of(steps: int, one: int) -> float:
+    """The epochs that come to so many steps, of `one` a pass."""
+    epochs = steps / one
+    return math.nextafter(epochs, 0) if math.ceil(epochs * one) > steps else epochs
 
 
 def seconds_a_step(run: "LabelledPlan") -> float:

@@ -1,10 +1,10 @@
-"""Callbacks around the steps of a run: stages, last step, signals, log, progress bar."""
+"""Callbacks around the steps of a run: stages, last step, signals, patience, log, progress bar."""
 
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from contrastill.methods import Method
 from contrastill.processes import bar_pause
 from contrastill.training.order import Order
 
-__all__ = ["Epochs", "LastStep", "Progress", "Record", "Stages", "StopRequest"]
+__all__ = ["Epochs", "LastStep", "Patience", "Progress", "Record", "Stages", "StopRequest"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,45 @@ class StopRequest(TrainerCallback):
             raise KeyboardInterrupt
         self.asked = True
         logger.warning("stopping after this step, once it is saved (again to stop at once)")
+
+
+class Patience(TrainerCallback):
+    """Ends a run after so many checks in a row without a better dev score.
+
+    Only checks of the last stage count, and they are compared with each other: what an earlier stage learns need not
+    show in the score. The count is read from the log, which every checkpoint holds, so a resumed run has it too.
+
+    metric: the dev score that counts; higher: whether more of it is better.
+    """
+
+    def __init__(self, patience: int, method: Method, metric: str, higher: bool) -> None:
+        self.patience, self.method, self.metric, self.higher = patience, method, metric, higher
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        stop = self.ended(state.log_history, state.max_steps) is not None
+        if args.world_size > 1:  # scores may differ in the last digit: the first process decides
+            flag = torch.tensor(float(stop), device=args.device)
+            torch.distributed.broadcast(flag, 0)
+            stop = bool(flag)
+        if stop:
+            control.should_training_stop = True
+
+    def ended(self, history: Sequence[Mapping[str, Any]], total: int) -> str | None:
+        """The reason to end a run of `total` steps after this log, in words; None: it goes on."""
+        begin = max(step for step in (0, *self.method.milestones(total)) if step < total)
+        key = f"eval_{self.metric}"
+        checks = [(int(row["step"]), float(row[key])) for row in history if key in row and row["step"] > begin]
+        if not checks:
+            return None
+        sign = 1 if self.higher else -1
+        step, score = max(checks, key=lambda check: sign * check[1])  # of equal ones the first
+        after = sum(1 for other, _ in checks if other > step)
+        if after < self.patience or checks[-1][0] >= total:
+            return None
+        return (
+            f"ended at step {checks[-1][0]:,} of {total:,}: {after} checks in a row had no better dev {self.metric} "
+            f"than {score:.4g} at step {step:,} (--patience {self.patience})"
+        )
 
 
 class Record(TrainerCallback):

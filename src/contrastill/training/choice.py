@@ -3,7 +3,7 @@
 The highest of ten dev scores is partly luck, on few rows for the most part. So the last weights are kept, unless the
 best checkpoint leads by more than one standard error, or the last is no better than one answer for all rows. The rule
 of Breiman et al., Classification and Regression Trees, 1984, section 3.4.3, with the error of the difference on the
-same rows.
+same rows. Where the mean of the last weights was asked for, it takes their place: it varies less.
 """
 
 import logging
@@ -16,12 +16,14 @@ from contrastill.training.plan import Trained
 if TYPE_CHECKING:
     from contrastill.training.labelled import LabelledPlan
 
-__all__ = ["SELECTED", "chosen", "clone_state"]
+__all__ = ["MEAN", "SELECTED", "chosen", "clone_state"]
 
 logger = logging.getLogger(__name__)
 
 ONE_ERROR = 0.68  # the share of a normal distribution within a standard error
 SELECTED = ", or the last one if the best leads by no more than a standard error"
+
+MEAN = "the mean of the last weights if that one leads it by no more than a standard error"
 
 
 def chosen(run: "LabelledPlan", trained: Trained) -> int | None:
@@ -30,7 +32,8 @@ def chosen(run: "LabelledPlan", trained: Trained) -> int | None:
         return None
     student, dev, (score, before) = run.method.student.model, run.splits["dev"], run.start
     best = trained.best if trained.score >= score else 0
-    if best == trained.last:
+    averaged = mean_loaded(run, trained)
+    if best == trained.last and not averaged:
         return best
     task, metric = run.task.with_config(student.config), run.task.metrics[0]
     last, answers = clone_state(student), task.answers(dev.logits(student, run.dtype))
@@ -42,15 +45,33 @@ def chosen(run: "LabelledPlan", trained: Trained) -> int | None:
     lead, low, _ = task.paired(
         task.answers(dev.logits(student, run.dtype)), answers, dev.labels, metric, level=ONE_ERROR
     )
+    name = f"the mean of the weights at steps {', '.join(map(str, averaged))}" if averaged else f"step {trained.last}"
+    leads = f"step {best} leads by {100 * lead:.1f} points of dev {metric}"
     if useless or low > 0:
+        if averaged:
+            why = "the mean is no better than one answer for all rows" if useless else "more than a standard error"
+            run.decided["checkpoint"] = f"step {best}, not {name}: {leads}, {why}"
+            logger.info("checkpoint: %s", run.decided["checkpoint"])
         return best
     student.load_state_dict(last)
+    run.averaged = len(averaged)
     run.decided["checkpoint"] = (
-        f"step {trained.last}, the last: step {best} leads by {100 * lead:.1f} points of dev {metric}, which is "
-        "within a standard error"
+        f"{name}{'' if averaged else ', the last'}: {leads}, which is within a standard error"
+        if lead >= 0 or not averaged
+        else f"{name}: {100 * -lead:.1f} points of dev {metric} ahead of step {best}"
     )
     logger.info("checkpoint: %s", run.decided["checkpoint"])
     return trained.last
+
+
+def mean_loaded(run: "LabelledPlan", trained: Trained) -> tuple[int, ...]:
+    """Gives the model the mean of its last weights, where it was asked for and there are two; their steps."""
+    steps = () if trained.load_mean is None else trained.load_mean()
+    if trained.load_mean is None or len(steps) > 1:
+        return steps
+    run.decided["average"] = "none: the last stage has fewer than two checks; raise --checks"
+    logger.warning("average: %s", run.decided["average"])
+    return ()
 
 
 def clone_state(model: nn.Module) -> dict[str, Tensor]:

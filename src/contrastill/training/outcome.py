@@ -16,7 +16,7 @@ def warnings(run: Plan, history: Sequence[Mapping[str, Any]]) -> list[str]:
     history: the log, a mapping a logged step.
     """
     begun = getattr(run.method.student.model, "doubt", None)  # of a start that was made for this run
-    remedies = Remedies.of(run.settings, run.usual_rate, history)
+    remedies = Remedies.of(run.settings, run.usual_rate, history, stopped=run.stopped is not None)
     rose = diverged(run, history, remedies.slower)
     remedies = replace(remedies, rose=bool(rose))
     return [*([begun] if begun else []), *rose, *run.doubts(history, remedies)]

@@ -38,12 +38,18 @@ FITTED = 512  # texts on which projections are started
 @dataclass(frozen=True)
 class Trained:
     """The end of a training. last: its last step, whose weights the model has; best, score: the step of the best
-    checkpoint, and its dev score (None: nothing is scored on dev); load_best: gives the model that one's weights."""
+    checkpoint, and its dev score (None: nothing is scored on dev); load_best: gives the model that one's weights.
+
+    load_mean: gives the model the mean of its last weights, and returns their steps (of fewer than two, it changes
+    nothing); None: not asked for. stopped: why it ended before its time, in words.
+    """
 
     last: int
     best: int | None
     score: float | None
     load_best: Callable[[], None]
+    load_mean: Callable[[], tuple[int, ...]] | None = None
+    stopped: str | None = None
 
 
 class Plan(ABC):
@@ -61,6 +67,7 @@ class Plan(ABC):
     dtype: torch.dtype | None  # of autocast; None: float32
     metric: str | None  # on dev, that selects the checkpoint
     checkpoint: int | None = None  # the step that was kept, once there is one; 0: the start
+    stopped: str | None = None  # why training ended before its time, in words
 
     # ---- the training texts
 
@@ -116,7 +123,7 @@ class Plan(ABC):
     # ---- a run's steps
 
     @abstractmethod
-    def fingerprints(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, Any]:
         """Facts that must be the same when the run is resumed."""
 
     @abstractmethod

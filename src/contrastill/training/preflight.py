@@ -142,13 +142,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 def disk(run: Plan) -> Check:
-    return room_for_checkpoints(run.model, run.settings.out)
+    return room_for_checkpoints(run.model, run.settings.out, getattr(run.settings, "average", None) or 0)
 
 
-def room_for_checkpoints(model: nn.Module, out: str) -> Check:
-    """Checks the disk space for model and up to four checkpoints, one in writing (weights, Adam's moments, queues)."""
+def room_for_checkpoints(model: nn.Module, out: str, averaged: int = 0) -> Check:
+    """Checks the disk space for model and up to four checkpoints, one in writing (weights, Adam's moments, queues), and
+    for the weights of which the mean is to be taken."""
     weights = sum(p.numel() * 4 for p in model.parameters())
-    need = weights + 4 * (3 * weights + sum(b.numel() * b.element_size() for b in model.buffers()))
+    need = (1 + averaged) * weights + 4 * (3 * weights + sum(b.numel() * b.element_size() for b in model.buffers()))
     place = Path(out).expanduser().absolute()
     free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
     seen = f"about {need / 1e6:.0f} MB for checkpoints, {free / 1e6:.0f} MB free"

@@ -21,7 +21,8 @@ from contrastill.methods.queue import Queue
 from contrastill.report import PAGE, leave_report
 from contrastill.results import RunResult, result_table, write_text
 from contrastill.training.arguments import training_arguments
-from contrastill.training.checkpoints import last_good_checkpoint
+from contrastill.training.callbacks import Patience
+from contrastill.training.checkpoints import LastWeights, last_good_checkpoint
 from contrastill.training.folder import RunFolder
 from contrastill.training.outcome import warnings
 from contrastill.training.plan import Plan
@@ -92,6 +93,8 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     folder.begin()
     clock.lap("checks")
 
+    average = getattr(settings, "average", None)
+    kept = LastWeights(average, run.method, folder.checkpoints) if average is not None else None
     trainer = DistillationTrainer(
         run.model,
         run.method,
@@ -103,6 +106,8 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
         record=lambda rows: folder.write_lines("log.jsonl", [*(before or []), *rows]),
         schedule=settings.schedule,
         warmup=settings.warmup,
+        patience=patience_of(run),
+        more=[kept] if kept is not None else [],
     )
     pad = getattr(run.tokenizer, "pad_token_id", None)  # whatever the model's config says it is; word vectors have none
     read = run.words if pad is None else np.union1d(run.words, [pad])
@@ -110,12 +115,20 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     with words():
         trained = trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
     clock.lap("training")
+    if trained.stopped is not None:
+        logger.info("%s", trained.stopped)
+        run.stopped = trained.stopped
+        folder.note(stopped=trained.stopped)
 
     def load_best() -> None:
         with words():  # as the checkpoint was saved
             trained.load_best()
 
-    run.checkpoint = run.choose(replace(trained, load_best=load_best))
+    def load_mean() -> tuple[int, ...]:
+        with words():
+            return kept.load_mean(trained.last) if kept is not None else ()
+
+    run.checkpoint = run.choose(replace(trained, load_best=load_best, load_mean=load_mean if kept else None))
     trimming = run.trim_vocabulary()  # after the last use of a checkpoint: those have the whole vocabulary
     folder.note(data=run.describe())
     if trimming is not None:
@@ -131,7 +144,7 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
         folder.note(warnings=said)
     for one in doubts:
         logger.warning("%s", one)
-    figures = {"steps": steps, **result.figures}
+    figures = {"steps": trained.last, **({"planned_steps": steps} if trained.stopped else {}), **result.figures}
     done = Run(folder.path, path, replace(result, figures=figures, warnings=tuple(doubts), seconds=clock.seconds))
     conclude(folder, done, run)
     return done
@@ -187,6 +200,12 @@ def saving(folder: RunFolder) -> Iterator[None]:
         raise UserError(
             f"could not save to {folder.path}: {error}; {state}; free space there, then continue with {go_on}"
         ) from error
+
+
+def patience_of(run: Plan) -> Patience | None:
+    """Ends the run early; None: that was not asked for."""
+    patience, metric = run.settings.patience, run.metric
+    return None if patience is None or metric is None else Patience(patience, run.method, metric, metric != "loss")
 
 
 def queue(run: Plan) -> dict[str, Any] | None:

@@ -2,18 +2,18 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
 from contrastill.errors import CheckFailed
 from contrastill.methods import Method
-from contrastill.training.callbacks import Epochs, LastStep, Progress, Record, Stages, StopRequest
+from contrastill.training.callbacks import Epochs, LastStep, Patience, Progress, Record, Stages, StopRequest
 from contrastill.training.checkpoints import Seal
 from contrastill.training.order import Order
 from contrastill.training.plan import Trained
@@ -34,6 +34,7 @@ class DistillationTrainer(Trainer):
     order: of the training rows.
     check: gives the student's dev metrics; called at each evaluation. None: no dev data.
     record: takes the log so far, a dict a line; called at each save and at the end.
+    patience: may end the run early. more: further callbacks, called before a checkpoint is sealed.
     """
 
     def __init__(
@@ -48,8 +49,11 @@ class DistillationTrainer(Trainer):
         record: Callable[[list[dict[str, Any]]], None],
         schedule: str,
         warmup: float,
+        patience: Patience | None = None,
+        more: Sequence[Any] = (),
     ) -> None:
         self.method, self.check, self.schedule, self.warmup = method, check, schedule, warmup
+        self.patience = patience
         self.terms: dict[str, Tensor | float] = defaultdict(float)
         self.counted = 0
         self.stop = StopRequest()
@@ -60,7 +64,12 @@ class DistillationTrainer(Trainer):
             train_dataset=train_dataset,
             eval_dataset=train_dataset if check else None,  # never read: `evaluate` asks `check`
             data_collator=data_collator,
-            callbacks=[Stages(method), LastStep(), Epochs(self.order), self.stop, Record(record), Seal(), Progress()],
+            callbacks=[
+                *(Stages(method), LastStep(), Epochs(self.order), self.stop, Record(record)),
+                *([patience] if patience is not None else []),
+                *more,
+                *(Seal(), Progress()),
+            ],
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # our losses are means over the batch: Trainer divides by accumulation
@@ -113,12 +122,24 @@ class DistillationTrainer(Trainer):
             Interrupted: after Ctrl-C or SIGTERM, once the step in hand is saved.
         """
         with self.stop.listening():
-            super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if self.stop.asked and self.state.global_step < self.state.max_steps:
-            raise Interrupted
+            if checkpoint is not None and self.is_end(checkpoint):
+                self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+                self._load_from_checkpoint(str(checkpoint))
+            else:
+                super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         state = self.state
+        stopped = self.patience.ended(state.log_history, state.max_steps) if self.patience is not None else None
+        if self.stop.asked and stopped is None and state.global_step < state.max_steps:
+            raise Interrupted
         best = state.best_global_step if state.best_model_checkpoint is not None else None
-        return Trained(state.global_step, best, state.best_metric, self._load_best_model)
+        return Trained(state.global_step, best, state.best_metric, self._load_best_model, stopped=stopped)
+
+    def is_end(self, checkpoint: Path) -> bool:
+        """Whether there is nothing left to train after a checkpoint."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if state.global_step >= state.max_steps or self.patience is None:
+            return state.global_step >= state.max_steps
+        return self.patience.ended(state.log_history, state.max_steps) is not None
 
 
 def check_finite(logs: dict[str, float], step: int) -> None:
