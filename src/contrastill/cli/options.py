@@ -197,7 +197,7 @@ def settings_of(
     if resume is not None:
         if from_ is not None:
             raise UserError("--resume takes the settings of the run it continues; leave out --from")
-        free = {"overwrite", "force", "report_to", "keep_checkpoints"}
+        free = {"overwrite", "force", "report_to", "keep_checkpoints", "with_baseline"}
         if other := set(chosen) - free:
             raise UserError(f"--resume continues a run as it was; leave out {', '.join(flags(other))}")
         return settings.of(resume / "run.json", **chosen, out=str(resume), overwrite=False)

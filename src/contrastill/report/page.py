@@ -97,6 +97,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "shown": shown(found),
         "rows_scored": results.rows_scored(run, found),
         "against_teacher": results.against_teacher(run),
+        "against_baseline": results.against_baseline(run),
         "timed": next((model.timed for model in found if model.timed), None),
         "tradeoff": tradeoff([(None, found)]),
         "scores": scores(run),

@@ -11,7 +11,17 @@ from contrastill.report.model import Model, Score, alike, ratio_of
 from contrastill.report.paired import answers_of, difference
 from contrastill.report.run import RunFiles, dig, mapping, number
 
-__all__ = ["against_teacher", "gate_of", "headline", "in_points", "models", "name_of", "rows_scored", "tiles"]
+__all__ = [
+    "against_baseline",
+    "against_teacher",
+    "gate_of",
+    "headline",
+    "in_points",
+    "models",
+    "name_of",
+    "rows_scored",
+    "tiles",
+]
 
 COMPARED_WITH = ("teacher", "before")
 KINDS = {name: name for name in COMPARED_WITH} | dict.fromkeys(results.YARDSTICKS, "yardstick")
@@ -204,6 +214,19 @@ def against_teacher(run: RunFiles) -> str:
     sides = "After minus before" if run.result.before_and_after else "Student minus teacher"
     words = WORDS.get(ours.metric, ours.metric)
     return f"{sides}, {words} on {rows} of {score.where}: {said}, 95\u00a0% interval {between}."
+
+
+def against_baseline(run: RunFiles) -> str:
+    """The difference of the student and its baseline on the rows of the headline, with its interval."""
+    score, _ = verdict(run)
+    found = run.result.against_baseline.get(score.where) if score is not None else None
+    if score is None or found is None:
+        return ""
+    metric, *apart = found
+    said, between = in_points(metric, (apart[0], apart[1], apart[2]))
+    clear = "" if apart[1] > 0 or apart[2] < 0 else "; no difference is shown"
+    words = WORDS.get(metric, metric)
+    return f"Student minus baseline, {words} on {score.where}: {said}, 95\u00a0% interval {between}{clear}."
 
 
 def in_points(metric: str, apart: tuple[float, float, float], hundred: bool = False) -> tuple[str, str]:

@@ -124,8 +124,8 @@ def read_bundles(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
     for depth in range(1, DEEPEST + 1):
         for path in sorted(folder.glob("*/" * depth + "bundle.json")):
             place = path.relative_to(folder)
-            if any(part.startswith(".") for part in place.parts):
-                continue  # an export that is not finished
+            if any(part.startswith(".") for part in place.parts) or place.parts[0] == "baseline":
+                continue  # an export that is not finished, or of another run
             if bundle := read_object(path, problems, place.as_posix()):
                 found.append({**bundle, "path": place.parent.as_posix()})
     return found

@@ -12,17 +12,18 @@ from typing import Any, Self
 
 __all__ = ["HELD_OUT_PAIRS", "YARDSTICKS", "RunResult", "Score", "Scores", "Split", "number"]
 
-COLUMNS = ("teacher", "vectors", "probe", "student", "model")
+COLUMNS = ("teacher", "vectors", "probe", "baseline", "student", "model")
 YARDSTICKS = {
     "vectors": "a linear fit on the frozen encoder's vectors of the two texts, each read by itself",
     "probe": "a linear fit on the frozen encoder, before any training",
+    "baseline": "the same student, trained on the labels alone: same start, labelled rows, order and steps",
 }
-"""Columns of linear fits beside a model that is fine-tuned, and what they are."""
+"""Columns beside a trained model that show what its training adds, and what they are."""
 SPLITS = ("test", "dev")
 ORDER = (
-    *("steps", "task", "metric", "base", "train_rows", "held_out", "batch_rows", "scale"),
-    *("student", "model", "teacher", "probe", "vectors", "kept"),
-    *("yardsticks", "teacher_forwards", "dev", "retrieval", "sts", "checkpoint", "parameters", "size_mb"),
+    *("steps", "planned_steps", "task", "metric", "base", "train_rows", "held_out", "batch_rows", "scale"),
+    *("student", "model", "teacher", "probe", "vectors", "baseline", "against_baseline", "kept"),
+    *("yardsticks", "teacher_forwards", "dev", "retrieval", "sts", "checkpoint", "averaged", "parameters", "size_mb"),
 )
 """Of the entries of metrics.json; others follow."""
 HELD_OUT = ("spearman", "agreement", "cosine", "loss")
@@ -106,7 +107,7 @@ class RunResult:
     """What a run measured.
 
     models: "teacher", "student", "model" -> scores; "probe": of a linear fit on the frozen encoder; "vectors": of one
-    on its vectors of the two texts of a pair, each read by itself.
+    on its vectors of the two texts of a pair, each read by itself; "baseline": of the student trained on labels alone.
     base: the start of a model that was trained further; changes: its scores before and after. sts: column -> STS
     set -> Spearman x 100. kept: split -> share of the teacher's score; None where splits aren't scored.
     figures: numbers of the whole run (steps, train_rows, parameters, …). more: the other entries.
@@ -166,6 +167,16 @@ class RunResult:
             **self.more,
         }
         return {name: entries[name] for name in (*ORDER, *entries) if name in entries}
+
+    @property
+    def against_baseline(self) -> dict[str, tuple[str, float, float, float]]:
+        """Split -> metric, and the student's score minus the baseline's with the ends of its 95 % interval."""
+        found, made = self.more.get("against_baseline"), dict[str, tuple[str, float, float, float]]()
+        for split, one in found.items() if isinstance(found, Mapping) else ():
+            metric, ends = text(one.get("metric")) if isinstance(one, Mapping) else None, numbers(one)
+            if metric is not None and ends.keys() >= {"difference", "low", "high"}:
+                made[str(split)] = metric, ends["difference"], ends["low"], ends["high"]
+        return made
 
     @property
     def before_and_after(self) -> bool:

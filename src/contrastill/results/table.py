@@ -55,6 +55,9 @@ def beside(result: RunResult) -> ResultTable:
         rows.append([each, *(f"{result.sts[name][each]:.2f}" for name in result.models)])
     kept = ", ".join(f"{split} {share:.1%}" for split, share in (result.kept or {}).items())
     notes = [f"kept of the teacher: {kept}"] if kept else []
+    for split, (metric, *apart) in result.against_baseline.items():
+        value, low, high = (100 * each for each in apart)
+        notes.append(f"student minus baseline, {split} {metric} x 100: {value:+.2f} ({low:+.2f} to {high:+.2f})")
     notes += [f"{name}: {what}" for name, what in YARDSTICKS.items() if name in result.models]
     if result.figures.get("checkpoint") == 0:
         notes.append("no checkpoint was better on dev than the start: the weights before the first step are kept")

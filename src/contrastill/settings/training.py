@@ -212,6 +212,12 @@ class Distillation(Labelled, PlaceOfTeacher):
         path=True,
         rows=True,
     )
+    with_baseline: bool = option(
+        False,
+        "train the same student on the labels alone too, in OUT/baseline: same start, labelled rows, order and steps; "
+        "scores and page have it beside the student (with --resume, of a finished run too)",
+        "Method",
+    )
     cache: str | None = option(
         None,
         "folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill); "
@@ -220,6 +226,11 @@ class Distillation(Labelled, PlaceOfTeacher):
         path=True,
     )
     cache_dtype: str = option("float16", **STORED)
+
+    def check_together(self) -> None:
+        super().check_together()
+        if self.with_baseline and self.method == "finetune":
+            raise UserError("--with-baseline: expected a method that distils, got 'finetune', the baseline itself")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Any
 from contrastill.methods import method_class, method_name
 from contrastill.settings import Contrast, Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
 from contrastill.tasks import Embedding, task_name
+from contrastill.training.baseline import with_baseline
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
 from contrastill.training.examples import score_model
@@ -47,7 +48,8 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
     with RunFolder("distill", asked, resume) as folder, saving(folder):
         if taken:
             folder.note(as_teacher=taken)
-        return finished(folder, "student") or train(folder, partial(plan, folder.decided(asked)), resume)
+        done = finished(folder, "student") or train(folder, partial(plan, folder.decided(asked)), resume)
+        return with_baseline(done, folder, asked) if isinstance(asked, Distillation) and asked.with_baseline else done
 
 
 def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDistillation]:

@@ -8,6 +8,7 @@ log.jsonl     every logged step: each loss term, the stage, dev scores
 evidence.json answers on dev that the page shows
 seen.safetensors  keys of the rows that were learnt from, by which later runs tell whether theirs are new
 report.html   the run's page
+baseline/     the run of the same student on the labels alone (--with-baseline)
 exports/      bundles, if the model was exported; bench.json: their speed, if it was measured
 .lock         held by the process that is at work here
 """
@@ -30,13 +31,15 @@ from contrastill.results import CARD, PLACES, RunRecord, RunResult, located, rea
 from contrastill.seal import file_seals
 from contrastill.settings import Settings
 
-__all__ = ["RunFolder"]
+__all__ = ["BASELINE", "RunFolder"]
 
 logger = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Settings)
 
-WRITTEN = ("student", "model", "checkpoints", "exports")
+BASELINE = "baseline"
+"""The folder of a run's baseline, and its column in metrics.json."""
+WRITTEN = ("student", "model", "checkpoints", "exports", BASELINE)
 WRITTEN_FILES = ("metrics.json", "log.jsonl", "evidence.json", "seen.safetensors", "report.html", "bench.json")
 DECIDED = {
     "max_length",
@@ -44,7 +47,15 @@ DECIDED = {
     "learning_rate",
     "task",
 }  # settings that the run fills in where they are not given
-FREE = {"out", "overwrite", "force", "report_to", "cache", "keep_checkpoints"}  # may differ when a run is resumed
+FREE = {
+    "out",
+    "overwrite",
+    "force",
+    "report_to",
+    "cache",
+    "keep_checkpoints",
+    "with_baseline",
+}  # may differ when a run is resumed
 
 
 class RunFolder:
