@@ -61,11 +61,11 @@ def beside(result: RunResult) -> ResultTable:
     notes += [f"{name}: {what}" for name, what in YARDSTICKS.items() if name in result.models]
     if result.figures.get("checkpoint") == 0:
         notes.append("no checkpoint was better on dev than the start: the weights before the first step are kept")
+    if averaged := result.figures.get("averaged"):
+        notes.append(f"weights: the mean of the last {averaged:.0f} checks")
     return ResultTable(f"{result.task} ({result.metric})", ["", *result.models], rows, notes)
 
 
-    if averaged := result.figures.get("averaged"):
-        notes.append(f"weights: the mean of the last {averaged:.0f} checks")
 def before_and_after(result: RunResult) -> ResultTable:
     """Scores of one model before and after."""
     rows, notes = [], []

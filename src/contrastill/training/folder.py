@@ -216,6 +216,7 @@ class RunFolder:
             return
         for checkpoint in self.checkpoints.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
+        shutil.rmtree(self.checkpoints / "weights", ignore_errors=True)  # of `LastWeights`
         with contextlib.suppress(OSError):
             self.checkpoints.rmdir()
 
@@ -227,7 +228,6 @@ class RunFolder:
             self.write("run.json", self.record.to_json())
 
     def check_fact(self, **facts: Any) -> None:
-        shutil.rmtree(self.checkpoints / "weights", ignore_errors=True)  # of `LastWeights`
         """Notes facts that a resumed run must share with its beginning (data, teacher)."""
         for name, value in facts.items():
             if self.record.facts.get(name, value) != value:
