@@ -105,6 +105,15 @@ def build_model(
             | {"local_attention": 8, "global_attn_every_n_layers": 2}
             | {f"{part}_dropout": dropout for part in ("attention", "embedding", "mlp", "classifier")},
         ),
+        "albert": (  # narrow tables, shared layers
+            transformers.AlbertConfig,
+            shape | rates | {"embedding_size": width // 2, "classifier_dropout_prob": dropout},
+        ),
+        "static": (  # no layers
+            transformers.EuroBertConfig,
+            {"hidden_size": width, "num_hidden_layers": 0, "num_attention_heads": 1, "head_dim": 2}
+            | {"mask_token_id": 4, "classifier_pooling": "mean"},
+        ),
     }
     kind, own = configs[family]
     head = transformers.AutoModelForTokenClassification if tags else transformers.AutoModelForSequenceClassification

@@ -5,8 +5,9 @@ Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
 
 import inspect
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 from contrastill.errors import UserError
 from contrastill.forward import Switched, cheap, output_of
 
-__all__ = ["GRANULARITIES", "Embedder", "Encoder", "Encoding", "Wanted", "pool_layer"]
+__all__ = ["GRANULARITIES", "Embedder", "Encoder", "Encoding", "Wanted", "pool_layer", "projection_of"]
 
 Batch = Mapping[str, Tensor]
 GRANULARITIES = ("tokens", "cls", "mean")
@@ -45,7 +46,7 @@ class Encoding:
     logits: Tensor = NOT_ASKED
     """(B, C), or (B, L, C) of a task with an answer a token."""
     hidden: tuple[Tensor, ...] = NOT_ASKED
-    """N + 1 of (B, L, D); hidden[0] is the embedding output."""
+    """N + 1 of (B, L, D); hidden[0] is the embedding output, of a model without layers its word vectors."""
     attention: tuple[Tensor, ...] = NOT_ASKED
     """N of (B, H, L, L): scores *before* softmax, masked entries very negative."""
     pooled: Tensor = NOT_ASKED
@@ -63,6 +64,13 @@ def pool_layer(hidden: Tensor, mask: Tensor, granularity: str) -> tuple[Tensor, 
         return hidden[torch.arange(len(hidden), device=hidden.device), first].unsqueeze(1), mask.any(1, keepdim=True)
     real = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * real).sum(1, keepdim=True) / real.sum(1, keepdim=True), mask.any(1, keepdim=True)
+
+
+def projection_of(base: Any) -> nn.Module | None:
+    """The linear layer between narrow embedding tables and the layers (ELECTRA's, ALBERT's); None: there is none."""
+    encoder = getattr(base, "encoder", None)
+    found = getattr(base, "embeddings_project", None) or getattr(encoder, "embedding_hidden_mapping_in", None)
+    return found if isinstance(found, nn.Module) else None
 
 
 class Encoder(nn.Module):
@@ -102,7 +110,7 @@ class Encoder(nn.Module):
     def embeddings(self) -> nn.Module:
         """The module whose output is `hidden[0]`: where gradient perturbation adds its step."""
         base = self.model.base_model
-        found = getattr(base, "embeddings", None)
+        found = projection_of(base) or getattr(base, "embeddings", None)
         return found if isinstance(found, nn.Module) else self.model.get_input_embeddings()
 
     def forward(self, batch: Batch, needs: Collection[str]) -> Encoding:
@@ -110,8 +118,12 @@ class Encoder(nn.Module):
         mask = batch["attention_mask"] if "attention_mask" in batch else torch.ones_like(batch["input_ids"])
         if "attention" in needs and self.model.config._attn_implementation != "eager":
             self.model.set_attn_implementation("eager")
-        with SoftmaxInputs(enabled="attention" in needs) as scores, cheap(self.model, self.embeddings):
-            output: Any = self.model(**inputs, output_hidden_states="hidden" in needs)
+        with (
+            SoftmaxInputs(enabled="attention" in needs) as scores,
+            cheap(self.model, self.embeddings),
+            Top(self.model.base_model, enabled="hidden" in needs and not self.depth) as top,
+        ):
+            output: Any = self.model(**inputs, output_hidden_states="hidden" in needs and self.depth > 0)
         if "attention" in needs and len(scores.seen) != self.depth:
             raise RuntimeError(
                 f"expected {self.depth} attention score tensors from {type(self.model).__name__}, "
@@ -120,7 +132,7 @@ class Encoder(nn.Module):
         return Encoding(
             mask.bool(),
             output.get("logits"),
-            tuple(output.hidden_states) if "hidden" in needs else NOT_ASKED,
+            tuple(top.seen or output.hidden_states) if "hidden" in needs else NOT_ASKED,
             tuple(scores.seen) if "attention" in needs else NOT_ASKED,
             self.pool(output.last_hidden_state, mask.bool()) if "pooled" in needs else NOT_ASKED,
             batch.get("answered", NOT_ASKED),
@@ -210,6 +222,25 @@ def by_length(mask: Tensor) -> list[tuple[Tensor, int]]:
         if len(order) >= n
     ]
     return min([whole, *cuts], key=lambda groups: sum(len(rows) * longest + GROUP_COST for rows, longest in groups))
+
+
+class Top(AbstractContextManager["Top"]):
+    """Records the last hidden state of a model without layers, which transformers does not count as one."""
+
+    def __init__(self, base: Any, enabled: bool) -> None:
+        self.seen: list[Tensor] = []
+        self.watching = output_of(base, self.keep) if enabled else nullcontext()
+
+    def keep(self, output: Any) -> Any:
+        self.seen.append(output.last_hidden_state)
+        return output
+
+    def __enter__(self) -> Self:
+        self.watching.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.watching.__exit__(*exc)
 
 
 class SoftmaxInputs(Switched):

@@ -164,8 +164,10 @@ def new_weights(model: PreTrainedModel) -> set[str]:
     return set(vars(model).get("new_weights", ()))
 
 
-def load_like(model: PreTrainedModel, name: str, config: Any) -> PreTrainedModel:
-    """A model of the same class, whose encoder comes from `name`, and its head too if it fits `config`.
+def load_like(kind: type[PreTrainedModel], name: str, config: Any, attention: str | None) -> PreTrainedModel:
+    """A model of this class, whose encoder comes from `name`, and its head too if it fits `config`.
+
+    attention: its implementation in transformers.
 
     Raises:
         UserError: as `load_classifier`.
@@ -173,7 +175,7 @@ def load_like(model: PreTrainedModel, name: str, config: Any) -> PreTrainedModel
     place = locate(name)
     if is_adapter(place):
         check_mergeable(place, embeds=True)
-    made = whole(place, type(model), config=config, attn_implementation=model.config._attn_implementation)
+    made = whole(place, kind, config=config, attn_implementation=attention)
     check_values(name, made)
     return made
 

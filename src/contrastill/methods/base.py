@@ -194,7 +194,20 @@ class Method(nn.Module):
         return (errors * weights).sum() / total.where(total > 0, 1.0)
 
     def layers(self, layer_map: str) -> list[tuple[int, int]]:
-        """The pairs (student layer, teacher layer) of the layer map with this name."""
+        """The pairs (student layer, teacher layer) of the layer map with this name.
+
+        A student without layers has the mean of its word vectors to compare, with that of the teacher's last layer.
+
+        Raises:
+            UserError: the map has no pairs for students and teachers of these depths.
+        """
+        if not self.student.depth:
+            if self.granularity == "mean":
+                return [(0, self.teacher.depth)]
+            raise UserError(
+                f"method {self.name!r} compares layers, and a static student has none; use method 'kd', or 'lrc_bert' "
+                "with --set granularity=mean (a text's mean vector against that of the teacher's last layer)"
+            )
         try:
             pairs = mapping.MAPS[layer_map](self.student.depth, self.teacher.depth)
         except ValueError as error:

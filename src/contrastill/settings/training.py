@@ -35,6 +35,10 @@ EMBEDDING_METHODS = ("congen", "disco", "leaf", "mse_kd", "rrd")
 EPOCHS: dict[str, Any] = {"above": 0, "at_most": 100_000}
 RATE: dict[str, Any] = {"above": 0, "at_most": 1}  # AdamW's step is of the rate's size
 WEIGHT: dict[str, Any] = {"above": 0, "at_most": 1_000_000}
+SHAPE = (
+    "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word "
+    "tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers)"
+)
 METHOD = "distillation method (see `contrastill methods`), or your own: package.module:Class"
 
 # Options of several commands, but for their defaults.
@@ -197,9 +201,7 @@ class Distillation(Labelled, PlaceOfTeacher):
         MISSING, "folder of the fine-tuned teacher, or of the run that made it, or Hub name", "Models", path=True
     )
     method: str = option("lrc_bert", METHOD, "Models")
-    student: str = option(
-        "4L-312", "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn", "Models"
-    )
+    student: str = option("4L-312", SHAPE, "Models")
     start: str = option("inherit", "random, copy, inherit, or the folder of a distilled student", "Models", path=True)
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
@@ -246,8 +248,7 @@ class EmbeddingDistillation(Corpus, Settings):
     method: str = option("disco", METHOD, "Models")
     student: str = option(
         "4L-312",
-        "shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; or, with a folder or "
-        "Hub name as --start, 'as-is'",
+        f"{SHAPE}; or, with a folder or Hub name as --start, 'as-is'",
         "Models",
     )
     start: str = option(
@@ -293,7 +294,7 @@ class Pretraining(Corpus, Settings):
         MISSING, "Hub name or folder of an encoder (a sentence-embedding model is one too)", "Models", path=True
     )
     method: str = option("lrc_bert", "lrc_bert or tinybert; only their terms without labels are used", "Models")
-    student: str = option("4L-312", "shape: 4L-312, 6L-768, 3L, or layers/hidden/heads/ffn", "Models")
+    student: str = option("4L-312", SHAPE, "Models")
     start: str = option(
         "inherit", "random, copy, inherit, or the folder of a student to go on with", "Models", path=True
     )

@@ -3,5 +3,15 @@
 from contrastill.students.make import STARTS, NoDirections, make_student
 from contrastill.students.remembered import start_student
 from contrastill.students.shape import fitting_shape, parse_shape, shape_of
+from contrastill.students.structure import student_config
 
-__all__ = ["STARTS", "NoDirections", "fitting_shape", "make_student", "parse_shape", "shape_of", "start_student"]
+__all__ = [
+    "STARTS",
+    "NoDirections",
+    "fitting_shape",
+    "make_student",
+    "parse_shape",
+    "shape_of",
+    "start_student",
+    "student_config",
+]

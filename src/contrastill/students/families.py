@@ -1,11 +1,13 @@
 """Names of the parts that a student inherits, by model family."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from contrastill.encoder import projection_of
 
 __all__ = [
     "FAMILIES",
@@ -36,6 +38,8 @@ class Family:
     ffn_norm: str
     position_scores: str = ""  # a table for all layers, with a column per head
     final_norm: str = ""  # where there is one, norms stand before their branches and positions are rotary
+    inside: str = ""  # of a layer in its place among the layers
+    activation: str = "tanh"  # of the head's dense layer
 
 
 BERT = Family(
@@ -43,16 +47,20 @@ BERT = Family(
     "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
 )  # fmt: skip
 FAMILIES = {
+    "albert": Family(
+        "encoder.albert_layer_groups", "attention.query", "attention.key", "attention.value", "attention.dense",
+        "attention.LayerNorm", "ffn", "ffn_output", "full_layer_layer_norm", inside=".albert_layers.0",
+    ),
     "bert": BERT,
     "camembert": BERT,
     "data2vec-text": BERT,
-    "electra": BERT,
+    "electra": replace(BERT, activation="gelu"),
     "ernie": BERT,
     "roberta": BERT,
     "xlm-roberta": BERT,
     "distilbert": Family(
         "transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
-        "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
+        "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm", activation="relu",
     ),
     "mpnet": Family(
         "encoder.layer", "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
@@ -61,11 +69,21 @@ FAMILIES = {
     ),
     "modernbert": Family(
         "layers", "attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "attn_norm", "mlp.Wi", "mlp.Wo", "mlp_norm",
-        final_norm="final_norm",
+        final_norm="final_norm", activation="gelu",
     ),
 }  # fmt: skip
 
-Point = tuple[Any, str]  # a module and "input", "output", or "energy": the mean square of its input
+
+class Point(NamedTuple):
+    """A place where activations are recorded.
+
+    what: "input", "output", or "energy" (the mean square of the input). call: which call of the module in a pass; the
+    module of a layer that shares its weights is called several times.
+    """
+
+    module: Any
+    what: str
+    call: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,8 @@ class Layer:
     """One layer of any family, its parts by role."""
 
     def __init__(self, model: PreTrainedModel, family: Family, number: int) -> None:
-        part: Any = model.base_model.get_submodule(f"{family.layers}.{number - 1}").get_submodule
+        path, self.call = place_of(model, family, number)
+        part: Any = model.base_model.get_submodule(path).get_submodule
         self.reader, self.out, self.up, self.down = map(part, (family.query, family.out, family.up, family.down))
         self.attention_norm, self.ffn_norm = part(family.attention_norm), part(family.ffn_norm)
         self.heads, self.pre_norm = model.config.num_attention_heads, bool(family.final_norm)
@@ -92,32 +111,42 @@ class Layer:
             weights = self.reader.weight.chunk(3)
             biases = (None,) * 3 if self.reader.bias is None else self.reader.bias.chunk(3)
             self.qkv = [Affine(w, b) for w, b in zip(weights, biases, strict=True)]
-        self.stream: Point = (part(""), "output")
+        self.stream = self.at(part(""), "output")
         self.norms: tuple[Any, Any] = (self.attention_norm, self.ffn_norm)
-        self.sums: tuple[Point, Point] = ((self.attention_norm, "input"), (self.ffn_norm, "input"))
-        self.middle: Point = (self.attention_norm, "output")  # the stream between attention and feed-forward
+        self.sums = self.at(self.attention_norm, "input"), self.at(self.ffn_norm, "input")
+        self.middle = self.at(self.attention_norm, "output")  # the stream between attention and feed-forward
         if self.pre_norm:  # no norm stands behind a sum
-            self.middle = (self.ffn_norm, "input")
+            self.middle = self.at(self.ffn_norm, "input")
             self.norms, self.sums = (None, None), (self.middle, self.stream)
+
+    def at(self, module: Any, what: str) -> Point:
+        """A point at a module of this layer, when the layer is called by its number."""
+        return Point(module, what, self.call)
+
+
+def place_of(model: PreTrainedModel, family: Family, number: int) -> tuple[str, int]:
+    """The path of the layer with this number, and which of the module's calls in a pass is that layer's."""
+    depth = model.config.num_hidden_layers
+    groups = getattr(model.config, "num_hidden_groups", depth)  # ALBERT's, of layers that share their weights
+    group = (number - 1) * groups // depth
+    first = -(-group * depth // groups)
+    return f"{family.layers}.{group}{family.inside}", number - 1 - first
 
 
 def embedding_norm(base: Any) -> Any:
     return next(m for m in base.embeddings.modules() if isinstance(m, nn.LayerNorm))
 
 
-def projection_of(base: Any) -> Any:
-    """The linear layer between embedding tables and layers of different widths; None: the widths are equal."""
-    return getattr(base, "embeddings_project", None)
-
-
 def first_stream(base: Any) -> Point:
-    return projection_of(base) or embedding_norm(base), "output"
+    return Point(projection_of(base) or embedding_norm(base), "output")
 
 
 def top_of(model: PreTrainedModel, family: Family) -> Point:
     """The module whose output the head reads."""
-    last_layer = f"{family.layers}.{model.config.num_hidden_layers - 1}"
-    return model.base_model.get_submodule(family.final_norm or last_layer), "output"
+    if family.final_norm:
+        return Point(model.base_model.get_submodule(family.final_norm), "output")
+    path, call = place_of(model, family, model.config.num_hidden_layers)
+    return Point(model.base_model.get_submodule(path), "output", call)
 
 
 def head_weights(model: PreTrainedModel) -> list[str]:

@@ -4,10 +4,14 @@ The student's hidden states approximate the teacher's times P, a PCA basis of th
 matrix is reduced to the student's width, and the outputs of attention and feed-forward are corrected by ridge
 regression, on a few hundred texts that both models read. At the teacher's width this is exact.
 
+Layers that share their weights take them from one of the teacher's layers, and are corrected for all their places at
+once: from the one with which the last layer comes nearest to the teacher's.
+
 Shapes: T tokens, D teacher width, W student width, H heads, d width of a head, F neurons, P (D, W) the basis.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from contrastill.encoder import projection_of
 from contrastill.mapping import uniform
 from contrastill.students.families import (
     FAMILIES,
@@ -25,7 +30,6 @@ from contrastill.students.families import (
     first_stream,
     head_linears,
     head_weights,
-    projection_of,
     top_of,
 )
 from contrastill.students.regression import (
@@ -44,6 +48,9 @@ from contrastill.students.sample import Sample, cpu, record
 __all__ = ["inherit"]
 
 logger = logging.getLogger(__name__)
+
+ROUNDS = 2  # of corrections of a layer that stands in several places
+PASSED = 0.3  # of each feature through a dense layer: there tanh is all but linear
 
 
 @dataclass(frozen=True)
@@ -65,35 +72,68 @@ def inherit(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, 
     """Reduces the teacher's weights to the student's shape, from the embeddings up; see the head of this file."""
     family = FAMILIES.get(teacher.config.model_type)
     if family is None:
-        inherit_words(student, teacher, sample, seed)
+        inherit_tables_alone(student, teacher, sample, seed)
         return
     pairs = uniform(student.config.num_hidden_layers, teacher.config.num_hidden_layers)
     theirs = {i: Layer(teacher, family, j) for i, j in pairs}
     points: dict[str, Point] = {"stream 0": first_stream(teacher.base_model), "top": top_of(teacher, family)}
+    points["words"] = Point(embedding_norm(teacher.base_model), "output")
     for i, t in theirs.items():
-        points |= {f"attention {i}": (t.reader, "input"), f"middle {i}": t.middle, f"ffn {i}": (t.up, "input")}
-        points |= {f"neurons {i}": (t.down, "energy"), f"stream {i}": t.stream}
+        points |= {f"attention {i}": t.at(t.reader, "input"), f"middle {i}": t.middle, f"ffn {i}": t.at(t.up, "input")}
+        points |= {f"neurons {i}": t.at(t.down, "energy"), f"stream {i}": t.stream}
     if last := head_linears(teacher)[1]:
-        points |= {"features": (last, "energy"), "logits": (last, "output")}
+        points |= {"features": Point(last, "energy"), "logits": Point(last, "output")}
     seen = record(teacher, sample, points)
     read = Reader(student, sample)
     P = basis(
         [seen[f"stream {i}"] for i in range(len(pairs) + 1)], student.config.hidden_size, not family.final_norm, seed
     )
-    inherit_embeddings(student, teacher, family, seen["stream 0"] @ P, P, read)
-    for i, t in theirs.items():
-        s = Layer(student, family, i)
-        inherit_attention(s, t, read.at((s.reader, "input")), seen[f"attention {i}"], P, bool(family.position_scores))
-        solve(s.out, s.norms[0], seen[f"middle {i}"] @ P, *read.at_both((s.out, "input"), s.sums[0]))
-        inherit_neurons(s, t, read.at((s.up, "input")), seen[f"ffn {i}"], P, seen[f"neurons {i}"].mean(0))
-        solve(s.down, s.norms[1], seen[f"stream {i}"] @ P, *read.at_both((s.down, "input"), s.sums[1]))
+    inherit_embeddings(student, teacher, seen, P, read, seed)
+    own = FAMILIES[student.config.model_type]
+    if len({id(Layer(student, own, i).reader) for i in theirs}) < len(theirs):
+        inherit_shared(student, theirs, seen, P, read)
+    else:
+        for i, t in theirs.items():
+            inherit_layer(Layer(student, own, i), t, i, seen, P, read, bool(own.position_scores))
     if family.final_norm:
         norm = student.base_model.get_submodule(family.final_norm)
-        fit_norm(norm, read.at((norm, "input")), seen["top"] @ P)
+        fit_norm(norm, read.at(Point(norm, "input")), seen["top"] @ P)
     inherit_head(student, teacher, family, seen, read)
 
 
-def inherit_words(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, seed: int) -> None:
+def inherit_layer(s: Layer, t: Layer, i: int, seen: dict[str, Tensor], P: Tensor, read: Reader, in_order: bool) -> None:
+    """Student layer i from its teacher layer."""
+    inherit_attention(s, t, read.at(s.at(s.reader, "input")), seen[f"attention {i}"], P, in_order)
+    solve(s.out, s.norms[0], seen[f"middle {i}"] @ P, *read.at_both(s.at(s.out, "input"), s.sums[0]))
+    inherit_neurons(s, t, read.at(s.at(s.up, "input")), seen[f"ffn {i}"], P, seen[f"neurons {i}"].mean(0))
+    solve(s.down, s.norms[1], seen[f"stream {i}"] @ P, *read.at_both(s.at(s.down, "input"), s.sums[1]))
+
+
+def inherit_shared(
+    student: PreTrainedModel, theirs: Mapping[int, Layer], seen: dict[str, Tensor], P: Tensor, read: Reader
+) -> None:
+    """The one layer of a student whose layers share their weights."""
+    own, stream = FAMILIES[student.config.model_type], {i: seen[f"stream {i}"] @ P for i in (0, *theirs)}
+    middle = {i: seen[f"middle {i}"] @ P for i in theirs}
+    mine = {i: Layer(student, own, i) for i in theirs}
+    s, best = mine[1], (float("inf"), dict[str, Tensor]())
+    for i, t in theirs.items():  # as if its input were what it should be
+        inherit_attention(s, t, stream[i - 1], seen[f"attention {i}"], P, in_order=False)
+        inherit_neurons(s, t, middle[i], seen[f"ffn {i}"], P, seen[f"neurons {i}"].mean(0))
+        for norm, point, goal in zip(s.norms, s.sums, (middle[1], stream[1]), strict=True):
+            fit_norm(norm, read.at(point), goal)
+        for _ in range(ROUNDS):  # what is corrected changes the input of all places
+            for linear, norm, goals, sums in ((s.out, s.norms[0], middle, 0), (s.down, s.norms[1], stream, 1)):
+                found = [read.at_both(each.at(linear, "input"), each.sums[sums]) for each in mine.values()]
+                f, u = (torch.cat(parts) for parts in zip(*found, strict=True))
+                solve(linear, norm, torch.cat([goals[n] for n in theirs]), f, u)
+        far = float((read.at(mine[len(theirs)].stream) - stream[len(theirs)]).square().mean())
+        if far < best[0]:
+            best = far, {name: value.clone() for name, value in student.state_dict().items()}
+    student.load_state_dict(best[1])
+
+
+def inherit_tables_alone(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample, seed: int) -> None:
     """The tables alone, in the basis of the sample's words: of a family whose layers are not known."""
     said = (
         f"start='inherit' knows {', '.join(FAMILIES)}; of a {teacher.config.model_type} it takes the embeddings, "
@@ -109,32 +149,49 @@ def inherit_words(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sa
 
 
 def inherit_embeddings(
-    student: PreTrainedModel, teacher: PreTrainedModel, family: Family, stream: Tensor, P: Tensor, read: Reader
+    student: PreTrainedModel, teacher: PreTrainedModel, seen: dict[str, Tensor], P: Tensor, read: Reader, seed: int
 ) -> None:
-    """All tables, and the norm (or the projection) between them and the layers, so that it gives stream (T, W)."""
+    """All tables, and the norm or the projection between them and the layers, so that it gives stream 0 times P.
+
+    Behind a projection the tables keep the main directions of the words in the sample, and as much of those of all
+    words; where they are as wide as the teacher's they are the teacher's.
+    """
     mine: Any = student.base_model
     base: Any = teacher.base_model
-    norm, norm_t = embedding_norm(mine), embedding_norm(base)
-    inherit_tables(mine.embeddings, base.embeddings, P, cpu(norm_t.weight))
-    if (project := projection_of(mine)) is not None:  # ELECTRA: tables narrower than the layers, taken as they are
-        write(norm, cpu(norm_t.weight), cpu(norm_t.bias))
-        write(project, *regress(read.at((project, "input")), stream, True))
+    norm, norm_t, stream = embedding_norm(mine), embedding_norm(base), seen["stream 0"] @ P
+    gain, project, project_t = cpu(norm_t.weight), projection_of(mine), projection_of(base)
+    width, width_t = (model.get_input_embeddings().embedding_dim for model in (mine, base))
+    if project is None:
+        Q = P if project_t is None else cpu(project_t.weight).T @ P
+        inherit_tables(mine.embeddings, base.embeddings, Q, gain)
+        fit_norm(norm, read.at(Point(norm, "input")), stream)
     else:
-        fit_norm(norm, read.at((norm, "input")), stream)
-    if family.position_scores:
+        table = cpu(base.get_input_embeddings().weight)
+        Q = basis([seen["words"], (table - table.mean(1, keepdim=True)) * gain], width, True, seed)
+        inherit_tables(mine.embeddings, base.embeddings, Q, gain)
+        if width == width_t:
+            write(norm, gain, cpu(norm_t.bias))
+        write(project, *regress(read.at(Point(project, "input")), stream, True))
+    scores, scores_t = (FAMILIES[model.config.model_type].position_scores for model in (student, teacher))
+    if scores and scores_t:
         heads = [0.0] * teacher.config.num_attention_heads
         kept = [h for h, _ in choose_heads(heads, student.config.num_attention_heads)]
-        scores = base.get_submodule(family.position_scores).weight[:, kept]
-        mine.get_submodule(family.position_scores).weight.copy_(scores)
+        mine.get_submodule(scores).weight.copy_(base.get_submodule(scores_t).weight[:, kept])
 
 
 def inherit_head(
     student: PreTrainedModel, teacher: PreTrainedModel, family: Family, seen: dict[str, Tensor], read: Reader
 ) -> None:
-    """The head's neurons that weigh most, reading the student's top, and the logits, solved for."""
+    """The head's neurons that weigh most, reading the student's top, and the logits, solved for.
+
+    Behind another activation than the teacher's the student's dense layer hands on what it reads.
+    """
     (dense, last), (dense_t, last_t) = head_linears(student), head_linears(teacher)
-    if dense is not None:
-        back, back_0 = regress(read.at(top_of(student, family)), seen["top"], dense.bias is not None)
+    own = FAMILIES[student.config.model_type]
+    if dense is not None and (dense_t is None or own.activation != family.activation):
+        write(dense, PASSED * torch.eye(*dense.weight.shape), torch.zeros(dense.out_features))
+    elif dense is not None:
+        back, back_0 = regress(read.at(top_of(student, own)), seen["top"], dense.bias is not None)
         weight = cpu(dense_t.weight)
         weigh = seen["features"].mean(0) * cpu(last_t.weight).square().sum(0) if last else weight.square().sum(1)
         best = weigh.topk(dense.out_features).indices
@@ -144,16 +201,23 @@ def inherit_head(
             if name in norms and f"{name}.weight" in head_weights(student):
                 write(norm, cpu(norms[name].weight)[best], cpu(norms[name].bias).expand(len(weight))[best])
     if last is not None:
-        write(last, *regress(read.at((last, "input")), seen["logits"], last.bias is not None, HEAD_RIDGE))
+        write(last, *regress(read.at(Point(last, "input")), seen["logits"], last.bias is not None, HEAD_RIDGE))
 
 
 def inherit_tables(student: nn.Module, teacher: nn.Module, P: Tensor, gain: Tensor | float = 1.0) -> None:
-    """Word, position and type vectors, less their mean and times the gain (which the teacher's norm does), times P."""
+    """Word, position and type vectors, less their mean and times the gain (which the teacher's norm does), times P.
+
+    A table that the teacher has not (of token types) is 0. Of one that begins with rows for no position the rest is
+    taken.
+    """
     theirs: dict[str, Any] = dict(teacher.named_modules())
     scale = None
     for name, table in student.named_modules():
         if isinstance(table, nn.Embedding):
-            rows = cpu(theirs[name].weight)
+            if name not in theirs:
+                table.weight.zero_()
+                continue
+            rows = cpu(theirs[name].weight)[-len(table.weight) :]
             if rows.shape == table.weight.shape:
                 table.weight.copy_(rows)
             elif (rows.shape[1], table.embedding_dim) == P.shape:

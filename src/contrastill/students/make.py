@@ -1,7 +1,8 @@
 """Make the student: a smaller model of the teacher's own family, and the weights it starts from."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from contrastill.ranges import suggestion
 from contrastill.students.families import FAMILIES, Layer
 from contrastill.students.inherit import inherit
 from contrastill.students.sample import read_sample
-from contrastill.students.shape import Shape, check_shape, parse_shape, resized, shape_of
+from contrastill.students.shape import Shape, check_shape, fitted, parse_shape, shape_of
+from contrastill.students.static import inherit_words
+from contrastill.students.structure import RELATIVE, class_for, student_config
 
 __all__ = ["STARTS", "NoDirections", "make_student"]
+
+logger = logging.getLogger(__name__)
 
 STARTS = ("random", "copy", "inherit")
 
@@ -32,7 +37,10 @@ def make_student(
     seed: int = 0,
     texts: Sequence[str] | None = None,
 ) -> PreTrainedModel:
-    """A student of the teacher's class, with its vocabulary and head, in float32, on the CPU, in eval mode.
+    """A student with the teacher's vocabulary and head, in float32, on the CPU, in eval mode.
+
+    It is of the teacher's class, unless narrow tables, shared layers or no layers make it another
+    (`students/structure.py`).
 
     `start` is one of
     * "random": the architecture's own initial weights;
@@ -47,13 +55,15 @@ def make_student(
         shape = parse_shape(shape, teacher.config)
     else:
         check_shape(shape, teacher.config)
+        shape = fitted(shape, teacher.config)
     check_ids(len(tokenizer) - 1, rows_of(teacher))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs too
         if start not in STARTS:
             return load_folder(teacher, tokenizer, shape, Path(start))
         student = built(teacher, shape)
-        same_layers = astuple(shape)[1:] == astuple(shape_of(teacher.config))[1:]
+        own = shape_of(teacher.config)
+        same_layers = type(student) is type(teacher) and replace(shape, layers=own.layers) == own
         if start == "copy" and not same_layers:
             raise UserError(
                 f"expected layers like the teacher's ({shape_of(teacher.config)}) for start='copy', got {shape}; "
@@ -63,8 +73,12 @@ def make_student(
             if start != "random" and same_layers:
                 copy_layers(student, teacher)
             elif start == "inherit":
+                sample = read_sample(tokenizer, texts, teacher.config, seed)
                 try:
-                    inherit(student, teacher, read_sample(tokenizer, texts, teacher.config, seed), seed)
+                    if shape.layers:
+                        inherit(student, teacher, sample, seed)
+                    else:
+                        inherit_words(student, teacher, tokenizer, sample, seed)
                 except torch.linalg.LinAlgError:
                     raise NoDirections(
                         "start='inherit' cannot reduce the teacher's layers: their values are not finite, or "
@@ -78,19 +92,26 @@ class NoDirections(UserError):
 
 
 def built(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
-    """A model of the teacher's class and this shape, with random weights.
+    """A model of this shape, with random weights.
 
     Raises:
         UserError: the class cannot be built in this shape, or cannot read a text.
     """
+    config = student_config(teacher.config, shape)
+    kind = class_for(teacher, config)
     try:
-        student = type(teacher)(resized(teacher.config, shape)).eval()
+        student = kind(config).eval()
     except Exception as error:  # an architecture's own check of its sizes
         raise UserError(
             f"a {teacher.config.model_type} of the shape {shape} (layers/hidden/heads/ffn) cannot be built "
             f"({first_line(error)}); choose other numbers, or layers of the teacher's width, such as '3L'"
         ) from None
     check_reads_texts(student, shape)
+    if config.model_type == "albert" and teacher.config.model_type in RELATIVE:
+        logger.info(
+            "the student is an ALBERT, without the relative positions of the teacher's %s: it has the absolute ones",
+            teacher.config.model_type,
+        )
     return student
 
 
@@ -112,7 +133,7 @@ def copy_layers(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     """Copies teacher layer phi(i) to student layer i, and everything else unchanged."""
     depth = teacher.config.num_hidden_layers
     stacks = [n for n, m in teacher.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
-    if not stacks:
+    if not stacks and not shape_of(teacher.config).shared:
         raise UserError(f"cannot find the {depth} layers of {type(teacher).__name__} to copy; use start='random'")
     source = teacher.state_dict()
     pairs = uniform(student.config.num_hidden_layers, depth)
@@ -141,8 +162,9 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
         if expected != got:
             raise UserError(f"expected a start with {what} {expected}, got {got} in {folder}; {remedy}")
 
-    expect("model_type", teacher.config.model_type, config.model_type, "start from a student of the same family")
+    wanted = student_config(teacher.config, shape)
     expect("shape", str(shape), str(shape_of(config)), "ask for that shape, or start from another folder")
+    expect("model_type", wanted.model_type, config.model_type, "start from a student of the same family")
     expect("vocab_size", teacher.config.vocab_size, config.vocab_size, "its teacher had another vocabulary")
     if place.file("tokenizer.json") is not None:
         other = set(load_tokenizer(str(folder)).get_vocab().items()) ^ set(tokenizer.get_vocab().items())
@@ -150,5 +172,5 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
         expect("a vocabulary of", "the same entries", differing, "its teacher had another tokenizer")
     config.id2label, config.label2id = teacher.config.id2label, teacher.config.label2id
     config.problem_type = teacher.config.problem_type
-    student = load_like(teacher, str(folder), config)
+    student = load_like(class_for(teacher, wanted), str(folder), config, teacher.config._attn_implementation)
     return student.eval()

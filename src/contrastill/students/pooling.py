@@ -15,9 +15,10 @@ GAIN = 5.0
 
 
 def takes_mean_layer(model: PreTrainedModel) -> bool:
-    """Whether the model's family is known, and has its norms behind the sums."""
-    family = FAMILIES.get(model.config.model_type)
-    return family is not None and not family.final_norm
+    """Whether the model's family is known, has its norms behind the sums, and weights of its own in each layer."""
+    family, depth = FAMILIES.get(model.config.model_type), model.config.num_hidden_layers
+    alone = getattr(model.config, "num_hidden_groups", depth) == depth
+    return family is not None and not family.final_norm and alone
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def add_mean_layer(model: PreTrainedModel) -> None:
     depth = model.config.num_hidden_layers
     stack: Any = model.base_model.get_submodule(family.layers)
     stack.append(copy.deepcopy(stack[-1]))
-    model.config.num_hidden_layers = depth + 1
+    count_layers(model, depth + 1)
     layer = Layer(model, family, depth + 1)
     query, _, value = layer.qkv
     for linear, scale in ((query, 0.0), (value, 1.0), (layer.out, GAIN)):
@@ -48,4 +49,10 @@ def remove_last_layer(model: PreTrainedModel) -> None:
     """Takes the last layer away."""
     stack: Any = model.base_model.get_submodule(FAMILIES[model.config.model_type].layers)
     del stack[-1]
-    model.config.num_hidden_layers -= 1
+    count_layers(model, model.config.num_hidden_layers - 1)
+
+
+def count_layers(model: PreTrainedModel, depth: int) -> None:
+    model.config.num_hidden_layers = depth
+    if hasattr(model.config, "num_hidden_groups"):
+        model.config.num_hidden_groups = depth

@@ -9,7 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["HEAD_RIDGE", "basis", "fit_norm", "moment", "regress", "roots", "score_maps", "solve", "write"]
+__all__ = [
+    "HEAD_RIDGE",
+    "basis",
+    "directions",
+    "fit_norm",
+    "moment",
+    "regress",
+    "roots",
+    "score_maps",
+    "solve",
+    "write",
+]
 
 RIDGE = 1e-3  # all three in units of the mean eigenvalue
 SHRINK = 1.0  # towards the teacher's projected weights: a closer fit to the sample trains worse
@@ -22,17 +33,21 @@ def basis(streams: list[Tensor], width: int, centre: bool, seed: int) -> Tensor:
     PCA coordinates differ in variance and have a mean: the student's norms would distort them. After a random rotation
     into the complement of (1, ..., 1), a norm only divides by the length.
     """
+    if width == streams[0].shape[1]:
+        return torch.eye(width)
+    turn = torch.randn(width, width, generator=torch.Generator().manual_seed(seed))
+    turn[:, 0] = 1
+    return directions(streams, width - 1, centre) @ torch.linalg.qr(turn).Q[:, 1:].T
+
+
+def directions(streams: list[Tensor], count: int, centre: bool) -> Tensor:
+    """(D, count): the main directions of the streams, each of which counts the same."""
     D = streams[0].shape[1]
-    if width == D:
-        return torch.eye(D)
     scatter = torch.zeros(D, D, dtype=torch.float64)
     for h in streams:
         h = h - h.mean(0) if centre else F.normalize(h, dim=1)  # unnormalised, a few huge tokens would be all of it
         scatter += (h.T @ h).double() / h.square().sum()
-    main = torch.linalg.eigh(scatter).eigenvectors.flip(1)[:, : width - 1].float()
-    turn = torch.randn(width, width, generator=torch.Generator().manual_seed(seed))
-    turn[:, 0] = 1
-    return main @ torch.linalg.qr(turn).Q[:, 1:].T
+    return torch.linalg.eigh(scatter).eigenvectors.flip(1)[:, :count].float()
 
 
 def regress(x: Tensor, y: Tensor, bias: bool, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:

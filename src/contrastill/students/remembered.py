@@ -38,7 +38,8 @@ def start_student(
     def make(start: str) -> PreTrainedModel:
         return make_student(teacher, tokenizer, shape, start, seed=seed, texts=texts)
 
-    if start != "inherit" or root is None or teacher.config.model_type not in FAMILIES:  # the last says so each time
+    known = teacher.config.model_type in FAMILIES or shape.strip().startswith("static")
+    if start != "inherit" or root is None or not known:  # the last says so each time
         return make(start)
     source = {
         "student": shape,

@@ -61,8 +61,13 @@ def record(model: PreTrainedModel, sample: Sample, points: dict[str, Point]) -> 
     real = torch.empty(0)
     awaited = 0
 
-    def hook(name: str, what: str) -> Any:
+    calls: dict[str, int] = {}
+
+    def hook(name: str, what: str, call: int) -> Any:
         def keep(module: nn.Module, args: Any, output: Any) -> None:
+            calls[name] = calls.get(name, -1) + 1
+            if calls[name] != call:
+                return
             x = output if what == "output" else args
             x = cpu(x[0] if isinstance(x, tuple) else x)
             x = x[real] if x.shape[:-1] == real.shape else x  # a head reads one vector per text
@@ -75,11 +80,12 @@ def record(model: PreTrainedModel, sample: Sample, points: dict[str, Point]) -> 
         return keep
 
     training = model.training
-    hooks = [module.register_forward_hook(hook(name, what)) for name, (module, what) in points.items()]
+    hooks = [point.module.register_forward_hook(hook(name, point.what, point.call)) for name, point in points.items()]
     try:
         model.eval()
         for ids, mask in sample:
             real, awaited = mask.bool(), len(points)
+            calls.clear()
             with contextlib.suppress(Seen):
                 model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
     finally:

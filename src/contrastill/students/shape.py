@@ -3,7 +3,7 @@
 import copy
 import math
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedConfig
@@ -12,44 +12,101 @@ from contrastill.errors import UserError
 from contrastill.mapping import uniform
 from contrastill.ranges import suggestion
 
-__all__ = ["PRESETS", "Shape", "check_shape", "fitting_shape", "parse_shape", "resized", "shape_of"]
+__all__ = ["PRESETS", "Shape", "check_shape", "fitted", "fitting_shape", "parse_shape", "resized", "shape_of"]
 
 WIDTHS = ("pooler_hidden_size", "embedding_size", "input_embedding_size", "d_embed")  # where they are the model's own
 HEAD_WIDTHS = ("attention_head_size", "head_dim", "d_kv")
 FFN_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
+FACTORISED = ("albert", "electra")
+"""Families that have a linear map between their tables and their layers."""
 
 
 @dataclass(frozen=True)
 class Shape:
+    """A student's sizes.
+
+    layers: 0 of a static student, which has word vectors of width `hidden` alone. embedding: width of the tables, where
+    a linear map makes `hidden` of it; None: the same. shared: whether all layers have the same weights.
+    """
+
     layers: int
     hidden: int
     heads: int
     ffn: int
+    embedding: int | None = None
+    shared: bool = False
 
     def __str__(self) -> str:
-        return "/".join(map(str, astuple(self)))
+        if not self.layers:
+            return f"static-{self.hidden}"
+        narrow = f"+e{self.embedding}" if self.embedding is not None else ""
+        numbers = "/".join(map(str, (self.layers, self.hidden, self.heads, self.ffn)))
+        return f"{numbers}{narrow}{'+shared' if self.shared else ''}"
 
 
 PRESETS = {"4L-312": Shape(4, 312, 12, 1200), "6L-768": Shape(6, 768, 12, 3072)}  # TinyBERT and LRC-BERT; DistilBERT
+SUGGESTED = (*PRESETS, "static-256", "4L-312+e128", "4L-312+shared", "4L-312+e128+shared")
 
 
 def parse_shape(text: str, teacher_config: PreTrainedConfig) -> Shape:
-    """A preset, "<n>L" (n layers at the teacher's width), or "layers/hidden/heads/ffn"; no larger than the teacher."""
+    """A preset, "<n>L" (n layers at the teacher's width), "layers/hidden/heads/ffn", or "static-<width>".
+
+    A shape with layers may end in "+e<width>" (narrower tables) and "+shared" (one layer's weights for all). Of a
+    teacher whose tables are narrower than its layers, the student's are as narrow.
+
+    Raises:
+        UserError: another text, or a shape that this teacher cannot have.
+    """
     text = text.strip()
-    if text in PRESETS:
-        shape = PRESETS[text]
-    elif match := re.fullmatch(r"(\d+)L", text):
-        own = shape_of(teacher_config)
-        shape = Shape(int(match[1]), own.hidden, own.heads, own.ffn)
-    elif match := re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)", text):
+    first, *more = text.split("+")
+    if first in PRESETS:
+        shape = PRESETS[first]
+    elif match := re.fullmatch(r"(\d+)L", first):
+        shape = replace(shape_of(teacher_config), layers=int(match[1]))
+    elif match := re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)", first):
         shape = Shape(*map(int, match.groups()))
+    elif match := re.fullmatch(r"static-(\d+)", first):
+        shape = Shape(0, int(match[1]), 0, 0)
     else:
         raise UserError(
             f'expected a student shape: one of {", ".join(PRESETS)}, or "<n>L" for n layers at the teacher\'s width, '
-            f'or "layers/hidden/heads/ffn" such as "4/312/12/1200"; got {text!r}' + suggestion(text, PRESETS)
+            f'or "layers/hidden/heads/ffn" such as "4/312/12/1200" (each with "+e128" for narrower word tables, '
+            f'"+shared" for one layer\'s weights in all), or "static-256" for word vectors without layers; got {text!r}'
+            + suggestion(text, SUGGESTED)
         )
+    if not shape.layers and not first.startswith("static"):
+        raise refusal("at least 1 layer (a student without layers is static-256)", text, shape_of(teacher_config))
+    shape = with_options(shape, more, text)
     check_shape(shape, teacher_config)
-    return shape
+    return fitted(shape, teacher_config)
+
+
+def with_options(shape: Shape, options: list[str], text: str) -> Shape:
+    """The shape with its "+" options.
+
+    Raises:
+        UserError: an option that there is not, one given twice, or one of a static student.
+    """
+    if options and not shape.layers:
+        raise UserError(
+            f"expected static-{shape.hidden} without options, got {text!r}: it has no layers to share, and its width "
+            "is that of its word vectors; give a smaller number, such as static-128"
+        )
+    given: dict[str, int | bool] = {}
+    for option in options:
+        match = re.fullmatch(r"e(\d+)", option)
+        name, value = ("embedding", int(match[1])) if match else ("shared", True)
+        if not match and option != "shared":
+            raise UserError(
+                f'expected "+e" and a width, such as +e128, or "+shared" after a student shape, got {"+" + option!r} '
+                f"in {text!r}" + suggestion("+" + option, ("+e128", "+shared"))
+            )
+        if name in given:
+            raise UserError(
+                f"expected each option of a student shape once, got two of {'+' + option[:1]!r} in {text!r}"
+            )
+        given[name] = value
+    return replace(shape, **given)  # type: ignore[arg-type]
 
 
 def fitting_shape(wanted: str, teacher_config: PreTrainedConfig) -> str:
@@ -62,35 +119,81 @@ def fitting_shape(wanted: str, teacher_config: PreTrainedConfig) -> str:
 
 
 def shape_of(config: PreTrainedConfig) -> Shape:
-    ffn = next((getattr(config, name) for name in FFN_NAMES if hasattr(config, name)), 4 * config.hidden_size)
-    return Shape(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, ffn)
+    layers, hidden = config.num_hidden_layers, config.hidden_size
+    if not layers:
+        return Shape(0, hidden, 0, 0)
+    ffn = next((getattr(config, name) for name in FFN_NAMES if hasattr(config, name)), 4 * hidden)
+    tables = config.embedding_size if getattr(config, "model_type", "") in FACTORISED else hidden
+    shared = layers > 1 and getattr(config, "num_hidden_groups", layers) == 1
+    return Shape(layers, hidden, config.num_attention_heads, ffn, None if tables == hidden else tables, shared)
+
+
+def fitted(shape: Shape, teacher_config: PreTrainedConfig) -> Shape:
+    """The shape with the width of the teacher's tables, where those are narrower than its layers and none is given."""
+    tables = shape_of(teacher_config).embedding
+    if tables is None or shape.embedding is not None or not shape.layers or tables == shape.hidden:
+        return shape
+    return replace(shape, embedding=tables)
 
 
 def check_shape(shape: Shape, teacher_config: PreTrainedConfig) -> None:
+    """Raises a UserError unless this teacher can have a student of this shape."""
     teacher = shape_of(teacher_config)
-    widest = max(teacher.ffn, 4 * shape.hidden)
-    problem = None
-    if min(astuple(shape)) < 1:
-        problem = "four numbers of at least 1"
-    elif shape.layers > teacher.layers:
-        problem = f"at most the teacher's {teacher.layers} layers"
-    elif shape.hidden > teacher.hidden:
-        problem = f"at most the teacher's width of {teacher.hidden}"
-    elif shape.hidden % shape.heads:
-        problem = f"a number of heads that divides the width {shape.hidden}"
-    elif hasattr(teacher_config, "rope_parameters") and shape.hidden // shape.heads % 2:
-        problem = f"an even width per head (rotary positions), which {shape.hidden} / {shape.heads} is not"
-    elif shape.ffn > widest:
-        problem = f"at most {widest} feed-forward neurons"
+    problem = problem_of_static(shape, teacher) if not shape.layers else problem_of(shape, teacher, teacher_config)
     if problem:
-        raise UserError(
-            f"expected {problem} in a student of this teacher ({teacher}), got {shape} (layers/hidden/heads/ffn); "
-            f"try --student {max(1, teacher.layers // 2)}L (half its layers, at its width), or your own numbers as in "
-            f"{PRESETS['4L-312']} (4L-312)"
+        raise refusal(problem, str(shape), teacher)
+
+
+def refusal(problem: str, got: str, teacher: Shape) -> UserError:
+    return UserError(
+        f"expected {problem} in a student of this teacher ({teacher}), got {got} (layers/hidden/heads/ffn); "
+        f"try --student {max(1, teacher.layers // 2)}L (half its layers, at its width), or your own numbers as in "
+        f"{PRESETS['4L-312']} (4L-312)"
+    )
+
+
+def problem_of_static(shape: Shape, teacher: Shape) -> str | None:
+    if shape.hidden < 4:
+        return "word vectors of 4 numbers or more"
+    if shape.hidden > teacher.hidden:
+        return f"word vectors of at most the teacher's width, {teacher.hidden},"
+    return None
+
+
+def problem_of(shape: Shape, teacher: Shape, config: PreTrainedConfig) -> str | None:
+    """What would have to be otherwise for this shape to be had; None: nothing."""
+    widest, words = max(teacher.ffn, 4 * shape.hidden), int(getattr(config, "vocab_size", 0) or 0)
+    if min(shape.layers, shape.hidden, shape.heads, shape.ffn) < 1:
+        return "four numbers of at least 1"
+    if shape.layers > teacher.layers:
+        return f"at most the teacher's {teacher.layers} layers"
+    if shape.hidden > teacher.hidden:
+        return f"at most the teacher's width of {teacher.hidden}"
+    if shape.hidden % shape.heads:
+        return f"a number of heads that divides the width {shape.hidden}"
+    if hasattr(config, "rope_parameters") and shape.hidden // shape.heads % 2:
+        return f"an even width per head (rotary positions), which {shape.hidden} / {shape.heads} is not"
+    if shape.ffn > widest:
+        return f"at most {widest} feed-forward neurons"
+    if shape.shared and shape.layers == 1:
+        return "2 layers or more to share their weights (+shared)"
+    if shape.embedding in (None, teacher.embedding):
+        return None
+    if shape.embedding < 2:
+        return "tables of at least 2 numbers a word (+e2)"
+    if teacher.embedding is not None and shape.embedding > teacher.embedding:
+        return f"tables of at most the teacher's {teacher.embedding} numbers a word (+e{teacher.embedding})"
+    worth = -(-words * shape.hidden // (words + shape.hidden)) - 1
+    if shape.embedding > worth:
+        return (
+            f"tables of at most {worth} numbers a word (+e{worth}; wider ones and their map to {shape.hidden} are no "
+            f"smaller than tables of {shape.hidden})"
         )
+    return None
 
 
 def resized(teacher_config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
+    """The teacher's config in a shape that its own architecture can have."""
     config = copy.deepcopy(teacher_config)
     if getattr(config, "layer_types", None) is not None:  # ModernBERT: which layers see the whole text
         config.layer_types = [config.layer_types[j - 1] for _, j in uniform(shape.layers, config.num_hidden_layers)]
@@ -98,11 +201,15 @@ def resized(teacher_config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
     if isinstance(getattr(config, "attention_window", None), list):  # Longformer: one for each layer
         config.attention_window = [config.attention_window[j - 1] for _, j in uniform(shape.layers, own.layers)]
     config.num_hidden_layers, config.hidden_size, config.num_attention_heads = shape.layers, shape.hidden, shape.heads
+    if config.model_type in FACTORISED:
+        config.embedding_size = shape.embedding or shape.hidden
+    if hasattr(config, "num_hidden_groups"):
+        config.num_hidden_groups = 1 if shape.shared else shape.layers
     for name in FFN_NAMES:
         if hasattr(config, name):
             setattr(config, name, shape.ffn)
     for name in WIDTHS:
-        if getattr(teacher_config, name, None) == own.hidden:
+        if getattr(teacher_config, name, None) == own.hidden and config.model_type not in FACTORISED:
             setattr(config, name, shape.hidden)
     for name in HEAD_WIDTHS:
         if getattr(config, name, None) is not None:

@@ -280,27 +280,20 @@ def random_texts(tokenizer: Any) -> list[str]:
 
 
 def random_model(shape: str, folder: Path) -> str:
-    """A BERT classifier of two classes with random weights, BERT's vocabulary size, and made-up words.
+    """A classifier of two classes of this shape with random weights, BERT's vocabulary size, and made-up words.
 
     Raises:
         UserError: no shape that can be had.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
+    from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedTokenizerFast, set_seed
 
-    from contrastill.students import parse_shape
+    from contrastill.students import parse_shape, student_config
 
     base, wanted = BertConfig(), shape.removeprefix(RANDOM)
-    if wanted != "bert-base":
-        one = parse_shape(wanted, base)
-        base = BertConfig(
-            num_hidden_layers=one.layers,
-            hidden_size=one.hidden,
-            num_attention_heads=one.heads,
-            intermediate_size=one.ffn,
-        )
+    config = base if wanted == "bert-base" else student_config(base, parse_shape(wanted, base))
     set_seed(0)
-    BertForSequenceClassification(base).save_pretrained(folder)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = {word: n for n, word in enumerate([*special, *(f"w{n}" for n in range(base.vocab_size - len(special)))])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))

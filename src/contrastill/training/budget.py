@@ -13,12 +13,14 @@ from contrastill.training.trial import trial
 if TYPE_CHECKING:
     from contrastill.training.labelled import LabelledPlan
 
-__all__ = ["PRESETS", "Preset", "default_rate", "epochs_of", "settle_budget"]
+__all__ = ["PRESETS", "STATIC_RATE", "Preset", "default_rate", "epochs_of", "settle_budget"]
 
 TRAINED = {"finetune": (768, 5e-5), "distill": (312, 3e-4)}
 """Command -> a width, and the rate at which models of that width are trained. Decision 11."""
 POWER = 1.5  # by which narrower models take higher rates
 HIGHEST = 3e-4  # of rates that are not asked for
+STATIC_RATE = 3e-3
+"""Of models without layers."""
 FEW = 2_000  # pairs below which models are fine-tuned at lower rates
 TIMED = 5  # steps for --minutes, of which the first is not counted
 SCORED = 0.4  # of a training step's time that scoring as many rows takes
@@ -54,7 +56,8 @@ def settle_budget(run: "LabelledPlan") -> None:
         rate, width = run.usual_rate, run.method.student.model.config.hidden_size
         settings = replace(settings, learning_rate=rate)
         few = f", and few pairs, {len(run.examples):,}" if rate < default_rate(run.origin.command, width) else ""
-        run.decided["learning rate"] = f"{rate:g} (by the trained model's width, {width}{few})"
+        why = f"by the trained model's width, {width}{few}" if run.method.student.depth else "of a model without layers"
+        run.decided["learning rate"] = f"{rate:g} ({why})"
     if settings.epochs is None:
         if settings.minutes is None:
             steps, why = PRESETS[settings.preset].steps(one), f"preset {settings.preset!r}"

@@ -381,6 +381,11 @@ def check_choices(settings: EmbeddingDistillation) -> None:
         raise UserError(f"expected a method for sentence embeddings ({known}), got {settings.method!r}")
     if settings.student == "as-is" and settings.start in STARTS:
         raise UserError("--student as-is takes an encoder as it is: name its folder or Hub name with --start")
+    if settings.student.strip().startswith("static") and settings.pooling == "cls":
+        raise UserError(
+            f"expected --pooling mean for {settings.student}, got cls: without layers the first token is the same for "
+            "every text"
+        )
 
 
 def load_corpus(

@@ -29,7 +29,7 @@ from contrastill.students import start_student
 from contrastill.tasks import Embedding, LabelledTask, check_task, class_names, load_rows, task_given, task_of
 from contrastill.teachers import CachedTeacher, FrozenEncoder, LiveTeacher, cache_root, fingerprint, make_cache_folder
 from contrastill.training import labelled_checks, labelled_doubts
-from contrastill.training.budget import default_rate, settle_budget
+from contrastill.training.budget import STATIC_RATE, default_rate, settle_budget
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
 from contrastill.training.choice import MEAN, SELECTED, chosen, clone_state
@@ -166,6 +166,8 @@ class LabelledPlan(Plan):
 
     @property
     def usual_rate(self) -> float:
+        if not self.method.student.depth:
+            return STATIC_RATE
         pairs = len(self.examples) if self.data.schema.text_pair else None
         return default_rate(self.origin.command, self.method.student.model.config.hidden_size, pairs)
 
@@ -443,6 +445,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     check_task(task, settings.teacher, teacher.config)
     task = task.like(teacher.config)
     weigh_classes(task, data, settings.class_weights)
+    check_student(settings, data)
     set_seed(settings.seed)
     texts = data.train["text"] if data.train is not None else None
     root = None if cache is None else cache.root
@@ -461,6 +464,15 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
         model=Perturbed(method, settings.perturb, settings.epsilon) if settings.perturb else None,
         cache=cache,
     )
+
+
+def check_student(settings: Distillation, data: TaskData) -> None:
+    """Raises a UserError where a student without layers is to read pairs of texts."""
+    if settings.student.strip().startswith("static") and data.schema.text_pair:
+        raise UserError(
+            f"expected a student with layers for pairs of texts, got {settings.student}: it takes the mean of all "
+            "words, and cannot tell whose they are; choose a shape with layers, such as 4L-312+e128+shared"
+        )
 
 
 def cache_choice(settings: Distillation) -> CacheChoice | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from contrastill.students import shape_of
+from contrastill.students import fitting_shape, shape_of
 from contrastill.training.doubts import (
     ENOUGH,
     WIDE,
@@ -163,6 +163,8 @@ def larger(run: LabelledPlan) -> str:
     start, own, theirs = run.settings.start, shape_of(run.method.student.model.config), shape_of(run.teacher.config)
     if start == "random":
         return "try --start inherit (it was random)"
+    if not own.layers:
+        return f"try --student {fitting_shape('4L-312', run.teacher.config)} (it was {run.settings.student})"
     layers = own.layers if own.hidden < theirs.hidden else min(theirs.layers, own.layers + 2)
     return f"try --student {layers}L (it was {run.settings.student})"
 
