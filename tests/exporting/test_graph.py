@@ -41,6 +41,14 @@ def test_every_architecture_answers_as_in_torch(family, tiny_folder, bundle_of):
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("structure", ["albert", "static"])
+def test_a_student_of_another_structure_answers_as_in_torch(structure, to, tiny_folder, bundle_of):
+    source = exportable(str(tiny_folder(structure)))
+    assert np.ptp(source.run(TEXTS), axis=0).max() > 0.05
+    answers_alike(bundle_of(structure, to=to), source, TEXTS, 1e-5)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_a_pair_is_read_with_its_token_types(to, tiny_folder, bundle_of):
     source = exportable(str(tiny_folder("bert")), pairs=True)
     pairs = list(zip(TEXTS[:6], TEXTS[6:], strict=True))

@@ -704,3 +704,18 @@ def test_a_method_for_tasks_is_refused_in_the_settings_of_a_sentence_embedding_r
 
 def test_one_text_a_step_is_enough_where_none_are_compared(settings: Settings) -> None:
     assert distill(**settings(batch_size=4, accumulate=4, epochs=0.1, checks=1)).metrics["steps"] == 3
+
+
+@pytest.mark.parametrize("student", ["static-16", "2/16/4/32+e8+shared"])
+def test_a_student_of_another_structure_gives_vectors(files: dict[str, Path], tmp_path: Path, student: str) -> None:
+    with keeping_what_was_prepared() as kept:
+        run = distill(**settings_of(files, tmp_path / "run", student=student))
+    found = encode(run.model, NEW)
+    torch.testing.assert_close(cosines(found), cosines(by_the_method(kept[-1], NEW)), rtol=0, atol=1e-4)
+    layers = AutoModel.from_pretrained(run.model).config.num_hidden_layers
+    assert layers == (0 if student.startswith("static") else 2)
+
+
+def test_the_first_token_of_a_static_student_is_no_vector(settings: Settings) -> None:
+    with pytest.raises(UserError, match="expected --pooling mean for static-16, got cls"):
+        distill(**settings(student="static-16", pooling="cls"))
