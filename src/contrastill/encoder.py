@@ -4,10 +4,10 @@ Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
 """
 
 import inspect
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +121,7 @@ class Encoder(nn.Module):
         with (
             SoftmaxInputs(enabled="attention" in needs) as scores,
             cheap(self.model, self.embeddings),
-            Top(self.model.base_model, enabled="hidden" in needs and not self.depth) as top,
+            last_states(self.model.base_model, enabled="hidden" in needs and not self.depth) as last,
         ):
             output: Any = self.model(**inputs, output_hidden_states="hidden" in needs and self.depth > 0)
         if "attention" in needs and len(scores.seen) != self.depth:
@@ -132,7 +132,7 @@ class Encoder(nn.Module):
         return Encoding(
             mask.bool(),
             output.get("logits"),
-            tuple(top.seen or output.hidden_states) if "hidden" in needs else NOT_ASKED,
+            tuple(last or output.hidden_states) if "hidden" in needs else NOT_ASKED,
             tuple(scores.seen) if "attention" in needs else NOT_ASKED,
             self.pool(output.last_hidden_state, mask.bool()) if "pooled" in needs else NOT_ASKED,
             batch.get("answered", NOT_ASKED),
@@ -224,23 +224,17 @@ def by_length(mask: Tensor) -> list[tuple[Tensor, int]]:
     return min([whole, *cuts], key=lambda groups: sum(len(rows) * longest + GROUP_COST for rows, longest in groups))
 
 
-class Top(AbstractContextManager["Top"]):
-    """Records the last hidden state of a model without layers, which transformers does not count as one."""
+@contextmanager
+def last_states(base: nn.Module, enabled: bool) -> Iterator[list[Tensor]]:
+    """Gives the list to which a model without layers adds its last hidden state, which transformers does not count."""
+    seen: list[Tensor] = []
 
-    def __init__(self, base: Any, enabled: bool) -> None:
-        self.seen: list[Tensor] = []
-        self.watching = output_of(base, self.keep) if enabled else nullcontext()
-
-    def keep(self, output: Any) -> Any:
-        self.seen.append(output.last_hidden_state)
+    def keep(output: Any) -> Any:
+        seen.append(output.last_hidden_state)
         return output
 
-    def __enter__(self) -> Self:
-        self.watching.__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self.watching.__exit__(*exc)
+    with output_of(base, keep) if enabled else nullcontext():
+        yield seen
 
 
 class SoftmaxInputs(Switched):

@@ -221,6 +221,22 @@ def test_another_family_is_refused_with_the_shape_that_it_can_have(tokenizer):
     assert make_student(teacher, tokenizer, "static-12", texts=TEXTS).config.model_type == "eurobert"
 
 
+@pytest.mark.parametrize("start", ["copy", "inherit"])
+def test_whole_layers_of_a_deberta_are_taken(start, tokenizer, caplog):
+    torch.manual_seed(0)
+    more = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
+    config = DebertaV2Config(**SIZES, **SPECIAL, **LABELS, **more, norm_rel_ebd="layer_norm")
+    teacher = AutoModelForSequenceClassification.from_config(config).eval()
+    whole, half = (make_student(teacher, tokenizer, shape, start, texts=TEXTS) for shape in ("4L", "2L"))
+    torch.testing.assert_close(outputs(whole, tokenizer), outputs(teacher, tokenizer), rtol=0, atol=0)
+    mine, theirs = half.deberta.encoder, teacher.deberta.encoder
+    assert torch.equal(mine.rel_embeddings.weight, theirs.rel_embeddings.weight)
+    for i, j in ((0, 1), (1, 3)):
+        ours, all_of_it = mine.layer[i].state_dict(), theirs.layer[j].state_dict()
+        assert all(torch.equal(value, all_of_it[name]) for name, value in ours.items())
+    assert "random" not in caplog.text
+
+
 # ---- a folder as a start
 
 

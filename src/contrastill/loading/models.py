@@ -149,14 +149,19 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
 
 @contextmanager
 def no_report() -> Iterator[None]:
-    """Keeps transformers' report of missing weights off the screen: they are checked here, and a new head is wanted."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keeps transformers' report of missing weights off the screen: they are checked here, and a new head is wanted.
+
+    A level for that report makes transformers tell of its plans for several GPUs too.
+    """
+    loggers = [logging.getLogger(f"transformers.{name}") for name in ("modeling_utils", "distributed.tensor_parallel")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def new_weights(model: PreTrainedModel) -> set[str]:

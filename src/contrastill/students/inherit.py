@@ -137,7 +137,7 @@ def inherit_tables_alone(student: PreTrainedModel, teacher: PreTrainedModel, sam
     """The tables alone, in the basis of the sample's words: of a family whose layers are not known."""
     said = (
         f"start='inherit' knows {', '.join(FAMILIES)}; of a {teacher.config.model_type} it takes the embeddings, "
-        "the layers are random"
+        f"the layers are random (student {max(1, teacher.config.num_hidden_layers // 2)}L takes whole layers instead)"
     )
     logger.warning("%s", said)
     vars(student)["doubt"] = said
