@@ -26,6 +26,7 @@ EVERYTHING = {
     "registry",
     "screen",
     "mapping",
+    "alignment",
     "machine",
     "locks",
     "results",
@@ -59,6 +60,7 @@ ALLOWED = {
     "ranges": {"errors"},
     "registry": {"errors", "ranges"},
     "screen": set(),
+    "alignment": set(),
     "spans": set(),  # it is copied into bundles
     "mapping": set(),
     "losses": {"losses"},
@@ -69,7 +71,7 @@ ALLOWED = {
     "forward": set(),
     "encoder": {"errors", "forward"},
     "processes": set(),
-    "teachers": {"errors", "machine", "processes", "forward", "encoder", "loading", "data", "teachers"},
+    "teachers": {"alignment", "errors", "machine", "processes", "forward", "encoder", "loading", "data", "teachers"},
     "students": {"errors", "ranges", "mapping", "loading", "teachers", "students"},
     "tasks": {
         "errors",
@@ -94,7 +96,7 @@ ALLOWED = {
         "teachers",
         "methods",
     },
-    "data": {"errors", "memory", "ranges", "spans", "data"},
+    "data": {"alignment", "errors", "memory", "ranges", "spans", "data"},
     "loading": {"errors", "results", "seal", "spans", "loading"},
     "evaluation": {"errors", "machine", "spans", "data", "evaluation"},
     "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version

@@ -127,12 +127,14 @@ def is_scheme(tags: Sequence[str]) -> bool:
 
 
 class Window(NamedTuple):
-    """A part of a text that a model reads at once: its tokens, and of each of its units the number and the place."""
+    """A part of a text that a model reads at once: its tokens, of each of its units the number and the place, and of
+    each token the characters (tokens, 2); -1 of special ones."""
 
     ids: list[int]
     types: list[int]
     units: Array
     places: Array
+    offsets: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +169,8 @@ def read(encoding: Encoding, text: str, max_length: int) -> Reading:
     content = np.flatnonzero(~special)
     first, end = (int(content[0]), int(content[-1]) + 1) if len(content) else (len(special), len(special))
     offsets = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)[first:end]
+    shown = np.full((len(special), 2), -1, np.int64)
+    shown[first:end] = offsets
     heads, starts, ends = units_of(words_of(text), offsets)
     parts = cut(heads, end - first, max(1, max_length - (len(special) - (end - first))))
     windows, depth, owners = [], np.full(len(heads), -1, np.int64), np.zeros(len(heads), np.int64)
@@ -180,7 +184,7 @@ def read(encoding: Encoding, text: str, max_length: int) -> Reading:
         owners[better] = number
         kept = [*range(first), *range(first + low, first + high), *range(end, len(special))]
         ids, types = ([values[n] for n in kept] for values in (encoding.ids, encoding.type_ids))
-        windows.append(Window(ids, types, mine, heads[mine] - low + first))
+        windows.append(Window(ids, types, mine, heads[mine] - low + first, shown[kept]))
     return Reading(text, starts, ends, owners, tuple(windows))
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from contrastill import distill, finetune
 
@@ -140,6 +140,47 @@ def write_tokenizer(folder: Path, words: Sequence[str]) -> None:
     ).save_pretrained(folder)
 
 
+def write_pieces(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """An untrained BERT encoder without a head, and a Unigram tokenizer whose pieces are shorter than words."""
+    texts = [" ".join(WORDS[n : n + 7]) for n in range(len(SPECIAL), len(WORDS))]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=90, special_tokens=special, unk_token="<unk>", max_piece_length=5, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        cls_token="<s>",
+        sep_token="</s>",
+        model_max_length=512,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    made.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        **{
+            "vocab_size": len(made),
+            "hidden_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 48,
+            "max_position_embeddings": 80,
+            "pad_token_id": 1,
+            "initializer_range": 0.15,
+            **changes,
+        }
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -189,6 +230,13 @@ class Workshop:
             if folder:
                 write_encoder(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         return self.root / "plain-encoder"
+
+    def pieces(self) -> Path:
+        """An encoder that is no kin of the others, without dropout."""
+        with self.making("pieces") as folder:
+            if folder:
+                write_pieces(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        return self.root / "pieces"
 
     def teacher(self, task: str = "single", plain: bool = False) -> Path:
         name = f"teacher-{task}" + ("-plain" if plain else "")

@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset, List
 from transformers import PreTrainedTokenizerBase
 
+from contrastill.alignment import places
 from contrastill.data.load import text_key
 from contrastill.errors import UserError
 
@@ -21,11 +22,12 @@ NUMBERS = {"int64": pa.int64(), "float64": pa.float32()}  # of a label, by its t
 CHUNK = 10_000  # texts tokenised at once: bounds the tokenizer's own, fat, encodings
 
 
-def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, *, placed: bool = False) -> Dataset:
     """Token ids of every row, in memory, unpadded; of a pair, the longer text is cut first.
 
     Columns: input_ids, token_type_ids (if the tokenizer makes them), labels, text_key, content (16 bytes, a hash of
-    what a model reads of the row: its token and type ids), index (the row number).
+    what a model reads of the row: its token and type ids), index (the row number); `placed`, of a fast tokenizer:
+    places, start and end of each token's place (`alignment`) in turn.
     The plain Python rows it yields are the quickest to collate: formatting as numpy or torch costs four times as much.
     """
     room = max_length - tokenizer.num_special_tokens_to_add(pair="text_pair" in dataset.column_names)
@@ -50,6 +52,13 @@ def tokenise(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: i
         columns["labels"] = pa.array(rows["label"], label)
         columns["text_key"] = pa.array(keys, pa.int64())
         columns["content"] = pa.array(content, pa.binary(16))
+        if placed:
+            texts = zip(*(rows[name] for name in ("text", "text_pair") if name in rows), strict=True)
+            found = [
+                places(each.offsets, each.sequence_ids, text).ravel()
+                for each, text in zip(encoded.encodings, texts, strict=True)
+            ]
+            columns["places"] = pa.array(found, pa.list_(pa.int32()))
         parts.append(pa.table(columns))
     table = pa.concat_tables(parts)
     return Dataset(table.append_column("index", pa.array(np.arange(len(dataset)))).combine_chunks())
@@ -128,7 +137,7 @@ def _chunks(dataset: Dataset) -> Iterator[dict[str, list[Any]]]:
         yield dataset[start : start + CHUNK]
 
 
-def _encode(rows: Mapping[str, list[Any]], tokenizer: PreTrainedTokenizerBase, **options: Any) -> Mapping[str, Any]:
+def _encode(rows: Mapping[str, list[Any]], tokenizer: PreTrainedTokenizerBase, **options: Any) -> Any:
     return tokenizer(rows["text"], rows.get("text_pair"), padding=False, return_attention_mask=False, **options)
 
 
@@ -137,7 +146,8 @@ class Collate:
 
     B rows, L tokens: input_ids, attention_mask and token_type_ids (B, L); labels (B,) or (B, C), of `label_dtype`;
     text_key and index (B,); content (B, 2), its 16 bytes. Of rows with a label a token: labels (B, L), -100 at padding,
-    and answered (B, L) bool, the tokens whose answers count.
+    and answered (B, L) bool, the tokens whose answers count. Of rows read by two tokenizers: places (B, L, 2), and of
+    those with a label a token partners (B, L), -1 for none; see `data.both`.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, label_dtype: torch.dtype = torch.int64) -> None:
@@ -161,6 +171,11 @@ class Collate:
             batch["answered"] = torch.from_numpy(padded(rows, "answered", real, 0, lengths) == 1)
         else:
             batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self.label_dtype)
+        if "places" in rows[0]:
+            twice = np.repeat(real, 2, 1)
+            batch["places"] = torch.from_numpy(padded(rows, "places", twice, 0, 2 * lengths).reshape(*real.shape, 2))
+        if "partners" in rows[0]:
+            batch["partners"] = torch.from_numpy(padded(rows, "partners", real, -1, lengths))
         for name in ("text_key", "index"):
             batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.int64)
         content = np.frombuffer(b"".join(row["content"] for row in rows), np.int64)

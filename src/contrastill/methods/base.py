@@ -257,8 +257,8 @@ class Method(nn.Module):
 
     def bridge_inputs(self, student: Encoding, teacher: Encoding, i: int, j: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a bridge: (rows, D_S), (rows, D_T)."""
-        x, real = pool_layer(student.hidden[i].float(), student.mask, self.granularity)
-        y, _ = pool_layer(teacher.hidden[j].float(), teacher.mask, self.granularity)
+        x, _ = pool_layer(student.hidden[i].float(), student.mask, self.granularity)
+        y, real = pool_layer(teacher.hidden[j].float(), teacher.mask, self.granularity)
         return x[real], y[real]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from contrastill import evaluation
+from contrastill.data.both import beside
 from contrastill.data.collate import tokenise, truncated_share
 from contrastill.data.windows import Encoded
 from contrastill.errors import UserError
@@ -130,6 +131,19 @@ class LabelledTask(Task):
     def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Labelled texts as inputs of at most `max_length` tokens."""
         return Encoded(tokenise(rows, tokenizer, max_length))
+
+    def read_both(
+        self,
+        rows: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        teacher: PreTrainedTokenizerBase,
+        max_length: int,
+        placed: bool,
+    ) -> Encoded:
+        """As `read`, with each input as the teacher reads it beside (`data.both`). placed: whether the method compares
+        tokens."""
+        ours, theirs = (tokenise(rows, each, max_length, placed=placed) for each in (tokenizer, teacher))
+        return Encoded(beside(ours, theirs))
 
     def long_share(self, encoded: Encoded, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
         """The share of these texts, encoded so, that are longer than an input."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from contrastill import evaluation, losses
+from contrastill.data.both import windows_beside
 from contrastill.data.windows import Encoded, inexact_share, triplets, windows_of
 from contrastill.evaluation.spans import SPAN_METRICS, counts_of, f1, paired_span_interval, span_interval, span_scores
 from contrastill.loading import split_words
@@ -94,6 +95,17 @@ class Tagging(LabelledTask):
 
     def read(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         return windows_of(rows, tokenizer, max_length, self.scheme)
+
+    def read_both(
+        self,
+        rows: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        teacher: PreTrainedTokenizerBase,
+        max_length: int,
+        placed: bool,
+    ) -> Encoded:
+        encoded = self.read(rows, tokenizer, max_length)
+        return Encoded(windows_beside(encoded, teacher, max_length, placed), encoded.readings)
 
     def long_share(self, encoded: Encoded, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> float:
         return sum(one.long for one in encoded.readings or ()) / max(1, len(rows))

@@ -1,5 +1,6 @@
 """Teachers: models that run, outputs that are stored (computed once for each text, checked, shared), or several."""
 
+from contrastill.teachers.aligned import AlignedTeacher
 from contrastill.teachers.base import LiveTeacher, fingerprint
 from contrastill.teachers.embedder import CachedEmbedder
 from contrastill.teachers.fields import outputs_named
@@ -11,6 +12,7 @@ from contrastill.teachers.several import SideBySide
 from contrastill.teachers.stored import CachedTeacher
 
 __all__ = [
+    "AlignedTeacher",
     "CachedEmbedder",
     "CachedTeacher",
     "FrozenEncoder",

@@ -65,8 +65,15 @@ class Examples:
     """A labelled split, tokenised and batched once, shortest texts first."""
 
     def __init__(
-        self, rows: Dataset, task: LabelledTask, tokenizer: Tokenizer, max_length: int, batch_size: int = 64
+        self,
+        rows: Dataset,
+        task: LabelledTask,
+        tokenizer: Tokenizer,
+        max_length: int,
+        batch_size: int = 64,
+        teacher: Tokenizer | None = None,
     ) -> None:
+        """teacher: the teacher's tokenizer, if it is another."""
         self.task, self.rows, self.max_length, self.batch_size = task, rows, max_length, batch_size
         self.theirs = self.ours = self.inputs(tokenizer)  # as the teacher reads them, and as the scored model does
         windows = self.theirs.encoded.readings is not None
@@ -74,6 +81,8 @@ class Examples:
         self.labels = task.labels_of(rows)[self.order]
         columns = [rows[name][:] for name in ("text", "text_pair") if name in rows.column_names]
         self.keys = np.array([text_key(*texts) for texts in zip(*columns, strict=True)], np.int64)[self.order]
+        if teacher is not None:
+            self.theirs = self.inputs(teacher, None if windows else self.order)
         self.known = known_tokens(*flat(self.ours.encoded.rows["input_ids"]), tokenizer)
         self.kept: dict[str, np.ndarray] = {}  # logits that were scored
         self.tasks: dict[str, LabelledTask] = {}  # as their models answer it
@@ -83,6 +92,11 @@ class Examples:
     def highest(self) -> int:
         """The highest token id."""
         return max(int(batch["input_ids"].max()) for batch in self.ours.batches)
+
+    @property
+    def highest_of_teacher(self) -> int:
+        """As `highest`, of the teacher's tokens."""
+        return max(int(batch["input_ids"].max()) for batch in self.theirs.batches)
 
     def check_ids(self, model: PreTrainedModel) -> None:
         """Checks that the model has an embedding of every token.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from contrastill.data.both import TEACHER, CollateBoth, as_teacher_reads
 from contrastill.data.collate import Collate, Known, flat, known_tokens
 from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData
@@ -27,8 +28,26 @@ from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import Distillation, Finetuning
 from contrastill.students import start_student
 from contrastill.tasks import Embedding, LabelledTask, check_task, class_names, load_rows, task_given, task_of
-from contrastill.teachers import CachedTeacher, FrozenEncoder, LiveTeacher, cache_root, fingerprint, make_cache_folder
+from contrastill.teachers import (
+    AlignedTeacher,
+    CachedTeacher,
+    FrozenEncoder,
+    LiveTeacher,
+    cache_root,
+    fingerprint,
+    make_cache_folder,
+)
 from contrastill.training import labelled_checks, labelled_doubts
+from contrastill.training.as_is import (
+    AS_IS,
+    check_method,
+    check_start,
+    check_tokens,
+    compares_tokens,
+    own_start,
+    reads_alike,
+    told_of,
+)
 from contrastill.training.budget import STATIC_RATE, default_rate, settle_budget
 from contrastill.training.card import Origin, model_card
 from contrastill.training.checks import Check
@@ -49,6 +68,7 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["LabelledPlan", "plan_distillation", "plan_finetuning"]
 
+ALIGNED = 256  # rows on which it is counted how many tokens have none of the teacher's beside them
 CHUNK = 16_384  # rows among which texts of a length are looked for, when the teacher is run
 
 
@@ -86,6 +106,7 @@ class LabelledPlan(Plan):
     unlabelled: int
     metric: str | None
     cache: CacheChoice | None = None
+    reader: Tokenizer | None = None  # of the teacher, where it reads by another than the student's
     decided: dict[str, str] = field(default_factory=dict)  # what the settings left open
     probed: dict[str, Split] = field(default_factory=dict)  # scores of the linear probe, where the head was fitted
     vectors: dict[str, Split] = field(default_factory=dict)  # of a linear fit on the two texts' vectors
@@ -105,14 +126,21 @@ class LabelledPlan(Plan):
         teacher: PreTrainedModel | None = None,
         model: nn.Module | None = None,
         cache: CacheChoice | None = None,
+        reader: Tokenizer | None = None,
     ) -> "LabelledPlan":
-        """model: a wrapper of the method, if it is trained inside one."""
+        """model: a wrapper of the method, if it is trained inside one. reader: the teacher's tokenizer, if it is
+        another."""
         if data.train is None:
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
         check_vocabulary(settings, method.student.model, tokenizer)
         task: Any = method.task
         check_label_loss(task, method)
-        encoded = task.read(data.train, tokenizer, length.tokens)
+        collate: Any = Collate(tokenizer, task.label_dtype)
+        if reader is None or not method.uses_teacher:
+            encoded = task.read(data.train, tokenizer, length.tokens)
+        else:
+            encoded = task.read_both(data.train, tokenizer, reader, length.tokens, compares_tokens(method))
+            collate = CollateBoth(collate, Collate(reader))
         examples, labels = encoded.rows, task.labels_of(data.train)
         made = cls(
             settings=replace(settings, max_length=length.tokens),
@@ -124,7 +152,7 @@ class LabelledPlan(Plan):
             method=method,
             model=method if model is None else model,
             examples=examples,
-            collate=Collate(tokenizer, task.label_dtype),
+            collate=collate,
             origin=origin,
             lengths=np.array([len(ids) for ids in examples["input_ids"]]),
             words=np.unique(examples.data.column("input_ids").combine_chunks().flatten().to_numpy()),
@@ -133,14 +161,19 @@ class LabelledPlan(Plan):
             unlabelled=int((~task.known(labels)).sum()),
             metric=task.metrics[0] if data.dev is not None else None,
             cache=cache,
+            reader=reader,
             splits={
-                split: Examples(rows, task, tokenizer, length.tokens)
+                split: Examples(rows, task, tokenizer, length.tokens, teacher=reader)
                 for split, rows in (("dev", data.dev), ("test", data.test))
                 if rows is not None
             },
             length=length,
             dtype=autocast_dtype(settings),
         )
+        if reader is not None and made.read_by_teacher is not None:
+            some = made.batch(np.random.default_rng(0).permutation(len(examples))[:ALIGNED])
+            made.decided["teacher"] = told_of(task, data.train, encoded, some, reader, length.tokens)
+            logger.info("teacher: %s", made.decided["teacher"])
         settle_budget(made)
         if settings.class_weights is not None:
             made.decided["class weights"] = described(task, settings.class_weights)
@@ -152,8 +185,24 @@ class LabelledPlan(Plan):
         return max([super().highest, *(rows.highest for rows in self.splits.values())])
 
     @property
+    def read_by_teacher(self) -> Sequence[Sequence[int]] | None:
+        """The token ids of each example as the teacher reads it; None: it reads the student's, or none."""
+        name = TEACHER + "input_ids"
+        return self.examples[name] if name in self.examples.column_names else None
+
+    @property
+    def readers(self) -> Sequence[tuple[int, PreTrainedModel]]:
+        if self.reader is None or self.teacher is None:
+            return super().readers
+        theirs = [max(ids) for ids in self.read_by_teacher or ()]
+        theirs += [rows.highest_of_teacher for rows in self.splits.values()]
+        return [(self.highest, self.method.student.model), (max(theirs, default=0), self.teacher)]
+
+    @property
     def known(self) -> Sequence[Known]:
-        return [known_tokens(*flat(self.examples["input_ids"]), self.tokenizer)]
+        ours = known_tokens(*flat(self.examples["input_ids"]), self.tokenizer)
+        theirs = self.read_by_teacher
+        return [ours] if theirs is None or self.reader is None else [ours, known_tokens(*flat(theirs), self.reader)]
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return self.collate(self.examples.select(rows).to_list())
@@ -319,7 +368,10 @@ class LabelledPlan(Plan):
     @cached_property
     def live(self) -> LiveTeacher | None:
         """The teacher model: the method's, or, for a method without a teacher, one for its scores only."""
-        return None if self.teacher is None else self.method.teacher or FrozenEncoder(self.teacher)
+        taught = self.method.teacher
+        if isinstance(taught, AlignedTeacher):
+            taught = taught.teacher
+        return None if self.teacher is None else taught or FrozenEncoder(self.teacher)
 
     @cached_property
     def cached(self) -> CachedTeacher | None:
@@ -369,7 +421,9 @@ class LabelledPlan(Plan):
         teacher = self.cached
         if teacher is None or self.cache is None or not self.method.uses_teacher:
             return
-        lengths = self.lengths
+        lengths, collate, reader = self.lengths, self.collate, self.reader or self.tokenizer
+        if (theirs := self.read_by_teacher) is not None:
+            lengths, collate = np.array([len(ids) for ids in theirs]), Collate(reader)
         need, free = teacher.space_needed(lengths)
         why = ""
         if need > free * (0.95 if self.cache.asked else 0.5):
@@ -391,15 +445,17 @@ class LabelledPlan(Plan):
             free / 1e9,
         )
         teacher.fill(
-            (
-                self.examples.select(range(n, min(n + CHUNK, len(lengths)))).to_list()
-                for n in range(0, len(lengths), CHUNK)
-            ),
-            self.collate,
+            map(self.of_teacher, range(0, len(lengths), CHUNK)),
+            collate,
             total=len(lengths),
-            say=lambda row: repr(self.tokenizer.decode(row["input_ids"], skip_special_tokens=True)[:80]),
+            say=lambda row: repr(reader.decode(row["input_ids"], skip_special_tokens=True)[:80]),
         )
-        self.method.teacher = teacher
+        self.method.teacher = teacher if self.reader is None else AlignedTeacher(teacher)
+
+    def of_teacher(self, first: int) -> list[dict[str, Any]]:
+        """`CHUNK` training rows from this one on, as the teacher reads them."""
+        rows = self.examples.select(range(first, min(first + CHUNK, len(self.examples)))).to_list()
+        return rows if self.reader is None else list(map(as_teacher_reads, rows))
 
 
 def texts_of(rows: Any) -> Iterator[str]:
@@ -437,7 +493,13 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
         raise UserError(
             f"{settings.method!r} learns texts that belong together: contrastill contrast trains it, on --pairs"
         )
-    tokenizer, teacher = load_tokenizer(settings.teacher), load_classifier(settings.teacher)
+    own = settings.student == AS_IS
+    if own:
+        check_start(settings)
+    tokenizer = reader = load_tokenizer(settings.teacher)
+    if own and not reads_alike(tokenizer, load_tokenizer(settings.start)):
+        check_method(made)
+    teacher = load_classifier(settings.teacher)
     settings = replace(settings, task=task_given(settings.task, teacher.config))
     data = load_rows(settings.data or "", **settings.reading(), unlabelled=settings.unlabelled)
     data = align_labels(data, class_names(teacher.config))
@@ -447,23 +509,42 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     weigh_classes(task, data, settings.class_weights)
     check_student(settings, data)
     set_seed(settings.seed)
-    texts = data.train["text"] if data.train is not None else None
-    root = None if cache is None else cache.root
-    student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
-    method = made(student, teacher, task, **given)
+    decided: dict[str, str] = {}
+    if own:
+        start = own_start(settings, task, data.train, (settings.teacher, teacher.config, tokenizer))
+        student, tokenizer, length, decided = start.student, start.tokenizer, start.length, start.decided
+    else:
+        texts = data.train["text"] if data.train is not None else None
+        root = None if cache is None else cache.root
+        student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
+        length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
+    apart = not reads_alike(tokenizer, reader)
+    method = made(student, AlignedTeacher(FrozenEncoder(teacher)) if apart else teacher, task, **given)
+    if apart:
+        check_tokens(method, tokenizer, reader)
     if settings.stages:
         method.with_shares(settings.stages)
-    return LabelledPlan.of(
+    plan = LabelledPlan.of(
         settings,
         data,
         tokenizer,
         method,
-        input_length(settings.max_length, settings.teacher, tokenizer, teacher.config),
-        Origin("distill", "student", settings.student, settings.seed, settings.teacher, settings.method),
+        length,
+        Origin(
+            "distill",
+            "student",
+            settings.start if own else settings.student,
+            settings.seed,
+            settings.teacher,
+            settings.method,
+        ),
         teacher=teacher,
         model=Perturbed(method, settings.perturb, settings.epsilon) if settings.perturb else None,
         cache=cache,
+        reader=reader if apart else None,
     )
+    plan.decided = decided | plan.decided
+    return plan
 
 
 def check_student(settings: Distillation, data: TaskData) -> None:

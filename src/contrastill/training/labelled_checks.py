@@ -39,7 +39,8 @@ def teacher_learnt(run: LabelledPlan) -> Check:
     else:
         known = np.flatnonzero(run.task.known(run.labels))
         rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
-        examples, where = Examples(rows, run.task, run.tokenizer, run.settings.max_length), "a training sample"
+        examples = Examples(rows, run.task, run.reader or run.tokenizer, run.settings.max_length)
+        where = "a training sample"
         got = run.score_teacher(examples).metrics[metric]
     chance = run.task.chance(examples.labels, metric)
     seen = f"{metric} {got:.3f} on {where}; always the commonest answer gives {chance:.3f}"

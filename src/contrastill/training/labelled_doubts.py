@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastill.students import fitting_shape, shape_of
+from contrastill.training.as_is import AS_IS
 from contrastill.training.doubts import (
     ENOUGH,
     WIDE,
@@ -160,6 +161,8 @@ def larger(run: LabelledPlan) -> str:
     """Advice for a student that trained well but is too small or started at random."""
     if run.teacher is None:
         return ""
+    if run.settings.student == AS_IS:
+        return f"try a larger --start (it was {run.settings.start})"
     start, own, theirs = run.settings.start, shape_of(run.method.student.model.config), shape_of(run.teacher.config)
     if start == "random":
         return "try --start inherit (it was random)"

@@ -82,6 +82,12 @@ class Plan(ABC):
         return int(self.words[-1])
 
     @property
+    def readers(self) -> Sequence[tuple[int, PreTrainedModel]]:
+        """Models that read the texts, and the highest token id that each of them meets."""
+        models = [self.method.student.model, self.teacher]
+        return [(self.highest, model) for model in models if model is not None]
+
+    @property
     @abstractmethod
     def known(self) -> Sequence[Known]:
         """The share of the texts that the tokenizer knows, then that of each teacher's other tokenizer."""

@@ -59,12 +59,12 @@ def teacher_frozen(run: Plan) -> Check:
 
 
 def tokenizer_fits(run: Plan) -> Check:
-    models = [run.method.student.model] + ([run.teacher] if run.teacher is not None else [])
-    known = [rows for model in models if (rows := rows_of(model)) is not None]
+    known = [(highest, rows) for highest, model in run.readers if (rows := rows_of(model)) is not None]
     if not known:
         return Check(FITS, True, "the model reads words")
-    wrong = misfit(run.highest, min(known))
-    seen = f"highest token id {run.highest}, smallest vocabulary {min(known)}"
+    highest, rows = min(known, key=lambda each: each[1] - each[0])
+    wrong = misfit(highest, rows)
+    seen = f"highest token id {highest}, smallest vocabulary {rows}"
     return Check(FITS, not wrong, wrong or seen, forceable=False)
 
 

@@ -1,0 +1,192 @@
+"""Students that are no kin of their teacher: any encoder as it is, with a tokenizer of its own."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.alignment import overlaps
+from contrastill.data.both import TEACHER
+from contrastill.data.collate import truncated_share
+from contrastill.data.windows import Encoded
+from contrastill.errors import UserError
+from contrastill.loading import (
+    TRAINED,
+    Length,
+    input_length,
+    load_classifier,
+    load_config,
+    load_tokenizer,
+    locate,
+    positions,
+)
+from contrastill.methods import METHODS, Method
+from contrastill.settings import Distillation
+from contrastill.students import STARTS
+from contrastill.students.families import head_linears
+from contrastill.tasks import LabelledTask, output_names
+from contrastill.training.probe import head_is_new
+
+__all__ = [
+    "AS_IS",
+    "OwnStart",
+    "check_method",
+    "check_start",
+    "check_tokens",
+    "compares_tokens",
+    "own_start",
+    "reads_alike",
+    "told_of",
+]
+
+logger = logging.getLogger(__name__)
+
+AS_IS = "as-is"
+"""The shape of a student that is taken as it is."""
+
+
+@dataclass(frozen=True)
+class OwnStart:
+    """An encoder with a head for the task, its tokenizer, the length at which texts are cut, and what was decided."""
+
+    student: PreTrainedModel
+    tokenizer: Tokenizer
+    length: Length
+    decided: dict[str, str] = field(default_factory=dict)
+
+
+def check_start(settings: Distillation) -> None:
+    """Raises a UserError unless the start is a model."""
+    if settings.start in STARTS:
+        raise UserError(
+            f"--student {AS_IS} takes an encoder as it is: name its folder or Hub name with --start, got --start "
+            f"{settings.start}"
+        )
+
+
+def reads_alike(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether two tokenizers give the same ids for every text."""
+    return facts_of(one) == facts_of(other)
+
+
+def facts_of(tokenizer: Tokenizer) -> Any:
+    backend = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {"": id(tokenizer)}
+    facts = {name: value for name, value in backend.items() if name not in ("truncation", "padding", "version")}
+    typed = "token_type_ids" in tokenizer.model_input_names
+    return facts, typed, tokenizer.padding_side, tokenizer.pad_token_id
+
+
+def check_method(made: type[Method]) -> None:
+    """Checks that a method can learn from a teacher with another tokenizer.
+
+    Raises:
+        UserError: it compares attention, whose pairs of tokens have no counterpart.
+    """
+    if "attention" not in made.needs:
+        return
+    serve = [
+        f"{name} ({' and '.join(sorted(set(cls.needs) - {'attention'}))})"
+        for name, cls in METHODS.items()
+        if cls.uses_teacher and "attention" not in cls.needs and "logits" in cls.needs
+    ]
+    raise UserError(
+        f"{made.name!r} compares attention between pairs of tokens, which a student with another tokenizer does not "
+        f"have; choose a method without: {', '.join(serve)}; or a student of the teacher's family (--student 4L-312)"
+    )
+
+
+def compares_tokens(method: Method) -> bool:
+    """Whether a method compares layers token by token."""
+    return method.uses_teacher and "hidden" in method.needs and method.granularity == "tokens"
+
+
+def check_tokens(method: Method, *tokenizers: Tokenizer) -> None:
+    """Raises a UserError if a method compares tokens, and a tokenizer does not tell which characters they show."""
+    if compares_tokens(method) and not all(each.is_fast for each in tokenizers):
+        raise UserError(
+            f"{method.name!r} compares token by token, which takes fast tokenizers (tokenizer.json) of student and "
+            "teacher, got a slow one; pass --set granularity=mean, or save it again as a fast one"
+        )
+
+
+def own_start(
+    settings: Distillation, task: LabelledTask, train: Dataset | None, teacher: tuple[str, Any, Tokenizer] | None
+) -> OwnStart:
+    """Opens the start of a student that is taken as it is. Its head is kept if it names the task's labels in their
+    order, else made new. teacher: name, config and tokenizer; None: there is no model.
+
+    Raises:
+        UserError: no such model; a length that it, or the teacher, cannot read.
+    """
+    tokenizer = load_tokenizer(settings.start)
+    config = load_config(locate(settings.start))
+    fits = task.fits(config) and (not task.names or output_names(config) == list(task.names))
+    student = load_classifier(settings.start, tags=task.per == "token", **task.head())
+    if not fits and not head_is_new(student):
+        make_head_new(student)
+    new = head_is_new(student)
+    decided = {"head": "made new" if new else "the start's own: it has the labels of the task"}
+    length = length_of(settings, tokenizer, student, teacher)
+    if new and train is not None:
+        tokenizer, said = task.fit_tokenizer(tokenizer, train, length.tokens)
+        decided |= {} if said is None else {"tokenizer": said}
+    for name, how in decided.items():
+        logger.info("%s: %s", name, how)
+    return OwnStart(student, tokenizer, length, decided)
+
+
+@torch.no_grad()
+def make_head_new(model: PreTrainedModel) -> None:
+    """Gives the layer of the logits random weights, as if the file had had none."""
+    last: Any = head_linears(model)[1]
+    if last is None:
+        return
+    last.weight.normal_(0.0, getattr(model.config, "initializer_range", 0.02))
+    if last.bias is not None:
+        last.bias.zero_()
+    names = {f"{name}.weight" for name, module in model.named_modules() if module is last}
+    vars(model)["new_weights"] = {*vars(model).get("new_weights", ()), *names}
+
+
+def length_of(
+    settings: Distillation, tokenizer: Tokenizer, student: PreTrainedModel, teacher: tuple[str, Any, Tokenizer] | None
+) -> Length:
+    """The length at which student and teacher cut their texts, each in tokens of its own, which both can read."""
+    if teacher is None:
+        return input_length(settings.max_length, settings.start, tokenizer, student.config)
+    name, config, theirs = teacher
+    length = input_length(settings.max_length, name, theirs, config, TRAINED, tokenizer)
+    room = positions(student.config)
+    if settings.max_length is None and room is not None and room < length.tokens:
+        return Length(room, "the student's own limit")
+    return length
+
+
+def told_of(
+    task: LabelledTask, rows: Dataset, encoded: Encoded, batch: Mapping[str, Tensor], reader: Tokenizer, limit: int
+) -> str:
+    """What is to be known of a teacher that reads training texts by its own tokenizer, `reader`, cut at `limit` tokens.
+
+    batch: some of them as both read them.
+    """
+    said = ["reads the texts by its own tokenizer"]
+    if encoded.readings is None:
+        said.append(f"{truncated_share(rows, reader, limit):.1%} of them are cut for it")
+    else:
+        words = sum(len(window.units) for reading in encoded.readings for window in reading.windows)
+        known = sum(map(sum, encoded.rows["answered"]))
+        said.append(f"{1 - known / max(1, words):.1%} of the words are none for it, and have no soft label")
+    if "places" in batch:
+        real = batch["attention_mask"].sum()
+        met = overlaps(batch["places"], batch[TEACHER + "places"]).any(2).sum() / real
+        said.append(
+            f"{1 - float(met):.1%} of the student's tokens show no character of its tokens, and are not compared"
+        )
+    return "; ".join(said)
