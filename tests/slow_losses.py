@@ -19,3 +19,26 @@ def slow_kl(student, teacher, temperature):
         for p, q in zip(softmax(t, temperature), softmax(s, temperature), strict=True):
             total += p * (math.log(p) - math.log(q))
     return total / len(student)
+
+
+def slow_bucket_kl(student, teacher, temperature):
+    """student: rows of logits. teacher: rows of (class's number -> probability, probability of all others); None: no
+    answer."""
+    total = 0.0
+    for logits, answer in zip(student, teacher, strict=True):
+        if answer is None:
+            continue
+        named, rest = answer
+        ours, theirs = [], []
+        chances = softmax(logits)
+        for place, chance in named.items():
+            ours.append(chances[place])
+            theirs.append(chance)
+        if len(named) < len(logits):
+            ours.append(sum(chance for place, chance in enumerate(chances) if place not in named))
+            theirs.append(rest)
+        ours, theirs = ([chance ** (1 / temperature) for chance in side] for side in (ours, theirs))
+        for p, q in zip(theirs, ours, strict=True):
+            if p:
+                total += p / sum(theirs) * (math.log(p / sum(theirs)) - math.log(q / sum(ours)))
+    return total / len(student)

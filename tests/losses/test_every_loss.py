@@ -14,6 +14,8 @@ MASK = torch.arange(L) < LENGTHS
 ALLOWED = ~torch.eye(B, dtype=torch.bool)
 YES_NO = (torch.arange(B * C).reshape(B, C) % 2).float().index_fill(0, torch.tensor([2]), torch.nan)
 
+BUCKETS = torch.tensor([[0.5, 0.25, torch.nan, 0.25], [0.25, 0.25, 0.5, 0.0]]).log()[[0, 1, 0, 0, 1]]
+
 # Function -> its inputs by name, (B, ...), float32; `negatives` and `allowed` are over the batch's own rows.
 ROWS = {
     losses.attention_mse: {"student": (B, H, L, L), "teacher": (B, H, L, L), "mask": MASK},
@@ -29,6 +31,7 @@ ROWS = {
     losses.hidden_mse: {"student": (B, L, D), "teacher": (B, L, D), "mask": MASK},
     losses.normalised_mse: {"student": (B, D), "teacher": (B, D)},
     losses.soft_kl: {"student": (B, C), "teacher": (B, C), "temperature": 1.1},
+    losses.bucket_kl: {"student": (B, C), "teacher": BUCKETS, "temperature": 1.1},
     losses.soft_binary_kl: {"student": (B, C), "teacher": (B, C), "temperature": 2.0},
     losses.hard_binary_cross_entropy: {"student": (B, C), "labels": YES_NO},
     losses.token_soft_kl: {"student": (B, L, C), "teacher": (B, L, C), "mask": MASK, "temperature": 1.1},

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from contrastill.losses import (
+    bucket_kl,
     hard_binary_cross_entropy,
     hard_cross_entropy,
     hard_mse,
@@ -16,7 +17,7 @@ from contrastill.losses import (
     token_cross_entropy,
     token_soft_kl,
 )
-from slow_losses import STUDENT, TEACHER, slow_kl, softmax
+from slow_losses import STUDENT, TEACHER, slow_bucket_kl, slow_kl, softmax
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.1, 4.0])
@@ -149,3 +150,73 @@ def test_logits_of_tokens_are_no_rows_of_a_batch():
         soft_kl(*TOKENS)
     with pytest.raises(ValueError, match="expected student"):
         hard_cross_entropy(TOKENS[0], torch.zeros(2, 3, dtype=torch.int64))
+
+
+# ---- classes without a probability of their own
+
+NAMED = [({0: 0.7, 2: 0.1}, 0.2), ({1: 1.0}, 0.0), ({0: 0.5, 1: 0.5, 2: 0.0}, 0.0), None, ({2: 0.0}, 1.0)]
+ROWS = [[0.3, -1.2, 2.0], [4.0, 0.5, -3.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [-1.0, 0.5, 2.5]]
+
+
+def bucket_logs(answers, classes=3):
+    """(B, C + 1)"""
+    found = torch.full((len(answers), classes + 1), math.nan)
+    for row, answer in enumerate(answers):
+        if answer is not None:
+            for place, chance in [*answer[0].items(), (classes, answer[1])]:
+                found[row, place] = math.log(chance) if chance else -math.inf
+    return found
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 50.0, 1000.0])
+def test_bucket_kl_is_the_divergence_of_the_named_classes_and_the_rest(temperature):
+    student = nn.Parameter(torch.tensor(ROWS))
+    value = bucket_kl(student, bucket_logs(NAMED), temperature)
+    assert value.item() == pytest.approx(slow_bucket_kl(ROWS, NAMED, temperature), rel=1e-4, abs=1e-6)
+    value.backward()
+    assert student.grad.isfinite().all()
+    assert student.grad[3].tolist() == [0.0, 0.0, 0.0]
+    assert student.grad[[0, 1, 4]].abs().sum(1).gt(0).all()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_bucket_kl_with_every_class_named_is_soft_kl(temperature):
+    logs = torch.cat([TEACHER.log_softmax(-1), torch.full((len(TEACHER), 1), -math.inf)], 1)
+    got, expected = bucket_kl(STUDENT, logs, temperature), soft_kl(STUDENT, TEACHER, temperature)
+    assert got.item() == pytest.approx(expected.item(), rel=1e-5)
+    alone = bucket_logs([({0: p[0], 1: p[1]}, p[2]) for p in map(softmax, TEACHER.tolist())])
+    assert bucket_kl(STUDENT, alone, temperature).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_bucket_kl_of_equal_buckets_is_0_whatever_lies_in_the_rest(temperature):
+    student = torch.tensor([[1.0, 0.0, 0.5, 0.5], [1.0, 0.0, -30.0, math.log(2 * math.e**0.5)]])
+    chances = softmax(student[0].tolist())
+    teacher = bucket_logs([({0: chances[0], 1: chances[1]}, chances[2] + chances[3])] * 2, 4)
+    assert bucket_kl(student, teacher, temperature).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_extreme_logits_give_finite_bucket_losses_and_gradients():
+    student = nn.Parameter(torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]]))
+    value = bucket_kl(student, bucket_logs([({1: 0.9}, 0.1), ({0: 1.0, 1: 0.0, 2: 0.0}, 0.0)]))
+    value.backward()
+    assert value.isfinite()
+    assert student.grad.isfinite().all()
+
+
+def test_bucket_kl_of_another_width_is_refused():
+    with pytest.raises(ValueError, match=r"teacher \(B, C \+ 1\), got \(3, 3\) and \(3, 3\)"):
+        bucket_kl(STUDENT, TEACHER)
+
+
+def test_answers_that_are_missing_add_nothing_to_scores_and_labels():
+    student, teacher = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [math.nan]])
+    assert soft_mse(student, teacher).item() == pytest.approx(1 / 2)
+    yes = nn.Parameter(torch.tensor([[0.5, -1.0], [2.0, 1.0]]))
+    said = torch.tensor([[1.0, math.nan], [math.nan, math.nan]])
+    value = soft_binary_kl(yes, said, 2.0)
+    value.backward()
+    alone = soft_binary_kl(torch.tensor([[0.5]]), torch.tensor([[1.0]]), 2.0)
+    assert value.item() == pytest.approx(alone.item() / 4, rel=1e-5)
+    assert yes.grad[0, 0] != 0
+    assert yes.grad.flatten()[1:].tolist() == [0.0, 0.0, 0.0]

@@ -37,6 +37,10 @@ DISTILL = """Distil a fine-tuned teacher into a small student, on the data of it
 
     contrastill distill --teacher runs/teacher/model --data intents.csv --unlabelled more.txt --out runs/more
 
+    contrastill distill --teacher runs/teacher/model --data intents.csv --student as-is --start ORG/ENCODER --out runs/o
+
+    contrastill distill --teacher-outputs answers.jsonl --data intents.csv --student as-is --start ORG/ENCODER --out runs/a
+
     contrastill distill --resume runs/student
 
     contrastill distill --from runs/student/run.json --seed 1 --out runs/student-1

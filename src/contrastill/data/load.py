@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 from datasets import Dataset
 
@@ -47,7 +48,7 @@ from contrastill.ranges import suggestion
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["UNLABELLED", "TaskData", "load_task", "text_key"]
+__all__ = ["UNLABELLED", "TaskData", "keys_of", "load_task", "text_key"]
 
 LABELS = "labels of the columns"  # a table's column of what several label columns say
 UNLABELLED = -100  # the class of a row without one, as in torch's cross_entropy; a regression row has NaN
@@ -134,6 +135,12 @@ def text_key(text: str, text_pair: str | None = None) -> int:
     content = text if text_pair is None else f"{len(text)}:{text}{text_pair}"
     person = b"text" if text_pair is None else b"pair"
     return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8, person=person).digest(), "big") >> 1
+
+
+def keys_of(rows: Dataset) -> np.ndarray:
+    """(N,) the key of each row's text or pair."""
+    columns = [rows[name][:] for name in ("text", "text_pair") if name in rows.column_names]
+    return np.array([text_key(*texts) for texts in zip(*columns, strict=True)], np.int64)
 
 
 def load_task(

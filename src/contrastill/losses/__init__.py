@@ -4,6 +4,7 @@ from contrastill.losses.attention import attention_mse
 from contrastill.losses.contrast import contrast, cos_nce, negatives_of, similarity_targets, unit_mean
 from contrastill.losses.hidden import hidden_mse, normalised_mse, unit_distance
 from contrastill.losses.soft import (
+    bucket_kl,
     hard_binary_cross_entropy,
     hard_cross_entropy,
     hard_mse,
@@ -16,6 +17,7 @@ from contrastill.losses.soft import (
 
 __all__ = [
     "attention_mse",
+    "bucket_kl",
     "contrast",
     "cos_nce",
     "hard_binary_cross_entropy",

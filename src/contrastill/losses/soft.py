@@ -3,12 +3,14 @@
 Shapes: B batch, L tokens, C classes.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from contrastill.losses.shapes import check_labels, check_pair
 
 __all__ = [
+    "bucket_kl",
     "hard_binary_cross_entropy",
     "hard_cross_entropy",
     "hard_mse",
@@ -35,10 +37,42 @@ def soft_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tenso
     )
 
 
+def bucket_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """As `soft_kl`, where the teacher names some classes and gives the others one probability together; *without* T^2.
+
+    Each example has a bucket for each named class, and one for all others, whose probability of the student is their
+    sum. The temperature acts on the logarithms of these probabilities, renormalised, of both sides: equal buckets give
+    0 at any temperature, and with every class named it is `soft_kl`. No temperature acts inside the last bucket, of
+    which the teacher says nothing.
+
+    Args:
+        student: (B, C) logits.
+        teacher: (B, C + 1) logarithms of probabilities: NaN for classes that are not named, -inf for 0, in the last
+            column that of the others. A row of NaN (no answer) adds nothing to the mean over the batch.
+    """
+    if student.dim() != 2 or teacher.shape != (len(student), student.shape[1] + 1):
+        raise ValueError(
+            f"expected student (B, C) and teacher (B, C + 1), got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    named = ~teacher[:, :-1].isnan()
+    known, others = named.any(1, keepdim=True), ~named.all(1, keepdim=True)
+    there = torch.cat([named, others & known], 1)
+    lowest = torch.finfo(torch.float32).min / 4
+    s = F.log_softmax(student.float(), dim=-1)
+    tail = torch.logsumexp(s.masked_fill(named & others, lowest), dim=1, keepdim=True)
+    s = torch.cat([s, tail], 1).masked_fill(~there, lowest)
+    s = F.log_softmax(s.masked_fill(~known, 0.0) / temperature, dim=-1)
+    t = (teacher.float() / temperature).masked_fill(~there, -torch.inf).masked_fill(~known, 0.0).softmax(-1)
+    errors = (torch.xlogy(t, t) - t * s).masked_fill(~there, 0.0)
+    return errors.sum() / len(student)
+
+
 def soft_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Regression's soft loss: mean squared distance to the teacher's score, (B, 1), (B, 1) -> ()."""
+    """Regression's soft loss: mean squared distance to the teacher's score, (B, 1), (B, 1) -> (); a score of NaN (no
+    answer) adds nothing."""
     check_pair(student, teacher, "B 1")
-    return F.mse_loss(student.float(), teacher.float())
+    known = ~teacher.isnan()
+    return F.mse_loss(student.float().where(known, 0.0), teacher.float().where(known, 0.0))
 
 
 def hard_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
@@ -57,10 +91,12 @@ def hard_mse(student: Tensor, labels: Tensor) -> Tensor:
 def soft_binary_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """`KL(Bernoulli(sigmoid(teacher / T)) || Bernoulli(sigmoid(student / T)))`, (B, C), (B, C) -> (); *without* T^2.
 
-    Mean over labels, then over examples: each label is a question of its own, so nothing is normalised over labels.
+    Mean over labels, then over examples: each label is a question of its own, so nothing is normalised over labels. A
+    label of NaN (no answer) adds nothing.
     """
     check_pair(student, teacher, "B C")
-    s, t = student.float() / temperature, teacher.float() / temperature
+    known = ~teacher.isnan()
+    s, t = (x.float().where(known, 0.0) / temperature for x in (student, teacher))
     yes = t.sigmoid() * (F.logsigmoid(t) - F.logsigmoid(s))
     no = (-t).sigmoid() * (F.logsigmoid(-t) - F.logsigmoid(-s))
     return (yes + no).mean(1).mean()

@@ -120,9 +120,9 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
 def about(run: RunFiles) -> list[str]:
     """The run in a few words: task, method, teacher."""
     asked, method = run.settings, run.settings.get("method")
-    teacher = asked.get("teacher") or asked.get("model")
+    teacher = asked.get("teacher") or asked.get("teacher_outputs") or asked.get("model")
     names = [teacher] if isinstance(teacher, str) else teacher if isinstance(teacher, list) else []
-    role = "teacher" if asked.get("teacher") else "of"
+    role = "teacher" if asked.get("teacher") or asked.get("teacher_outputs") else "of"
     task = run.result.task or dig(run.record, "data", "task")
     return [
         *([f"task {task}"] if task else []),

@@ -34,6 +34,7 @@ PLACES = (
     "texts",
     "pairs",
     "teacher",
+    "teacher_outputs",
     "model",
     "start",
     "anchor",

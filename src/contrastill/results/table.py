@@ -43,6 +43,9 @@ def beside(result: RunResult) -> ResultTable:
         if split in ours.splits:
             cells = []
             for scores in result.models.values():
+                if split not in scores.splits:  # a file of answers may lack some
+                    cells.append("")
+                    continue
                 value, interval = scores.splits[split].metrics[str(result.metric)], scores.splits[split].interval
                 cells.append(f"{value:.4f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else ""))
             rows.append([split, *cells])
@@ -50,7 +53,8 @@ def beside(result: RunResult) -> ResultTable:
         known = [scores.figures.get(chosen_by) for scores in result.models.values()]  # of a teacher there may be none
         rows.append([f"dev {chosen_by}", *("" if value is None else f"{value:.4}" for value in known)])
     for label, name, form in (("parameters", "parameters", ",.0f"), ("MB", "size_mb", ".1f")):
-        rows.append([label, *(format(scores.figures[name], form) for scores in result.models.values())])
+        sizes = [scores.figures.get(name) for scores in result.models.values()]
+        rows.append([label, *("" if value is None else format(value, form) for value in sizes)])
     for each in next(iter(result.sts.values()), {}):
         rows.append([each, *(f"{result.sts[name][each]:.2f}" for name in result.models)])
     kept = ", ".join(f"{split} {share:.1%}" for split, share in (result.kept or {}).items())

@@ -197,12 +197,30 @@ class Finetuning(Labelled, DataSource):
 class Distillation(Labelled, PlaceOfTeacher):
     """Make a small student of a fine-tuned teacher."""
 
-    teacher: str = option(
-        MISSING, "folder of the fine-tuned teacher, or of the run that made it, or Hub name", "Models", path=True
+    teacher: str | None = option(
+        None, "folder of the fine-tuned teacher, or of the run that made it, or Hub name", "Models", path=True
     )
-    method: str = option("lrc_bert", METHOD, "Models")
-    student: str = option("4L-312", SHAPE, "Models")
-    start: str = option("inherit", "random, copy, inherit, or the folder of a distilled student", "Models", path=True)
+    teacher_outputs: str | None = option(
+        None,
+        "in place of --teacher: file (.jsonl .parquet .csv .tsv; .gz .xz) with a teacher's answers: texts, and "
+        "probabilities, logits, top, labels, label with confidence, score or spans (docs/teacher-outputs.md)",
+        "Models",
+        path=True,
+        rows=True,
+    )
+    method: str | None = option(None, f"{METHOD} [default: lrc_bert; with --teacher-outputs kd]", "Models")
+    student: str = option(
+        "4L-312",
+        f"{SHAPE}; or, with a folder or Hub name as --start, 'as-is'",
+        "Models",
+    )
+    start: str = option(
+        "inherit",
+        "random, copy, inherit, the folder of a distilled student, or with --student as-is any encoder, with its own "
+        "tokenizer",
+        "Models",
+        path=True,
+    )
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
     perturb: str | None = option(None, **PERTURB)
@@ -231,6 +249,13 @@ class Distillation(Labelled, PlaceOfTeacher):
 
     def check_together(self) -> None:
         super().check_together()
+        if (self.teacher is None) == (self.teacher_outputs is None):
+            raise UserError(
+                "expected one of --teacher (a model) and --teacher-outputs (a file of its answers), got "
+                + ("both; leave one out" if self.teacher is not None else "neither (see --help)")
+            )
+        if self.method is None:
+            object.__setattr__(self, "method", "lrc_bert" if self.teacher_outputs is None else "kd")
         if self.with_baseline and self.method == "finetune":
             raise UserError("--with-baseline: expected a method that distils, got 'finetune', the baseline itself")
 

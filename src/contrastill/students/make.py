@@ -162,14 +162,15 @@ def load_folder(teacher: PreTrainedModel, tokenizer: Any, shape: Shape, folder: 
         if expected != got:
             raise UserError(f"expected a start with {what} {expected}, got {got} in {folder}; {remedy}")
 
+    own = "or take it with its own tokenizer (--student as-is)"
     wanted = student_config(teacher.config, shape)
     expect("shape", str(shape), str(shape_of(config)), "ask for that shape, or start from another folder")
-    expect("model_type", wanted.model_type, config.model_type, "start from a student of the same family")
-    expect("vocab_size", teacher.config.vocab_size, config.vocab_size, "its teacher had another vocabulary")
+    expect("model_type", wanted.model_type, config.model_type, f"start from a student of the same family, {own}")
+    expect("vocab_size", teacher.config.vocab_size, config.vocab_size, f"its teacher had another vocabulary; {own}")
     if place.file("tokenizer.json") is not None:
         other = set(load_tokenizer(str(folder)).get_vocab().items()) ^ set(tokenizer.get_vocab().items())
         differing = f"{len(other)} differing entries" if other else "the same entries"
-        expect("a vocabulary of", "the same entries", differing, "its teacher had another tokenizer")
+        expect("a vocabulary of", "the same entries", differing, f"its teacher had another tokenizer; {own}")
     config.id2label, config.label2id = teacher.config.id2label, teacher.config.label2id
     config.problem_type = teacher.config.problem_type
     student = load_like(class_for(teacher, wanted), str(folder), config, teacher.config._attn_implementation)

@@ -167,6 +167,10 @@ class LabelledTask(Task):
         """Logits of inputs, which came in this order, as those of texts: (N, C)."""
         return np.asarray(logits)
 
+    def tagged_by(self, spans: Sequence[Sequence[int]], encoded: Encoded) -> Array:
+        """Logits of texts whose entities are given, of a task that has them: (N,)."""
+        raise NotImplementedError(f"{self.name!r} has no entities")
+
     def losses_of_rows(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Label losses of the rows that a head is fitted to, times the rows' weights in the mean: (N, C), (N, …) ->
         (N,)."""

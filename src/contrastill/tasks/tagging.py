@@ -139,6 +139,15 @@ class Tagging(LabelledTask):
         of_input = dict(zip(order.tolist(), logits, strict=True))
         return tagged(encoded.readings, (of_input[number] for number in range(len(of_input))))
 
+    def tagged_by(self, spans: Sequence[Sequence[int]], encoded: Encoded) -> Array:
+        assert encoded.readings is not None
+        found = []
+        for label, reading in zip(spans, encoded.readings, strict=True):
+            tags = self.scheme.encode(triplets(label), reading.starts, reading.ends)
+            values = np.where(tags[:, None] == np.arange(len(self.names)), 0.0, -1e4)
+            found.append(Tagged(reading.text, reading.starts, reading.ends, values, len(reading.windows)))
+        return objects(found)
+
     def answers(self, logits: Array) -> Array:
         return objects(Tagged(one.text, one.starts, one.ends, softmax(one.values), one.windows) for one in logits)
 

@@ -10,6 +10,7 @@ from contrastill.teachers.live import FrozenEncoder
 from contrastill.teachers.load import load_teacher
 from contrastill.teachers.several import SideBySide
 from contrastill.teachers.stored import CachedTeacher
+from contrastill.teachers.table import TableTeacher
 
 __all__ = [
     "AlignedTeacher",
@@ -18,6 +19,7 @@ __all__ = [
     "FrozenEncoder",
     "LiveTeacher",
     "SideBySide",
+    "TableTeacher",
     "cache_root",
     "entries",
     "fingerprint",

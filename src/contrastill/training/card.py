@@ -29,14 +29,18 @@ def model_card(origin: Origin, task: LabelledTask, result: RunResult) -> str:
     for split in (split for split in ("dev", "test") if split in models[0].splits):
         for name in models[0].splits[split].metrics:
             cells = []
-            for scores in (model.splits[split] for model in models):
+            for scores in (model.splits.get(split) for model in models):
+                if scores is None:
+                    cells.append("")
+                    continue
                 cell = f"{scores.metrics[name]:.4f}"
                 if name == result.metric and scores.interval is not None:
                     cell += " ({:.4f} to {:.4f})".format(*scores.interval)
                 cells.append(cell)
             rows.append(f"| {split} {name} | " + " | ".join(cells) + " |")
     for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
-        rows.append(f"| {label} | " + " | ".join(f"{model.figures[key]:,.0f}" for model in models) + " |")
+        sizes = [f"{model.figures[key]:,.0f}" if key in model.figures else "" for model in models]
+        rows.append(f"| {label} | " + " | ".join(sizes) + " |")
     table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
     if origin.teacher is not None:
         made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"

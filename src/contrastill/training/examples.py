@@ -15,7 +15,7 @@ from contrastill.bundle import is_bundle, megabytes, open_bundle, refuse_length
 from contrastill.data.collate import Collate, flat, known_tokens
 from contrastill.data.files import look_up
 from contrastill.data.labels import align_labels
-from contrastill.data.load import TaskData, text_key
+from contrastill.data.load import TaskData, keys_of
 from contrastill.data.windows import Encoded
 from contrastill.errors import UserError
 from contrastill.evaluation import size
@@ -25,7 +25,7 @@ from contrastill.report.paired import by_row
 from contrastill.results import Split
 from contrastill.settings import Evaluation
 from contrastill.tasks import LabelledTask, check_task, class_names, load_rows, task_given, task_of
-from contrastill.teachers import CachedTeacher, LiveTeacher
+from contrastill.teachers import CachedTeacher, LiveTeacher, TableTeacher
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
 
@@ -79,8 +79,7 @@ class Examples:
         windows = self.theirs.encoded.readings is not None
         self.order = np.arange(len(rows)) if windows else self.theirs.place  # of labels and logits
         self.labels = task.labels_of(rows)[self.order]
-        columns = [rows[name][:] for name in ("text", "text_pair") if name in rows.column_names]
-        self.keys = np.array([text_key(*texts) for texts in zip(*columns, strict=True)], np.int64)[self.order]
+        self.keys = keys_of(rows)[self.order]
         if teacher is not None:
             self.theirs = self.inputs(teacher, None if windows else self.order)
         self.known = known_tokens(*flat(self.ours.encoded.rows["input_ids"]), tokenizer)
@@ -126,6 +125,12 @@ class Examples:
         logits = teacher.logits(inputs.batches, lambda model, batches: self.task.predict(model.to(device), batches))
         return self.judged(self.task.gathered(logits, inputs.place, inputs.encoded), teacher.model.config, "theirs")
 
+    def scores_of_table(self, teacher: TableTeacher) -> Split:
+        """As `scores_of_teacher`, of a file that answers every text; of probabilities its likeliest class counts."""
+        if self.theirs.encoded.readings is None:
+            return self.judged(teacher.logits_of(self.keys), None, "theirs")
+        return self.judged(self.task.tagged_by(teacher.spans_of(self.keys), self.theirs.encoded), None, "theirs")
+
     def logits(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> np.ndarray:
         logits = self.task.predict(model.to(processes().device), self.ours.batches, dtype)
         return self.task.gathered(logits, self.ours.place, self.ours.encoded)
@@ -149,7 +154,7 @@ class Examples:
         return Inputs(batches, place, encoded)
 
     def judged(self, logits: np.ndarray, config: Any, keep: str | None = None, interval: bool = True) -> Split:
-        task = self.task.with_config(config)
+        task = self.task if config is None else self.task.with_config(config)
         if keep is not None:
             self.kept[keep], self.tasks[keep] = logits, task
         return scored(task, task.answers(logits), self.labels, interval)

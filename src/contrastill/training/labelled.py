@@ -33,6 +33,7 @@ from contrastill.teachers import (
     CachedTeacher,
     FrozenEncoder,
     LiveTeacher,
+    TableTeacher,
     cache_root,
     fingerprint,
     make_cache_folder,
@@ -107,6 +108,7 @@ class LabelledPlan(Plan):
     metric: str | None
     cache: CacheChoice | None = None
     reader: Tokenizer | None = None  # of the teacher, where it reads by another than the student's
+    table: TableTeacher | None = None  # a file of answers in place of the model, where labels are not its own
     decided: dict[str, str] = field(default_factory=dict)  # what the settings left open
     probed: dict[str, Split] = field(default_factory=dict)  # scores of the linear probe, where the head was fitted
     vectors: dict[str, Split] = field(default_factory=dict)  # of a linear fit on the two texts' vectors
@@ -127,9 +129,10 @@ class LabelledPlan(Plan):
         model: nn.Module | None = None,
         cache: CacheChoice | None = None,
         reader: Tokenizer | None = None,
+        table: TableTeacher | None = None,
     ) -> "LabelledPlan":
         """model: a wrapper of the method, if it is trained inside one. reader: the teacher's tokenizer, if it is
-        another."""
+        another. table: a teacher that is a file, if the labels are not its answers."""
         if data.train is None:
             raise UserError(f"{data.schema.name} has no training examples; --data needs a train file")
         check_vocabulary(settings, method.student.model, tokenizer)
@@ -162,6 +165,7 @@ class LabelledPlan(Plan):
             metric=task.metrics[0] if data.dev is not None else None,
             cache=cache,
             reader=reader,
+            table=table,
             splits={
                 split: Examples(rows, task, tokenizer, length.tokens, teacher=reader)
                 for split, rows in (("dev", data.dev), ("test", data.test))
@@ -228,7 +232,10 @@ class LabelledPlan(Plan):
         return self.examples["text_key"]
 
     def fingerprints(self) -> dict[str, Any]:
+        taught = self.method.teacher
         teacher = {"teacher_fingerprint": fingerprint(self.teacher)} if self.teacher is not None else {}
+        if isinstance(taught, TableTeacher):
+            teacher = {"teacher_fingerprint": taught.fingerprint}
         weights = {"class_weights": found} if (found := by_class(self.task)) else {}
         return {"data_fingerprint": self.data.fingerprint(), **teacher, **weights}
 
@@ -237,7 +244,7 @@ class LabelledPlan(Plan):
         student = self.method.student.model
         head = getattr(self.settings, "head", "probe-cls")  # a student has the layers that were asked for
         if head_is_new(student):
-            if self.teacher is None:
+            if self.origin.command == "finetune":
                 self.fit_vectors(student)
             if head != "random":
                 self.fit_head(student, may_add=head == "probe")
@@ -267,6 +274,9 @@ class LabelledPlan(Plan):
         return np.flatnonzero(known[np.asarray(self.examples["text_number"])] if self.task.per == "token" else known)
 
     def fit_head(self, student: PreTrainedModel, may_add: bool) -> None:
+        if not len(self.labelled_rows):
+            self.decided["head"] = "random, as no training row has a label to fit it to"
+            return
         some = np.random.default_rng(self.settings.seed).permutation(self.labelled_rows)[:HEAD_ROWS]
         if self.task.per == "token":
             some = some[: 1 + int(np.searchsorted(np.cumsum(self.lengths[some]), 2 * HEAD_ROWS))]
@@ -343,9 +353,10 @@ class LabelledPlan(Plan):
             models = {"probe": Scores(self.probed, size(student)), **models}
         if self.vectors:
             models = {"vectors": Scores(self.vectors, size(student)), **models}
-        if self.teacher is not None:
+        if self.teacher is not None or self.teacher_scores:
             theirs = {split: scores.metrics[metric] for split, scores in self.teacher_scores.items()}
-            models = {"teacher": Scores(self.teacher_scores, size(self.teacher)), **models}
+            figures_of_teacher = {} if self.teacher is None else size(self.teacher)
+            models = {"teacher": Scores(self.teacher_scores, figures_of_teacher), **models}
             kept = {split: ours[split].metrics[metric] / value for split, value in theirs.items() if value}
             if self.cached is not None:
                 figures["teacher_forwards"] = self.cached.forwards
@@ -396,7 +407,13 @@ class LabelledPlan(Plan):
 
     @cached_property
     def teacher_scores(self) -> dict[str, Split]:
-        """The teacher's scores on each split, in float32: computed once, and with a cache once for all runs."""
+        """The teacher's scores on each split, in float32: computed once, and with a cache once for all runs. A file of
+        answers has scores on the splits of which it answers every text."""
+        table = self.table
+        if table is not None:
+            return {split: rows.scores_of_table(table) for split, rows in self.splits.items() if table.has(rows.keys)}
+        if self.teacher is None:
+            return {}
         return {split: self.score_teacher(rows) for split, rows in self.splits.items()}
 
     def score_teacher(self, rows: Examples) -> Split:
@@ -483,7 +500,12 @@ def plan_finetuning(settings: Finetuning) -> LabelledPlan:
 
 def plan_distillation(settings: Distillation) -> LabelledPlan:
     settings, _ = as_teacher(settings)
-    made, given = method_class(settings.method), read_settings(settings.method, settings.set)
+    if settings.teacher is None:
+        from contrastill.training.outputs import plan_outputs  # which needs this module
+
+        return plan_outputs(settings)
+    name = str(settings.method)
+    made, given = method_class(name), read_settings(name, settings.set)
     cache = cache_choice(settings)
     if cache is not None and cache.asked:
         make_cache_folder(cache.root)  # a folder that was asked for and can't be had is an error, before all work
@@ -536,7 +558,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
             settings.start if own else settings.student,
             settings.seed,
             settings.teacher,
-            settings.method,
+            name,
         ),
         teacher=teacher,
         model=Perturbed(method, settings.perturb, settings.epsilon) if settings.perturb else None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from contrastill.data.cells import some
+from contrastill.data.load import keys_of
 from contrastill.training.checks import Check
 from contrastill.training.doubts import WIDE, Array, missed_classes
 from contrastill.training.examples import Examples
@@ -25,17 +26,25 @@ def of_rows(run: LabelledPlan) -> list[Check]:
 
 
 def of_teacher(run: LabelledPlan) -> list[Check]:
+    if run.teacher is None and run.table is None:
+        return []  # its answers are the labels
     return [teacher_learnt(run), *teacher_knows_classes(run)]
 
 
 def teacher_learnt(run: LabelledPlan) -> Check:
     """Checks that the teacher beats the commonest answer on dev (without dev: on up to 512 training rows)."""
-    assert run.teacher is not None
     assert run.data.train is not None
     metric = run.task.metrics[0]
-    if "dev" in run.splits:
+    if "dev" in run.teacher_scores:
         examples, where = run.splits["dev"], "dev"
         got = run.teacher_scores["dev"].metrics[metric]
+    elif run.table is not None:
+        known = np.flatnonzero(run.task.known(run.labels) & run.table.knows(keys_of(run.data.train)))
+        if not len(known):
+            return Check("teacher has learnt the task", True, "no row has a label and an answer of the teacher")
+        rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])
+        examples, where = Examples(rows, run.task, run.tokenizer, run.settings.max_length), "a training sample"
+        got = examples.scores_of_table(run.table).metrics[metric]
     else:
         known = np.flatnonzero(run.task.known(run.labels))
         rows = run.data.train.select(np.random.default_rng(0).permutation(known)[:512])

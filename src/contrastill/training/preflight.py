@@ -33,6 +33,8 @@ def check_run(run: Plan) -> Report:
 
 def fit_student(settings: Distillation) -> tuple[Distillation, list[Check]]:
     """The settings with a student shape that fits the teacher, and a check that says if the default had to change."""
+    if settings.teacher is None:
+        return settings, []  # which needs another kind of student
     shape = fitting_shape(settings.student, load_classifier(settings.teacher).config)
     if shape == settings.student:
         return settings, []

@@ -40,7 +40,7 @@ def as_teacher(settings: Distillation) -> tuple[Distillation, dict[str, Any]]:
     Raises:
         UserError: no data are given and none are known.
     """
-    record = run_of(settings.teacher)
+    record = None if settings.teacher is None else run_of(settings.teacher)
     there = record.settings.get("data") if record is not None else None
     taken: dict[str, Any] = {}
     if record is not None and there is not None:
@@ -52,7 +52,7 @@ def as_teacher(settings: Distillation) -> tuple[Distillation, dict[str, Any]]:
         logger.info(
             "as in the teacher's run: %s", ", ".join(f"{name} = {value}"[:100] for name, value in taken.items())
         )
-    if settings.data is None and "data" not in taken:
+    if settings.data is None and "data" not in taken and settings.teacher is not None:
         raise UserError(
             f"--data: expected the data to distil on, got none, and {settings.teacher} is no model of a run that tells "
             "its own; give --data, or as --teacher the folder of a finetune run (for sentence embeddings: --method "
