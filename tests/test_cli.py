@@ -140,7 +140,7 @@ def test_help_gives_every_setting_and_its_default() -> None:
     from dataclasses import fields
 
     for kind, asked, defaults in (
-        (Distillation, (), ("lrc_bert", "good", "32", "stages")),
+        (Distillation, (), ("lrc_bert; with --teacher-outputs kd", "good", "32", "stages")),
         (EmbeddingDistillation, EMBEDDED, ("disco", "1.0", "128", str(EmbeddingDistillation.learning_rate), "compact")),
     ):
         shown = words(contrastill_("distill", *asked, "--help").stdout)
@@ -148,7 +148,7 @@ def test_help_gives_every_setting_and_its_default() -> None:
             assert f"--{f.name.replace('_', '-')} " in shown
         for default in ("4L-312", *defaults):
             assert f"[default: {default}]" in shown
-        assert shown.count("[required]") == (2 if kind is Distillation else 3)  # --out, --teacher; --texts
+        assert shown.count("[required]") == (1 if kind is Distillation else 3)  # --out; --teacher, --texts
         for f in fields(kind):
             assert f.metadata["help"].partition(" (")[0][:40] in shown
 
@@ -381,7 +381,8 @@ def test_the_methods_for_sentence_embeddings_are_listed_with_their_settings() ->
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "--out, --teacher"),
+        ((), "missing --out"),
+        (("--out", "o"), "expected one of --teacher (a model) and --teacher-outputs"),
         (("--teacher", "t", "--out", "o"), "--data"),
         (("--teacher", "t", "--data", "d"), "--out"),
     ],

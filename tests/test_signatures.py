@@ -98,12 +98,13 @@ KINDS: dict[str, list[Any]] = {
 
 def test_where_kinds_differ_types_are_joined_and_defaults_are_told() -> None:
     shown = inspect.signature(contrastill.distill).parameters
-    assert shown["teacher"].default is inspect.Parameter.empty
-    assert shown["teacher"].annotation == "str | PathLike[str] | list[str] | tuple[str, ...]"
+    assert shown["teacher"].default is None
+    assert shown["teacher"].annotation == "str | PathLike[str] | list[str] | tuple[str, ...] | None"
+    assert shown["out"].default is inspect.Parameter.empty
     assert shown["texts"].default is None
     assert shown["texts"].annotation.endswith("| None")
     assert shown["schedule"].annotation == "Literal['stages', 'linear', 'constant']"
-    assert shown["method"].annotation == "str | type"
+    assert shown["method"].annotation == "str | type | None"
     said = arguments([settings.Distillation, settings.EmbeddingDistillation])
     assert said["batch_size"].endswith("[EmbeddingDistillation: 128]")
     assert said["pooling"].endswith("[EmbeddingDistillation alone]")

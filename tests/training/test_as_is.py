@@ -183,6 +183,30 @@ def test_a_head_for_other_labels_is_made_new(workshop: Workshop, tmp_path: Path,
     assert "fitted to 64 rows" in plan.describe()["decisions"]["head"]
 
 
+def test_a_teacher_of_pieces_has_students_of_words(workshop: Workshop, tmp_path: Path) -> None:
+    """A word takes the mean of its pieces."""
+    teacher = head_of(workshop, tmp_path, ["food", "music", "sport"])
+    plan = planned(workshop, teacher=str(teacher), start=str(workshop.plain_encoder()))
+    batch = plan.batch([0])
+    seen = plan.method.teacher(batch, {"hidden"})
+    live = plan.live
+    assert live is not None
+    theirs = live(
+        {"input_ids": batch[TEACHER + "input_ids"], "attention_mask": batch[TEACHER + "attention_mask"]}, {"hidden"}
+    )
+    assert plan.data.train is not None
+    words = plan.data.train[0]["text"].split()
+    pieces = [len(load_tokenizer(str(teacher)).tokenize(word)) for word in words]
+    assert max(pieces) > 1
+    assert seen.mask.shape == batch["input_ids"].shape == (1, len(words) + 2)
+    first = 1
+    for n, count in enumerate(pieces):
+        for layer, own in zip(seen.hidden, theirs.hidden, strict=True):
+            torch.testing.assert_close(layer[0, n + 1], own[0, first : first + count].mean(0))
+        first += count
+    assert all(value.isfinite() for value in terms(plan).values())
+
+
 # ---- entities
 
 

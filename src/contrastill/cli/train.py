@@ -39,7 +39,7 @@ DISTILL = """Distil a fine-tuned teacher into a small student, on the data of it
 
     contrastill distill --teacher runs/teacher/model --data intents.csv --student as-is --start ORG/ENCODER --out runs/o
 
-    contrastill distill --teacher-outputs answers.jsonl --data intents.csv --student as-is --start ORG/ENCODER --out runs/a
+    contrastill distill --teacher-outputs answers.jsonl --data intents.csv --student as-is --start ORG/ENCODER --out r
 
     contrastill distill --resume runs/student
 

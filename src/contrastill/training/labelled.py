@@ -504,7 +504,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
         from contrastill.training.outputs import plan_outputs  # which needs this module
 
         return plan_outputs(settings)
-    name = str(settings.method)
+    source, name = settings.teacher, str(settings.method)
     made, given = method_class(name), read_settings(name, settings.set)
     cache = cache_choice(settings)
     if cache is not None and cache.asked:
@@ -518,28 +518,28 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     own = settings.student == AS_IS
     if own:
         check_start(settings)
-    tokenizer = reader = load_tokenizer(settings.teacher)
+    tokenizer = reader = load_tokenizer(source)
     if own and not reads_alike(tokenizer, load_tokenizer(settings.start)):
         check_method(made)
-    teacher = load_classifier(settings.teacher)
+    teacher = load_classifier(source)
     settings = replace(settings, task=task_given(settings.task, teacher.config))
     data = load_rows(settings.data or "", **settings.reading(), unlabelled=settings.unlabelled)
     data = align_labels(data, class_names(teacher.config))
     task = task_of(data.schema, settings.task)
-    check_task(task, settings.teacher, teacher.config)
+    check_task(task, source, teacher.config)
     task = task.like(teacher.config)
     weigh_classes(task, data, settings.class_weights)
     check_student(settings, data)
     set_seed(settings.seed)
     decided: dict[str, str] = {}
     if own:
-        start = own_start(settings, task, data.train, (settings.teacher, teacher.config, tokenizer))
+        start = own_start(settings, task, data.train, (source, teacher.config, tokenizer))
         student, tokenizer, length, decided = start.student, start.tokenizer, start.length, start.decided
     else:
         texts = data.train["text"] if data.train is not None else None
         root = None if cache is None else cache.root
         student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
-        length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
+        length = input_length(settings.max_length, source, tokenizer, teacher.config)
     apart = not reads_alike(tokenizer, reader)
     method = made(student, AlignedTeacher(FrozenEncoder(teacher)) if apart else teacher, task, **given)
     if apart:
@@ -557,7 +557,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
             "student",
             settings.start if own else settings.student,
             settings.seed,
-            settings.teacher,
+            source,
             name,
         ),
         teacher=teacher,
