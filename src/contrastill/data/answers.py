@@ -6,6 +6,7 @@ Shapes: C classes.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class Cells:
     names: Sequence[str]
     ordered: bool
 
-    @property
+    @cached_property
     def places(self) -> dict[str, int]:
         return {name: n for n, name in enumerate(self.names)}
 
