@@ -213,6 +213,14 @@ def test_answers_of_predict_in_fields_are_read(tmp_path: Path) -> None:
     same(chances(got, "a"), [0.5, 0.3, 0.2, 0])
 
 
+def test_the_likeliest_labels_in_fields_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text("text,label,score,label_2,score_2\na,food,0.5,sport,0.3\n")
+    got = read_outputs(open_outputs(str(path)), "classification", NAMES, ordered=False)
+    assert got.form == "top"
+    same(chances(got, "a"), [0.5, NAN, 0.3, 0.2])
+
+
 def test_rows_in_memory_and_pairs_are_read() -> None:
     rows = [
         {"sentence1": "a", "sentence2": "b", "label": "food"},

@@ -8,6 +8,7 @@ Shapes: N texts, C classes.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = ["FORMS", "Outputs", "OutputsFile", "named_in", "open_outputs", "read_
 
 Array = np.ndarray[Any, Any]
 PROBABILITY = "probability_"
+NUMBERED = re.compile(r"label_([1-9]\d*)")
 FORMS: dict[str, tuple[str, ...]] = {
     "classification": ("logits", "probabilities", "top", "confidence", "labels", "label"),
     "multilabel": ("logits", "probabilities", "top", "labels"),
@@ -123,9 +125,20 @@ def forms_of(columns: Sequence[str]) -> tuple[str, ...]:
     ]
     if "probabilities" not in found and any(column.startswith(PROBABILITY) for column in columns):
         found.append("probabilities")
+    if "top" not in found and listed_in(columns):
+        found.append("top")
     if "label" in found and ("confidence" in columns or "score" in columns):
         found.append("confidence")
     return tuple(found)
+
+
+def listed_in(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """The columns of the likeliest labels and their probabilities, as `predict --top` writes them in fields: label,
+    score, label_2, score_2, … (label_1 where there are several labels a text)."""
+    numbers = sorted(int(found[1]) for name in columns if (found := NUMBERED.fullmatch(name)))
+    pairs = [(f"label_{n}", f"score_{n}") for n in numbers if f"score_{n}" in columns]
+    first = [("label", "score")] if {"label", "score"} <= set(columns) else []
+    return [*first, *pairs] if pairs else []
 
 
 def form_for(file: OutputsFile, kind: str) -> str:
@@ -170,6 +183,10 @@ def cells_of(file: OutputsFile, form: str) -> list[tuple[Any, Any]]:
         names = [name.removeprefix(PROBABILITY) for name in columns]
         rows = zip(*(frame[column].tolist() for column in columns), strict=True)
         return [(dict(zip(names, row, strict=True)), None) for row in rows]
+    if form == "top" and form not in frame:
+        listed = listed_in([str(name) for name in frame.columns])
+        parts = [zip(frame[label].tolist(), frame[score].tolist(), strict=True) for label, score in listed]
+        return [([{"label": name, "score": value} for name, value in row], None) for row in zip(*parts, strict=True)]
     cells = frame[form].tolist()
     return [(cell if form in ("label", "score") else parsed(cell), None) for cell in cells]
 
