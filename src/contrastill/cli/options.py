@@ -156,7 +156,7 @@ def given(options: dict[str, Any], settings: type, kinds: Iterable[Kind] = ()) -
         origin = getattr(types[name], "__origin__", None)
         if origin is dict:
             result[name] = pairs_of(value, name)
-        elif isinstance(value, list) and types[name] is str:
+        elif isinstance(value, list) and types[name] in (str, str | None):
             if len(value) > 1:
                 raise UserError(f"--{name}: expected one, got {len(value)}")
             result[name] = value[0]

@@ -1,4 +1,4 @@
-"""Teachers: models that run, outputs that are stored (computed once for each text, checked, shared), or several."""
+"""Teachers: models that run, outputs that are stored (once for each text, checked, shared), several, or a file."""
 
 from contrastill.teachers.aligned import AlignedTeacher
 from contrastill.teachers.base import LiveTeacher, fingerprint
