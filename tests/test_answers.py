@@ -169,3 +169,18 @@ def test_the_agreement_of_entities_counts_texts() -> None:
 @pytest.mark.parametrize("labels", [["O"], ["B-a", "I-a"], ["O", "O"], None, ["O", ""]])
 def test_tags_of_a_bundle_need_an_outside_and_a_type(labels: object) -> None:
     assert not all(ANSWERS["tagging"].fits({"labels": labels}).values())
+
+
+def test_a_class_answer_abstains_below_its_threshold_alone() -> None:
+    about = {"task": "classification", "labels": ["calm", "loud", "odd"], "dimensions": None}
+    sure = answer_of({**about, "abstain": {"threshold": 0.5, "target": 0.9}})
+    assert sure.record(ROW) == {"label": "loud", "score": 0.5, "abstain": False}
+    unsure = answer_of({**about, "abstain": {"threshold": 0.51, "target": 0.9}})
+    assert unsure.record(ROW, top=2, probabilities=True)["abstain"] is True
+    for top in (1, 2, 5):
+        assert list(flat(unsure.record(ROW, top, True))) == list(unsure.columns(top, True))
+    assert unsure.columns()["abstain"] == "bool"
+    rows = np.stack([ROW, np.array([0.1, 0.1, 0.8], np.float32)])
+    assert unsure.abstains(rows).tolist() == [True, False]
+    assert not CLASSES.abstains(rows).any()
+    assert not VECTOR.abstains(rows).any()

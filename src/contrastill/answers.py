@@ -3,6 +3,7 @@
 numpy and tokenizers alone: a bundle, a server and `predict` read it without torch. `ANSWERS`: task -> class.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -20,17 +21,21 @@ __all__ = [
     "ScoreAnswer",
     "TagsAnswer",
     "VectorAnswer",
+    "above_0",
     "answer_of",
     "cosines",
     "flat",
     "names",
+    "only_classes",
     "whole",
 ]
 
 Array = np.ndarray[Any, Any]
+ABSTAIN = ("threshold", "target")
+"""Entries of "abstain" in bundle.json, from 0 to 1."""
 CLEAR = 0.05
 """The lead of the first class over the second within which two machines may name different ones."""
-TEXT, NUMBER, NUMBERS, TEXTS, JSON = "text", "number", "numbers", "texts", "json"
+TEXT, NUMBER, NUMBERS, TEXTS, JSON, BOOL = "text", "number", "numbers", "texts", "json", "bool"
 """Kinds of a column of answers."""
 
 
@@ -89,6 +94,10 @@ class Answer(ABC):
         """(N, classes) bool: the classes that each of (N, width) answers names; None: the answer has no classes."""
         return None
 
+    def abstains(self, answers: Array) -> Array:
+        """(N,) bool: whether each of (N, width) answers says that it abstains."""
+        return np.zeros(len(answers), bool)
+
     def named(self, answers: Array) -> list[Any] | None:
         """The class of each answer, as JSON; None: the task has no classes."""
         return None
@@ -139,9 +148,17 @@ class ClassAnswer(Answer):
     task, output = "classification", "probabilities"
     labels: tuple[str, ...]
 
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        super().__init__(metadata)
+        abstain = metadata.get("abstain")
+        self.least: float | None = None if abstain is None else abstain["threshold"]
+        """The probability of its class below which an answer says that it abstains; None: none says so."""
+
     @classmethod
     def fits(cls, metadata: Mapping[str, Any]) -> dict[str, bool]:
-        return {"labels": names(metadata["labels"], 2)}
+        found = metadata.get("abstain")
+        good = found is None or (isinstance(found, dict) and all(share(found.get(name)) for name in ABSTAIN))
+        return {"labels": names(metadata["labels"], 2), "abstain": good}
 
     @property
     def width(self) -> int:
@@ -154,6 +171,8 @@ class ClassAnswer(Answer):
     def record(self, row: Array, top: int = 1, probabilities: bool = False) -> dict[str, Any]:
         best = [{"label": self.labels[n], "score": float(row[n])} for n in np.argsort(-row, kind="stable")[:top]]
         found: dict[str, Any] = dict(best[0])
+        if self.least is not None:
+            found["abstain"] = bool(self.abstains(row[None])[0])
         if top > 1:
             found["top"] = best
         if probabilities:
@@ -161,13 +180,18 @@ class ClassAnswer(Answer):
         return found
 
     def columns(self, top: int = 1, probabilities: bool = False) -> dict[str, str]:
-        found = {"label": TEXT, "score": NUMBER}
+        found = {"label": TEXT, "score": NUMBER} | ({} if self.least is None else {"abstain": BOOL})
         for place in range(2, min(top, self.width) + 1):
             found |= {f"label_{place}": TEXT, f"score_{place}": NUMBER}
         return found | ({f"probability_{name}": NUMBER for name in self.labels} if probabilities else {})
 
     def marks(self, answers: Array) -> Array:
         return np.eye(self.width, dtype=bool)[answers.argmax(1)]
+
+    def abstains(self, answers: Array) -> Array:
+        least = 0.0 if self.least is None else self.least
+        said: Array = answers.max(1) < least
+        return said
 
     def named(self, answers: Array) -> list[Any]:
         return [self.labels[n] for n in answers.argmax(1)]
@@ -460,6 +484,28 @@ def names(value: Any, least: int) -> bool:
         and len(value) >= least
         and all(isinstance(one, str) and one.strip() for one in value)
         and len(set(value)) == len(value)
+    )
+
+
+def only_classes(flag: str, answers: str) -> str:
+    """The message for an option that needs one class a text. flag: the option; answers: the model's, in words."""
+    return (
+        f"{flag}: expected a model that gives a text one class of several, got one that answers {answers}; such "
+        "answers have no single probability of being right"
+    )
+
+
+def share(value: Any) -> bool:
+    """Whether a JSON value is a number from 0 to 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def above_0(value: Any) -> bool:
+    """Whether a JSON value is a list of finite numbers above 0, one or more."""
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(one, int | float) and not isinstance(one, bool) and 0 < one < math.inf for one in value)
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from contrastill.answers import ANSWERS, answer_of, names, whole
+from contrastill.answers import ANSWERS, above_0, answer_of, names, whole
 from contrastill.errors import UserError
 from contrastill.seal import SEAL, changed_file, seal_of, unique_keys
 from contrastill.spans import Reading, read, tagged
@@ -148,6 +148,8 @@ def unfit(metadata: Mapping[str, Any]) -> str | None:
     files, inputs = metadata["files"], metadata["inputs"]
     positions = metadata.get("positions")
     fits = {
+        "abstain": metadata.get("abstain") is None,
+        "temperatures": above_0(metadata.get("temperatures", [1.0])),
         **ANSWERS[metadata["task"]].fits(metadata),
         "ordered": isinstance(metadata.get("ordered", False), bool),
         "texts": whole(metadata["texts"]) and metadata["texts"] <= 2,

@@ -51,12 +51,13 @@ class FakeBundle:
         texts: int = 1,
         labels: Sequence[str] | None = None,
         thresholds: Sequence[float] | None = None,
+        abstain: dict[str, float] | None = None,
     ) -> None:
         self.task, self.texts, self.name = task, texts, f"fake-{task}"
         self.labels = tuple(labels) if labels else None
         self.dimensions = WIDTH if task == "embedding" else None
         about = {"task": task, "labels": self.labels, "dimensions": self.dimensions, "thresholds": thresholds}
-        self.answer = answer_of(about)
+        self.answer = answer_of({**about, "abstain": abstain})
         self.ordered = False
         self.tokenizer = make_tokenizer()
         self.gate = threading.Event()

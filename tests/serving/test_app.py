@@ -45,6 +45,18 @@ def test_a_classifier_names_the_best_label_and_on_request_the_next_ones(fake, ma
     assert everything["probabilities"] == pytest.approx(dict(zip(LABELS, expected("w1", 3), strict=True)))
 
 
+def test_a_classifier_with_a_threshold_says_when_it_abstains(fake, make):
+    texts = [f"w{n}" for n in range(12)]
+    sure = [max(expected(text, 3)) for text in texts]
+    least = sorted(sure)[5]
+    app = make(fake("classification", labels=LABELS, abstain={"threshold": least, "target": 0.9}))
+    found = ask(app, "/predict", {"texts": texts, "top": 2}).json["predictions"]
+    assert [each["abstain"] for each in found] == [score < least for score in sure]
+    assert [list(each) for each in found] == [["label", "score", "abstain", "top"]] * 12
+    page = ask(app, "/metrics", method="GET").body.decode()
+    assert "contrastill_texts_abstained_total 5.0" in page
+
+
 def test_a_multi_label_model_names_what_is_above_its_threshold_which_may_be_nothing(fake, make):
     row = dict(zip(LABELS, expected("w1", 3), strict=True))
     second = sorted(row.values())[1]

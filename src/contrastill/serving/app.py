@@ -105,6 +105,7 @@ class Service:
         self.metrics.texts.inc(len(texts))
         self.metrics.tokens.inc(sum(tokens))
         self.metrics.truncated.inc(sum(truncated))
+        self.metrics.abstained.inc(int(self.bundle.answer.abstains(outputs).sum()))
         return [Row(*each) for each in zip(outputs, tokens, truncated, strict=True)]
 
     def cut(self, text: Text) -> bool:

@@ -39,6 +39,7 @@ class Metrics:
         self.texts = Counter("contrastill_texts", "Texts computed", registry=registry)
         self.tokens = Counter("contrastill_tokens", "Tokens computed, padding left out", registry=registry)
         self.truncated = Counter("contrastill_texts_truncated", "Texts longer than the model reads", registry=registry)
+        self.abstained = Counter("contrastill_texts_abstained", "Texts whose answer abstains", registry=registry)
         self.failures = Counter("contrastill_batch_failures", "Batches that could not be computed", registry=registry)
         self.connections = Counter(
             "contrastill_connections_ended",
