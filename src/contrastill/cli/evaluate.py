@@ -18,6 +18,10 @@ EVALUATE = """Score a model: on labelled examples, or an embedding model on a su
     contrastill evaluate --model runs/student/student --data glue/mrpc --split dev
 
     contrastill evaluate --model runs/student --data intents-new.csv --json
+
+    contrastill evaluate --model runs/student --data intents-new.csv --target 0.97 --oos chatter.txt
+
+    With --target the exit code is 1 if no threshold reaches it.
     """
 EVALUATE_SUITE = """Score a model: a sentence-embedding one on a suite of tasks.
 
@@ -56,6 +60,8 @@ def evaluate(as_json: bool, **options: Any) -> None:
 
         made = score_model(chosen)
         show(made.to_json(), lambda: print_evaluation(made))
+        if made.scores.more.get("target", {}).get("reached") is False:
+            raise typer.Exit(1)
 
 
 def evaluate_suite(as_json: bool, options: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,46 @@ def print_evaluation(made: "Evaluated") -> None:
     interval = made.scores.interval
     for place, (name, value) in enumerate(made.scores.metrics.items()):
         say(f"{name} {value:.4f}" + ("" if place or interval is None else " ({:.4f} to {:.4f})".format(*interval)))
+    for line in selective_lines(made.scores.more):
+        say(line)
     say(f"{made.scores.rows} rows, {made.size['parameters']:,} parameters, {made.size['size_mb']:.1f} MB")
+
+
+def selective_lines(more: Mapping[str, Any]) -> Iterator[str]:
+    """Whether probabilities can be believed, what a threshold covers, and texts of no class, a line each."""
+    if (found := more.get("calibration")) is not None:
+        before = found.get("before")
+        yield (
+            f"calibration error {found['error']:.1%}"
+            + ("" if before is None else f", without temperature {before['error']:.1%}")
+            + f" ({found['by_chance']:.1%} by chance alone)"
+        )
+    if (found := more.get("abstain")) is not None:
+        right = (
+            ""
+            if found["accuracy"] is None
+            else f", {found['accuracy']:.1%} of them right (at least {found['low']:.1%})"
+        )
+        yield (
+            f"the bundle's threshold {found['threshold']:.4f} (target {found['target']:.1%}) covers "
+            f"{found['coverage']:.1%} of the rows{right}"
+        )
+    if (found := more.get("target")) is not None and found["reached"]:
+        yield (
+            f"target {found['target']:.1%}: threshold {found['threshold']:.4f} covers {found['coverage']:.1%} of the "
+            f"rows, {found['accuracy']:.1%} of them right (at least {found['low']:.1%})"
+        )
+    elif found is not None:
+        yield f"target {found['target']:.1%}: NOT REACHED by any threshold: {found['reason']}"
+    if (found := more.get("out_of_scope")) is not None:
+        for name, score in found["scores"].items():
+            yield (
+                f"{found['texts']:,} texts of no class, by {name}: AUROC {score['auroc']:.4f} "
+                "({:.4f} to {:.4f})".format(*score["interval"])
+                + f", FPR95 {score['fpr95']:.1%}"
+            )
+        if "answered" in found:
+            yield f"above the threshold {found['threshold']:.4f}: {found['answered']:.1%} of the texts of no class"
 
 
 def print_suite(title: str, result: dict[str, float], intervals: dict[str, tuple[float, float]]) -> None:
@@ -149,8 +188,17 @@ def print_bundle(metadata: dict[str, Any]) -> None:
     table = table_of(f"{gate['data']}, {gate['rows']:,} texts", "", "torch fp32", "exported")
     pace, alike = gate["latency_ms"], gate["agreement"]
     table.add_row(f"{gate['metric']} x 100", f"{100 * gate['torch']:.2f}", f"{100 * gate['bundle']:.2f}")
+    if "calibration" in gate:
+        errors = (f"{100 * gate['calibration'][who]['error']:.2f}" for who in ("torch", "bundle"))
+        table.add_row("calibration error x 100", *errors)
     table.add_row("one text, ms", f"{pace['torch_p50']:.2f}", f"{pace['bundle_p50']:.2f}")
     Screen().print(table)
+    if (abstain := metadata.get("abstain")) is not None:
+        say(
+            f"target {abstain['target']:.1%}: answers below a probability of {abstain['threshold']:.4f} abstain; above "
+            f"are {abstain['coverage']:.1%} of {abstain['rows']:,} texts, {abstain['accuracy']:.1%} of them right (at "
+            f"least {abstain['low']:.1%})"
+        )
     mean, same = alike["cosine_mean"], alike["equal_labels"]
     say(
         f"lost {gate['drop_points']:.2f} of {gate['max_drop']:g} points allowed; answers differ from torch's by "

@@ -16,6 +16,7 @@ __all__ = [
     "SECONDS",
     "SEED",
     "STORED",
+    "TARGET",
     "THREADS",
     "Checked",
     "cache_option",
@@ -37,6 +38,7 @@ STORED: dict[str, Any] = {
     "panel": "Cache",
     "choices": ("float16", "bfloat16", "int8", "float32"),
 }
+TARGET: dict[str, Any] = {"above": 0, "below": 1}
 POINTS: dict[str, Any] = {"at_least": 0, "at_most": 100, "unit": "points"}
 
 

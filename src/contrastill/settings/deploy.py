@@ -12,6 +12,7 @@ from contrastill.settings.base import (
     SECONDS,
     SEED,
     STORED,
+    TARGET,
     THREADS,
     Checked,
     cache_option,
@@ -53,6 +54,12 @@ class Evaluation(DataSource):
         None, "'train', 'dev' or 'test'; left out: test, else dev, else all of a file", "Data", **SPLIT
     )
     batch_size: int = option(64, "examples a step", "Evaluation", **BATCH)
+    target: float | None = option(
+        None, "share of right answers to reach: looks for the threshold below which to abstain", "Evaluation", **TARGET
+    )
+    oos: str | None = option(
+        None, "file of texts that belong to no class: tells how well they are told apart", "Evaluation", path=True
+    )
     max_length: int | None = length_option(512)
 
 
@@ -144,6 +151,12 @@ class Export(GateData):
         "of a tagger: largest loss in points of F1 of any type of entity; above it nothing is written [default: any]",
         "Quality",
         **POINTS,
+    )
+    target: float | None = option(
+        None,
+        "share of right answers to reach: below a threshold that is chosen on dev, answers say that they abstain",
+        "Quality",
+        **TARGET,
     )
     recipe: str | None = option(None, "recipe for int8 [default: the first that passes; see docs/export.md]", "Quality")
     calibration: int = option(300, "texts that int8 is calibrated on", "Quality", **COUNT)

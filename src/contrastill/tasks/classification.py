@@ -1,6 +1,7 @@
 """One class a text."""
 
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -8,24 +9,41 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from contrastill import losses
+from contrastill.evaluation.calibration import class_temperature, log_losses, softmax, temperature_in_words
 from contrastill.report.evidence import Texts, of_classes
-from contrastill.tasks.labelled import Array, LabelledTask
+from contrastill.tasks.labelled import Array, LabelledTask, divided, temperatures_of
 
 __all__ = ["Classification"]
 
 
 class Classification(LabelledTask):
-    """One class of several for each text, or pair of texts. An unlabelled row has the label -100."""
+    """One class of several for each text, or pair of texts. An unlabelled row has the label -100.
+
+    temperatures: (1,) what logits are divided by. A model keeps its own in its config, chosen on dev.
+    """
 
     name = reads = "classification"
     problem_type = "single_label_classification"
     known_metrics = ("accuracy", "f1", "f1_macro", "matthews")
     label_dtype = torch.int64
     ignorant = "gives each class its share of the rows"
+    has_probabilities = True
 
     @classmethod
     def fits(cls, config: Any) -> bool:
         return bool(config.num_labels > 1 and config.problem_type in (None, cls.problem_type))
+
+    def with_config(self, config: Any) -> Self:
+        made = copy(self)
+        made.temperatures = temperatures_of(config, 1)
+        return made
+
+    def calibrated(self, logits: Array, labels: Array) -> dict[str, Any]:
+        return {"temperatures": [class_temperature(logits, labels)]}
+
+    def calibrated_in_words(self, logits: Array, labels: Array) -> dict[str, str]:
+        before, after = float(log_losses(logits, labels).mean()), self.log_loss(logits, labels)
+        return {"temperature": temperature_in_words(self.temperatures, before, after, len(labels))}
 
     def soft(self, student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
         if teacher.shape[1] > student.shape[1]:  # of a file of answers: the last is that of classes not named
@@ -38,7 +56,17 @@ class Classification(LabelledTask):
         return errors, known if weights is None else weights.to(labels.device)[labels.where(known, 0)] * known
 
     def activate(self, logits: Tensor) -> Tensor:
-        return logits.softmax(-1)
+        return divided(logits, self.temperatures).softmax(-1)
+
+    def probabilities(self, logits: Array) -> Array:
+        found: Array = softmax(divided(logits, self.temperatures), axis=1)
+        return found
+
+    def judgements(self, probabilities: Array, labels: Array) -> tuple[Array, Array]:
+        return probabilities.max(1), probabilities.argmax(1) == labels
+
+    def log_loss(self, logits: Array, labels: Array) -> float:
+        return float(log_losses(divided(logits, self.temperatures), labels.astype(np.int64)).mean())
 
     def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
         """Multinomial logistic regression. A class without rows is made as unlikely as the rarest one."""
@@ -103,7 +131,8 @@ class Classification(LabelledTask):
     def evidence(
         self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask
     ) -> dict[str, Any]:
-        return of_classes(labels, ours, theirs, self.labels, texts)
+        theirs = None if theirs is None else divided(theirs, teacher.temperatures)
+        return of_classes(labels, divided(ours, self.temperatures), theirs, self.labels, texts)
 
     def by_row(self, labels: Array, logits: Array) -> tuple[Array | None, Array]:
         return labels.astype(np.int64), logits.argmax(1)

@@ -18,11 +18,11 @@ from contrastill import evaluation
 from contrastill.data.both import beside
 from contrastill.data.collate import tokenise, truncated_share
 from contrastill.data.windows import Encoded
-from contrastill.errors import UserError
+from contrastill.errors import UserError, quoted
 from contrastill.report.evidence import Texts
 from contrastill.tasks.base import Task
 
-__all__ = ["LabelledTask", "tags_tokens"]
+__all__ = ["LabelledTask", "divided", "tags_tokens", "temperatures_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -30,6 +30,33 @@ Array = np.ndarray[Any, Any]
 def tags_tokens(config: Any) -> bool:
     """Whether a model's config names a class that answers token by token."""
     return any(str(kind).endswith("ForTokenClassification") for kind in getattr(config, "architectures", None) or ())
+
+
+def temperatures_of(config: Any, width: int) -> Array | None:
+    """(width,): the `temperatures` of a model's config; None: it has none.
+
+    Raises:
+        UserError: they are not so many numbers above 0.
+    """
+    found = getattr(config, "temperatures", None)
+    if found is None:
+        return None
+    good = isinstance(found, list | tuple) and len(found) == width
+    if not good or not all(isinstance(one, int | float) and 0 < one < math.inf for one in found):
+        raise UserError(
+            f"config.json: expected temperatures to be a list of {width} numbers above 0, got {quoted(found)}; train "
+            "the model again, or delete the entry"
+        )
+    return np.asarray(found, np.float64)
+
+
+def divided(logits: Any, temperatures: Array | None) -> Any:
+    """Logits (N, C), a tensor or an array, by temperatures (1,) or (C,); themselves, where these are 1."""
+    if temperatures is None or (temperatures == 1).all():
+        return logits
+    if isinstance(logits, Tensor):
+        return logits / (float(temperatures[0]) if len(temperatures) == 1 else logits.new_tensor(temperatures.tolist()))
+    return np.asarray(logits, np.float64) / temperatures
 
 
 class LabelledTask(Task):
@@ -48,6 +75,10 @@ class LabelledTask(Task):
     """(C,) of the classes in the label loss; None: all count alike."""
     unweighted: ClassVar[str] = "which takes no weights"
     """The reason, in words, of a task without `class_weights`."""
+    has_probabilities: ClassVar[bool] = False
+    """Whether its answers are probabilities of classes or labels, one row a text."""
+    temperatures: Any = None
+    """(1,) or (C,): what logits are divided by before they become probabilities; None: by nothing."""
     known_metrics: ClassVar[tuple[str, ...]]
     """Every metric that can judge it."""
     ignorant: ClassVar[str] = "knows nothing"
@@ -99,6 +130,19 @@ class LabelledTask(Task):
         """Entries of a model's config that are chosen on dev, by its logits (N, C), computed if needed, and labels."""
         return {}
 
+    def calibrated(self, logits: Array, labels: Array) -> dict[str, Any]:
+        """Entries of a model's config that fit its probabilities to dev, and change no answer: by its logits (N, C) and
+        labels, of the task as the model answers it without temperatures."""
+        return {}
+
+    def calibrated_in_words(self, logits: Array, labels: Array) -> dict[str, str]:
+        """What `calibrated` chose on these rows, of the task as the model answers it now, by name."""
+        return {}
+
+    def uncalibrated(self) -> dict[str, Any]:
+        """Entries of the config of a model that gives the answers of this task without temperatures; None: no entry."""
+        return {"temperatures": None}
+
     @abstractmethod
     def activate(self, logits: Tensor) -> Tensor:
         """Logits (B, C) -> answers (B, C): probabilities, or scores."""
@@ -109,6 +153,18 @@ class LabelledTask(Task):
     def answers(self, logits: Array) -> Array:
         """Logits (N, C) as the scores read them; here as they are, for their order is that of probabilities."""
         return logits
+
+    def probabilities(self, logits: Array) -> Array:
+        """(N, C) probabilities of logits (N, C), divided by the task's temperatures."""
+        raise NotImplementedError(f"{self.name!r} has no probabilities")
+
+    def judgements(self, probabilities: Array, labels: Array) -> tuple[Array, Array]:
+        """Of probabilities (N, C) and labels: the probability of each answer, and whether it is right, (M,) both."""
+        raise NotImplementedError(f"{self.name!r} has no probabilities")
+
+    def log_loss(self, logits: Array, labels: Array) -> float:
+        """The mean log loss of logits (N, C), divided by the task's temperatures."""
+        raise NotImplementedError(f"{self.name!r} has no probabilities")
 
     @property
     def judged_by(self) -> str:

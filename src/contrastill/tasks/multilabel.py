@@ -5,10 +5,12 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from contrastill import losses
+from contrastill.evaluation.calibration import binary_log_losses, label_temperatures, temperature_in_words
 from contrastill.evaluation.labels import (
     LABEL_METRICS,
     best_thresholds,
@@ -18,7 +20,7 @@ from contrastill.evaluation.labels import (
     paired_label_interval,
 )
 from contrastill.report.evidence import Texts, of_labels
-from contrastill.tasks.labelled import Array, LabelledTask
+from contrastill.tasks.labelled import Array, LabelledTask, divided, temperatures_of
 
 __all__ = ["MultiLabel"]
 
@@ -26,8 +28,8 @@ __all__ = ["MultiLabel"]
 class MultiLabel(LabelledTask):
     """Yes or no to each of several labels, for each text or pair of texts. An unlabelled row has NaN for every label.
 
-    thresholds: (C,) the probability above which each label is answered; by default 0.5. A model keeps its own in its
-        config (`thresholds`), chosen on dev.
+    thresholds: (C,) the probability above which each label is answered; by default 0.5.
+    temperatures: (C,) what the logits of each label are divided by. A model keeps both in its config, chosen on dev.
     """
 
     name = reads = "multilabel"
@@ -36,6 +38,7 @@ class MultiLabel(LabelledTask):
     label_dtype = torch.float32
     ignorant = "gives each label its share of the rows"
     several = True
+    has_probabilities = True
 
     def __init__(
         self,
@@ -53,16 +56,45 @@ class MultiLabel(LabelledTask):
         return bool(config.problem_type == cls.problem_type)
 
     def with_config(self, config: Any) -> Self:
-        return type(self)(self.labels, self.metrics, getattr(config, "thresholds", None))
+        made = type(self)(self.labels, self.metrics, getattr(config, "thresholds", None))
+        made.temperatures = temperatures_of(config, len(self.labels))
+        return made
 
     def tuned(self, logits: Callable[[], Array], labels: Array) -> dict[str, Any]:
         return {"thresholds": best_thresholds(self.answers(logits()), labels).round(4).tolist()}
 
+    def calibrated(self, logits: Array, labels: Array) -> dict[str, Any]:
+        """Thresholds move with the probabilities, so that each label is answered where it was."""
+        temperatures = label_temperatures(logits, labels > 0.5)
+        moved = np.where(temperatures == 1, self.thresholds, expit(logit(self.thresholds) / temperatures))
+        return {"thresholds": moved.tolist(), "temperatures": temperatures.tolist()}
+
+    def uncalibrated(self) -> dict[str, Any]:
+        if self.temperatures is None:
+            return super().uncalibrated()
+        moved = np.where(self.temperatures == 1, self.thresholds, expit(logit(self.thresholds) * self.temperatures))
+        return {"thresholds": moved.tolist(), "temperatures": None}
+
+    def calibrated_in_words(self, logits: Array, labels: Array) -> dict[str, str]:
+        before, after = float(binary_log_losses(logits, labels > 0.5).mean()), self.log_loss(logits, labels)
+        return {"temperature": temperature_in_words(self.temperatures, before, after, len(labels))}
+
     def activate(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid()
+        return divided(logits, self.temperatures).sigmoid()
 
     def answers(self, logits: Array) -> Array:
-        return 1 / (1 + np.exp(-np.clip(np.asarray(logits, np.float64), -500, 500)))
+        found: Array = expit(np.asarray(divided(logits, self.temperatures), np.float64))
+        return found
+
+    def probabilities(self, logits: Array) -> Array:
+        return self.answers(logits)
+
+    def judgements(self, probabilities: Array, labels: Array) -> tuple[Array, Array]:
+        """Of each label of each row: its probability, and whether the row has it."""
+        return probabilities.ravel(), labels.ravel() > 0.5
+
+    def log_loss(self, logits: Array, labels: Array) -> float:
+        return float(binary_log_losses(divided(logits, self.temperatures), labels > 0.5).mean())
 
     def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
         """Logistic regression, label by label; a label that all rows agree on is given its smoothed share."""
@@ -145,7 +177,7 @@ class MultiLabel(LabelledTask):
     def evidence(
         self, labels: Array, ours: Array, theirs: Array | None, texts: Texts, teacher: LabelledTask
     ) -> dict[str, Any]:
-        p, q = self.answers(ours), None if theirs is None else self.answers(theirs)
+        p, q = self.answers(ours), None if theirs is None else teacher.answers(theirs)
         thresholds = self.thresholds, getattr(teacher, "thresholds", self.thresholds)
         return of_labels(labels, p, q, self.labels, thresholds, texts)
 

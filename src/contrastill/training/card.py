@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from contrastill.results import RunResult
+from contrastill.results import RunResult, Scores
 from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
 from contrastill.tasks import LabelledTask
 
@@ -58,7 +58,7 @@ tags: [contrastill, knowledge-distillation]
 {made}, on {result.figures["train_rows"]:,} training texts of `{data}` ({task.describe()}), seed {origin.seed}.
 
 {table}
-
+{divided_by(models[0])}
 Intervals: 95 %, percentile bootstrap over the examples. All settings, versions and fingerprints are in the run's
 `run.json`; `contrastill {origin.command} --from run.json --out FOLDER` repeats it.
 
@@ -67,6 +67,17 @@ from transformers import pipeline
 classify = pipeline("{kind}-classification", model="PATH OF THIS FOLDER"{options})
 ```
 """
+
+
+def divided_by(model: Scores) -> str:
+    """The sentence on the temperatures of a model with these scores, where they are not 1."""
+    splits = model.splits.values()
+    if all(one == 1 for split in splits for one in split.more.get("calibration", {}).get("temperatures", [])):
+        return ""
+    return (
+        "\nProbabilities were fitted to dev: divide the logits by `temperatures` in `config.json` before the softmax\n"
+        "(sigmoid of several labels), which Contrastill does and `transformers` does not.\n"
+    )
 
 
 def embedding_card(settings: EmbeddingDistillation, result: RunResult) -> str:

@@ -19,6 +19,8 @@ from contrastill.data.load import TaskData, keys_of
 from contrastill.data.windows import Encoded
 from contrastill.errors import UserError
 from contrastill.evaluation import size
+from contrastill.evaluation.calibration import calibration
+from contrastill.evaluation.selective import kept_promise
 from contrastill.loading import SCORED, check_ids, input_length, load_classifier, load_tokenizer, rows_of
 from contrastill.processes import processes
 from contrastill.report.paired import by_row
@@ -28,6 +30,7 @@ from contrastill.tasks import LabelledTask, check_task, class_names, load_rows, 
 from contrastill.teachers import CachedTeacher, LiveTeacher, TableTeacher
 from contrastill.training.checks import FEW_UNKNOWN
 from contrastill.training.seen import seen_by, seen_share
+from contrastill.training.selective import Outside, Texts, check_selective, read_outside, selective
 
 __all__ = ["Evaluated", "Examples", "score_model"]
 
@@ -111,9 +114,10 @@ class Examples:
         columns = [some[name] for name in ("text", "text_pair") if name in some.column_names]
         return [list(row) for row in zip(*columns, strict=True)]
 
-    def scores(self, model: PreTrainedModel, keep: str | None = None) -> Split:
-        """In float32. keep: the name under which the logits stay in `kept`."""
-        result = self.judged(self.logits(model), model.config, keep)
+    def scores(self, model: PreTrainedModel, keep: str | None = None, logits: np.ndarray | None = None) -> Split:
+        """In float32. keep: the name under which the logits stay in `kept`; logits: the model's, where they are
+        known."""
+        result = self.judged(self.logits(model) if logits is None else logits, model.config, keep)
         if keep == "ours":
             self.reported = result
         return result
@@ -157,7 +161,8 @@ class Examples:
         task = self.task if config is None else self.task.with_config(config)
         if keep is not None:
             self.kept[keep], self.tasks[keep] = logits, task
-        return scored(task, task.answers(logits), self.labels, interval)
+        found = scored(task, task.answers(logits), self.labels, interval)
+        return replace(found, more=calibration_of_logits(task, logits, self.labels)) if interval else found
 
     def evidence(self) -> dict[str, Any] | None:
         """Single answers of ours, beside the teacher's, for the run's page; None before they were scored."""
@@ -188,6 +193,24 @@ class Examples:
         )
 
 
+def calibration_of_logits(task: LabelledTask, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """The entry "calibration" of a model's scores: of its probabilities, and of those it would have without
+    temperatures ("before"), where it has some; nothing of a task without probabilities."""
+    if not task.has_probabilities:
+        return {}
+    found = figures_of_logits(task, logits, labels)
+    if task.temperatures is not None:
+        found["temperatures"] = task.temperatures.tolist()
+        if (task.temperatures != 1).any():
+            found["before"] = figures_of_logits(task.with_config(None), logits, labels)
+    return {"calibration": found}
+
+
+def figures_of_logits(task: LabelledTask, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    judged = task.judgements(task.probabilities(logits), labels)
+    return {"log_loss": task.log_loss(logits, labels), **calibration(*judged)}
+
+
 def scored(task: LabelledTask, answers: np.ndarray, labels: np.ndarray, interval: bool = True) -> Split:
     """interval: whether the first metric gets one."""
     ends = task.interval(answers, labels, task.metrics[0]) if interval else None
@@ -203,14 +226,18 @@ def score_model(asked: Evaluation) -> Evaluated:
     data, split, said = scored_rows(asked, class_names(model.config))
     task = task_of(data.schema, asked.task)
     check_task(task, asked.model, model.config)
+    check_selective(asked, task, task.describe())
     length = input_length(asked.max_length, asked.model, tokenizer, model.config, SCORED)
     examples = Examples(data.splits[split], task, tokenizer, length.tokens, asked.batch_size)
+    texts = None if asked.oos is None else read_outside(asked, data, examples.keys)
     examples.check_ids(model)
     if examples.known.worse > FEW_UNKNOWN:
         logger.warning("%s: %s: the score says little of other texts", data.schema.name, examples.known)
     cut = examples.cut_share(tokenizer)
     logger.info("length: %s", length.cutting(cut, task.longer))
-    scores, seen = examples.scores(model), seen_by(asked.model)
+    scores, seen = examples.scores(model, "ours"), seen_by(asked.model)
+    if asked.target is not None or texts is not None:
+        scores = with_more(scores, of_model(asked, examples, model, tokenizer, texts))
     if share := None if seen is None else seen_share(examples.keys, seen):
         logger.warning("%.1f %% of these rows are among those that the model was trained on", 100 * share)
     return Evaluated(asked.model, said, scores, length.tokens, cut, size(model), share)
@@ -231,11 +258,45 @@ def score_bundle(asked: Evaluation) -> Evaluated:
     rows, task = data.splits[split], task_of(data.schema, asked.task).with_answer(bundle.answer)
     columns = [list(rows[name][:]) for name in ("text", "text_pair") if name in rows.column_names]
     texts = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+    check_selective(asked, task, bundle.answer.words)
+    keys = np.array([text_key(*row) for row in zip(*columns, strict=True)], np.int64)
+    strangers = None if asked.oos is None else read_outside(asked, data, keys)
     answers, labels = bundle.run(texts, asked.batch_size), task.labels_of(rows)
     cut, longer = bundle.cut_share(texts), bundle.answer.longer
     logger.info("length: %d tokens (the bundle's); %.1f %% of the texts %s", bundle.max_length, 100 * cut, longer)
     measured = {"parameters": bundle.metadata["parameters"], "size_mb": megabytes(bundle.metadata)}
-    return Evaluated(asked.model, said, scored(task, answers, labels), bundle.max_length, cut, measured)
+    scores = scored(task, answers, labels)
+    if task.has_probabilities:
+        judged = task.judgements(answers, labels)
+        more: dict[str, Any] = {"calibration": calibration(*judged)}
+        if (abstain := bundle.metadata.get("abstain")) is not None:
+            more["abstain"] = kept_promise(abstain, *judged)
+        outside = None if strangers is None else (lambda: (bundle.run(strangers, asked.batch_size), None))
+        more |= selective(asked, *judged, None, outside, None if abstain is None else abstain["threshold"])
+        scores = with_more(scores, more)
+    return Evaluated(asked.model, said, scores, bundle.max_length, cut, measured)
+
+
+def of_model(
+    asked: Evaluation, examples: Examples, model: PreTrainedModel, tokenizer: Tokenizer, texts: Texts | None
+) -> dict[str, Any]:
+    """What --target and --oos ask, of a model that was scored on these examples. texts: of --oos."""
+    logits, task = examples.kept["ours"], examples.tasks["ours"]
+    judged = task.judgements(task.probabilities(logits), examples.labels)
+
+    def outside() -> Outside:
+        pairs = [text if isinstance(text, tuple) else (text,) for text in texts or ()]
+        columns = dict(zip(("text", "text_pair"), map(list, zip(*pairs, strict=True)), strict=False))
+        rows = Dataset.from_dict({**columns, "label": [-100] * len(pairs)})
+        raw = Examples(rows, examples.task, tokenizer, examples.max_length, asked.batch_size).logits(model)
+        return task.probabilities(raw), raw
+
+    return selective(asked, *judged, logits, None if texts is None else outside, None)
+
+
+def with_more(scores: Split, more: Mapping[str, Any]) -> Split:
+    """The scores with further entries."""
+    return replace(scores, more={**scores.more, **more})
 
 
 def scored_rows(asked: Evaluation, names: list[str]) -> tuple[TaskData, str, str]:

@@ -114,6 +114,7 @@ class LabelledPlan(Plan):
     vectors: dict[str, Split] = field(default_factory=dict)  # of a linear fit on the two texts' vectors
     averaged: int = 0  # weights of which the model has the mean
     start: tuple[float, dict[str, Tensor]] | None = None  # dev score and weights before the first step
+    logits_of_dev: np.ndarray | None = None  # of the model that is saved
 
     @classmethod
     def of(
@@ -138,6 +139,9 @@ class LabelledPlan(Plan):
         check_vocabulary(settings, method.student.model, tokenizer)
         task: Any = method.task
         check_label_loss(task, method)
+        config = method.student.model.config  # with the temperatures of the teacher, or of a former run
+        former = task if head_is_new(method.student.model) else task.with_config(config)
+        enter(config, former.uncalibrated())
         collate: Any = Collate(tokenizer, task.label_dtype)
         if reader is None or not method.uses_teacher:
             encoded = task.read(data.train, tokenizer, length.tokens)
@@ -328,8 +332,7 @@ class LabelledPlan(Plan):
 
     def tune(self, logits: Callable[[], np.ndarray]) -> None:
         """Writes the task's choices on dev (such as thresholds) to the model's config; computes logits if needed."""
-        for name, value in self.task.tuned(logits, self.splits["dev"].labels).items():
-            setattr(self.method.student.model.config, name, value)
+        enter(self.method.student.model.config, self.task.tuned(logits, self.splits["dev"].labels))
 
     @cached_property
     def rows_described(self) -> dict[str, Any]:
@@ -343,7 +346,8 @@ class LabelledPlan(Plan):
 
     def results(self) -> RunResult:
         student, metric = self.method.student.model, self.task.metrics[0]
-        ours = {split: rows.scores(student, keep="ours") for split, rows in self.splits.items()}
+        known = {"dev": self.logits_of_dev}
+        ours = {split: rows.scores(student, "ours", known.get(split)) for split, rows in self.splits.items()}
         models, kept, figures = {self.name: Scores(ours, size(student))}, None, {"train_rows": len(self.labels)}
         if self.checkpoint is not None:
             figures["checkpoint"] = self.checkpoint
@@ -365,7 +369,10 @@ class LabelledPlan(Plan):
     def save(self, folder: RunFolder) -> Path:
         student, dev = self.method.student.model, self.splits.get("dev")
         if dev is not None:
-            self.tune(lambda: dev.logits(student))
+            self.logits_of_dev = logits = dev.logits(student)
+            self.tune(lambda: logits)
+            enter(student.config, self.task.with_config(student.config).calibrated(logits, dev.labels))
+            self.decided |= self.task.with_config(student.config).calibrated_in_words(logits, dev.labels)
 
         def write(place: Path) -> None:
             student.save_pretrained(place)
@@ -473,6 +480,15 @@ class LabelledPlan(Plan):
         """`CHUNK` training rows from this one on, as the teacher reads them."""
         rows = self.examples.select(range(first, min(first + CHUNK, len(self.examples)))).to_list()
         return rows if self.reader is None else list(map(as_teacher_reads, rows))
+
+
+def enter(config: Any, entries: Mapping[str, Any]) -> None:
+    """Writes entries to a model's config; None: takes one out."""
+    for name, value in entries.items():
+        if value is None:
+            vars(config).pop(name, None)
+        else:
+            setattr(config, name, value)
 
 
 def texts_of(rows: Any) -> Iterator[str]:

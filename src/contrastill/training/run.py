@@ -136,7 +136,7 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     path = run.save(folder)
     if folder.main and run.row_keys is not None:
         write_seen(folder.path, run.row_keys)
-    folder.note(status="saved")  # whatever goes wrong from here on, the model is there
+    folder.note(status="saved", data=run.describe())  # whatever goes wrong from here on, the model is there
     result = run.results()
     clock.lap("evaluation")
     doubts = warnings(run, trainer.state.log_history)
