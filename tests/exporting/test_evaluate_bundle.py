@@ -32,7 +32,8 @@ def test_what_the_command_prints_and_refuses(bundle_of: Callable[..., Path], tmp
     found = json.loads(shown.stdout)
     assert found["rows"] == 60
     assert list(found) == [
-        "model", "split", "metrics", "rows", "interval", "max_length", "cut_share", "parameters", "size_mb",
+        "model", "split", "metrics", "rows", "interval", "calibration", "max_length", "cut_share", "parameters",
+        "size_mb",
     ]  # fmt: skip
     assert "60 rows" in CliRunner().invoke(app, ["evaluate", "--model", bundle, "--data", data]).stdout
     with pytest.raises(UserError, match=r"--max-length: expected a model, got a bundle"):

@@ -110,9 +110,23 @@ tags: [contrastill, knowledge-distillation]
 {snippet(metadata, "PATH OF THIS FOLDER")}
 ```
 
-`contrastill verify THIS-FOLDER --data DATA` checks the files and measures the quality again;
+{abstaining(metadata)}`contrastill verify THIS-FOLDER --data DATA` checks the files and measures the quality again;
 `contrastill serve THIS-FOLDER` answers over HTTP. `bundle.json` holds all of this for programs.
 """
+
+
+def abstaining(metadata: dict[str, Any]) -> str:
+    """The paragraph on the threshold, where there is one."""
+    found = metadata.get("abstain")
+    if found is None:
+        return ""
+    shown, rows = f"at least {found['low']:.1%}", f"{found['coverage']:.1%} of {found['rows']:,} texts"
+    return (
+        f"**When it may answer alone:** where the largest probability is {found['threshold']:.4f} or more. On "
+        f"{found['data']} these are {rows}, {found['accuracy']:.1%} of them right; of such texts {shown} are right "
+        f"with {found['level']:.0%} confidence, if they come as those did. Below it `contrastill predict` and "
+        '`contrastill serve` answer with `"abstain": true`.\n\n'
+    )
 
 
 def quality(gate: dict[str, Any] | None) -> str:
@@ -130,6 +144,10 @@ def quality(gate: dict[str, Any] | None) -> str:
         (f"F1 of {kind} x 100", f"{100 * one['torch']:.2f}", f"{100 * one['bundle']:.2f}")
         for kind, one in gate.get("types", {}).items()
     ]
+    if "calibration" in gate:
+        before, after = (gate["calibration"][who] for who in ("torch", "bundle"))
+        name = f"calibration error ({after['by_chance']:.1%} by chance)"
+        rows.append((name, f"{before['error']:.1%}", f"{after['error']:.1%}"))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|---|---|")
     same = alike["equal_labels"]

@@ -18,7 +18,9 @@ from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
 from contrastill.evaluation import spearman
+from contrastill.evaluation.calibration import calibration_by_chance, calibration_error
 from contrastill.evaluation.inference import inference
+from contrastill.evaluation.selective import kept_promise
 from contrastill.evaluation.sts import load_scored_pairs
 from contrastill.exporting.probes import NotFinite
 from contrastill.exporting.source import Exportable, Texts
@@ -56,6 +58,14 @@ class Examples:
     """Answers (N, …) -> a score, 1 at best."""
     labels: Array | None = None
     task: LabelledTask | None = None
+    split: str | None = None
+
+    def calibrated(self, answers: Array) -> dict[str, Any] | None:
+        """The calibration error of probabilities (N, C), and that of chance; None: answers are none."""
+        if self.task is None or self.labels is None or not self.task.has_probabilities:
+            return None
+        judged = self.task.judgements(answers, self.labels)
+        return {"error": calibration_error(*judged), "by_chance": calibration_by_chance(judged[0])}
 
     def points_lost(self, before: Array, after: Array) -> dict[str, Any]:
         """Points of the metric, with the 95 % bootstrap interval where rows are judged one by one."""
@@ -65,6 +75,8 @@ class Examples:
             _, low, high = self.task.paired(before, after, self.labels, self.metric)
             lost["drop_interval"] = [100 * low, 100 * high]
             lost["bundle_interval"] = list(self.task.interval(after, self.labels, self.metric))
+            if (said := self.calibrated(before)) is not None:
+                lost["calibration"] = {"torch": said, "bundle": self.calibrated(after)}
             kinds, now = (self.task.of_types(answers, self.labels) for answers in (before, after))
             if kinds is not None and now is not None:
                 lost["types"] = {kind: {"torch": value, "bundle": now[kind]} for kind, value in kinds.items()}
@@ -100,6 +112,7 @@ def examples_of_task(
         judge=lambda answers: task.score(answers, labels, [metric])[metric],
         labels=labels,
         task=task,
+        split=split,
     )
 
 
@@ -163,7 +176,8 @@ def compare(source: Exportable, bundle: Bundle, examples: Examples, torch_answer
 
 
 def scored(bundle: Bundle, examples: Examples) -> dict[str, Any]:
-    """The bundle's own scores on labelled examples: every metric of the task, with the interval of the first.
+    """The bundle's own scores on labelled examples: every metric of the task, with the interval of the first, and what
+    is answered without abstaining.
 
     Raises:
         NotFinite: the exported file answers NaN or infinity.
@@ -172,7 +186,9 @@ def scored(bundle: Bundle, examples: Examples) -> dict[str, Any]:
     assert task is not None
     assert labels is not None
     split = Split(task.score(answers, labels), len(labels), task.interval(answers, labels, task.metrics[0]))
-    return {"data": examples.data, **split.to_json()}
+    abstain = bundle.metadata.get("abstain")
+    kept = {} if abstain is None else {"abstain": kept_promise(abstain, *task.judgements(answers, labels))}
+    return {"data": examples.data, **split.to_json(), **kept}
 
 
 def measure(bundle: Bundle, examples: Examples) -> Array:

@@ -18,10 +18,12 @@ import numpy as np
 import psutil
 import torch
 
-from contrastill.bundle import available, is_bundle, open_bundle
+from contrastill.answers import only_classes
+from contrastill.bundle import Bundle, available, is_bundle, open_bundle
 from contrastill.data.corpus import several_texts
 from contrastill.data.pairs import load_pairs
 from contrastill.errors import CheckFailed, UserError
+from contrastill.evaluation.selective import LEVEL, not_reached, rows_needed, target_in_words, threshold_for
 from contrastill.exporting.card import bundle_card
 from contrastill.exporting.gate import (
     STEADY,
@@ -30,6 +32,7 @@ from contrastill.exporting.gate import (
     examples_of_pairs,
     examples_of_task,
     examples_of_texts,
+    measure,
     scored,
     texts_of,
     worst_type,
@@ -46,7 +49,7 @@ from contrastill.machine import doubt
 from contrastill.report import leave_report
 from contrastill.results import RunRecord
 from contrastill.settings import DataSource, Evaluation, Export
-from contrastill.tasks import load_rows
+from contrastill.tasks import Classification, load_rows
 
 __all__ = ["Exported", "export"]
 
@@ -87,6 +90,8 @@ def export(**settings: Any) -> Exported:
     recipes: list[Recipe | None] = [*recipes_for(asked.to, asked.recipe)] if asked.precision == "int8" else [None]
     out = free_folder(asked)
     source, examples, test, texts = prepare(asked)
+    if asked.target is not None:
+        check_target(asked.target, source, examples)
     need, free = 12 * source.parameters, shutil.disk_usage(existing_parent(out)).free
     if need > free:
         raise UserError(
@@ -120,6 +125,10 @@ def export(**settings: Any) -> Exported:
             best, metadata = attempt(asked, source, examples, torch_answers, samples, recipes, probes, place, load)
             if report is not None:
                 metadata = write_metadata(best, {"vocabulary": asdict(report)})
+            if asked.target is not None:
+                metadata = write_metadata(
+                    best, {"abstain": abstaining(open_bundle(best, check=False), examples, asked)}
+                )
             if test is not None:
                 metadata = write_metadata(best, {"test": scored(open_bundle(best, check=False), test)})
             (best / "README.md").write_text(bundle_card(metadata), encoding="utf-8")
@@ -239,6 +248,27 @@ def attempt(
     return folder, write_metadata(folder, {"gate": gate, "tried": others})
 
 
+def abstaining(bundle: Bundle, examples: Examples | None, asked: Export) -> dict[str, Any]:
+    """The entry "abstain" of bundle.json: the threshold below which an answer abstains, and what it covers.
+
+    Raises:
+        CheckFailed: no threshold reaches the target.
+    """
+    assert examples is not None
+    assert examples.task is not None
+    assert examples.labels is not None
+    assert asked.target is not None
+    judged = examples.task.judgements(measure(bundle, examples), examples.labels)
+    found = threshold_for(*judged, asked.target)
+    if found is None:
+        raise CheckFailed(
+            f"--target {asked.target:g}: no threshold reaches it on {examples.data}: "
+            f"{not_reached(*judged, asked.target)}; nothing was written. Give more rows (--data), or a lower target"
+        )
+    logger.info("%s", target_in_words(asked.target, found))
+    return {"target": asked.target, "level": LEVEL, "data": examples.data, **found.to_json()}
+
+
 def types_hold(gate: dict[str, Any]) -> bool:
     """Whether no type of entity loses more than --max-drop-type."""
     worst, allowed = worst_type(gate), gate["max_drop_type"]
@@ -254,6 +284,13 @@ def says(gate: dict[str, Any]) -> str:
         f"({gate['cut_share']:.1%} of them {longer}), {gate['drop_points']:.2f} points lost{low_high}"
         + (f"; most by {worst[0]}, {worst[1]:.2f}" if worst is not None and worst[1] > 0 else "")
         + (f"; {same:.2%} of the labels equal" if same is not None else "")
+        + (
+            "; calibration error {:.1%}, of torch's answers {:.1%}".format(
+                *(gate["calibration"][who]["error"] for who in ("bundle", "torch"))
+            )
+            if "calibration" in gate
+            else ""
+        )
         + "; "
         + (f"speed not stated, as {pace['doubt']}" if pace["doubt"] else f"{pace['ratio']:.1f} x the pace of torch")
     )
@@ -285,6 +322,26 @@ def refusal(asked: Export, tried: dict[str, Any], gate: dict[str, Any]) -> str:
 
 
 # ---- what goes in
+
+
+def check_target(target: float, source: Exportable, examples: Examples | None) -> None:
+    """Checks that a threshold can be chosen for a target.
+
+    Raises:
+        UserError: another task, no rows that the model was not trained on, or too few.
+    """
+    if source.task != Classification.name:
+        raise UserError(only_classes("--target", source.answer.words))
+    if examples is None or examples.split == "train":
+        got = "none" if examples is None else f"{examples.data}, from which the model may have learnt"
+        raise UserError(
+            f"--target: expected labelled dev rows to choose a threshold on, got {got}; give --data, or --dev"
+        )
+    if len(examples.texts) < (least := rows_needed(target)):
+        raise UserError(
+            f"--target {target:g}: expected at least {least:,} rows to show it on, got {len(examples.texts):,} "
+            f"({examples.data}); give more with --data, or a lower target"
+        )
 
 
 def free_folder(asked: Export) -> Path:

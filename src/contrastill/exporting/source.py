@@ -61,6 +61,7 @@ class Exportable:
     task: str  # its name
     labels: tuple[str, ...] | None
     thresholds: tuple[float, ...] | None  # above which a label is answered
+    temperatures: tuple[float, ...] | None  # which the graph divides logits by
     dimensions: int | None
     ordered: bool  # whether the first N numbers of a vector serve by themselves
     texts: int  # 2: pairs
@@ -231,6 +232,7 @@ def embedder(name: str, max_length: int | None) -> Exportable:
         task=Embedding.name,
         labels=None,
         thresholds=None,
+        temperatures=None,
         dimensions=model.get_embedding_dimension(),
         ordered=run_record(name).setting("projection", str) == "compact",
         texts=1,
@@ -252,6 +254,7 @@ def classifier(name: str, pairs: bool, max_length: int | None) -> Exportable:
         task=task.name,
         labels=task.names if task.labels else None,
         thresholds=None if task.thresholds is None else tuple(map(float, task.thresholds)),
+        temperatures=None if task.temperatures is None else tuple(map(float, task.temperatures)),
         dimensions=None,
         ordered=False,
         texts=2 if pairs else 1,

@@ -106,6 +106,7 @@ def write_bundle(
             "task": source.task,
             "labels": source.labels,
             **({"thresholds": source.thresholds} if source.thresholds else {}),
+            **({"temperatures": source.temperatures} if source.temperatures else {}),
             "dimensions": source.dimensions,
             "ordered": source.ordered,
             "texts": source.texts,
