@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from contrastill.report import hover
 
-__all__ = ["Chart", "Line", "Mark", "Point", "histogram", "key", "lines", "restart", "tradeoff"]
+__all__ = ["Chart", "Line", "Mark", "Point", "histogram", "key", "lines", "reliability", "restart", "tradeoff"]
 
 WIDTH, HEIGHT = 4.5, 2.9  # inches of 72 units: as wide as a phone's screen, so that letters need no shrinking
 INK, MUTED, GRID, BACK = "#000001", "#000002", "#000003", "#000004"
@@ -333,6 +333,27 @@ def histogram(
     axes.grid(axis="x", visible=False)
     said = [(*ends, f"{ends[0]:.3g} to {ends[1]:.3g}: {', '.join(each)} of rows") for ends, each in bars.items()]
     return svg(figure, label, alt, lambda frame: [hover.band(frame, *each) for each in said])
+
+
+@matplotlib.rc_context(STYLE)
+def reliability(grouped: Sequence[Sequence[tuple[float, float, float]]], alt: str) -> Markup:
+    """Share of right answers against probability, in groups of (probability, share, rows), beside the line on which
+    both are equal."""
+    figure, axes = blank(HEIGHT)
+    low = min(value for groups in grouped for group in groups for value in group[:2])
+    axes.plot([low, 1], [low, 1], color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
+    spots: list[tuple[float, float, str]] = []
+    for group, points in enumerate(grouped):
+        color, dash = look(group)
+        x, y = [one[0] for one in points], [one[1] for one in points]
+        axes.plot(x, y, "o", color=color, linestyle=DASHES[dash], linewidth=1, markersize=4, zorder=3 - group)
+        spots += [(p, share, f"{p:.1%} said, {share:.1%} right, of {rows:,.0f} rows") for p, share, rows in points]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    axes.set_xlabel("probability, %")
+    axes.set_ylabel("right, %")
+    return svg(figure, "Right answers by probability", alt, lambda frame: [hover.spot(frame, *each) for each in spots])
 
 
 def filled(counts: Sequence[float]) -> int:

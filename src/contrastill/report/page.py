@@ -14,6 +14,7 @@ from markupsafe import Markup
 from contrastill import __version__
 from contrastill.report import charts, figures, record, results
 from contrastill.report.answers import evidence
+from contrastill.report.calibration import reliability
 from contrastill.report.model import Score
 from contrastill.report.next_steps import next_steps, unmeasured
 from contrastill.report.overview import measure, scores, shown, tradeoff
@@ -107,6 +108,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "warnings": doubted,
         "curves": curves(run),
         "evidence": evidence(run),
+        "reliability": reliability(run),
         "speed": record.speed(run),
         "exports": record.exports(run),
         "data": record.data(run),

@@ -36,6 +36,12 @@ EXPORTS = {
     "mean cosine": ("gate", "agreement", "cosine_mean"),
     "least cosine": ("gate", "agreement", "cosine_min"),
     "equal labels": ("gate", "agreement", "equal_labels"),
+    "calibration error": ("gate", "calibration", "bundle", "error"),
+    "of PyTorch": ("gate", "calibration", "torch", "error"),
+    "by chance": ("gate", "calibration", "bundle", "by_chance"),
+    "target": ("abstain", "target"),
+    "threshold": ("abstain", "threshold"),
+    "covered": ("abstain", "coverage"),
 }
 
 
