@@ -14,6 +14,7 @@ from contrastill.encoder import Encoding as Encoding
 from contrastill.errors import UserError as UserError
 from contrastill.exporting.run import Exported as Exported
 from contrastill.exporting.verify import Verified as Verified
+from contrastill.labelling import Labelled as Labelled
 from contrastill.memory import Rows as Rows
 from contrastill.methods import METHODS as METHODS
 from contrastill.methods import Method as Method
@@ -28,6 +29,7 @@ from contrastill.settings import EmbeddingDistillation as EmbeddingDistillation
 from contrastill.settings import Evaluation as Evaluation
 from contrastill.settings import Export as Export
 from contrastill.settings import Finetuning as Finetuning
+from contrastill.settings import Labelling as Labelling
 from contrastill.settings import Prediction as Prediction
 from contrastill.settings import Pretraining as Pretraining
 from contrastill.settings import Serving as Serving
@@ -138,6 +140,7 @@ def contrast(
     weight_decay: float = 0.01,
     max_grad_norm: float = 1.0,
     checks: int = 10,
+    patience: int | None = None,
     seed: int = 0,
     precision: Literal['auto', 'bf16', 'fp32'] = 'auto',
     report_to: str = 'none',
@@ -180,6 +183,7 @@ def contrast(
         weight_decay: AdamW's weight decay [0 <= x <= 1,000]
         max_grad_norm: gradient clipping; 0: none [0 <= x <= 1,000,000]
         checks: number of times that the run is scored on dev and saved [1 <= x <= 100,000]
+        patience: end after so many checks in a row without a better dev score; only those of the last stage count. The learning rate falls as in the whole run, and has not reached 0 then [1 <= x <= 100,000]
         seed: seed of initial weights, order of texts, and dropout [0 <= x <= 4,294,967,295]
         precision: 'bf16', 'fp32', or 'auto' (bf16 where the machine computes it faster)
         report_to: experiment tracker: tensorboard, wandb, mlflow, trackio, … (as transformers' report_to)
@@ -210,7 +214,6 @@ def contrast(
 def distill(
     *,
     out: str | PathLike[str],
-    teacher: str | PathLike[str] | list[str] | tuple[str, ...],
     data: str | PathLike[str] | Rows | None = None,
     dev_share: float | None = None,
     encoding: str | None = None,
@@ -223,6 +226,7 @@ def distill(
     weight_decay: float = 0.01,
     max_grad_norm: float = 1.0,
     checks: int = 10,
+    patience: int | None = None,
     seed: int = 0,
     precision: Literal['auto', 'bf16', 'fp32'] = 'auto',
     report_to: str = 'none',
@@ -244,7 +248,11 @@ def distill(
     preset: Literal['quick', 'good', 'best'] = 'good',
     minutes: float | None = None,
     vocabulary: Literal['all', 'texts'] = 'all',
-    method: str | type = 'lrc_bert',
+    class_weights: str | PathLike[str] | None = None,
+    average: int | None = None,
+    teacher: str | PathLike[str] | list[str] | tuple[str, ...] | None = None,
+    teacher_outputs: str | PathLike[str] | Rows | None = None,
+    method: str | type | None = None,
     student: str = '4L-312',
     start: str | PathLike[str] = 'inherit',
     set: Mapping[str, Any] = ...,
@@ -252,6 +260,7 @@ def distill(
     perturb: Literal['none', 'l2-per-token'] | None = None,
     epsilon: float = 1.0,
     unlabelled: str | PathLike[str] | Rows | None = None,
+    with_baseline: bool = False,
     cache: str | PathLike[str] | None = None,
     cache_dtype: Literal['float16', 'bfloat16', 'int8', 'float32'] = 'float16',
     texts: list[str] | tuple[str, ...] | Rows | None = None,
@@ -281,6 +290,7 @@ def distill(
         weight_decay: AdamW's weight decay [0 <= x <= 1,000]
         max_grad_norm: gradient clipping; 0: none [0 <= x <= 1,000,000]
         checks: number of times that the run is scored on dev and saved [1 <= x <= 100,000]
+        patience: end after so many checks in a row without a better dev score; only those of the last stage count. The learning rate falls as in the whole run, and has not reached 0 then [1 <= x <= 100,000]
         seed: seed of initial weights, order of texts, and dropout [0 <= x <= 4,294,967,295]
         precision: 'bf16', 'fp32', or 'auto' (bf16 where the machine computes it faster)
         report_to: experiment tracker: tensorboard, wandb, mlflow, trackio, … (as transformers' report_to)
@@ -302,15 +312,19 @@ def distill(
         preset: length of the run: 'quick' (one pass, at least 60 steps), 'good' (4 passes, at least 200 steps) or 'best' (10 passes, at least 600 steps) [Distillation alone]
         minutes: train for about so many minutes instead [0 < x <= 100,000] [Distillation alone]
         vocabulary: pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and single characters, which makes it smaller
-        teacher: folder of the fine-tuned teacher, or of the run that made it, or Hub name
-        method: distillation method (see `contrastill methods`), or your own: package.module:Class [EmbeddingDistillation: 'disco']
-        student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn
-        start: random, copy, inherit, or the folder of a distilled student
+        class_weights: weights of the classes in the label loss: 'balanced' (rare classes count as much as common ones), or a JSON file, {class: weight}; with several labels a text they weigh the rows that have the label [Distillation alone]
+        average: keep the mean of the weights at the last so many checks (of the last stage), unless the best checkpoint leads it on dev by more than a standard error [2 <= x <= 1,000] [Distillation alone]
+        teacher: folder of the fine-tuned teacher, or of the run that made it, or Hub name [EmbeddingDistillation: <class 'inspect._empty'>]
+        teacher_outputs: in place of --teacher: file (.jsonl .parquet .csv .tsv; .gz .xz) with a teacher's answers: texts, and probabilities, logits, top, labels, label with confidence, score or spans (docs/teacher-outputs.md) [Distillation alone]
+        method: distillation method (see `contrastill methods`), or your own: package.module:Class [default: lrc_bert; with --teacher-outputs kd] [EmbeddingDistillation: 'disco']
+        student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers); or, with a folder or Hub name as --start, 'as-is'
+        start: random, copy, inherit, the folder of a distilled student, or with --student as-is any encoder, with its own tokenizer
         set: a setting of the method, as name=value
         stages: a stage's share of the run, as name=share [0 <= x <= 1] [Distillation alone]
         perturb: add a step along the gradient to the embeddings: 'none' (the raw gradient) or 'l2-per-token' [Distillation alone]
         epsilon: size of the perturbation [0 < x <= 1,000,000] [Distillation alone]
         unlabelled: file of further texts without labels, used by every loss except the label loss [Distillation alone]
+        with_baseline: train the same student on the labels alone too, in OUT/baseline: same start, labelled rows, order and steps; scores and page have it beside the student (with --resume, of a finished run too) [Distillation alone]
         cache: folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill); 'none': run the teacher in every step
         cache_dtype: type the outputs are stored in: float16, bfloat16, int8 or float32
         texts: file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set; once for each source [EmbeddingDistillation alone]
@@ -340,6 +354,8 @@ def evaluate(
     max_length: int | None = None,
     split: Literal['train', 'dev', 'test'] | None = None,
     batch_size: int = 64,
+    target: float | None = None,
+    oos: str | PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Scores a model or a bundle on one split. Returns metrics, interval and counts.
 
@@ -364,6 +380,8 @@ def evaluate(
         model: Hub name or folder of the model
         split: 'train', 'dev' or 'test'; left out: test, else dev, else all of a file
         batch_size: examples a step [1 <= x <= 1,000,000]
+        target: share of right answers to reach: looks for the threshold below which to abstain [0 < x < 1]
+        oos: file of texts that belong to no class: tells how well they are told apart
     """
 
 def export(
@@ -386,6 +404,7 @@ def export(
     max_length: int | None = None,
     max_drop: float = 0.5,
     max_drop_type: float | None = None,
+    target: float | None = None,
     recipe: str | None = None,
     calibration: int = 300,
     probes: Literal['data', 'made-up'] = 'data',
@@ -420,6 +439,7 @@ def export(
         max_length: longest input in tokens [default: the run's, or the model's own] [2 <= x <= 1,048,576]
         max_drop: largest loss in points of the metric; above it nothing is written [0 <= x <= 100]
         max_drop_type: of a tagger: largest loss in points of F1 of any type of entity; above it nothing is written [default: any] [0 <= x <= 100]
+        target: share of right answers to reach: below a threshold that is chosen on dev, answers say that they abstain [0 < x < 1]
         recipe: recipe for int8 [default: the first that passes; see docs/export.md]
         calibration: texts that int8 is calibrated on [1 <= x <= 1,000,000]
         probes: texts kept in the bundle for `verify`: 'data' (some of the dev set) or 'made-up' words
@@ -444,6 +464,7 @@ def finetune(
     weight_decay: float = 0.01,
     max_grad_norm: float = 1.0,
     checks: int = 10,
+    patience: int | None = None,
     seed: int = 0,
     precision: Literal['auto', 'bf16', 'fp32'] = 'auto',
     report_to: str = 'none',
@@ -465,6 +486,8 @@ def finetune(
     preset: Literal['quick', 'good', 'best'] = 'good',
     minutes: float | None = None,
     vocabulary: Literal['all', 'texts'] = 'all',
+    class_weights: str | PathLike[str] | None = None,
+    average: int | None = None,
     head: Literal['probe', 'probe-cls', 'random'] = 'probe',
     resume: bool = False,
 ) -> Run:
@@ -490,6 +513,7 @@ def finetune(
         weight_decay: AdamW's weight decay [0 <= x <= 1,000]
         max_grad_norm: gradient clipping; 0: none [0 <= x <= 1,000,000]
         checks: number of times that the run is scored on dev and saved [1 <= x <= 100,000]
+        patience: end after so many checks in a row without a better dev score; only those of the last stage count. The learning rate falls as in the whole run, and has not reached 0 then [1 <= x <= 100,000]
         seed: seed of initial weights, order of texts, and dropout [0 <= x <= 4,294,967,295]
         precision: 'bf16', 'fp32', or 'auto' (bf16 where the machine computes it faster)
         report_to: experiment tracker: tensorboard, wandb, mlflow, trackio, … (as transformers' report_to)
@@ -511,8 +535,83 @@ def finetune(
         preset: length of the run: 'quick' (one pass, at least 60 steps), 'good' (4 passes, at least 200 steps) or 'best' (10 passes, at least 600 steps)
         minutes: train for about so many minutes instead [0 < x <= 100,000]
         vocabulary: pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and single characters, which makes it smaller
+        class_weights: weights of the classes in the label loss: 'balanced' (rare classes count as much as common ones), or a JSON file, {class: weight}; with several labels a text they weigh the rows that have the label
+        average: keep the mean of the weights at the last so many checks (of the last stage), unless the best checkpoint leads it on dev by more than a standard error [2 <= x <= 1,000]
         model: Hub name or folder of the model to fine-tune
         head: start of a head that is made new: 'probe' (fitted on the frozen encoder, if that tells anything; where rows are few and the mean of the tokens fits better than the first one, a layer that averages them is added), 'probe-cls' (no layer is added) or 'random'
+    """
+
+def label(
+    *,
+    data: str | PathLike[str] | Rows,
+    endpoint: str,
+    out: str | PathLike[str],
+    text: str | None = None,
+    text_pair: str | None = None,
+    encoding: str = 'utf-8',
+    delimiter: str | None = None,
+    skip_broken: bool = False,
+    limit: int | None = None,
+    max_characters: int | None = None,
+    labels: list[str] | tuple[str, ...] | None = None,
+    prompt: str | PathLike[str] | None = None,
+    examples: str | PathLike[str] | None = None,
+    model: str | None = None,
+    mode: Literal['auto', 'logprobs', 'answers'] = 'auto',
+    repeats: int = 1,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    key_variable: str | None = None,
+    plain_http: bool = False,
+    workers: int = 4,
+    rate: float | None = None,
+    timeout: float = 60.0,
+    retries: int = 6,
+    price_in: float | None = None,
+    price_out: float | None = None,
+    max_price: float | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> Labelled:
+    """Asks a language model behind an HTTP API for the class of each text, and stores each answer as it comes.
+
+    Texts that are in `out` are not asked again.
+
+    Raises:
+        UserError: bad settings, texts or key; the endpoint refuses; the answers in `out` were made with other settings.
+
+    The settings are those of `Labelling`.
+
+    Args:
+        data: file of texts: a line each (.txt), or .csv .tsv .jsonl .parquet; each also as .gz .xz
+        text: column of the (first) text [default: 'text']
+        text_pair: column of the second text, for pairs
+        encoding: encoding of the text files
+        delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
+        skip_broken: leave out rows without a text and rows that cannot be read, and count them
+        limit: ask about the first so many texts alone [1 <= x <= 1,000,000,000]
+        max_characters: leave out longer texts, and count them [default: each text is sent whole] [1 <= x <= 1,000,000,000]
+        labels: class names, once for each; or one file: a name a line, its meaning behind a tab; not needed with /predict
+        prompt: file of the question: {labels} and {text} (and {text_pair}, {examples}) stand for these [default: as --dry-run shows]
+        examples: file of answered texts, shown with each question; its columns: the texts' and 'label'
+        endpoint: address of an API like OpenAI's (https://api.openai.com/v1, http://localhost:11434/v1), or of `contrastill serve` (http://localhost:8000/predict)
+        model: name of the model at the endpoint; not needed with /predict
+        mode: 'logprobs' (probabilities of the classes), 'answers' (names of classes), or 'auto' (logprobs, if the endpoint has them)
+        repeats: questions about each text: with logprobs in other orders of the classes, with answers at a temperature above 0; their mean or distribution is stored [1 <= x <= 1,000]
+        temperature: temperature of the answers [default: 0, and 1 for several answers] [0 <= x <= 2]
+        max_tokens: tokens of an answer; a model that thinks before it answers needs thousands [default: as many as a class's name can have] [1 <= x <= 1,000,000]
+        key_variable: environment variable of the key [default: OPENAI_API_KEY, if there is one]
+        plain_http: send the key to another machine over http://, where others can read it on the way
+        workers: requests at a time [1 <= x <= 1,024]
+        rate: requests a minute [default: as fast as answers come] [0 < x <= 1,000,000]
+        timeout: seconds to wait for an answer [0 < x <= 86,400]
+        retries: further tries of a request that found no server, a busy or a broken one [0 <= x <= 100]
+        price_in: price of a million tokens sent [0 <= x <= 1,000,000]
+        price_out: price of a million tokens answered [0 <= x <= 1,000,000]
+        max_price: most to spend on the answers in --out, earlier calls included; needs the prices [0 <= x <= 1,000,000]
+        out: file of the answers: .jsonl; texts that are there are not asked again
+        overwrite: delete the answers in the output file, and begin anew
+        dry_run: ask nothing; show the first question, and estimate tokens and price
     """
 
 def predict(
@@ -573,6 +672,7 @@ def pretrain(
     weight_decay: float = 0.01,
     max_grad_norm: float = 1.0,
     checks: int = 10,
+    patience: int | None = None,
     seed: int = 0,
     precision: Literal['auto', 'bf16', 'fp32'] = 'auto',
     report_to: str = 'none',
@@ -610,6 +710,7 @@ def pretrain(
         weight_decay: AdamW's weight decay [0 <= x <= 1,000]
         max_grad_norm: gradient clipping; 0: none [0 <= x <= 1,000,000]
         checks: number of times that the run is scored on dev and saved [1 <= x <= 100,000]
+        patience: end after so many checks in a row without a better dev score; only those of the last stage count. The learning rate falls as in the whole run, and has not reached 0 then [1 <= x <= 100,000]
         seed: seed of initial weights, order of texts, and dropout [0 <= x <= 4,294,967,295]
         precision: 'bf16', 'fp32', or 'auto' (bf16 where the machine computes it faster)
         report_to: experiment tracker: tensorboard, wandb, mlflow, trackio, … (as transformers' report_to)
@@ -624,7 +725,7 @@ def pretrain(
         max_length: longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller of the model's own limit and 128] [2 <= x <= 1,048,576]
         teacher: Hub name or folder of an encoder (a sentence-embedding model is one too)
         method: lrc_bert or tinybert; only their terms without labels are used
-        student: shape: 4L-312, 6L-768, 3L, or layers/hidden/heads/ffn
+        student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers)
         start: random, copy, inherit, or the folder of a student to go on with
         set: a setting of the method, as name=value
         dropout: dropout of the student during training [0 <= x < 1]

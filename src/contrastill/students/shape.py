@@ -64,7 +64,8 @@ def parse_shape(text: str, teacher_config: PreTrainedConfig) -> Shape:
     elif match := re.fullmatch(r"(\d+)L", first):
         shape = replace(shape_of(teacher_config), layers=int(match[1]))
     elif match := re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)", first):
-        shape = Shape(*map(int, match.groups()))
+        layers, hidden, heads, ffn = map(int, match.groups())
+        shape = Shape(layers, hidden, heads, ffn)
     elif match := re.fullmatch(r"static-(\d+)", first):
         shape = Shape(0, int(match[1]), 0, 0)
     else:

@@ -68,7 +68,8 @@ def class_for(teacher: PreTrainedModel, config: PreTrainedConfig) -> type[PreTra
     name = type(config).__name__.removesuffix("Config")
     if not match:
         raise UserError(f"expected a teacher without a head, or one that classifies texts or tokens, got a {kind}")
-    return getattr(transformers, name + match[1])  # type: ignore[no-any-return]
+    found: type[PreTrainedModel] = getattr(transformers, name + match[1])
+    return found
 
 
 def taken(teacher: PreTrainedConfig) -> dict[str, Any]:

@@ -259,8 +259,7 @@ def score_bundle(asked: Evaluation) -> Evaluated:
     columns = [list(rows[name][:]) for name in ("text", "text_pair") if name in rows.column_names]
     texts = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
     check_selective(asked, task, bundle.answer.words)
-    keys = np.array([text_key(*row) for row in zip(*columns, strict=True)], np.int64)
-    strangers = None if asked.oos is None else read_outside(asked, data, keys)
+    strangers = None if asked.oos is None else read_outside(asked, data, keys_of(rows))
     answers, labels = bundle.run(texts, asked.batch_size), task.labels_of(rows)
     cut, longer = bundle.cut_share(texts), bundle.answer.longer
     logger.info("length: %d tokens (the bundle's); %.1f %% of the texts %s", bundle.max_length, 100 * cut, longer)
