@@ -97,10 +97,11 @@ def built(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
     Raises:
         UserError: the class cannot be built in this shape, or cannot read a text.
     """
-    config = student_config(teacher.config, shape)
-    kind = class_for(teacher, config)
     try:
-        student = kind(config).eval()
+        config = student_config(teacher.config, shape)
+        student = class_for(teacher, config)(config).eval()
+    except UserError:
+        raise
     except Exception as error:  # an architecture's own check of its sizes
         raise UserError(
             f"a {teacher.config.model_type} of the shape {shape} (layers/hidden/heads/ffn) cannot be built "
