@@ -35,7 +35,6 @@ from contrastill.teachers import (
     LiveTeacher,
     TableTeacher,
     cache_root,
-    fingerprint,
     make_cache_folder,
 )
 from contrastill.training import labelled_checks, labelled_doubts
@@ -236,10 +235,8 @@ class LabelledPlan(Plan):
         return self.examples["text_key"]
 
     def fingerprints(self) -> dict[str, Any]:
-        taught = self.method.teacher
-        teacher = {"teacher_fingerprint": fingerprint(self.teacher)} if self.teacher is not None else {}
-        if isinstance(taught, TableTeacher):
-            teacher = {"teacher_fingerprint": taught.fingerprint}
+        taught = self.method.teacher or self.live
+        teacher = {} if taught is None else {"teacher_fingerprint": taught.fingerprint}
         weights = {"class_weights": found} if (found := by_class(self.task)) else {}
         return {"data_fingerprint": self.data.fingerprint(), **teacher, **weights}
 
