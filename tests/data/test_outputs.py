@@ -132,6 +132,7 @@ def test_entities_are_read_as_those_of_data_are(tmp_path: Path) -> None:
         ({"logits": {"food": math.inf, "music": 2.0, "sport": 1}}, "finite numbers .*got inf"),
         ({"label": "foot"}, "labels food, music, sport .*got 'foot'"),
         ({"label": None}, "labels food, music, sport .*got None"),
+        ({"label": "foot", "confidence": 0.5}, "labels food, music, sport .*got 'foot'"),
         ({"label": "food", "confidence": 0}, "confidences above 0"),
         ({"label": "food", "confidence": 90}, "confidences above 0, up to 1 .*got 90.*0.9 for 90 %"),
         ({"label": "food", "confidence": 0.2}, "at least 1/3.*got 0.2"),
@@ -149,6 +150,8 @@ def test_what_is_no_answer_is_said_with_its_line(read: Callable[..., Outputs], r
     with pytest.raises(UserError, match=said) as error:
         read([before, row, before])
     assert "1 row (line 2)" in str(error.value)
+    wrong = "confidence" if "confidence" in row and row["label"] == "food" else form
+    assert f"in column {wrong!r}" in str(error.value)
 
 
 @pytest.mark.parametrize("row", [{"score": "high"}, {"score": None}, {"score": NAN}, {"logits": [1, 2]}])

@@ -78,7 +78,7 @@ def test_a_run_learns_from_what_predict_wrote(run: Any, workshop: Workshop) -> N
     said = record["data"]["decisions"]["teacher"]
     assert (
         said
-        == f"answers from {settings['teacher_outputs']}, column 'probabilities'; 100.0% of 64 training texts have one"
+        == f"answers from {settings['teacher_outputs']}, read as probabilities; 100.0% of 64 training texts have one"
     )
     assert len(record["teacher_fingerprint"]) == 64
     assert made.metrics["teacher"]["test"]["metrics"]["accuracy"] > 0.8

@@ -19,15 +19,17 @@ __all__ = ["ROUNDING", "Fault", "reader"]
 
 Array = np.ndarray[Any, Any]
 ROUNDING = 1e-3  # of a sum of probabilities, and between answers to the same text that count as equal
+SURENESS = "confidence"
 SURE = 1e-6  # nearest that a probability of a label comes to 0 and 1
 
 
 class Fault(Exception):
-    """What is wrong with one row. what: the same of all rows with that fault; got: of this row; repair."""
+    """What is wrong with one row. what: the same of all rows with that fault; got: of this row; repair; column: where
+    it is not that of the answers."""
 
-    def __init__(self, what: str, got: str, repair: str) -> None:
+    def __init__(self, what: str, got: str, repair: str, column: str = "") -> None:
         super().__init__(what, got, repair)
-        self.what, self.got, self.repair = what, got, repair
+        self.what, self.got, self.repair, self.column = what, got, repair, column
 
 
 def reader(kind: str, form: str, names: Sequence[str], ordered: bool) -> Callable[[Any, Any], Array | float]:
@@ -186,12 +188,15 @@ class Cells:
         """(C + 1,) of one class and its probability."""
         value, place = number(confidence), self.place(label)
         if value is None or not 0 < value <= 1:
-            raise Fault("confidences above 0, up to 1", quoted(confidence), "write shares, such as 0.9 for 90 %")
-        if value < 1 / len(self.names):
+            raise Fault(
+                "confidences above 0, up to 1", quoted(confidence), "write shares, such as 0.9 for 90 %", SURENESS
+            )
+        if value < 1 / len(self.names) - ROUNDING:
             raise Fault(
                 f"confidences of at least 1/{len(self.names)}, for a label that is the likeliest",
                 f"{value:g}",
                 "write the probabilities of the labels, or the label alone",
+                SURENESS,
             )
         return self.row({place: value}, 1 - value)
 

@@ -176,7 +176,7 @@ def cells_of(file: OutputsFile, form: str) -> list[tuple[Any, Any]]:
     """The value of each row, JSON read, and beside a label its confidence."""
     frame = file.table.frame
     if form == "confidence":
-        sure = "confidence" if "confidence" in frame else "score"
+        sure = "confidence" if "confidence" in frame else "score"  # as `predict` calls it
         return list(zip(frame["label"].tolist(), frame[sure].tolist(), strict=True))
     if form == "probabilities" and form not in frame:
         columns = [str(name) for name in frame.columns if str(name).startswith(PROBABILITY)]
@@ -227,8 +227,11 @@ def read_outputs(file: OutputsFile, kind: str, names: Sequence[str], *, ordered:
             faults.setdefault(fault.what, []).append((line, fault))
     for what, found in faults.items():
         first = found[0][1]
+        column = first.column or ("label" if form == "confidence" else form)
+        if column == "confidence" and column not in file.table.frame:
+            column = "score"
         raise UserError(
-            f"{file.table.name}: expected {what} in column {form!r}, got {first.got} in "
+            f"{file.table.name}: expected {what} in column {column!r}, got {first.got} in "
             f"{at([line for line, _ in found], file.table.unit)}; {first.repair}"
         )
     return unique(file, file.keys, values, form, same_logs if kind == "classification" else same_numbers)

@@ -46,7 +46,7 @@ def plan_outputs(settings: Distillation) -> LabelledPlan:
     names = task.labels
     outputs = read_outputs(file, data.schema.kind, names, ordered=settings.labels is not None, **reading)
     data, said = with_answers(data, outputs, task)
-    decided |= {"teacher": f"answers from {file.table.name}, column {outputs.form!r}; {said}"}
+    decided |= {"teacher": f"answers from {file.table.name}, read as {outputs.form}; {said}"}
     logger.info("teacher: %s", decided["teacher"])
     set_seed(settings.seed)
     start = own_start(settings, task, data.train, None)
