@@ -72,7 +72,7 @@ ALLOWED = {
     "encoder": {"errors", "forward"},
     "processes": set(),
     "teachers": {"alignment", "errors", "machine", "processes", "forward", "encoder", "loading", "data", "teachers"},
-    "students": {"errors", "ranges", "mapping", "loading", "teachers", "students"},
+    "students": {"errors", "ranges", "mapping", "encoder", "loading", "teachers", "students"},
     "tasks": {
         "errors",
         "registry",

@@ -196,6 +196,15 @@ def test_a_static_student_inherits_the_mean_of_the_teachers_words(family, tokeni
     assert found[1] > found[0] + 0.02
 
 
+@pytest.mark.parametrize("shape", STRUCTURES)
+def test_it_attends_as_the_teacher_does(shape, tokenizer):
+    teacher = teacher_of("bert")
+    for attention in ("eager", "sdpa"):
+        teacher.set_attn_implementation(attention)
+        student = make_student(teacher, tokenizer, shape, "random")
+        assert student.config._attn_implementation == attention
+
+
 # ---- what refuses
 
 

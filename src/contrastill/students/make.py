@@ -100,6 +100,8 @@ def built(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
     try:
         config = student_config(teacher.config, shape)
         student = class_for(teacher, config)(config).eval()
+        if config.model_type != teacher.config.model_type:  # its config does not say how the teacher attends
+            student.set_attn_implementation(teacher.config._attn_implementation)
     except UserError:
         raise
     except Exception as error:  # an architecture's own check of its sizes
