@@ -58,6 +58,10 @@ def same(got: list[float], expected: list[float]) -> None:
         ({"label": "music", "score": 0.9}, [NAN, 0.9, NAN, 0.1]),
         ({"labels": ["food", "food", "sport", "food"]}, [0.75, NAN, 0.25, 0]),
         ({"label": "food", "score": 0.6, "probabilities": {"food": 0.6, "music": 0.4}}, [0.6, 0.4, NAN, 0]),
+        (  # as `contrastill label` writes it
+            {"probabilities": {"food": 0.5, "music": 0.25}, "label": "food", "no_label": ["?"], "tokens_in": 9},
+            [0.5, 0.25, NAN, 0.25],
+        ),
     ],
 )
 def test_each_form_of_a_class(read: Callable[..., Outputs], row: dict[str, Any], expected: list[float]) -> None:

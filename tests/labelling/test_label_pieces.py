@@ -145,6 +145,12 @@ def test_one_answer_is_a_label_alone_several_are_a_distribution() -> None:
     assert combined([]) is None
 
 
+def test_probabilities_of_all_classes_sum_to_one() -> None:
+    answer = Answer("a", "A", {"a": 0.6, "b": 0.3})
+    assert combined([answer], ["a", "b"]) == {"probabilities": {"a": 0.666667, "b": 0.333333}, "label": "a"}
+    assert combined([answer], ["a", "b", "c"]) == {"probabilities": {"a": 0.6, "b": 0.3}, "label": "a"}
+
+
 def test_probabilities_of_repeats_are_their_mean() -> None:
     first, second = Answer("a", "A", {"a": 0.9, "b": 0.1}), Answer("b", "B", {"a": 0.3, "b": 0.6, "c": 1e-9})
     assert combined([first, second]) == {"probabilities": {"a": 0.6, "b": 0.35}, "label": "a"}

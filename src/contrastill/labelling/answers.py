@@ -4,7 +4,7 @@ import math
 import re
 import string
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -86,10 +86,11 @@ def named_class(said: str, classes: Sequence[str]) -> str | None:
     return None
 
 
-def combined(answers: Sequence[Answer]) -> dict[str, Any] | None:
+def combined(answers: Sequence[Answer], classes: Collection[str] = ()) -> dict[str, Any] | None:
     """The answers to one text as a row's cells; None: none of them names a class.
 
-    Probabilities are the mean of the answers', or the share of several answers that name each class.
+    Probabilities are the mean of the answers', or the share of several answers that name each class. If all classes
+    have one, they are divided by their sum: what it lacks to 1 belongs to answers that name no class.
     """
     good = [answer for answer in answers if answer.label is not None]
     if not good:
@@ -98,11 +99,12 @@ def combined(answers: Sequence[Answer]) -> dict[str, Any] | None:
     for answer in good:
         for name, mass in (answer.probabilities or {str(answer.label): 1.0}).items():
             shares[name] += mass / len(good)
+    whole = sum(shares.values()) if classes and shares.keys() >= set(classes) else 1.0
     ranked = sorted(shares, key=lambda name: -shares[name])
     known = len(answers) > 1 or good[0].probabilities is not None
     found: dict[str, Any] = {}
     if known:
-        shown = ((name, round(min(shares[name], 1.0), DIGITS)) for name in ranked)
+        shown = ((name, round(min(shares[name] / whole, 1.0), DIGITS)) for name in ranked)
         found["probabilities"] = {name: mass for name, mass in shown if mass > 0}
     found["label"] = ranked[0]
     if len(good) < len(answers):

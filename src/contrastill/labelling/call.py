@@ -119,7 +119,7 @@ class Call:
             self.end(f"{url}: expected answers, got none to {self.trouble} texts in a row, the last: {last}")
 
     def keep(self, outcome: Outcome) -> None:
-        cells = combined(outcome.answers) or {
+        cells = combined(outcome.answers, self.asking.endpoint.classes) or {
             "reason": outcome.problem or "no class in the answer",
             "said": [answer.said for answer in outcome.answers],
         }

@@ -4,7 +4,7 @@ Pure functions of a question and of JSON; nothing is sent here.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -28,6 +28,8 @@ class Malformed(ValueError):
 class Endpoint(Protocol):
     """The requests of a protocol."""
 
+    @property
+    def classes(self) -> Collection[str]: ...
     @property
     def mode(self) -> str: ...
     @property
@@ -57,6 +59,10 @@ class Chat:
     top: int = TOP
     limit: str = "max_tokens"
     heated: bool = True
+
+    @property
+    def classes(self) -> Collection[str]:
+        return self.question.classes
 
     @property
     def mode(self) -> str:
