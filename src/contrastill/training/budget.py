@@ -19,7 +19,7 @@ TRAINED = {"finetune": (768, 5e-5), "distill": (312, 3e-4)}
 """Command -> a width, and the rate at which models of that width are trained. Decision 11."""
 POWER = 1.5  # by which narrower models take higher rates
 HIGHEST = 3e-4  # of rates that are not asked for
-STATIC_RATE = 3e-3
+STATIC_RATE = 1e-3
 """Of models without layers."""
 FEW = 2_000  # pairs below which models are fine-tuned at lower rates
 TIMED = 5  # steps for --minutes, of which the first is not counted
