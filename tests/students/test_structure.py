@@ -138,6 +138,18 @@ def test_it_reads_texts_and_comes_back_from_disk_with_plain_transformers(
     torch.testing.assert_close(outputs(again, tokenizer), ours, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_tagger_inherits_its_head(family, tokenizer):
+    teacher = teacher_of(family, AutoModelForTokenClassification)
+    random, inherited = (
+        make_student(teacher, tokenizer, "4/12/2/20+e8+shared", start, texts=TEXTS) for start in ("random", "inherit")
+    )
+    goal = outputs(teacher, tokenizer).flatten(0, -2)
+    found = [explained(outputs(student, tokenizer).flatten(0, -2), goal) for student in (random, inherited)]
+    assert type(inherited).__name__ == "AlbertForTokenClassification"
+    assert found[1] > found[0] + 0.02
+
+
 def test_a_student_is_as_small_as_its_structure_says(tokenizer):
     teacher = teacher_of("bert")
     plain, narrow, shared, both = (
