@@ -56,3 +56,16 @@ def test_every_setting_has_help_and_a_panel(settings: type) -> None:
     fields = dataclasses.fields(settings)
     assert len(fields) > 10
     assert [f.name for f in fields if not f.metadata.get("help") or not f.metadata.get("panel")] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "method"),
+    [
+        ({"teacher": "t"}, "lrc_bert"),
+        ({"teacher_outputs": "answers.jsonl"}, "kd"),
+        ({"teacher": "t", "student": "static-256"}, "kd"),
+        ({"teacher": "t", "student": "static-256", "method": "lrc_bert"}, "lrc_bert"),
+    ],
+)
+def test_a_method_that_is_not_asked_for_suits_teacher_and_student(given: dict[str, str], method: str) -> None:
+    assert Distillation(out="run", data="data", **given).method == method

@@ -208,7 +208,9 @@ class Distillation(Labelled, PlaceOfTeacher):
         path=True,
         rows=True,
     )
-    method: str | None = option(None, f"{METHOD} [default: lrc_bert; with --teacher-outputs kd]", "Models")
+    method: str | None = option(
+        None, f"{METHOD} [default: lrc_bert; kd with --teacher-outputs, or for a student without layers]", "Models"
+    )
     student: str = option(
         "4L-312",
         f"{SHAPE}; or, with a folder or Hub name as --start, 'as-is'",
@@ -255,7 +257,8 @@ class Distillation(Labelled, PlaceOfTeacher):
                 + ("both; leave one out" if self.teacher is not None else "neither (see --help)")
             )
         if self.method is None:
-            object.__setattr__(self, "method", "lrc_bert" if self.teacher_outputs is None else "kd")
+            layers = self.teacher_outputs is None and not self.student.strip().startswith("static")
+            object.__setattr__(self, "method", "lrc_bert" if layers else "kd")
         if self.with_baseline and self.method == "finetune":
             raise UserError("--with-baseline: expected a method that distils, got 'finetune', the baseline itself")
 
