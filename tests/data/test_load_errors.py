@@ -116,7 +116,11 @@ CASES = {
     ),
     "training_rows_in_a_txt_file": ({"a.txt": "a\n"}, {}, [".csv, .tsv", "a.txt"]),
     "a_kind_not_known": ({"a.csv": GOOD}, {"kind": "ranking"}, ["classification, regression, multilabel", "'ranking'"]),
-    "a_metric_of_another_kind": ({"a.csv": GOOD}, {"metric": "pearson"}, ["accuracy, f1, matthews", "'pearson'"]),
+    "a_metric_of_another_kind": (
+        {"a.csv": GOOD},
+        {"metric": "pearson"},
+        ["accuracy, f1, f1_macro, matthews", "'pearson'"],
+    ),
     "a_dev_share_above_half": ({"a.csv": GOOD}, {"dev_share": 0.9}, ["0 to 0.5", "0.9"]),
     "a_limit_of_nothing": ({"a.csv": GOOD}, {"limit": 0}, ["at least one row", "0"]),
     "a_limit_below_the_classes": ({"a.csv": GOOD}, {"limit": 1}, ["one row a class (2)", "--limit"]),

@@ -172,10 +172,10 @@ def test_the_interval_of_auroc_holds_the_truth_in_19_of_20_draws():
     random = np.random.default_rng(0)
     truth = 0.760250  # of normal scores one standard deviation apart: Phi(1 / sqrt 2)
     inside = 0
-    for _ in range(400):
+    for _ in range(2000):
         low, high = auroc_interval(random.normal(1, 1, 60), random.normal(0, 1, 60))
         inside += low <= truth <= high
-    assert 0.92 <= inside / 400 <= 0.98
+    assert 0.92 <= inside / 2000 <= 0.97  # a little below 0.95 on few texts
 
 
 def slow_rate(inside, outside, kept):

@@ -327,8 +327,12 @@ main()
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_process_loses_the_requests_in_flight_at_most(place: Path, number: signal.Signals) -> None:
+    signalled = threading.Event()
+
     def respond(asked: Asked) -> Any:
-        time.sleep(0.3 if asked.number > 4 else 0)
+        if asked.number > 4:
+            signalled.wait(60)
+        time.sleep(1 if asked.number > 6 else 0)  # for the signal to be handled
         return by_code(asked)
 
     with api(respond) as server:
@@ -338,9 +342,10 @@ def test_a_stopped_process_loses_the_requests_in_flight_at_most(place: Path, num
             [sys.executable, "-c", KILLED, str(Path(contrastill.__file__).parents[1]), *words],
             stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "400"},
         )  # fmt: skip
-        while len(server.requests) < 7 and process.poll() is None:
+        while len(server.requests) < 5 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)
+        signalled.set()
         _, said = process.communicate(timeout=120)
         asked = len(server.requests)
         if number == signal.SIGINT:

@@ -214,7 +214,9 @@ def test_a_run_begins_at_the_probe_and_keeps_it_where_nothing_is_better(workshop
     assert log[0]["step"] == 0
     assert run.metrics["checkpoint"] == 0
     for split in ("dev", "test"):
-        assert run.metrics["model"][split] == run.metrics["probe"][split]
+        ours, probe = run.metrics["model"][split], run.metrics["probe"][split]
+        assert ours["calibration"].pop("temperatures") == [1.0]  # the rows are too few to tell another
+        assert ours == probe
     assert run.metrics["probe"]["dev"]["metrics"]["accuracy"] == pytest.approx(log[0]["eval_accuracy"])
     record = json.loads((run.folder / "run.json").read_text())
     assert "fitted to 64 rows" in record["data"]["decisions"]["head"]
