@@ -140,7 +140,11 @@ def test_help_gives_every_setting_and_its_default() -> None:
     from dataclasses import fields
 
     for kind, asked, defaults in (
-        (Distillation, (), ("lrc_bert; with --teacher-outputs kd", "good", "32", "stages")),
+        (
+            Distillation,
+            (),
+            ("lrc_bert; kd with --teacher-outputs, or for a student without layers", "good", "32", "stages"),
+        ),
         (EmbeddingDistillation, EMBEDDED, ("disco", "1.0", "128", str(EmbeddingDistillation.learning_rate), "compact")),
     ):
         shown = words(contrastill_("distill", *asked, "--help").stdout)

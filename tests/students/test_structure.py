@@ -132,7 +132,7 @@ def test_it_reads_texts_and_comes_back_from_disk_with_plain_transformers(
     if auto is not AutoModel:
         assert student.config.id2label == LABELS["id2label"]
     student.save_pretrained(tmp_path)
-    again = auto.from_pretrained(tmp_path).eval()
+    again = auto.from_pretrained(tmp_path, attn_implementation=student.config._attn_implementation).eval()
     ours = outputs(student, tokenizer)
     assert ours.std(0).min() > 0
     torch.testing.assert_close(outputs(again, tokenizer), ours, rtol=0, atol=0)
