@@ -17,7 +17,7 @@ from typing import IO, Any
 from contrastill.errors import UserError, quoted
 from contrastill.memory import Held, check_held
 
-__all__ = ["CONLL", "LINES", "SUFFIXES", "Text", "look_up", "open_bytes", "open_text", "split_name"]
+__all__ = ["CONLL", "LINES", "SUFFIXES", "Text", "check_place", "look_up", "open_bytes", "open_text", "split_name"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")  # of tables; each may be followed by .gz or .xz
 CONLL = (".conll", ".conll2003", ".conll03", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".ner")  # a token a line
@@ -61,6 +61,22 @@ MARKS = (  # of byte order, the longer ones first
 )
 NO_TEXTS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}  # codecs, but not of files
 CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f\x7f-\x84\x86-\x9f]")  # not in any text; 1a ended files in DOS
+
+
+def check_place(out: Path, data: Path | None) -> None:
+    """Checks that the answers to the texts in `data` may be written to a file.
+
+    Raises:
+        UserError: a folder, no folder for it or none that can be written to, the file of the texts.
+    """
+    if out.is_dir():
+        raise UserError(f"--out: expected a file, got the folder {out}")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out: expected a folder {out.parent} for {out.name}, found none; make it")
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise UserError(f"--out: {out.absolute().parent} cannot be written to; choose another place")
+    if data is not None and out.exists() and out.samefile(data):
+        raise UserError(f"--out: expected another file than --data, got {out} for both")
 
 
 def split_name(path: Path) -> tuple[str, str]:

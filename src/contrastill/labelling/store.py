@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
+from contrastill.data.files import check_place
 from contrastill.errors import UserError, quoted
 from contrastill.labelling.question import Texts
 from contrastill.locks import locked
@@ -37,14 +38,7 @@ def check_out(out: Path, data: Path | None) -> None:
     """
     if out.suffix != ".jsonl":
         raise UserError(f"--out: expected a file ending in .jsonl, got {quoted(out.name)}")
-    if out.is_dir():
-        raise UserError(f"--out: expected a file, got the folder {out}")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out: expected a folder {out.parent} for {out.name}, found none; make it")
-    if not os.access(out.absolute().parent, os.W_OK):
-        raise UserError(f"--out: {out.absolute().parent} cannot be written to; choose another place")
-    if data is not None and out.exists() and out.samefile(data):
-        raise UserError(f"--out: expected another file than --data, got {out} for both")
+    check_place(out, data)
 
 
 class Store:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from contrastill.answers import flat
-from contrastill.data.files import PACKED, split_name
+from contrastill.data.files import PACKED, check_place, split_name
 from contrastill.errors import UserError
 from contrastill.locks import locked
 
@@ -31,14 +31,7 @@ def check_out(out: Path, overwrite: bool, data: Path | None) -> None:
     suffix = split_name(out)[1]
     if suffix not in FORMATS or (suffix == ".parquet" and out.suffix.lower() in PACKED):
         raise UserError(f"--out: expected a file ending in {', '.join(FORMATS)}, got {out.name!r}")
-    if out.is_dir():
-        raise UserError(f"--out: expected a file, got the folder {out}")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out: expected a folder {out.parent} for {out.name}, found none; make it")
-    if not os.access(out.absolute().parent, os.W_OK):
-        raise UserError(f"--out: {out.absolute().parent} cannot be written to; choose another place")
-    if data is not None and out.exists() and out.samefile(data):
-        raise UserError(f"--out: expected another file than --data, got {out} for both")
+    check_place(out, data)
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists already; pass --overwrite to replace it, or another --out")
     if suffix == ".parquet":

@@ -10,6 +10,7 @@ from contrastill.ranges import Range, checked, suggestion
 
 __all__ = [
     "BATCH",
+    "COUNT",
     "LENGTH",
     "POINTS",
     "ROWS",
@@ -30,6 +31,7 @@ __all__ = [
 LENGTH: dict[str, Any] = {"at_least": 2, "at_most": 1_048_576, "unit": "tokens"}
 ROWS: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000_000}
 BATCH: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000}
+COUNT: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000}
 SEED: dict[str, Any] = {"at_least": 0, "at_most": 2**32 - 1}
 SECONDS: dict[str, Any] = {"above": 0, "at_most": 86_400, "unit": "seconds"}
 THREADS: dict[str, Any] = {"at_least": 1, "at_most": 4096}

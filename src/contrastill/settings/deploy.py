@@ -6,6 +6,7 @@ from typing import Any
 from contrastill.errors import UserError
 from contrastill.settings.base import (
     BATCH,
+    COUNT,
     LENGTH,
     POINTS,
     ROWS,
@@ -25,7 +26,6 @@ from contrastill.settings.data import Corpus, DataSource, GateData
 __all__ = ["Bench", "CacheBuild", "Evaluation", "Export", "Prediction", "Serving", "SuiteEvaluation", "Verification"]
 
 SPLIT: dict[str, Any] = {"choices": ("train", "dev", "test")}
-COUNT: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)

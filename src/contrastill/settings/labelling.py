@@ -4,12 +4,11 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from contrastill.errors import UserError
-from contrastill.settings.base import ROWS, SECONDS, Checked, delimiter_option, option
+from contrastill.settings.base import COUNT, ROWS, SECONDS, Checked, delimiter_option, option
 
 __all__ = ["Labelling"]
 
 PRICE: dict[str, Any] = {"panel": "Limits", "at_least": 0, "at_most": 1_000_000}
-COUNT: dict[str, Any] = {"at_least": 1, "at_most": 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
