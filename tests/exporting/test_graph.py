@@ -121,6 +121,35 @@ def test_onnx_runtime_computes_int8_products_in_integers(bundle_of, tmp_path):
     assert not [node.name for node in graph.node if node.op_type == "MatMul" and back & set(node.input)]
 
 
+def largest_weights(folder: Path) -> list[int]:
+    """Of each int8 weight of a product, its largest number."""
+    if (folder / "model.onnx").is_file():
+        graph = onnx.load(folder / "model.onnx").graph
+        tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        back = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+        read = [
+            back.get(name, name) for n in graph.node if "MatMul" in n.op_type or n.op_type == "Gemm" for name in n.input
+        ]
+        weights = [tensors[name] for name in read if name in tensors]
+    else:
+        openvino = pytest.importorskip("openvino")
+        ops = openvino.Core().read_model(folder / "model.xml").get_ordered_ops()
+        sides = [op.input_value(1).get_node() for op in ops if op.get_type_name() == "MatMul"]
+        for _ in range(3):  # Convert, Multiply
+            sides = [op.input_value(0).get_node() if op.get_input_size() else op for op in sides]
+        weights = [op.data for op in sides if op.get_type_name() == "Constant"]
+    return [np.abs(w.astype(int)).max() for w in weights if w.dtype == np.int8 and w.ndim == 2]
+
+
+@pytest.mark.parametrize(("to", "recipe"), [one for one in RECIPE_NAMES if one[1] != "weights"])
+def test_the_sum_of_two_int8_products_fits_into_16_bits(to, recipe, bundle_of):
+    """Processors without VNNI add two there, and cut off in silence what does not fit."""
+    largest = largest_weights(bundle_of("bert", to=to, precision="int8", recipe=recipe))
+    assert len(largest) >= 12  # 6 products in each of 2 layers
+    assert min(largest) >= 60
+    assert 2 * 255 * max(largest) < 2**15
+
+
 def test_word_vectors_are_int8_with_a_scale_for_each_row(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("contrastill.exporting.quantize.TABLE", 1)
     source = exportable(str(tiny_folder("bert")))
