@@ -41,7 +41,7 @@ import torch
 
 from contrastill.data.division import dev_rows
 from contrastill.evaluation import bootstrap_interval, score
-from contrastill.machine import describe_machine
+from contrastill.machine import bf16_pays, describe_machine
 from contrastill.studies import Cells
 from contrastill.training import distill, finetune
 from contrastill.training.budget import PRESETS
@@ -236,7 +236,7 @@ class Cell:
             per_device_train_batch_size=BATCH,
             per_device_eval_batch_size=64,
             learning_rate=rate,
-            bf16=True,
+            bf16=bf16_pays(),
             use_cpu=DEVICE == "cpu",
             seed=self.seed,
             eval_strategy="steps",
