@@ -60,7 +60,7 @@ def forms(value: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def marked(export: Callable[..., Any], module: torch.nn.Module, options: dict[str, Any]) -> tuple[Any, Any]:
-    """The graph of random weights, and for each of its tensors the weight and form that it is; the module keeps its own.
+    """The graph of random weights; for each of its tensors, the weight and form that it is. The module keeps its own.
 
     Raises:
         LookupError: a tensor of the graph is made of weights but is none of them.
