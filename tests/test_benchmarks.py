@@ -18,6 +18,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -532,6 +533,77 @@ def test_few_labels(script, tiny, tmp_path):
     page = importlib.import_module("first_hour_page").few_labels(found)
     assert f"| sst2 | {100 * found['rows'][0]['test']:.1f} | " in page
     script("few_labels", *words, first=small)
+    assert result(tmp_path / "out.json") == found  # nothing is made again
+
+
+def write_classes(folder: Path) -> None:
+    folder.mkdir()
+    for split, seed in (("train", 0), ("test", 1)):
+        rows = [(text, f"class {n % 4}") for n, text in enumerate(sentences(48, seed))]
+        pd.DataFrame(rows, columns=["text", "category"]).to_csv(folder / f"{split}.csv.gz", index=False)
+
+
+def test_any_teacher(script, tiny, speller, tmp_path):
+    write_classes(tmp_path / "data")
+
+    def small(module: ModuleType) -> None:
+        module.LABELS, module.BATCH, module.LENGTH, module.TOP = 12, 4, 16, 2
+        module.STRUCTURES = ("static-8",)
+        settings = {"force": True, "precision": "fp32"}
+        module.finetune, module.distill = partial(finetune, **settings), partial(distill, **settings)
+
+    words = [
+        "--data",
+        tmp_path / "data",
+        "--english",
+        tiny.embedder,
+        "--multilingual",
+        tiny.embedder,
+        "--start",
+        speller,
+    ]
+    words += ["--runs", tmp_path / "runs", "--seeds", 1, "--out", tmp_path / "out.json"]
+    chosen = ["live", "top", "label alone", "multilingual, other tokens, lrc_bert aligned", "structure"]
+    script("any_teacher", *words, "--only", *chosen, first=small)
+    found = result(tmp_path / "out.json")
+    rows = {row["name"]: row for row in found["rows"]}
+    assert set(rows) == {
+        "english teacher", "multilingual teacher", "live", "top 2 and the rest", "label alone",
+        "multilingual, other tokens, lrc_bert aligned", "structure static-8",
+    }  # fmt: skip
+    assert all(0 <= row["interval"][0] <= row["test"] <= row["interval"][1] <= 1 for row in rows.values())
+    assert rows["live"]["steps"] == rows["top 2 and the rest"]["steps"] == rows["label alone"]["steps"]
+    assert rows["live"]["parameters"] == rows["label alone"]["parameters"] > rows["structure static-8"]["parameters"]
+    answers = [json.loads(line) for line in (tmp_path / "runs/data/top.jsonl").read_text().splitlines()]
+    assert {len(one["probabilities"]) for one in answers} == {2}
+    assert all(sum(one["probabilities"].values()) < 1 for one in answers)
+    script("any_teacher", *words, "--only", *chosen, first=small)
+    assert result(tmp_path / "out.json") == found  # nothing is made again
+
+
+def test_selective(script, tiny, tmp_path):
+    folder = tmp_path / "data" / "classification" / "banking77"
+    folder.mkdir(parents=True)
+    for seed, split in enumerate(("train", "test")):
+        rows = [
+            (f"{text} {('red', 'cat', 'dog')[n % 3]}", f"class {n % 3}") for n, text in enumerate(sentences(90, seed))
+        ]
+        pd.DataFrame(rows, columns=["text", "category"]).to_csv(folder / f"{split}.csv", index=False)
+
+    def small(module: ModuleType) -> None:
+        module.ROWS, module.LENGTH, module.HELD_OUT, module.TARGET = 90, 16, 1, 0.2
+        settings = {"force": True, "precision": "fp32", "epochs": 2.0, "learning_rate": 1e-2, "dev_share": None}
+        module.finetune = partial(finetune, **settings)
+
+    words = ["--data", tmp_path / "data", "--model", tiny.embedder, "--runs", tmp_path / "runs"]
+    words += ["--sets", "banking77", "--seeds", 0, "--out", tmp_path / "out.json"]
+    script("selective", *words, first=small)
+    found = result(tmp_path / "out.json")
+    every, fewer = found["rows"]
+    assert fewer["set"] == "banking77 without 1 intents"
+    assert every["after"]["error"] >= 0 <= every["before"]["error"]
+    assert fewer["out_of_scope"]["texts"] == 30
+    script("selective", *words, first=small)
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
 
