@@ -44,7 +44,8 @@ def figures(metrics: dict[str, Any], name: str) -> dict[str, Any]:
         "parameters": model["parameters"],
         "size_mb": model["size_mb"],
     }
-    return found | {"steps": metrics["steps"], "checkpoint": metrics["checkpoint"], "seconds": metrics["seconds"]}
+    found |= {"steps": metrics["steps"], "checkpoint": metrics["checkpoint"], "seconds": metrics["seconds"]}
+    return found | {"cpu": describe_machine()["cpu"]}
 
 
 def by_row(run: Path) -> dict[str, Any]:
