@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from any_teacher_page import any_teacher, selective
 from contrast import section as contrast
 from first_hour_page import few_labels, first_hour, first_hour_cpu
 from markdown_parts import machine, table
@@ -352,6 +353,8 @@ PARTS = {
     "first_hour": first_hour,
     "first_hour_cpu": first_hour_cpu,
     "few_labels": few_labels,
+    "any_teacher": any_teacher,
+    "selective": selective,
     "tagging": tagging,
     "tagging_negatives": tagging_negatives,
     "gpu": gpu,

@@ -575,6 +575,9 @@ def test_any_teacher(script, tiny, speller, tmp_path):
     assert rows["live"]["steps"] == rows["top 2 and the rest"]["steps"] == rows["label alone"]["steps"]
     assert rows["live"]["parameters"] == rows["label alone"]["parameters"] > rows["structure static-8"]["parameters"]
     answers = [json.loads(line) for line in (tmp_path / "runs/data/top.jsonl").read_text().splitlines()]
+    page = importlib.import_module("any_teacher_page").any_teacher(found)
+    assert f"| label alone | 1 | {100 * rows['label alone']['test']:.1f} | " in page
+    assert page.count("| english teacher | 1 |") == 2
     assert {len(one["probabilities"]) for one in answers} == {2}
     assert all(sum(one["probabilities"].values()) < 1 for one in answers)
     script("any_teacher", *words, "--only", *chosen, first=small)
@@ -603,6 +606,9 @@ def test_selective(script, tiny, tmp_path):
     assert fewer["set"] == "banking77 without 1 intents"
     assert every["after"]["error"] >= 0 <= every["before"]["error"]
     assert fewer["out_of_scope"]["texts"] == 30
+    page = importlib.import_module("any_teacher_page").selective(found)
+    assert f"| banking77 | 1 | {100 * every['accuracy']:.1f} | " in page
+    assert page.count("| 0 | probability | 0.") == page.count("| 0 | energy | 0.") == 1
     script("selective", *words, first=small)
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
@@ -683,6 +689,7 @@ def test_tagging(script, speller, tmp_path):
 
 
 ELSEWHERE = {
+    "any_teacher_page": "`any_teacher` and `selective` make its results",
     "tagging_page": "`tagging` makes its results",
     "tagging_negatives": "beside `tagging`, of whose teacher its students are",
     "first_hour_page": "`first_hour` makes its results",
