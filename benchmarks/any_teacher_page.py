@@ -82,7 +82,7 @@ def selective(result: dict[str, Any]) -> str:
     return (
         "## Probabilities to act on\n\n"
         f"{result['rows_drawn']:,} rows of each set, a tenth of them dev; all-MiniLM-L6-v2 by `contrastill finetune` "
-        "as it is. Temperature and threshold are chosen on dev, all figures are of test rows (2,000 at most), in percent. "
+        "as it is. Temperature and threshold are chosen on dev; figures are of test rows (2,000 at most), in percent. "
         "Error: expected calibration error before and after the temperature, and that of perfect probabilities there. "
         f"Coverage: share of test rows at or above the threshold of `export --target {result['target']}`; the seeds "
         "in which dev shows one (`benchmarks/selective.py`).\n\n"
