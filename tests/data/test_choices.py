@@ -57,6 +57,8 @@ def test_the_other_splits_beside_a_file_are_said(tmp_path):
     said = "{} beside it (--dev and --test take them)"
     assert load_task(tmp_path / "train.csv").decisions["files left aside"] == said.format("eval.csv")
     assert load_task(tmp_path / "intents.csv").decisions["files left aside"] == said.format("intents_test.csv")
+    for name in ("eval.csv", "intents_test.csv"):  # asked for itself: nothing beside it is missing
+        assert "files left aside" not in load_task(tmp_path / name).decisions
 
 
 def test_a_folder_whose_files_lie_deeper_points_there(tmp_path):

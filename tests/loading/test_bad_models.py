@@ -19,7 +19,7 @@ from contrastill.settings import Distillation, EmbeddingDistillation, Evaluation
 from contrastill.training import build_cache, contrast, evaluate
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
-from contrastill.training.labelled import plan_distillation, plan_finetuning
+from contrastill.training.labelled_plans import plan_distillation, plan_finetuning
 
 # ---- what is wrong with a folder
 

@@ -24,7 +24,7 @@ from contrastill.settings import (
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
 from contrastill.training.folder import RunFolder
-from contrastill.training.labelled import plan_distillation, plan_finetuning
+from contrastill.training.labelled_plans import plan_distillation, plan_finetuning
 from contrastill.training.suite import set_length
 
 

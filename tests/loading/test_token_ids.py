@@ -17,7 +17,7 @@ from contrastill.training import build_cache, contrast, evaluate, finetune
 from contrastill.training.checks import Check, Report
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
-from contrastill.training.labelled import plan_finetuning
+from contrastill.training.labelled_plans import plan_finetuning
 from contrastill.training.preflight import check_data
 from contrastill.training.suite import evaluate_suite
 

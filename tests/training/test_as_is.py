@@ -95,7 +95,7 @@ def test_with_the_same_tokenizer_the_losses_are_those_of_kin(
     kin = planned(workshop, task, **asked)
     assert kin.reader is None
     assert isinstance(kin.method.teacher, FrozenEncoder)
-    monkeypatch.setattr("contrastill.training.labelled.reads_alike", lambda *_: False)
+    monkeypatch.setattr("contrastill.training.labelled_plans.reads_alike", lambda *_: False)
     apart = planned(workshop, task, **asked)
     assert isinstance(apart.method.teacher, AlignedTeacher)
     for plan in (kin, apart):

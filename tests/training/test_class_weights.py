@@ -88,6 +88,7 @@ def test_a_distillation_weighs_its_label_loss_and_resumes(workshop: Workshop, tm
     [
         ("{", "cannot be read"),
         ("[1, 2, 3]", "a list"),
+        ('{"food": 1, "music": 1, "sport": 1, "food": 2}', "two entries are called 'food'"),
         ({"food": 1, "musik": 1, "sport": 1}, r"'musik'; did you mean 'music'\?"),
         ({"food": 1, "music": 1}, "none of sport"),
         ({}, "none of food, music, sport"),

@@ -219,7 +219,9 @@ def _holds_rows(file: Path) -> bool:
 
 
 def _beside(path: Path) -> str:
-    """The dev and test files beside a file, named like it."""
+    """The dev and test files beside a file of neither, named like it."""
+    if _splits_in(_stem(path)) & {"dev", "test"}:
+        return ""
 
     def rest(file: Path) -> list[str]:
         return [word for word in re.split(r"[^a-z]+", _stem(file)) if word and not _splits_in(word)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from contrastill.errors import UserError
-from contrastill.seal import changed_file
+from contrastill.seal import changed_file, unique_keys
 
 CARD = "README.md"
 """The file of a saved model that may be edited: no answer depends on it."""
@@ -191,10 +191,10 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        UserError: there is no such file, it is not to be read, or holds no object.
+        UserError: there is no such file, it is not to be read, or holds no object or a name twice.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
     except FileNotFoundError:
         raise UserError(f"{path}: expected {about(path)}, found no such file; check the path") from None
     except (OSError, ValueError, RecursionError) as error:

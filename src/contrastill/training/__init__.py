@@ -2,7 +2,7 @@
 
 from contrastill.training.cache_build import build_cache
 from contrastill.training.commands import contrast, distill, distillation, evaluate, finetune, pretrain
-from contrastill.training.labelled import plan_distillation
+from contrastill.training.labelled_plans import plan_distillation
 from contrastill.training.preflight import check_run, fit_student
 from contrastill.training.run import Run
 from contrastill.training.trainer import Interrupted

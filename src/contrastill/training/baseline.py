@@ -12,7 +12,8 @@ from contrastill.report.run import read_run
 from contrastill.settings import Distillation
 from contrastill.training.budget import epochs_of
 from contrastill.training.folder import BASELINE, RunFolder
-from contrastill.training.labelled import LabelledPlan, plan_distillation
+from contrastill.training.labelled import LabelledPlan
+from contrastill.training.labelled_plans import plan_distillation
 from contrastill.training.run import Run, finished, saving, train
 
 __all__ = ["with_baseline"]

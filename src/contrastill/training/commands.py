@@ -11,7 +11,7 @@ from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
 from contrastill.training.examples import score_model
 from contrastill.training.folder import RunFolder
-from contrastill.training.labelled import plan_distillation, plan_finetuning
+from contrastill.training.labelled_plans import plan_distillation, plan_finetuning
 from contrastill.training.pairs import check_checkpoint, check_settings, plan_pairs
 from contrastill.training.run import Run, finished, saving, train
 from contrastill.training.teacher_run import as_teacher
