@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from sklearn import metrics as reference
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from contrastill.errors import UserError
+from contrastill.evaluation import scores
 from contrastill.evaluation.scores import (
     METRICS,
     bootstrap_interval,
@@ -173,6 +176,28 @@ def test_the_bootstrap_agrees_with_the_plain_loop_over_drawn_rows(metric, classe
         plain.append(METRICS[metric](predictions[drawn], labels[drawn]))
     low, high = bootstrap_interval(logits, labels, metric, samples=400)
     np.testing.assert_allclose([low, high], np.quantile(plain, [0.025, 0.975]), atol=0.04)
+
+
+@pytest.mark.parametrize("metric", sorted(scores.COUNTED))
+@pytest.mark.parametrize("classes", [2, 3, 9])
+@pytest.mark.parametrize("rows", [1, 6, 300])
+def test_resamples_of_counts_are_the_metric_of_each(metric, classes, rows):
+    random = np.random.default_rng(rows)
+    predictions, labels = random.integers(0, classes, (2, rows))
+    predictions[random.random(rows) < 0.5] = 0
+    weights = random.multinomial(rows, np.full(rows, 1 / rows), size=40)
+    found = scores.of_counts(metric, predictions, labels, classes, weights)
+    for ours, some in zip(found, weights, strict=True):
+        drawn = some > 0
+        one = scores._value(metric, predictions[drawn], labels[drawn], classes, some[drawn])
+        assert ours == pytest.approx(one, abs=1e-12)
+
+
+def test_resamples_of_five_thousand_rows_by_f1_take_no_seconds():
+    logits, labels = answers(77, rows=5000)
+    began = time.perf_counter()
+    bootstrap_interval(logits, labels, "f1")
+    assert time.perf_counter() - began < 10
 
 
 def test_the_accuracy_interval_matches_the_binomial_and_narrows_with_the_level():

@@ -90,6 +90,9 @@ METRICS: dict[str, Callable[..., float]] = {
 """name -> (predictions (N,), labels (N,), weights (N,) or None) -> score. A weight of 2 is a row seen twice."""
 
 CORRELATIONS = frozenset({"pearson", "spearman"})
+COUNTED = frozenset({"f1", "f1_macro", "matthews"})
+"""Metrics that depend on the counts of each pair of classes alone."""
+PART = 256  # resamples whose counts are held at a time
 
 
 def predict(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], dtype: torch.dtype | None = None) -> Array:
@@ -184,12 +187,36 @@ def _resampled(metric: str, answers: Sequence[Array], labels: Array, classes: in
     if metric == "accuracy":
         return random.multinomial(total, counts / total, size=samples) @ rows[:, :-1] / total
     scores = np.empty((samples, len(answers)))
+    if metric in COUNTED:
+        for first in range(0, samples, PART):
+            drawn = random.multinomial(total, counts / total, size=min(PART, samples - first))
+            for model in range(len(answers)):
+                scores[first : first + PART, model] = of_counts(metric, rows[:, model], rows[:, -1], classes, drawn)
+        return scores
     for sample in scores:
         weights = random.multinomial(total, counts / total)
         drawn, weights = rows[weights > 0], weights[weights > 0]
         for model in range(len(answers)):
             sample[model] = _value(metric, drawn[:, model], drawn[:, -1], classes, weights)
     return scores
+
+
+def of_counts(metric: str, answers: Array, labels: Array, classes: int, weights: Array) -> Array:
+    """Scores (S,) of S weightings (S, N) of the same rows, each as `METRICS` gives it."""
+    known, found = np.unique(np.concatenate([answers, labels]), return_inverse=True)
+    given, true = (np.eye(len(known))[each] for each in np.split(found, 2))  # (N, K)
+    counts = weights.astype(np.float64)  # exact, and multiplied faster
+    right, answered, there = counts @ (given * true), counts @ given, counts @ true  # (S, K)
+    if metric == "matthews":
+        rows = counts.sum(1)
+        both = rows * right.sum(1) - (answered * there).sum(1)
+        alone = (rows**2 - (answered**2).sum(1)) * (rows**2 - (there**2).sum(1))
+        return np.divide(both, np.sqrt(alone), out=np.zeros(len(rows)), where=alone > 0)
+    seen = answered + there
+    of_class = np.divide(2 * right, seen, out=np.zeros(seen.shape), where=seen > 0)
+    if metric == "f1" and classes <= 2:
+        return of_class[:, known == 1].sum(1)
+    return of_class.sum(1) / (seen > 0).sum(1)
 
 
 def percentiles(scores: Array, level: float) -> tuple[float, float]:
