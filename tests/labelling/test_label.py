@@ -332,7 +332,7 @@ def test_a_stopped_process_loses_the_requests_in_flight_at_most(place: Path, num
     def respond(asked: Asked) -> Any:
         if asked.number > 4:
             signalled.wait(60)
-        time.sleep(1 if asked.number > 6 else 0)  # for the signal to be handled
+        time.sleep(2 if asked.number > 6 else 0)  # for the signal to be handled
         return by_code(asked)
 
     with api(respond) as server:
