@@ -317,7 +317,8 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_asked(place: Pat
 
 
 KILLED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background would ignore it
 sys.path.insert(0, sys.argv[1])
 from contrastill.cli import main
 sys.argv = ["contrastill", *sys.argv[2:]]
@@ -332,7 +333,7 @@ def test_a_stopped_process_loses_the_requests_in_flight_at_most(place: Path, num
     def respond(asked: Asked) -> Any:
         if asked.number > 4:
             signalled.wait(60)
-        time.sleep(2 if asked.number > 6 else 0)  # for the signal to be handled
+        time.sleep(1 if asked.number > 6 else 0)  # for the signal to be handled
         return by_code(asked)
 
     with api(respond) as server:
