@@ -368,6 +368,7 @@ PARTS = {
     "multilabel": multilabel,
     "speed_paper": speed("BERT-base beside a 4L-312, 128 tokens"),
     "speed_without_amx": speed("The same on a processor without matrix instructions (AMX)"),
+    "speed_structures": speed("Students of other structures beside all-MiniLM-L6-v2, 16 tokens"),
     "speed_tagging": speed("HarveyNER's teacher beside its student, one text"),
     "speed": speed("A teacher and its student, as served"),
     "precision": precision,
