@@ -27,17 +27,14 @@ PARTS = {
 def any_teacher(result: dict[str, Any]) -> str:
     rows = result["rows"]
     names = list(dict.fromkeys(row["name"] for row in rows))
+    teachers = [name for name in names if name.endswith(" teacher")]
     parts = []
     for title, (about, beginnings) in PARTS.items():
         mine = [name for first in beginnings for name in names if name.startswith(first) and "teacher" not in name]
         if not mine:
             continue
-        teachers = {row["name"]: row for row in rows if row["name"].endswith(" teacher")}
-        shown = [
-            name
-            for name in teachers
-            if any(used(row) == name.removesuffix(" teacher") for row in rows if row["name"] in mine)
-        ]
+        used = {f"{place_of_teacher(row)} teacher" for row in rows if row["name"] in mine}
+        shown = [name for name in teachers if name in used]
         lines = [line(name, [row for row in rows if row["name"] == name]) for name in [*shown, *mine]]
         head = ["", "seeds", "accuracy, test", "accuracy, dev", "steps", "parameters", "MB"]
         parts.append(f"**{title}.** {about}\n\n{table(head, lines)}")
@@ -50,9 +47,9 @@ def any_teacher(result: dict[str, Any]) -> str:
     )
 
 
-def used(row: dict[str, Any]) -> str:
-    """The place of a student's teacher; of a file of answers, whose they are."""
-    return str(row.get("settings", {}).get("teacher", "{english}")).strip("{}") if "settings" in row else ""
+def place_of_teacher(row: dict[str, Any]) -> str:
+    """The name of a student's teacher; of a file of answers, of whose they are."""
+    return str(row["settings"].get("teacher", "{english}")).strip("{}")
 
 
 def line(name: str, rows: list[dict[str, Any]]) -> list[str]:

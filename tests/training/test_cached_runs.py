@@ -51,9 +51,9 @@ def losses(folder: Path) -> list[dict[str, float]]:
     ]
 
 
-def assert_same_run(one: Any, other: Any, rel: float) -> None:
-    """Losses differ by `rel` in the mean over the steps: by a quarter of it in the first one, where both students are
-    the same and the outputs alone differ, and by twice as much in any, as each step starts from the last one's student.
+def assert_same_run(one: Any, other: Any, rel: float, parts: float | None = None) -> None:
+    """Everything logged differs by `rel` at most, in the mean over the steps as in each; a quarter of it in the first
+    step, where both students are the same. parts: the bound of one step for the terms beside the loss, if another.
     """
     ours, theirs = losses(one.folder), losses(other.folder)
     assert [row.keys() for row in ours] == [row.keys() for row in theirs]
@@ -61,13 +61,16 @@ def assert_same_run(one: Any, other: Any, rel: float) -> None:
     assert len(steps) == 16
     scores = {name for row in ours for name in row if name.startswith("eval_")}
     assert scores
+    terms = {name for mine, _ in steps for name in mine} - {"loss"}
     for mine, live in zip(ours, theirs, strict=True):
-        for name in scores & set(mine):  # one of dev's 30 texts may lie on the border of two classes
-            assert mine[name] == pytest.approx(live[name], abs=0.05), (name, live.get("step"))
-    for name in steps[0][0]:
+        for name, value in mine.items():
+            # one of dev's 30 texts may lie on the border of two classes
+            bound = (parts or rel) if name in terms else rel
+            tolerance = {"abs": 0.05} if name in scores else {"rel": bound, "abs": bound / 100}
+            assert value == pytest.approx(live[name], **tolerance), (name, live.get("step"))
+    for name in terms | {"loss"}:
         apart = [abs(mine[name] - live[name]) / max(abs(live[name]), 0.01) for mine, live in steps if name in live]
         assert apart[0] <= rel / 4, name
-        assert max(apart) <= 2 * rel, (name, apart)
         assert sum(apart) / len(apart) <= rel, (name, apart)
 
 
@@ -123,13 +126,23 @@ def test_labels_alone_need_no_outputs_of_the_teacher_but_its_scores_are_stored(
     assert second.metrics["teacher"] == first.metrics["teacher"]
 
 
-@pytest.mark.parametrize(("stored", "rel"), [("float16", 1e-2), ("bfloat16", 8e-2), ("int8", 2e-2)])
+@pytest.mark.parametrize(
+    ("stored", "rel", "parts"),
+    # 0.026 is the most that a term of one step was apart in int8, on one kind of processor of two
+    [("float16", 1e-2, None), ("bfloat16", 8e-2, None), ("int8", 2e-2, 4e-2)],
+)
 @pytest.mark.parametrize("method", COMPARED)
 def test_a_run_from_a_smaller_cache_is_the_run_within_its_rounding(
-    workshop: Workshop, tmp_path: Path, live: Callable[[str], Any], method: str, stored: str, rel: float
+    workshop: Workshop,
+    tmp_path: Path,
+    live: Callable[[str], Any],
+    method: str,
+    stored: str,
+    rel: float,
+    parts: float | None,
 ) -> None:
     run = workshop.distill(tmp_path / "run", method=method, cache=str(tmp_path / "cache"), cache_dtype=stored)
-    assert_same_run(run, live(method), rel)
+    assert_same_run(run, live(method), rel, parts)
     used = {(entry.facts.field.split("-")[0], entry.facts.stored) for entry in entries(tmp_path / "cache")}
     of_logits = {("logits", "float16" if stored == "int8" else stored), ("logits", "float32")}  # the latter for scores
     others = {name for name, on in (("layer", method != "kd"), ("attention", method == "tinybert")) if on}
