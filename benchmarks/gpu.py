@@ -139,7 +139,7 @@ def teacher(place: Workplace, rate: float) -> dict[str, Any]:
 
 def alone(place: Workplace, model: Any, rate: float) -> dict[str, Any]:
     """The live teacher's call on one large batch of long texts, under autocast, again and again."""
-    frozen, size = FrozenEncoder(model), max(8, 65_536 // place.sizes.length)
+    frozen, size = FrozenEncoder(model), max(8, place.sizes.alone // place.sizes.length)
     rows = teacher_rows(place.texts(size, seed=2), place.tokenizer, place.sizes.length)
     batch = {name: value.to(DEVICE) for name, value in Collate(place.tokenizer)(rows).items()}
     with torch.autocast(DEVICE.type, dtype=torch.bfloat16):

@@ -33,9 +33,10 @@ class Sizes:
     steps: int = 400  # of the smaller batch; of the larger half as many
     compared: int = 50  # steps in bfloat16 and in float32
     matrix: int = 8_192
+    alone: int = 65_536  # tokens of the batch on which the teacher is timed alone
 
 
-TINY = Sizes((2, 32, 4, 64), "2/16/4/32", 4, 300, 16, 64, 96, 64, 96, 64, (8,), 12, 6, 256)
+TINY = Sizes((2, 32, 4, 64), "2/16/4/32", 4, 300, 16, 64, 96, 64, 96, 64, (8,), 12, 6, 256, 512)
 
 
 class Workplace:

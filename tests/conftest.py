@@ -1,19 +1,36 @@
 """Tiny models and batches, built on the spot: nothing is downloaded, no library's initialisation decides a number."""
 
+import gc
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from markupsafe import Markup
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from contrastill.report import charts
 from traced_graphs import traced_once
 
 TRACE = torch.onnx.export
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
 VOCABULARY, PAD, LONGEST = 50, 1, 32
+
+
+imported = 0
+"""Modules whose objects the collector of garbage no longer goes through."""
+
+
+def pytest_runtest_setup() -> None:
+    """Garbage is looked for among a test's objects, not in the libraries': `Trainer` asks for that at each start."""
+    global imported
+    if len(sys.modules) > imported + 50:
+        imported = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,6 +68,18 @@ def models_are_traced_once(shared_folder: Path) -> Iterator[None]:
 @pytest.fixture
 def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.onnx, "export", TRACE)
+
+
+@pytest.fixture(autouse=True)
+def charts_are_not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the pages that runs leave: it took longer than the runs' own steps. tests/report draws them."""
+    if request.path.parent.name == "report":
+        return
+    drawn = Markup("<svg><title>{}</title></svg>")
+    monkeypatch.setattr(charts, "lines", lambda curves, title, *_, **__: drawn.format(title))
+    monkeypatch.setattr(charts, "tradeoff", lambda points, x_label, y_label, *_: (drawn.format(y_label), []))
+    for name in ("histogram", "reliability"):
+        monkeypatch.setattr(charts, name, lambda *_, **__: drawn.format(""))
 
 
 @pytest.fixture(params=FAMILIES)

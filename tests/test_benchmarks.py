@@ -473,6 +473,7 @@ def test_first_hour(script, tiny, tmp_path):
     def small(module: ModuleType) -> None:
         module.RATES, module.OTHER_RATES, module.LENGTH = (1e-3,), (1e-3,), 16
         module.STUDENT_RATES, module.LENGTHS = (1e-3,), ("quick",)
+        module.PRESETS = {"good": SimpleNamespace(steps=lambda _: 10)}
         settings = {"epochs": 1.0, "force": True, "precision": "fp32"}
         module.finetune = lambda **given: finetune(**{**given, **settings})
         module.distill = lambda **given: distill(**{**given, **settings, "student": "1/16/4/32"})

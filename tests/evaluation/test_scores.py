@@ -193,10 +193,31 @@ def test_resamples_of_counts_are_the_metric_of_each(metric, classes, rows):
         assert ours == pytest.approx(one, abs=1e-12)
 
 
-def test_resamples_of_five_thousand_rows_by_f1_take_no_seconds():
-    logits, labels = answers(77, rows=5000)
+@pytest.mark.parametrize("metric", sorted(scores.CORRELATIONS))
+@pytest.mark.parametrize("kind", ["distinct", "ties", "far from 0", "three rows", "one side constant"])
+def test_resamples_of_correlations_are_the_metric_of_each(metric, kind):
+    random = np.random.default_rng(5)
+    predictions, labels = random.normal(size=(2, 3 if kind == "three rows" else 200))
+    if kind == "ties":
+        predictions, labels = predictions.round(), (labels + predictions).round()
+    if kind == "far from 0":
+        predictions = 1e6 + predictions
+    if kind == "one side constant":
+        labels[:] = 0.1
+    weights = random.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=40)
+    found = scores.correlations(metric, predictions, labels, weights)
+    for ours, some in zip(found, weights, strict=True):
+        drawn = some > 0
+        one = scores._value(metric, predictions[drawn], labels[drawn], 1, some[drawn])
+        assert ours == pytest.approx(one, abs=1e-9)
+    assert (found != 0).any() == (kind != "one side constant")
+
+
+@pytest.mark.parametrize(("metric", "outputs"), [("f1", 77), ("spearman", 1)])
+def test_resamples_of_five_thousand_rows_take_no_seconds(metric, outputs):
+    logits, labels = answers(outputs, rows=5000)
     began = time.perf_counter()
-    bootstrap_interval(logits, labels, "f1")
+    bootstrap_interval(logits, labels, metric)
     assert time.perf_counter() - began < 10
 
 

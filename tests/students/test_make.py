@@ -31,9 +31,9 @@ from transformers import (
 )
 
 from contrastill.errors import UserError
+from contrastill.shapes import PRESETS, Shape
 from contrastill.students import STARTS, make_student, parse_shape
 from contrastill.students.families import FAMILIES
-from contrastill.students.shape import PRESETS, Shape
 
 WORDS = [f"w{i}" for i in range(60)]
 TEXTS = [" ".join(WORDS[(7 * i + 3 * k * k) % 60] for k in range(3 + i % 9)) for i in range(200)]

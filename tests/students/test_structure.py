@@ -16,10 +16,10 @@ from transformers import (
 
 from contrastill.encoder import Encoder
 from contrastill.errors import UserError
+from contrastill.shapes import Shape
 from contrastill.students import make_student, parse_shape, shape_of
 from contrastill.students.families import FAMILIES, Layer, Point, head_linears
 from contrastill.students.sample import read_sample, record
-from contrastill.students.shape import Shape
 from contrastill.students.structure import AS_ALBERT
 
 __all__ = ["tokenizer"]

@@ -1,5 +1,6 @@
 """The command line: each command is the function of the same name, each option a field of its settings."""
 
+import gc
 import traceback
 from typing import Annotated
 
@@ -29,6 +30,7 @@ for room in (train, evaluate, deploy, study, cache, label):
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 a failed run or check, 2 bad input, 130 interrupted (and saved)."""
     open_streams()
+    gc.set_threshold(100_000)  # a sixth of the start was to look for garbage among a million objects that stay
     try:
         app()
     except Exception:

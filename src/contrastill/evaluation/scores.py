@@ -92,7 +92,7 @@ METRICS: dict[str, Callable[..., float]] = {
 CORRELATIONS = frozenset({"pearson", "spearman"})
 COUNTED = frozenset({"f1", "f1_macro", "matthews"})
 """Metrics that depend on the counts of each pair of classes alone."""
-PART = 256  # resamples whose counts are held at a time
+PART = 2**19  # counts that are held at a time: 4 MB
 
 
 def predict(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], dtype: torch.dtype | None = None) -> Array:
@@ -186,18 +186,12 @@ def _resampled(metric: str, answers: Sequence[Array], labels: Array, classes: in
     total, random = int(counts.sum()), np.random.default_rng(seed)
     if metric == "accuracy":
         return random.multinomial(total, counts / total, size=samples) @ rows[:, :-1] / total
-    scores = np.empty((samples, len(answers)))
-    if metric in COUNTED:
-        for first in range(0, samples, PART):
-            drawn = random.multinomial(total, counts / total, size=min(PART, samples - first))
-            for model in range(len(answers)):
-                scores[first : first + PART, model] = of_counts(metric, rows[:, model], rows[:, -1], classes, drawn)
-        return scores
-    for sample in scores:
-        weights = random.multinomial(total, counts / total)
-        drawn, weights = rows[weights > 0], weights[weights > 0]
+    weighted = partial(correlations, metric) if metric in CORRELATIONS else partial(of_counts, metric, classes=classes)
+    scores, part = np.empty((samples, len(answers))), max(1, PART // len(rows))
+    for first in range(0, samples, part):
+        drawn = random.multinomial(total, counts / total, size=min(part, samples - first))
         for model in range(len(answers)):
-            sample[model] = _value(metric, drawn[:, model], drawn[:, -1], classes, weights)
+            scores[first : first + part, model] = weighted(rows[:, model], rows[:, -1], weights=drawn)
     return scores
 
 
@@ -217,6 +211,28 @@ def of_counts(metric: str, answers: Array, labels: Array, classes: int, weights:
     if metric == "f1" and classes <= 2:
         return of_class[:, known == 1].sum(1)
     return of_class.sum(1) / (seen > 0).sum(1)
+
+
+def correlations(metric: str, answers: Array, labels: Array, weights: Array) -> Array:
+    """Scores (S,) of S weightings (S, N) of the same rows, each as `METRICS` gives it."""
+    varies = np.ones(len(weights), dtype=bool)
+    sides = []
+    for side in (answers, labels):
+        values, of_row, rows = np.unique(side, return_inverse=True, return_counts=True)
+        together = weights[:, np.argsort(of_row)]  # those of equal values
+        counts = np.add.reduceat(together, rows.cumsum() - rows, axis=1).astype(np.float64)
+        varies &= (counts > 0).sum(1) > 1
+        if metric == "spearman":  # the mean rank of equal values, less the mean of all
+            ends = counts.cumsum(1)
+            centred = ends - (counts - 1) / 2 - (ends[:, -1:] + 1) / 2
+        else:
+            values = values.astype(np.float64) - values.mean()
+            centred = values - (counts @ values / counts.sum(1))[:, None]
+        sides.append((centred[:, of_row], (counts * centred**2).sum(1)))
+    (a, spread_a), (b, spread_b) = sides
+    found = np.zeros(len(weights))
+    np.divide((weights * a * b).sum(1), np.sqrt(spread_a * spread_b), out=found, where=varies)
+    return found.clip(-1, 1)
 
 
 def percentiles(scores: Array, level: float) -> tuple[float, float]:

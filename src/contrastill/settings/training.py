@@ -18,6 +18,7 @@ from contrastill.settings.base import (
     option,
 )
 from contrastill.settings.data import Columns, Corpus, DataSource, PlaceOfTeacher
+from contrastill.shapes import AS_IS, read_shape
 
 __all__ = [
     "EMBEDDING_METHODS",
@@ -113,6 +114,9 @@ class Settings(Checked):
     force: bool = option(False, "start although a check before training failed", "Output")
 
     def check_together(self) -> None:
+        student = getattr(self, "student", AS_IS)
+        if student != AS_IS:
+            read_shape(student)
         if self.patience is not None and self.patience >= self.checks:
             raise UserError(
                 f"--patience: expected fewer checks than the run makes (--checks {self.checks}), got {self.patience}: "

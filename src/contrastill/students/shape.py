@@ -1,51 +1,23 @@
-"""A student's shape: how it is written, what a teacher allows, and the teacher's config in that shape."""
+"""A student's shape: what a teacher allows, and the teacher's config in that shape."""
 
 import copy
 import math
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from transformers import PreTrainedConfig
 
 from contrastill.errors import UserError
 from contrastill.mapping import uniform
-from contrastill.ranges import suggestion
+from contrastill.shapes import PRESETS, Shape, read_shape
 
-__all__ = ["PRESETS", "Shape", "check_shape", "fitted", "fitting_shape", "parse_shape", "resized", "shape_of"]
+__all__ = ["check_shape", "fitted", "fitting_shape", "parse_shape", "resized", "shape_of"]
 
 WIDTHS = ("pooler_hidden_size", "embedding_size", "input_embedding_size", "d_embed")  # where they are the model's own
 HEAD_WIDTHS = ("attention_head_size", "head_dim", "d_kv")
 FFN_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
 FACTORISED = ("albert", "electra")
 """Families that have a linear map between their tables and their layers."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A student's sizes.
-
-    layers: 0 of a static student, which has word vectors of width `hidden` alone. embedding: width of the tables, where
-    a linear map makes `hidden` of it; None: the same. shared: whether all layers have the same weights.
-    """
-
-    layers: int
-    hidden: int
-    heads: int
-    ffn: int
-    embedding: int | None = None
-    shared: bool = False
-
-    def __str__(self) -> str:
-        if not self.layers:
-            return f"static-{self.hidden}"
-        narrow = f"+e{self.embedding}" if self.embedding is not None else ""
-        numbers = "/".join(map(str, (self.layers, self.hidden, self.heads, self.ffn)))
-        return f"{numbers}{narrow}{'+shared' if self.shared else ''}"
-
-
-PRESETS = {"4L-312": Shape(4, 312, 12, 1200), "6L-768": Shape(6, 768, 12, 3072)}  # TinyBERT and LRC-BERT; DistilBERT
-SUGGESTED = (*PRESETS, "static-256", "4L-312+e128", "4L-312+shared", "4L-312+e128+shared")
 
 
 def parse_shape(text: str, teacher_config: PreTrainedConfig) -> Shape:
@@ -57,57 +29,13 @@ def parse_shape(text: str, teacher_config: PreTrainedConfig) -> Shape:
     Raises:
         UserError: another text, or a shape that this teacher cannot have.
     """
-    text = text.strip()
-    first, *more = text.split("+")
-    if first in PRESETS:
-        shape = PRESETS[first]
-    elif match := re.fullmatch(r"(\d+)L", first):
-        shape = replace(shape_of(teacher_config), layers=int(match[1]))
-    elif match := re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)", first):
-        layers, hidden, heads, ffn = map(int, match.groups())
-        shape = Shape(layers, hidden, heads, ffn)
-    elif match := re.fullmatch(r"static-(\d+)", first):
-        shape = Shape(0, int(match[1]), 0, 0)
-    else:
-        raise UserError(
-            f'expected a student shape: one of {", ".join(PRESETS)}, or "<n>L" for n layers at the teacher\'s width, '
-            f'or "layers/hidden/heads/ffn" such as "4/312/12/1200" (each with "+e128" for narrower word tables, '
-            f'"+shared" for one layer\'s weights in all), or "static-256" for word vectors without layers; got {text!r}'
-            + suggestion(text, SUGGESTED)
-        )
-    if not shape.layers and not first.startswith("static"):
+    base, options = read_shape(text)
+    shape = replace(shape_of(teacher_config), layers=base) if isinstance(base, int) else base
+    if not shape.layers and shape != Shape(0, shape.hidden, 0, 0):
         raise refusal("at least 1 layer (a student without layers is static-256)", text, shape_of(teacher_config))
-    shape = with_options(shape, more, text)
+    shape = replace(shape, **options)
     check_shape(shape, teacher_config)
     return fitted(shape, teacher_config)
-
-
-def with_options(shape: Shape, options: list[str], text: str) -> Shape:
-    """The shape with its "+" options.
-
-    Raises:
-        UserError: an option that there is not, one given twice, or one of a static student.
-    """
-    if options and not shape.layers:
-        raise UserError(
-            f"expected static-{shape.hidden} without options, got {text!r}: it has no layers to share, and its width "
-            "is that of its word vectors; give a smaller number, such as static-128"
-        )
-    given: dict[str, int | bool] = {}
-    for option in options:
-        match = re.fullmatch(r"e(\d+)", option)
-        name, value = ("embedding", int(match[1])) if match else ("shared", True)
-        if not match and option != "shared":
-            raise UserError(
-                f'expected "+e" and a width, such as +e128, or "+shared" after a student shape, got {"+" + option!r} '
-                f"in {text!r}" + suggestion("+" + option, ("+e128", "+shared"))
-            )
-        if name in given:
-            raise UserError(
-                f"expected each option of a student shape once, got two of {'+' + option[:1]!r} in {text!r}"
-            )
-        given[name] = value
-    return replace(shape, **given)  # type: ignore[arg-type]
 
 
 def fitting_shape(wanted: str, teacher_config: PreTrainedConfig) -> str:

@@ -17,7 +17,8 @@ from transformers import AlbertConfig, PreTrainedConfig, PreTrainedModel
 
 from contrastill.errors import UserError
 from contrastill.loading import positions
-from contrastill.students.shape import Shape, resized
+from contrastill.shapes import Shape
+from contrastill.students.shape import resized
 
 __all__ = ["RELATIVE", "class_for", "student_config"]
 

@@ -29,13 +29,13 @@ from contrastill.loading import (
 )
 from contrastill.methods import METHODS, Method
 from contrastill.settings import Distillation
+from contrastill.shapes import AS_IS
 from contrastill.students import STARTS
 from contrastill.students.families import head_linears
 from contrastill.tasks import LabelledTask, output_names
 from contrastill.training.probe import head_is_new
 
 __all__ = [
-    "AS_IS",
     "OwnStart",
     "check_method",
     "check_start",
@@ -47,9 +47,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-AS_IS = "as-is"
-"""The shape of a student that is taken as it is."""
 
 
 @dataclass(frozen=True)

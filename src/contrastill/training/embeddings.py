@@ -41,6 +41,7 @@ from contrastill.report.paired import by_row
 from contrastill.results import RunResult, Scores
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
+from contrastill.shapes import AS_IS
 from contrastill.students import STARTS
 from contrastill.tasks import Embedding
 from contrastill.teachers import CachedEmbedder, SideBySide, cache_root, make_cache_folder
@@ -344,7 +345,7 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
     dtype, stored = autocast_dtype(settings), settings.cache_dtype
     teachers = SideBySide([CachedEmbedder(name, root, stored=stored, dtype=dtype) for name in settings.teacher])
     first = teachers.each[0]
-    own = settings.student == "as-is"
+    own = settings.student == AS_IS
     tokenizer = load_tokenizer(settings.start) if own else first.tokenizer
     length = length_for(settings, teachers, tokenizer)
     settings = replace(settings, max_length=length.tokens)
@@ -379,7 +380,7 @@ def check_choices(settings: EmbeddingDistillation) -> None:
     if not method_class(settings.method).serves(Embedding):
         known = ", ".join(name for name, cls in METHODS.items() if cls.serves(Embedding))
         raise UserError(f"expected a method for sentence embeddings ({known}), got {settings.method!r}")
-    if settings.student == "as-is" and settings.start in STARTS:
+    if settings.student == AS_IS and settings.start in STARTS:
         raise UserError("--student as-is takes an encoder as it is: name its folder or Hub name with --start")
     if settings.student.strip().startswith("static") and settings.pooling == "cls":
         raise UserError(

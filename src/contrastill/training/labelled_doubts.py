@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastill.shapes import AS_IS
 from contrastill.students import fitting_shape, shape_of
-from contrastill.training.as_is import AS_IS
 from contrastill.training.doubts import (
     ENOUGH,
     WIDE,

@@ -12,10 +12,11 @@ from contrastill.loading import input_length, load_classifier, load_tokenizer
 from contrastill.methods import Finetune, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
-from contrastill.students import start_student
+from contrastill.shapes import AS_IS
+from contrastill.students import parse_shape, start_student
 from contrastill.tasks import Embedding, check_task, class_names, load_rows, task_given, task_of
 from contrastill.teachers import AlignedTeacher, FrozenEncoder, cache_root, make_cache_folder
-from contrastill.training.as_is import AS_IS, check_method, check_start, check_tokens, own_start, reads_alike
+from contrastill.training.as_is import check_method, check_start, check_tokens, own_start, reads_alike
 from contrastill.training.card import Origin
 from contrastill.training.class_weights import weigh_classes
 from contrastill.training.labelled import CacheChoice, LabelledPlan
@@ -67,6 +68,8 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     if own and not reads_alike(tokenizer, load_tokenizer(settings.start)):
         check_method(made)
     teacher = load_classifier(source)
+    if not own:
+        parse_shape(settings.student, teacher.config)  # before the data are read
     settings = replace(settings, task=task_given(settings.task, teacher.config))
     data = load_rows(settings.data or "", **settings.reading(), unlabelled=settings.unlabelled)
     data = align_labels(data, class_names(teacher.config))

@@ -20,9 +20,10 @@ from contrastill.memory import held
 from contrastill.methods import METHODS, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation
+from contrastill.shapes import AS_IS
 from contrastill.tasks import LabelledTask, labelled_class, load_rows, task_of
 from contrastill.teachers import TableTeacher
-from contrastill.training.as_is import AS_IS, OwnStart, check_start, own_start
+from contrastill.training.as_is import OwnStart, check_start, own_start
 from contrastill.training.card import Origin
 from contrastill.training.labelled import LabelledPlan
 
