@@ -534,9 +534,8 @@ def test_data_that_cannot_be_used_is_refused(home: Path, tmp_path: Path, name: s
 def test_labels_that_are_json_lists_are_refused(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "given.jsonl"
     path.write_text('{"text": "w1", "label": ["loud", "calm"]}\n{"text": "w2", "label": ["calm"]}\n')
-    refused(
-        contrastill_("distill", "--teacher", home / "teacher/model", "--data", path, "--out", tmp_path / "run"), "label"
-    )
+    words = ["--teacher", home / "teacher/model", "--student", "1L", "--data", path, "--out", tmp_path / "run"]
+    refused(contrastill_("distill", *words), "label")
 
 
 def cut(teacher: Path) -> None:

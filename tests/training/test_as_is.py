@@ -44,7 +44,8 @@ def terms(plan: LabelledPlan) -> dict[str, torch.Tensor]:
 def run(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A whole run, by token-level layers."""
     out = tmp_path_factory.mktemp("as-is") / "run"
-    return workshop.distill(out, plain=True, student="as-is", start=str(workshop.pieces()), max_length=60, checks=2)
+    own = {"student": "as-is", "start": str(workshop.pieces()), "cache": str(out.with_name("cache"))}
+    return workshop.distill(out, plain=True, max_length=60, checks=2, **own)
 
 
 def test_a_run_ends_with_a_student_of_its_own_tokenizer(run: Any, workshop: Workshop) -> None:
