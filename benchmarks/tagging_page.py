@@ -19,7 +19,8 @@ def tagging(result: dict[str, Any]) -> str:
     for name, said in NAMES.items():
         rows = [row for row in result["rows"] if row["set"] == name]
         if rows:
-            parts.append(f"**{said}.** Teacher: {TEACHERS[name]}.\n\n{scores(rows)}")
+            made = dict.fromkeys(row.get("cpu") or result["machine"]["cpu"] for row in rows)
+            parts.append(f"**{said}.** Teacher: {TEACHERS[name]}. Made on {', '.join(made)}.\n\n{scores(rows)}")
             apart = result.get("differences", {}).get(name, [])
             parts += ["\n".join(difference(one) for one in apart) + "\n"] if apart else []
             bundles = [row for row in rows if row["way"].startswith("bundle")]

@@ -1,6 +1,7 @@
 """One graph answers what torch answers: every architecture, task, batch and length; int8 is int8."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -238,6 +239,18 @@ def test_several_scores_of_a_text_are_refused_and_several_labels_exported(tiny_m
     model.config.problem_type = "multi_label_classification"
     model.save_pretrained(tmp_path)
     assert exportable(str(tmp_path)).task == "multilabel"
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_a_model_is_opened_without_remarks_of_transformers(tiny_folder, family, caplog):
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        opened = exportable(str(tiny_folder(family)), attention="sdpa")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.records == []
+    assert opened.encoder.config._attn_implementation == {"bert": "sdpa", "mpnet": "eager"}[family]
 
 
 def test_an_embedding_model_in_half_precision_is_exported_in_float32(tiny_folder, tmp_path):

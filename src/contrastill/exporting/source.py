@@ -19,6 +19,7 @@ from contrastill.data.windows import read_texts
 from contrastill.errors import UserError
 from contrastill.evaluation.inference import inference
 from contrastill.loading import (
+    attend,
     check_ids,
     default_prompt,
     load_classifier,
@@ -177,7 +178,7 @@ def exportable(
         source = embedder(folder, max_length)
     else:
         source = classifier(folder, pairs, max_length)
-    source.encoder.set_attn_implementation(attention)
+    attend(source.encoder, attention)
     if not source.tokenizer.is_fast:
         raise UserError(
             f"{name}: expected a fast tokenizer (tokenizer.json), got a slow one; save it again as a fast one"

@@ -2,6 +2,7 @@
 
 from contrastill.loading.length import SCORED, TRAINED, Length, input_length, positions
 from contrastill.loading.models import (
+    attend,
     default_prompt,
     load_classifier,
     load_config,
@@ -20,6 +21,7 @@ __all__ = [
     "SCORED",
     "TRAINED",
     "Length",
+    "attend",
     "check_ids",
     "default_prompt",
     "encoder_inside",

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -162,6 +162,12 @@ def no_report() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+def attend(model: PreTrainedModel, how: str) -> None:
+    """Sets the implementation of attention ("eager", "sdpa"); a family that has only its own (MPNet) keeps it."""
+    with no_report(), suppress(ValueError):
+        model.set_attn_implementation(how)
 
 
 def new_weights(model: PreTrainedModel) -> set[str]:

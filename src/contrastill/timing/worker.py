@@ -5,7 +5,6 @@ It answers on stdout, and only once its threads are asleep, so that the next pro
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
@@ -127,6 +126,7 @@ class Torch:
         import torch
 
         from contrastill.exporting.source import exportable
+        from contrastill.loading import attend
 
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
@@ -135,8 +135,7 @@ class Torch:
         self.module, self.max_length = self.source.module.eval(), self.source.max_length
         if precision == "bf16":
             self.module.to(torch.bfloat16)
-        with contextlib.suppress(ValueError):  # a family that has only its own attention
-            self.source.encoder.set_attn_implementation("sdpa")
+        attend(self.source.encoder, "sdpa")
 
     def facts(self) -> dict[str, Any]:
         saved = {

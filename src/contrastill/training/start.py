@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.data.corpus import Corpus
 from contrastill.errors import UserError
+from contrastill.loading import attend
 from contrastill.students import NoDirections, start_student
 from contrastill.teachers.base import LiveTeacher
 
@@ -40,7 +41,7 @@ def start_encoder(
 def attend_eagerly_on_cpu(model: PreTrainedModel) -> None:
     """Lets a model on a CPU compute attention as plain products, which is faster for small models on short texts."""
     if not torch.cuda.is_available():
-        model.set_attn_implementation("eager")
+        attend(model, "eager")
 
 
 def first_not_finite(model: PreTrainedModel, tokenizer: Tokenizer, texts: Sequence[str]) -> str | None:
