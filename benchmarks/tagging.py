@@ -139,6 +139,7 @@ def bundle_of(run: Path, runtime: str, precision: str, out: Path, trim: bool = F
     }
     size = sum(one["bytes"] for one in made.metadata["files"].values()) / 1e6
     found = {"gate": kept, "test": made.metadata["test"], "mb": size, "recipe": made.metadata["recipe"]}
+    found |= {"cpu": describe_machine()["cpu"]}
     return found | {"parameters": made.metadata["parameters"], "vocabulary": made.metadata.get("vocabulary")}
 
 

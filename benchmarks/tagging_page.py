@@ -19,7 +19,7 @@ def tagging(result: dict[str, Any]) -> str:
     for name, said in NAMES.items():
         rows = [row for row in result["rows"] if row["set"] == name]
         if rows:
-            made = dict.fromkeys(row.get("cpu") or result["machine"]["cpu"] for row in rows)
+            made = dict.fromkeys(row.get("cpu") or result["machine"]["cpu"] for row in rows if "seed" in row)
             parts.append(f"**{said}.** Teacher: {TEACHERS[name]}. Made on {', '.join(made)}.\n\n{scores(rows)}")
             apart = result.get("differences", {}).get(name, [])
             parts += ["\n".join(difference(one) for one in apart) + "\n"] if apart else []
