@@ -1,7 +1,6 @@
 """The command line: help, results on stdout alone, and for every user's mistake a message and exit code 2."""
 
 import csv
-import gc
 import json
 import os
 import re
@@ -57,9 +56,6 @@ def write(path: Path, content: list[dict[str, str]]) -> Path:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """encoder/, data.csv, and by the command line: teacher/ and run/."""
-    import contrastill.training  # noqa: F401
-
-    gc.freeze()  # every run collects garbage, which would take longer than its training
     home = tmp_path_factory.mktemp("home")
     torch.manual_seed(0)
     config = BertConfig(

@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from markupsafe import Markup
 
 import contrastill
-from contrastill.report import charts
 from contrastill.settings import Distillation, Finetuning
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +112,6 @@ def test_a_block_runs(code: str, place: Path, monkeypatch: pytest.MonkeyPatch, r
     monkeypatch.setattr(contrastill, "distill", trained_as(Distillation, "student"), raising=False)
     monkeypatch.setattr(contrastill, "predict", predict(contrastill.predict), raising=False)
     monkeypatch.setattr(contrastill.Study, "run", lambda self: None)
-    monkeypatch.setattr(charts, "svg", lambda *_: Markup("<svg></svg>"))  # the page's tests draw
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", Embedder)
     if ":8000/" in code:
         port = request.getfixturevalue("server").port

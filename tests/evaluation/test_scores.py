@@ -178,7 +178,7 @@ def test_the_bootstrap_agrees_with_the_plain_loop_over_drawn_rows(metric, classe
     np.testing.assert_allclose([low, high], np.quantile(plain, [0.025, 0.975]), atol=0.04)
 
 
-@pytest.mark.parametrize("metric", sorted(scores.COUNTED))
+@pytest.mark.parametrize("metric", ["f1", "f1_macro", "matthews"])
 @pytest.mark.parametrize("classes", [2, 3, 9])
 @pytest.mark.parametrize("rows", [1, 6, 300])
 def test_resamples_of_counts_are_the_metric_of_each(metric, classes, rows):

@@ -80,6 +80,7 @@ def test_a_structure_is_written_behind_the_shape(text, shape):
         ("4L-312+shared+shared", "each option of a student shape once"),
         ("1L+shared", "2 layers or more to share"),
         ("0/312/12/1200+e8", "at least 1 layer"),
+        ("0/16/0/0", "at least 1 layer"),
         ("static", "static-256"),
         ("static-", "static-256"),
         ("static-0", "4 numbers or more"),

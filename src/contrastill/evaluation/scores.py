@@ -90,8 +90,6 @@ METRICS: dict[str, Callable[..., float]] = {
 """name -> (predictions (N,), labels (N,), weights (N,) or None) -> score. A weight of 2 is a row seen twice."""
 
 CORRELATIONS = frozenset({"pearson", "spearman"})
-COUNTED = frozenset({"f1", "f1_macro", "matthews"})
-"""Metrics that depend on the counts of each pair of classes alone."""
 PART = 2**19  # counts that are held at a time: 4 MB
 
 

@@ -31,7 +31,7 @@ def parse_shape(text: str, teacher_config: PreTrainedConfig) -> Shape:
     """
     base, options = read_shape(text)
     shape = replace(shape_of(teacher_config), layers=base) if isinstance(base, int) else base
-    if not shape.layers and shape != Shape(0, shape.hidden, 0, 0):
+    if not shape.layers and not text.strip().startswith("static"):
         raise refusal("at least 1 layer (a student without layers is static-256)", text, shape_of(teacher_config))
     shape = replace(shape, **options)
     check_shape(shape, teacher_config)
