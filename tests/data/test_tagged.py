@@ -13,7 +13,7 @@ from contrastill.data.files import CONLL
 from contrastill.data.labels import align_labels
 from contrastill.data.load import known_label, load_task
 from contrastill.data.schema import METRICS
-from contrastill.data.tagged import joined
+from contrastill.data.tags import joined
 from contrastill.errors import UserError
 
 SENTENCES = [

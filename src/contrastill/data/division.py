@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from contrastill.data.cells import some
+from contrastill.data.entity_types import rare_types, rarest_type
 from contrastill.data.multilabel import rarest, separated
 from contrastill.data.schema import Schema
-from contrastill.data.tagged import rare_types, rarest_type
 from contrastill.errors import UserError
 
 __all__ = ["check_train", "divide"]

@@ -19,6 +19,7 @@ from contrastill.data.classes import Names, encode_labels, judge_labels, unnamed
 from contrastill.data.conll import looks_tagged
 from contrastill.data.delimited import check_delimiter
 from contrastill.data.division import check_train, divide
+from contrastill.data.entity_types import counted, encode_spans, judge_types, known_types
 from contrastill.data.files import LINES, open_text, split_name
 from contrastill.data.multilabel import (
     encode_sets,
@@ -32,16 +33,7 @@ from contrastill.data.read import Table, held_table, read_lines
 from contrastill.data.rows import checked_rows, columns_of, hides_labels
 from contrastill.data.schema import METRICS, Schema
 from contrastill.data.sources import Found, find_tables, read_split
-from contrastill.data.tagged import (
-    counted,
-    encode_spans,
-    evidence,
-    judge_types,
-    known_types,
-    tag_columns,
-    texts_alone,
-    with_spans,
-)
+from contrastill.data.tagged import evidence, tag_columns, texts_alone, with_spans
 from contrastill.errors import UserError
 from contrastill.memory import Held, Rows, held
 from contrastill.ranges import suggestion
