@@ -557,7 +557,7 @@ def label(
     prompt: str | PathLike[str] | None = None,
     examples: str | PathLike[str] | None = None,
     model: str | None = None,
-    mode: Literal['auto', 'logprobs', 'answers'] = 'auto',
+    mode: Literal['auto', 'logprobs', 'answers', 'schema'] = 'auto',
     repeats: int = 1,
     temperature: float | None = None,
     max_tokens: int | None = None,
@@ -596,8 +596,8 @@ def label(
         examples: file of answered texts, shown with each question; its columns: the texts' and 'label'
         endpoint: address of an API like OpenAI's (https://api.openai.com/v1, http://localhost:11434/v1), or of `contrastill serve` (http://localhost:8000/predict)
         model: name of the model at the endpoint; not needed with /predict
-        mode: 'logprobs' (probabilities of the classes), 'answers' (names of classes), or 'auto' (logprobs, if the endpoint has them)
-        repeats: questions about each text: with logprobs in other orders of the classes, with answers at a temperature above 0; their mean or distribution is stored [1 <= x <= 1,000]
+        mode: 'logprobs' (probabilities of the classes), 'answers' (names of classes), 'schema' (names in JSON, which the endpoint holds to the classes), or 'auto' (logprobs, if the endpoint has them, else answers)
+        repeats: questions about each text: with logprobs in other orders of the classes, else at a temperature above 0; their mean or distribution is stored [1 <= x <= 1,000]
         temperature: temperature of the answers [default: 0, and 1 for several answers] [0 <= x <= 2]
         max_tokens: tokens of an answer; a model that thinks before it answers needs thousands [default: as many as a class's name can have] [1 <= x <= 1,000,000]
         key_variable: environment variable of the key [default: OPENAI_API_KEY, if there is one]

@@ -101,6 +101,19 @@ def test_probabilities_that_are_asked_for_and_do_not_come_are_an_error(place: Pa
     assert sorted(path.name for path in place.iterdir()) == ["classes.txt", "texts.txt"]
 
 
+def test_answers_that_a_schema_holds_are_read(place: Path) -> None:
+    def respond(asked: Asked) -> Any:
+        assert "response_format" in asked.body
+        return 200, completion(json.dumps({"class": asked.right}))
+
+    with api(respond) as server:
+        made = labelled(server, mode="schema")
+        assert (made.mode, made.classes) == ("schema", dict.fromkeys(CLASSES, 4))
+        assert labelled(server, mode="schema").stored == 12
+        with pytest.raises(UserError, match="--mode: expected 'schema'"):
+            labelled(server, mode="answers")
+
+
 def test_several_answers_are_a_distribution(place: Path) -> None:
     said: dict[str, int] = {}
 

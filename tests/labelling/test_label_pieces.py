@@ -238,22 +238,38 @@ def test_examples_of_other_classes_are_refused_with_their_line(tmp_path: Path) -
 
 
 def chat(**settings: Any) -> Chat:
-    return Chat(Question("{labels} {text}", {"card": "", "login": ""}), "m", **({"coded": True} | settings))
+    return Chat(Question("{labels} {text}", {"card": "", "login": ""}), "m", **({"mode": "logprobs"} | settings))
 
 
 def test_a_request_asks_for_what_the_mode_needs() -> None:
     coded = chat().request("t", 0)
     assert (coded["logprobs"], coded["top_logprobs"], coded["temperature"], coded["max_tokens"]) == (True, 20, 0.0, 5)
-    named = chat(coded=False).request("t", 0)
+    named = chat(mode="answers").request("t", 0)
     assert "logprobs" not in named
     assert named["max_tokens"] == len("login") + 4
-    assert chat(coded=False, temperature=0.3, tokens=99).request("t", 0)["temperature"] == 0.3
+    assert chat(mode="answers", temperature=0.3, tokens=99).request("t", 0)["temperature"] == 0.3
+
+
+def test_a_schema_holds_answers_to_the_classes() -> None:
+    held = chat(mode="schema")
+    request = held.request("t", 0)
+    form = request["response_format"]["json_schema"]
+    assert form["strict"]
+    assert form["schema"]["properties"]["class"]["enum"] == ["card", "login"]
+    assert "logprobs" not in request
+    assert request["max_tokens"] > len('{\n  "class": "login"\n}')
+    for said in (
+        '{"class": "login"}', '<think>Card?</think>\n{\n  "class": "login"\n}', "Login.",  # the last: held to nothing
+    ):  # fmt: skip
+        assert held.read(completion(said), 0).label == "login"
+    for said in ('{"class": "other"}', '{"class": null}', '["login", "card"]', "{" * 9, '{"name": "login"}', ""):
+        assert held.read(completion(said), 0).label is None
 
 
 def test_several_answers_are_asked_for_at_a_temperature_above_0() -> None:
     question = Question("{labels} {text}", {"card": "", "login": ""}, repeats=3)
-    assert Chat(question, "m", False).request("t", 0)["temperature"] == 1
-    assert Chat(question, "m", True).request("t", 0)["temperature"] == 0
+    assert Chat(question, "m", "answers").request("t", 0)["temperature"] == 1
+    assert Chat(question, "m", "logprobs").request("t", 0)["temperature"] == 0
 
 
 def test_a_refusal_that_names_a_field_leads_to_another_form() -> None:
@@ -276,8 +292,8 @@ def test_an_answer_is_read() -> None:
     found = chat().read(completion("A", [token("A", {"A": 0.8, "B": 0.1})]), 0)
     assert (found.label, found.tokens_in, found.tokens_out, found.counted) == ("card", 100, 2, True)
     assert found.probabilities == pytest.approx({"card": 0.8, "login": 0.1})
-    assert not chat(coded=False).read(completion("card", usage=None), 0).counted
-    assert chat(coded=False).read(completion("", finish="length"), 0).cut
+    assert not chat(mode="answers").read(completion("card", usage=None), 0).counted
+    assert chat(mode="answers").read(completion("", finish="length"), 0).cut
     assert chat().read(completion("A"), 0).label is None
     assert chat().doubt(chat().read(completion("A"), 0)) == "no log-probabilities of the codes came back"
 
@@ -301,7 +317,7 @@ def test_json_of_another_form_is_malformed(answer: Any) -> None:
 
 @pytest.mark.parametrize("usage", [None, [], {"prompt_tokens": "7"}, {"prompt_tokens": -1, "completion_tokens": 1}])
 def test_a_count_that_is_none_is_said(usage: Any) -> None:
-    assert not chat(coded=False).read(completion("card") | {"usage": usage}, 0).counted
+    assert not chat(mode="answers").read(completion("card") | {"usage": usage}, 0).counted
 
 
 def test_the_answer_of_our_server_is_read() -> None:

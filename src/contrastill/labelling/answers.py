@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from contrastill.data.cells import loose
 
-__all__ = ["Answer", "Token", "code_masses", "combined", "named_class"]
+__all__ = ["Answer", "Token", "code_masses", "combined", "named_class", "without_thoughts"]
 
 AROUND = string.punctuation + string.whitespace + "“”„‘’«»…。、Ġ▁Ċ"  # the last three: spaces and line ends of pieces
 THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
@@ -72,13 +72,17 @@ def code_masses(tokens: Sequence[Token], codes: Mapping[str, str]) -> tuple[str 
     return None, dict(found)
 
 
+def without_thoughts(said: str) -> str:
+    return THOUGHT.sub("", said, count=1).strip()
+
+
 def named_class(said: str, classes: Sequence[str]) -> str | None:
     """The class that an answer names; None: none, or not clearly one.
 
     Tried in turn: the same name, the same but for case, the same without the marks around it, the same without regard
     to spaces, hyphens and underscores. Thoughts in <think> before it are left out.
     """
-    said = THOUGHT.sub("", said, count=1).strip()
+    said = without_thoughts(said)
     for read in (str.strip, str.casefold, lambda name: plain(name).casefold(), lambda name: loose(plain(name))):
         found = [name for name in classes if read(name) == read(said)]
         if found and read(said):

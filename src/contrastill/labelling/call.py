@@ -134,6 +134,7 @@ class Call:
         if not outcome.problem and not self.made.answered and self.made.unanswered == SPEECHLESS:
             cut = any(answer.cut for answer in outcome.answers)
             hint = "raise --max-tokens" if cut else "change --prompt, or choose another --model"
+            hint += ", or pass --mode schema" if self.made.mode == "answers" else ""
             self.end(
                 f"--labels: expected the name of a class in one of the first {SPEECHLESS} answers, got none, the last: "
                 f"{quoted(outcome.answers[-1].said, 200)}; {hint}"

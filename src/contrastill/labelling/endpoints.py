@@ -3,13 +3,14 @@
 Pure functions of a question and of JSON; nothing is sent here.
 """
 
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from contrastill.errors import UserError, quoted, quoted_each
-from contrastill.labelling.answers import Answer, Token, code_masses, named_class
+from contrastill.labelling.answers import Answer, Token, code_masses, named_class, without_thoughts
 from contrastill.labelling.question import Question, Texts, codes_of
 
 __all__ = ["TOP", "Chat", "Endpoint", "Malformed", "Server"]
@@ -19,6 +20,10 @@ TOP = 20
 FEWER_TOP = 5
 AROUND = 4
 """Tokens of an answer beside its code: quotes, a line end."""
+FRAME = 20
+"""Tokens of the JSON object around a class, with its spaces and line ends."""
+FIELD = "class"
+"""Its field."""
 
 
 class Malformed(ValueError):
@@ -47,13 +52,14 @@ class Endpoint(Protocol):
 class Chat:
     """OpenAI's chat completions.
 
-    coded: classes are answered by codes, whose log-probabilities are asked for. temperature, tokens: the user's.
-    limit: the name of the field that bounds the answer. heated: whether a temperature is sent.
+    mode: "logprobs": classes are answered by codes, whose log-probabilities are asked for; "answers": by their names;
+    "schema": by their names, in JSON that the endpoint holds to a schema. temperature, tokens: the user's. limit: the
+    name of the field that bounds the answer. heated: whether a temperature is sent.
     """
 
     question: Question
     model: str
-    coded: bool
+    mode: str
     temperature: float | None = None
     tokens: int | None = None
     top: int = TOP
@@ -65,15 +71,16 @@ class Chat:
         return self.question.classes
 
     @property
-    def mode(self) -> str:
-        return "logprobs" if self.coded else "answers"
+    def coded(self) -> bool:
+        return self.mode == "logprobs"
 
     @property
     def max_tokens(self) -> int:
         if self.tokens is not None:
             return self.tokens
         names = codes_of(len(self.question.classes)) if self.coded else tuple(self.question.classes)
-        return max(len(name.encode()) for name in names) + AROUND  # a token has a byte or more
+        longest = max(len(name.encode()) for name in names)  # a token has a byte or more
+        return longest + (FRAME if self.mode == "schema" else AROUND)
 
     @property
     def heat(self) -> float:
@@ -106,6 +113,7 @@ class Chat:
             self.limit: self.max_tokens,
             **({"temperature": self.heat} if self.heated else {}),
             **({"logprobs": True, "top_logprobs": self.top} if self.coded else {}),
+            **({"response_format": one_of(self.question.classes)} if self.mode == "schema" else {}),
         }
 
     def read(self, answer: Any, turn: int) -> Answer:
@@ -124,7 +132,8 @@ class Chat:
             label, masses = code_masses(tokens_of(choice), self.question.codes(turn))
             found: dict[str, float] | None = masses
         else:
-            label, found = named_class(said, list(self.question.classes)), None
+            name = field_of(said) if self.mode == "schema" else said
+            label, found = named_class(name, list(self.question.classes)), None
         return Answer(
             label=label,
             said=said,
@@ -153,7 +162,7 @@ class Chat:
         return f"the answer was no code of a class, but {quoted(answer.said)}"
 
     def without_logprobs(self) -> "Chat":
-        return replace(self, coded=False)
+        return replace(self, mode="answers")
 
 
 @dataclass(frozen=True)
@@ -207,6 +216,30 @@ class Server:
 
     def without_logprobs(self) -> "Server":
         return self
+
+
+# ---- answers by a schema
+
+
+def one_of(classes: Collection[str]) -> dict[str, Any]:
+    """The form of answers that holds them to {"class": "one of the classes"}."""
+    schema = {
+        "type": "object",
+        "properties": {FIELD: {"type": "string", "enum": list(classes)}},
+        "required": [FIELD],
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+
+
+def field_of(said: str) -> str:
+    """The class of an answer in that form; of any other, the answer: some servers leave the form out without a word."""
+    try:
+        found = json.loads(without_thoughts(said))
+    except (ValueError, RecursionError):
+        return said
+    name = found.get(FIELD) if isinstance(found, dict) else None
+    return name if isinstance(name, str) else said
 
 
 # ---- parts of an answer

@@ -27,6 +27,7 @@ QUESTIONS = ("prompt", "examples", "temperature", "max_tokens")
 MODES = {
     "logprobs": "probabilities of the classes, by the log-probabilities of their codes",
     "answers": "answers, read as names of classes",
+    "schema": "names of classes, in JSON held to a schema",
     "probabilities": "probabilities of all classes, from the server",
 }
 
@@ -72,7 +73,8 @@ def endpoint_of(asked: Labelling, url: str) -> Endpoint:
         return Server(tuple(read_classes(asked.labels)) if asked.labels is not None else (), asked.model)
     if asked.model is None:
         raise UserError("missing --model: the name of the model at the endpoint")
-    return Chat(read_question(asked), asked.model, asked.mode != "answers", asked.temperature, asked.max_tokens)
+    mode = "logprobs" if asked.mode == "auto" else asked.mode
+    return Chat(read_question(asked), asked.model, mode, asked.temperature, asked.max_tokens)
 
 
 def recorded(url: str, endpoint: Endpoint, found: Found) -> dict[str, Any]:

@@ -61,15 +61,15 @@ class Labelling(Checked):
     model: str | None = option(None, "name of the model at the endpoint; not needed with /predict", "Model")
     mode: str = option(
         "auto",
-        "'logprobs' (probabilities of the classes), 'answers' (names of classes), or 'auto' (logprobs, if the "
-        "endpoint has them)",
+        "'logprobs' (probabilities of the classes), 'answers' (names of classes), 'schema' (names in JSON, which the "
+        "endpoint holds to the classes), or 'auto' (logprobs, if the endpoint has them, else answers)",
         "Model",
-        choices=("auto", "logprobs", "answers"),
+        choices=("auto", "logprobs", "answers", "schema"),
     )
     repeats: int = option(
         1,
-        "questions about each text: with logprobs in other orders of the classes, with answers at a temperature above "
-        "0; their mean or distribution is stored",
+        "questions about each text: with logprobs in other orders of the classes, else at a temperature above 0; their "
+        "mean or distribution is stored",
         "Model",
         at_least=1,
         at_most=1000,
@@ -112,7 +112,7 @@ class Labelling(Checked):
     def check_together(self) -> None:
         if self.max_price is not None and None in (self.price_in, self.price_out):
             raise UserError("--max-price: expected --price-in and --price-out with it; give both, 0 for what is free")
-        if self.repeats > 1 and self.mode == "answers" and self.temperature == 0:
+        if self.repeats > 1 and self.mode in ("answers", "schema") and self.temperature == 0:
             raise UserError(
                 "--repeats: expected a --temperature above 0 with several answers, got 0, at which all of them are the "
                 "same; leave one out"
