@@ -9,7 +9,7 @@ the labels alone, from the same start, on the same rows in the same order, in as
 
 Differences between methods: the mean over the seeds of F1 on the same resampled texts, 95 % bootstrap interval over
 texts. Bundles (--bundles): the teacher and its student of seed 0 by `contrastill export`; times of one text of dev are
-those of its check.
+those of its check. --longer and --vocabulary make further students, in rows of their own.
 """
 
 import argparse
@@ -68,6 +68,8 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", default=["4L-312"])
     parser.add_argument("--bundles", nargs="?", const="lrc_bert", help="export too: the teacher, a method's student")
     parser.add_argument("--epochs", type=float, help="of teachers and students [default: as published here]")
+    parser.add_argument("--vocabulary", default="all", help="of the students: all, or texts, as `distill` has it")
+    parser.add_argument("--longer", type=float, help="passes of the students alone, beside those as published here")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "tagging.json")
     args = parser.parse_args()
     folders = "--harvey FOLDER --mobie FOLDER --english MODEL --multilingual MODEL --runs RUNS"
@@ -92,22 +94,24 @@ def main() -> None:
         print(name, "teacher", row[row.get("scored", "test")], flush=True)
         for seed in args.seeds:
             for shape in args.students:
+                called = shape + (", vocabulary of its texts" if args.vocabulary == "texts" else "")
+                called += f", {args.longer:g} epochs" if args.longer else ""
                 for method in args.methods:
-                    run = args.runs / f"{name}-{shape}-{method}-{seed}"
+                    run = args.runs / f"{name}-{called.replace(', ', '-').replace(' ', '_')}-{method}-{seed}"
 
                     def student(
                         run: Path = run, place: Path = place, method: str = method, shape: str = shape,
-                        seed: int = seed, epochs: float = of_student,
+                        seed: int = seed, epochs: float = args.longer or of_student,
                     ) -> Any:  # fmt: skip
                         made = distill(
                             teacher=str(place), method=method, student=shape, epochs=epochs, seed=seed, out=str(run),
-                            resume=(run / "run.json").exists(),
+                            resume=(run / "run.json").exists(), vocabulary=args.vocabulary,
                         )  # fmt: skip
                         kept = made.metrics.get("kept")
                         return figures(made.metrics, "student") | {"kept": kept, "by_row": by_row(run)}
 
-                    row = cells.once({"set": name, "way": method, "student": shape, "seed": seed}, student)
-                    print(name, shape, method, seed, row[row.get("scored", "test")], flush=True)
+                    row = cells.once({"set": name, "way": method, "student": called, "seed": seed}, student)
+                    print(name, called, method, seed, row[row.get("scored", "test")], flush=True)
         if args.bundles:
             for runtime in RUNTIMES:
                 for precision in PRECISIONS:

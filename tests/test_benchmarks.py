@@ -673,6 +673,12 @@ def test_tagging(script, speller, tmp_path):
     assert "| student | onnx | fp32 |" in page
     script("tagging", *words, "--bundles", "lrc_bert", first=small)
     assert result(tmp_path / "out.json") == found  # nothing is made again
+    script("tagging", *words, "--longer", 5, "--vocabulary", "texts", "--methods", "kd", first=small)
+    more = result(tmp_path / "out.json")["rows"][len(found["rows"]) :]
+    assert [(row["student"], row["seed"]) for row in more] == [
+        ("1/16/4/32, vocabulary of its texts, 5 epochs", seed) for seed in (0, 1)
+    ]
+    assert more[0]["steps"] > found["rows"][2]["steps"]
 
     words = [
         "--teacher",
