@@ -37,3 +37,18 @@ def test_a_typing_error_is_refused_with_the_settings_before_anything_is_loaded(k
     teacher = ["a"] if kind is EmbeddingDistillation else "a"
     with pytest.raises(UserError, match=said):
         kind.given({"teacher": teacher, "out": "c", "student": student, **settings})
+
+
+@pytest.mark.parametrize(("kind", "settings"), RUNS, ids=lambda each: getattr(each, "__name__", ""))
+def test_an_encoder_as_it_is_has_to_be_named(kind, settings):
+    teacher = ["a"] if kind is EmbeddingDistillation else "a"
+    said = (
+        "takes an encoder as it is: name its folder" if kind is not Pretraining else "expected the shape of a student"
+    )
+    with pytest.raises(UserError, match=said):
+        kind.given({"teacher": teacher, "out": "c", "student": "as-is", **settings})
+
+
+def test_a_file_of_answers_has_no_smaller_form():
+    with pytest.raises(UserError, match="names no model that a student of the shape 4L-312 could be made of"):
+        Distillation.given({"teacher_outputs": "a", "data": "b", "out": "c"})

@@ -7,10 +7,12 @@ from typing import Any
 from contrastill.errors import UserError
 from contrastill.ranges import suggestion
 
-__all__ = ["AS_IS", "PRESETS", "Shape", "read_shape"]
+__all__ = ["AS_IS", "PRESETS", "STARTS", "Shape", "check_student", "read_shape"]
 
 AS_IS = "as-is"
 """A student that is named by --start, whatever its shape."""
+STARTS = ("random", "copy", "inherit")
+"""Starts that are made of the teacher; any other is a model's name."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,17 @@ class Shape:
 
 PRESETS = {"4L-312": Shape(4, 312, 12, 1200), "6L-768": Shape(6, 768, 12, 3072)}  # TinyBERT and LRC-BERT; DistilBERT
 SUGGESTED = (*PRESETS, "static-256", "4L-312+e128", "4L-312+shared", "4L-312+e128+shared", AS_IS)
+
+
+def check_student(student: str, start: str) -> None:
+    """Raises a UserError unless `student` is a shape, or as-is with a model as its start."""
+    if student != AS_IS:
+        read_shape(student)
+    elif start in STARTS:
+        raise UserError(
+            f"--student {AS_IS} takes an encoder as it is: name its folder or Hub name with --start, got --start "
+            f"{start}"
+        )
 
 
 def read_shape(text: str) -> tuple[Shape | int, dict[str, Any]]:

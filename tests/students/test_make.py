@@ -31,8 +31,8 @@ from transformers import (
 )
 
 from contrastill.errors import UserError
-from contrastill.shapes import PRESETS, Shape
-from contrastill.students import STARTS, make_student, parse_shape
+from contrastill.shapes import PRESETS, STARTS, Shape
+from contrastill.students import make_student, parse_shape
 from contrastill.students.families import FAMILIES
 
 WORDS = [f"w{i}" for i in range(60)]

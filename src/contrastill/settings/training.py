@@ -18,7 +18,7 @@ from contrastill.settings.base import (
     option,
 )
 from contrastill.settings.data import Columns, Corpus, DataSource, PlaceOfTeacher
-from contrastill.shapes import AS_IS, read_shape
+from contrastill.shapes import AS_IS, check_student, read_shape
 
 __all__ = [
     "EMBEDDING_METHODS",
@@ -114,9 +114,6 @@ class Settings(Checked):
     force: bool = option(False, "start although a check before training failed", "Output")
 
     def check_together(self) -> None:
-        student = getattr(self, "student", AS_IS)
-        if student != AS_IS:
-            read_shape(student)
         if self.patience is not None and self.patience >= self.checks:
             raise UserError(
                 f"--patience: expected fewer checks than the run makes (--checks {self.checks}), got {self.patience}: "
@@ -260,6 +257,13 @@ class Distillation(Labelled, PlaceOfTeacher):
                 "expected one of --teacher (a model) and --teacher-outputs (a file of its answers), got "
                 + ("both; leave one out" if self.teacher is not None else "neither (see --help)")
             )
+        check_student(self.student, self.start)
+        if self.teacher is None and self.student != AS_IS:
+            raise UserError(
+                f"--teacher-outputs names no model that a student of the shape {self.student} could be made of: pass "
+                f"--student {AS_IS} and --start with any encoder (a smaller one of it: contrastill pretrain --teacher "
+                f"ENCODER --student {self.student}, then --start that run)"
+            )
         if self.method is None:
             layers = self.teacher_outputs is None and not self.student.strip().startswith("static")
             object.__setattr__(self, "method", "lrc_bert" if layers else "kd")
@@ -317,6 +321,10 @@ class EmbeddingDistillation(Corpus, Settings):
     learning_rate: float = option(1e-3, "highest learning rate", **RATE)
     schedule: str = option("linear", **SCHEDULE)
 
+    def check_together(self) -> None:
+        super().check_together()
+        check_student(self.student, self.start)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining(Corpus, Settings):
@@ -338,6 +346,15 @@ class Pretraining(Corpus, Settings):
     batch_size: int = option(128, "examples a step, over all processes", **BATCH)
     learning_rate: float = option(5e-4, "highest learning rate", **RATE)
     schedule: str = option("linear", **SCHEDULE)
+
+    def check_together(self) -> None:
+        super().check_together()
+        if self.student == AS_IS:
+            raise UserError(
+                f"--student: expected the shape of a student to make of the teacher, such as 4L-312, got {AS_IS!r}; an "
+                "encoder that is there already goes into distill or disco by --start"
+            )
+        read_shape(self.student)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from contrastill.errors import UserError, first_line
 from contrastill.loading import check_ids, load_config, load_like, load_tokenizer, locate, rows_of
 from contrastill.mapping import uniform
 from contrastill.ranges import suggestion
-from contrastill.shapes import Shape
+from contrastill.shapes import STARTS, Shape
 from contrastill.students.families import FAMILIES, Layer
 from contrastill.students.inherit import inherit
 from contrastill.students.sample import read_sample
@@ -22,11 +22,9 @@ from contrastill.students.shape import check_shape, fitted, parse_shape, shape_o
 from contrastill.students.static import inherit_words
 from contrastill.students.structure import RELATIVE, class_for, student_config
 
-__all__ = ["STARTS", "NoDirections", "make_student"]
+__all__ = ["NoDirections", "make_student"]
 
 logger = logging.getLogger(__name__)
-
-STARTS = ("random", "copy", "inherit")
 
 
 def make_student(

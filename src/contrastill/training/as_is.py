@@ -29,8 +29,6 @@ from contrastill.loading import (
 )
 from contrastill.methods import METHODS, Method
 from contrastill.settings import Distillation
-from contrastill.shapes import AS_IS
-from contrastill.students import STARTS
 from contrastill.students.families import head_linears
 from contrastill.tasks import LabelledTask, output_names
 from contrastill.training.probe import head_is_new
@@ -38,7 +36,6 @@ from contrastill.training.probe import head_is_new
 __all__ = [
     "OwnStart",
     "check_method",
-    "check_start",
     "check_tokens",
     "compares_tokens",
     "own_start",
@@ -57,15 +54,6 @@ class OwnStart:
     tokenizer: Tokenizer
     length: Length
     decided: dict[str, str] = field(default_factory=dict)
-
-
-def check_start(settings: Distillation) -> None:
-    """Raises a UserError unless the start is a model."""
-    if settings.start in STARTS:
-        raise UserError(
-            f"--student {AS_IS} takes an encoder as it is: name its folder or Hub name with --start, got --start "
-            f"{settings.start}"
-        )
 
 
 def reads_alike(one: Tokenizer, other: Tokenizer) -> bool:

@@ -42,7 +42,6 @@ from contrastill.results import RunResult, Scores
 from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.shapes import AS_IS
-from contrastill.students import STARTS
 from contrastill.tasks import Embedding
 from contrastill.teachers import CachedEmbedder, SideBySide, cache_root, make_cache_folder
 from contrastill.training import embedding_doubts
@@ -380,8 +379,6 @@ def check_choices(settings: EmbeddingDistillation) -> None:
     if not method_class(settings.method).serves(Embedding):
         known = ", ".join(name for name, cls in METHODS.items() if cls.serves(Embedding))
         raise UserError(f"expected a method for sentence embeddings ({known}), got {settings.method!r}")
-    if settings.student == AS_IS and settings.start in STARTS:
-        raise UserError("--student as-is takes an encoder as it is: name its folder or Hub name with --start")
     if settings.student.strip().startswith("static") and settings.pooling == "cls":
         raise UserError(
             f"expected --pooling mean for {settings.student}, got cls: without layers the first token is the same for "

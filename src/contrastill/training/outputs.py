@@ -20,10 +20,9 @@ from contrastill.memory import held
 from contrastill.methods import METHODS, Method, method_class, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation
-from contrastill.shapes import AS_IS
 from contrastill.tasks import LabelledTask, labelled_class, load_rows, task_of
 from contrastill.teachers import TableTeacher
-from contrastill.training.as_is import OwnStart, check_start, own_start
+from contrastill.training.as_is import OwnStart, own_start
 from contrastill.training.card import Origin
 from contrastill.training.labelled import LabelledPlan
 
@@ -40,7 +39,6 @@ def plan_outputs(settings: Distillation) -> LabelledPlan:
     """
     made, given = method_class(str(settings.method)), read_settings(str(settings.method), settings.set)
     check_answers_serve(made)
-    check_as_is(settings)
     reading = {"encoding": settings.encoding or "utf-8", "delimiter": settings.delimiter}
     data, file, decided = data_of(settings, reading)
     task = task_of(data.schema, settings.task)
@@ -84,17 +82,6 @@ def check_answers_serve(made: type[Method]) -> None:
         else "learns from no teacher"
     )
     raise UserError(f"{made.name!r} {what}; with --teacher-outputs choose --method {' or '.join(serve)}")
-
-
-def check_as_is(settings: Distillation) -> None:
-    """Raises a UserError unless the student is an encoder that is named."""
-    if settings.student != AS_IS:
-        raise UserError(
-            f"--teacher-outputs names no model that a student of the shape {settings.student} could be made of: pass "
-            f"--student {AS_IS} and --start with any encoder (a smaller one of it: contrastill pretrain --teacher "
-            f"ENCODER --student {settings.student}, then --start that run)"
-        )
-    check_start(settings)
 
 
 def data_of(settings: Distillation, reading: dict[str, Any]) -> tuple[TaskData, OutputsFile, dict[str, str]]:
