@@ -7,8 +7,7 @@ The teacher is a tagger that `contrastill finetune` made; its students differ in
 rows, steps and seeds. "tokens" is `lrc_bert` as it is: each real token against the tokens of other texts (their unit
 vectors, averaged text by text). "no mask": padding counts as tokens, in the loss and in the negatives. "sentence
 negatives": each token against the other texts' mean vectors, at length 1. "own text's tokens": the tokens of the own
-text are negatives too. "mean", "cls": one vector a text. Scores are of dev: the default was chosen by them; test is not
-looked at.
+text are negatives too. "mean", "cls": one vector a text. Scores are of dev; test is not looked at.
 """
 
 import argparse
@@ -93,7 +92,8 @@ def main() -> None:
         "mean": {"set": {"granularity": "mean"}},
         "cls": {"set": {"granularity": "cls"}},
     }
-    facts = {"command": "python benchmarks/tagging_negatives.py --teacher RUN --runs RUNS"}
+    form = f"--student {args.student} --epochs {args.epochs:g}"
+    facts = {"command": f"python benchmarks/tagging_negatives.py --teacher RUN {form} --runs RUNS"}
     places = {"teacher": args.teacher}
     study = Study(variants, args.out, shared=shared, seeds=args.seeds, places=places, runs=args.runs, facts=facts)
     study.run(only=args.only)

@@ -90,7 +90,8 @@ def tagging_negatives(result: dict[str, Any]) -> str:
         "LRC-BERT's students (2/256/4/1024, 3 epochs) of a HarveyNER tagger (4L-312), one thing changed at a time, "
         "equal start, rows and steps; dev F1 (`benchmarks/tagging_negatives.py`, which says what the rows are).\n\n"
         + table(["", "seeds", "dev F1"], found)
-        + f"\n{machine(result)}\n"
+        + "\nThe forms differ by less than the seeds. The default is `tokens` with the mask, as the loss is written; "
+        f"without it the loss of a text depends on the length of the others in its batch.\n\n{machine(result)}\n"
     )
 
 
