@@ -370,6 +370,7 @@ PARTS = {
     "speed_without_amx": speed("The same on a processor without matrix instructions (AMX)"),
     "speed_structures": speed("Students of other structures beside all-MiniLM-L6-v2, 16 tokens"),
     "speed_tagging": speed("HarveyNER's teacher beside its student, one text"),
+    "speed_tagging_mobie": speed("MobIE's teacher beside its student, one text"),
     "speed": speed("A teacher and its student, as served"),
     "precision": precision,
     "serve": serving,
