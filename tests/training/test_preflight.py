@@ -167,6 +167,19 @@ def test_texts_that_are_cut_are_only_worth_a_warning(prepare: Prepare) -> None:
     run = prepare(max_length=6, method="kd")
     report = check_run(run)
     assert [c.name for c in report.checks if not c.ok and not c.fatal] == ["texts fit", "dev is large enough"]
+    assert report.seen("texts fit").endswith("(mean 6 after that); raise --max-length?")
+
+
+def test_texts_longer_than_the_model_get_no_advice_that_fails(
+    workshop: Workshop, prepare: Prepare, tmp_path: Path
+) -> None:
+    data = shutil.copytree(workshop.data(), tmp_path / "data")
+    rows = [{"text": f"{'word1 ' * 60}{row['text']}", "label": row["label"]} for row in single_rows(60, 9)]
+    write_csv(data / "train.csv", rows)
+    seen = check_run(prepare(data=str(data), max_length=40, method="kd")).seen("texts fit")
+    assert "100.0% of the training texts are cut at 40 tokens" in seen
+    assert "the model has no more positions" in seen
+    assert "raise" not in seen
 
 
 def test_test_texts_that_are_in_train_are_worth_a_warning(workshop: Workshop, prepare: Prepare, tmp_path: Path) -> None:

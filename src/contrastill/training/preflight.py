@@ -92,8 +92,14 @@ def lengths(run: Plan) -> Check:
             forceable=False,
         )
     cut, mean = run.cut_share, np.mean(run.lengths)
-    seen = f"{cut:.1%} of the training texts are cut at {longest} tokens (mean {mean:.0f})"
-    return Check("texts fit", cut < 0.1, seen if cut < 0.1 else f"{seen}; raise --max-length?", fatal=False)
+    read = f"mean {mean:.0f}" + (" after that" if cut else "")
+    seen = f"{cut:.1%} of the training texts are cut at {longest} tokens ({read})"
+    remedy = (
+        "raise --max-length?"
+        if room is None or longest < room
+        else "the model has no more positions: shorten the texts, or choose a model for longer ones"
+    )
+    return Check("texts fit", cut < 0.1, seen if cut < 0.1 else f"{seen}; {remedy}", fatal=False)
 
 
 def dry_run(run: Plan) -> list[Check]:
