@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## Distil a real intent classifier and print what was kept a
 demo-embeddings: $(VENV)/.demo-embeddings ## Distil a sentence-embedding model and search with it beside its teacher (4 to 7 minutes)
 	$(BIN)/python -m contrastill.studies.search --data demo/banking77 --sentences demo/sentences/sentences.txt.xz --out demo/runs/search $(DEMO)
 
-demo-traffic: $(VENV)/.demo-traffic ## Distil a tagger of traffic reports and turn reports into events with it and its teacher
+demo-traffic: $(VENV)/.demo-traffic ## Distil a tagger of traffic reports and turn reports into events with it and its teacher (about an hour on one core)
 	$(BIN)/python -m contrastill.studies.traffic_demo --data demo/traffic --out demo/runs/traffic $(DEMO)
 
 demo-tables: demo demo-embeddings ## Run both demos and put their tables in place of those in demo/ (README.md quotes them: a test compares)
