@@ -81,17 +81,18 @@ def exports(rows: list[dict[str, Any]]) -> str:
 
 
 def tagging_negatives(result: dict[str, Any]) -> str:
-    found = []
+    found, settings = [], result["rows"][0]["settings"]
     for name in dict.fromkeys(row["name"] for row in result["rows"]):
         mine = [row for row in result["rows"] if row["name"] == name]
         found.append([name, str(len(mine)), spread([100 * row["dev"] for row in mine])])
     return (
         "### Negatives of a tagger's contrastive loss\n\n"
-        "LRC-BERT's students (2/256/4/1024, 3 epochs) of a HarveyNER tagger (4L-312), one thing changed at a time, "
-        "equal start, rows and steps; dev F1 (`benchmarks/tagging_negatives.py`, which says what the rows are).\n\n"
+        f"LRC-BERT's students ({settings['student']}, {settings['epochs']:g} epochs) of a HarveyNER tagger (4L-312), "
+        "one thing changed at a time, equal start, rows and steps; dev F1 (`benchmarks/tagging_negatives.py`, which "
+        "says what the rows are).\n\n"
         + table(["", "seeds", "dev F1"], found)
-        + "\nThe forms differ by less than the seeds. The default is `tokens` with the mask, as the loss is written; "
-        f"without it the loss of a text depends on the length of the others in its batch.\n\n{machine(result)}\n"
+        + "\nThe default is `tokens` with the mask ([decision 13](decisions/0013-tagging.md)).\n\n"
+        f"{machine(result)}\n"
     )
 
 

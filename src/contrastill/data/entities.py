@@ -20,7 +20,6 @@ class Picked:
     text: str
     label: str
     form: str
-    by_name: bool = False
 
 
 @dataclass
