@@ -10,7 +10,7 @@ import torch
 import transformers
 from markupsafe import Markup
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, set_seed
 
 from contrastill.report import charts
 from traced_graphs import traced_once
@@ -24,9 +24,12 @@ imported = 0
 """Modules whose objects the collector of garbage no longer goes through."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Garbage is looked for among a test's objects, not in the libraries': `Trainer` asks for that at each start."""
+    """Numbers are drawn alike whatever ran before. Garbage is looked for among a test's objects, not in the libraries':
+    `Trainer` asks for that at each start."""
     global imported
+    set_seed(0)
     if len(sys.modules) > imported + 50:
         imported = len(sys.modules)
         gc.collect()

@@ -62,7 +62,7 @@ def test_every_setting_has_help_and_a_panel(settings: type) -> None:
     ("given", "method"),
     [
         ({"teacher": "t"}, "lrc_bert"),
-        ({"teacher_outputs": "answers.jsonl"}, "kd"),
+        ({"teacher_outputs": "answers.jsonl", "student": "as-is", "start": "small"}, "kd"),
         ({"teacher": "t", "student": "static-256"}, "kd"),
         ({"teacher": "t", "student": "static-256", "method": "lrc_bert"}, "lrc_bert"),
     ],
