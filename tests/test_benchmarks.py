@@ -438,8 +438,8 @@ def speller(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "exporting"))
     write_letters = importlib.import_module("tiny_models").write_tokenizer
     folder = tmp_path / "model"
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = BertConfig(vocab_size=50, max_position_embeddings=40, initializer_range=0.5, **shape)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=50, max_position_embeddings=40, initializer_range=0.2, **shape)
     BertModel(config).save_pretrained(folder)
     write_letters(folder)
     return folder
@@ -629,8 +629,8 @@ def write_tags(folder: Path) -> Path:
 
 
 TINY_TAGGER = {
-    "learning_rate": 5e-3,
-    "batch_size": 8,
+    "learning_rate": 1e-2,
+    "batch_size": 4,
     "checks": 2,
     "precision": "fp32",
     "max_length": 30,
