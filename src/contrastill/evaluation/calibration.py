@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 from scipy.special import expit, log_expit, log_softmax, softmax
 
 __all__ = [
@@ -104,7 +104,7 @@ def believed(slope: Callable[[float], float], losses: Callable[[float], Array]) 
     """
     if not slope(1 / HIGHEST) < 0 < slope(1 / LOWEST):
         return 1.0
-    temperature = float(1 / brentq(slope, 1 / HIGHEST, 1 / LOWEST, xtol=1e-9))
+    temperature = float(1 / scipy.optimize.brentq(slope, 1 / HIGHEST, 1 / LOWEST, xtol=1e-9))
     fall = losses(1.0) - losses(temperature)
     return temperature if fall.mean() > fall.std(ddof=1) / np.sqrt(len(fall)) else 1.0
 

@@ -1,7 +1,8 @@
 """Scores of a model with one answer a text: its logits, a metric over them, and its interval.
 
 N rows, C outputs (1 output: a number, as Hugging Face reads `num_labels=1`), S resamples.
-Scores are fractions: 0.913, not 91.3.
+Scores are fractions: 0.913, not 91.3. scikit-learn, here and elsewhere, is imported where it is used: that takes more
+than a second, and most commands do without.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 import torch
-from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch import Tensor
 
 from contrastill.errors import UserError
@@ -38,6 +38,8 @@ Array = np.ndarray[Any, Any]
 
 def accuracy(predictions: Array, labels: Array, weights: Array | None = None) -> float:
     """The share of rows whose class is right."""
+    from sklearn.metrics import accuracy_score
+
     return float(accuracy_score(labels, predictions, sample_weight=weights))
 
 
@@ -47,28 +49,34 @@ def f1(predictions: Array, labels: Array, weights: Array | None = None, classes:
     `classes` is the number a model can answer; without it, the highest class seen decides.
     """
     classes = classes or int(max(predictions.max(), labels.max())) + 1
+    from sklearn.metrics import f1_score
+
     average = "binary" if classes <= 2 else "macro"
     return float(f1_score(labels, predictions, average=average, sample_weight=weights, zero_division=0))
 
 
 def f1_macro(predictions: Array, labels: Array, weights: Array | None = None) -> float:
     """The mean over classes of their F1, of two classes too; a class that is neither there nor answered is left out."""
+    from sklearn.metrics import f1_score
+
     return float(f1_score(labels, predictions, average="macro", sample_weight=weights, zero_division=0))
 
 
 def matthews(predictions: Array, labels: Array, weights: Array | None = None) -> float:
     """Matthews correlation (CoLA), of any number of classes; 0 where the predictions or the labels are one class."""
+    from sklearn.metrics import matthews_corrcoef
+
     return float(matthews_corrcoef(labels, predictions, sample_weight=weights))
 
 
 def pearson(predictions: Array, labels: Array, weights: Array | None = None) -> float:
     """Linear correlation; 0 where one side is constant."""
-    return _correlation(stats.pearsonr, predictions, labels, weights)
+    return _correlation(scipy.stats.pearsonr, predictions, labels, weights)
 
 
 def spearman(predictions: Array, labels: Array, weights: Array | None = None) -> float:
     """Rank correlation, ties sharing their mean rank; 0 where one side is constant."""
-    return _correlation(stats.spearmanr, predictions, labels, weights)
+    return _correlation(scipy.stats.spearmanr, predictions, labels, weights)
 
 
 def _correlation(statistic: Callable[..., Any], predictions: Array, labels: Array, weights: Array | None) -> float:

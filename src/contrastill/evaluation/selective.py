@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta, norm, rankdata
+import scipy
 
 __all__ = [
     "LEVEL",
@@ -61,7 +61,7 @@ class Covered:
 def lower_bound(right: int, rows: int, level: float = LEVEL) -> float:
     """One-sided lower bound of a share of which `right` of `rows` are seen: Clopper & Pearson 1934. It holds for any
     share and number of rows, where bounds by approximation (Wilson) are too high for shares near 1."""
-    return float(beta.ppf(1 - level, right, rows - right + 1)) if right else 0.0
+    return float(scipy.stats.beta.ppf(1 - level, right, rows - right + 1)) if right else 0.0
 
 
 def rows_needed(target: float, mistakes: int = 0, level: float = LEVEL) -> int:
@@ -143,18 +143,18 @@ def auroc(inside: Array, outside: Array) -> float:
     """The chance that a text of a class has a higher score than one of none, equal scores counting half: inside (N,)
     and outside (M,) scores."""
     inside, outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
-    ranks = rankdata(np.concatenate([inside, outside]))[: len(inside)]
+    ranks = scipy.stats.rankdata(np.concatenate([inside, outside]))[: len(inside)]
     return float((ranks.sum() - len(inside) * (len(inside) + 1) / 2) / (len(inside) * len(outside)))
 
 
 def auroc_interval(inside: Array, outside: Array, level: float = LEVEL) -> tuple[float, float]:
     """Two-sided interval of `auroc` over both samples of texts: DeLong et al. 1988, within 0 and 1."""
     inside, outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
-    ranks = rankdata(np.concatenate([inside, outside]))
-    below = (ranks[: len(inside)] - rankdata(inside)) / len(outside)
-    above = 1 - (ranks[len(inside) :] - rankdata(outside)) / len(inside)
+    ranks = scipy.stats.rankdata(np.concatenate([inside, outside]))
+    below = (ranks[: len(inside)] - scipy.stats.rankdata(inside)) / len(outside)
+    above = 1 - (ranks[len(inside) :] - scipy.stats.rankdata(outside)) / len(inside)
     error = sum(each.var(ddof=1) / len(each) for each in (below, above) if len(each) > 1) ** 0.5
-    middle, width = auroc(inside, outside), float(norm.ppf((1 + level) / 2) * error)
+    middle, width = auroc(inside, outside), float(scipy.stats.norm.ppf((1 + level) / 2) * error)
     return max(0.0, middle - width), min(1.0, middle + width)
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
-from scipy.stats import rankdata
 from torch.nn.functional import cosine_similarity
 
 from contrastill.data.delimited import DELIMITED
@@ -301,7 +301,7 @@ def _resampled(similarities: Array, scores: Array, samples: int, random: np.rand
     found = []
     for start in range(0, samples, 100):  # 100 at a time: 4 MB an array
         drawn = random.integers(len(scores), size=(min(100, samples - start), len(scores)))
-        a, b = (rankdata(side[drawn], axis=1) - (len(scores) + 1) / 2 for side in (similarities, scores))
+        a, b = (scipy.stats.rankdata(side[drawn], axis=1) - (len(scores) + 1) / 2 for side in (similarities, scores))
         spread = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
         found.append(100 * np.divide((a * b).sum(axis=1), spread, out=np.zeros(len(a)), where=spread > 0))
     return np.concatenate(found)

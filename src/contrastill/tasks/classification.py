@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from contrastill import losses
@@ -76,6 +75,8 @@ class Classification(LabelledTask):
             of_rows = self.class_weights.numpy()[labels]
             of_rows = of_rows / of_rows.mean()  # or they would change the penalty
         if len(present) > 1:
+            from sklearn.linear_model import LogisticRegression
+
             fitted = LogisticRegression(C=strength, max_iter=300).fit(features, labels, of_rows)
             w, b = (fitted.coef_, fitted.intercept_)
             if len(present) == 2:  # one row of weights, for the second class

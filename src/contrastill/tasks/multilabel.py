@@ -6,7 +6,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from contrastill import losses
@@ -98,6 +97,8 @@ class MultiLabel(LabelledTask):
 
     def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
         """Logistic regression, label by label; a label that all rows agree on is given its smoothed share."""
+        from sklearn.linear_model import LogisticRegression
+
         share = (labels.sum(0) + 0.5) / (len(labels) + 1)
         weights, biases = np.zeros((labels.shape[1], features.shape[1])), np.log(share / (1 - share))
         for n, there in enumerate(labels.T):

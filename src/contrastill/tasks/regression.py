@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from contrastill import losses
@@ -48,6 +47,8 @@ class Regression(LabelledTask):
 
     def fit_head(self, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
         """Ridge regression."""
+        from sklearn.linear_model import Ridge
+
         fitted = Ridge(alpha=1 / strength).fit(features, labels)
         return fitted.coef_[None], np.array([fitted.intercept_])
 
