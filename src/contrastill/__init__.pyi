@@ -314,8 +314,8 @@ def distill(
         vocabulary: pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and single characters, which makes it smaller
         class_weights: weights of the classes in the label loss: 'balanced' (rare classes count as much as common ones), or a JSON file, {class: weight}; with several labels a text they weigh the rows that have the label [Distillation alone]
         average: keep the mean of the weights at the last so many checks (of the last stage), unless the best checkpoint leads it on dev by more than a standard error [2 <= x <= 1,000] [Distillation alone]
-        teacher: folder of the fine-tuned teacher, or of the run that made it, or Hub name [EmbeddingDistillation: <class 'inspect._empty'>]
-        teacher_outputs: in place of --teacher: file (.jsonl .parquet .csv .tsv; .gz .xz) with a teacher's answers: texts, and probabilities, logits, top, labels, label with confidence, score or spans (docs/teacher-outputs.md) [Distillation alone]
+        teacher: folder of the fine-tuned teacher, or of the run that made it, or Hub name
+        teacher_outputs: in place of --teacher: file (.jsonl .parquet .csv .tsv; .gz .xz) with a teacher's answers: texts, and probabilities, logits, top, labels, label with confidence, score or spans (docs/teacher-outputs.md)
         method: distillation method (see `contrastill methods`), or your own: package.module:Class [default: lrc_bert; kd with --teacher-outputs, or for a student without layers] [EmbeddingDistillation: 'disco']
         student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers); or, with a folder or Hub name as --start, 'as-is'
         start: random, copy, inherit, the folder of a distilled student, or with --student as-is any encoder, with its own tokenizer
@@ -327,7 +327,7 @@ def distill(
         with_baseline: train the same student on the labels alone too, in OUT/baseline: same start, labelled rows, order and steps; scores and page have it beside the student (with --resume, of a finished run too) [Distillation alone]
         cache: folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill); 'none': run the teacher in every step
         cache_dtype: type the outputs are stored in: float16, bfloat16, int8 or float32
-        texts: file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set; once for each source [EmbeddingDistillation alone]
+        texts: file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set; once for each source [default: those of --teacher-outputs] [EmbeddingDistillation alone]
         pooling: a text's vector: 'mean' of its tokens, or 'cls' [EmbeddingDistillation alone]
         projection: projection to the teacher's space in the saved model: 'compact' (vectors of the student's width with the cosines of the teacher's space), 'keep' (vectors in the teacher's space, for an index built by the teacher), 'drop' (the student's own space) [EmbeddingDistillation alone]
         dropout: dropout of the student during training [0 <= x < 1] [EmbeddingDistillation alone]

@@ -52,6 +52,8 @@ DISTILL_EMBEDDINGS = """Distil a sentence-embedding teacher into a small student
     contrastill distill --method disco --teacher ORG/EMBEDDER --texts sentences.txt.xz --out runs/disco
 
     contrastill distill --method leaf --teacher ORG/EMBEDDER --texts sentences.txt.xz --dev glue/stsb --out runs/leaf
+
+    contrastill distill --method disco --teacher-outputs vectors.jsonl --student as-is --start ORG/ENCODER --out runs/o
     """
 PRETRAIN = """Distil an encoder layer by layer on any texts, into a general student from which students of tasks start.
 

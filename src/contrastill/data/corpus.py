@@ -19,7 +19,15 @@ from contrastill.data.files import split_name
 from contrastill.data.stream import has_columns, stream_texts
 from contrastill.errors import UserError
 
-__all__ = ["Corpus", "read_corpus", "read_for_teacher", "several_texts", "silent", "teacher_rows"]
+__all__ = [
+    "Corpus",
+    "keys_of_ids",
+    "read_corpus",
+    "read_for_teacher",
+    "several_texts",
+    "silent",
+    "teacher_rows",
+]
 
 logger = logging.getLogger(__name__)
 

@@ -25,6 +25,7 @@ __all__ = [
     "Table",
     "held_table",
     "read_column",
+    "read_columns",
     "read_lines",
     "read_table",
     "table_of",
@@ -103,37 +104,55 @@ def is_tagged(path: Path, encoding: str, delimiter: str | None) -> bool:
 def read_column(
     path: Path, column: str | None, encoding: str, *, delimiter: str | None = None, say: Callable[[str], object]
 ) -> tuple[str, Iterator[tuple[int, Any]]]:
-    """The unit of the rows ("line" or "row"), with the number and cell of each, in constant memory.
+    """The unit of the rows ("line" or "row"), with the number and cell of each, in constant memory. column: without it,
+    the one called "text"."""
 
-    A .json file that is one array or object is held in memory. column: without it, the one called "text".
+    def choose(names: Sequence[str]) -> list[str]:
+        return [chosen(str(path), names, column)]
+
+    unit, rows = read_columns(path, choose, encoding, delimiter=delimiter, say=say)
+    return unit, ((number, cell) for number, (cell,) in rows)
+
+
+def read_columns(
+    path: Path,
+    choose: Callable[[Sequence[str]], Sequence[str]],
+    encoding: str,
+    *,
+    delimiter: str | None = None,
+    say: Callable[[str], object],
+) -> tuple[str, Iterator[tuple[int, tuple[Any, ...]]]]:
+    """The unit of the rows ("line" or "row"), with the number and cells of each, in constant memory.
+
+    A .json file that is one array or object is held in memory. choose: the columns, of the names that are there; it
+    raises a UserError if they do not do.
     """
     suffix = split_name(path)[1]
     if suffix == ".parquet":
-        return "row", parquet_column(path, column)
+        return "row", parquet_columns(path, choose)
     if suffix in DELIMITED:
         grid = Grid.of(path, encoding, delimiter)
         rows = grid.rows()
         first = next(rows, None)
         if first is None or grid.header is None:
             raise UserError(f"{path}: expected rows, got a header only; add rows")
-        at = grid.header.index(chosen(str(path), grid.header, column))
+        places = [grid.header.index(key) for key in choose(grid.header)]
         for note in (*grid.text.notes, *grid.notes):
             say(note)
-        return "line", ((line, row[at]) for line, row in itertools.chain([first], rows))
+        return "line", ((line, tuple(row[at] for at in places)) for line, row in itertools.chain([first], rows))
     text = open_text(path, encoding)
     unit, objects = json_rows(text)
     some = next(objects, None)
     if some is None:
         raise UserError(f"{path}: expected rows, got none; add rows")
-    names = list(some[1])
-    if (column or "text") not in names:  # the table's columns are the keys of all rows
-        names = list(
-            dict.fromkeys(itertools.chain(names, *(row for _, row in json_rows(open_text(path, encoding))[1])))
-        )
-    key = chosen(str(path), names, column)
+    try:
+        keys = choose(list(some[1]))
+    except UserError:  # the table's columns are the keys of all rows
+        every = itertools.chain(some[1], *(row for _, row in json_rows(open_text(path, encoding))[1]))
+        keys = choose(list(dict.fromkeys(every)))
     for note in text.notes:
         say(note)
-    return unit, ((number, row.get(key)) for number, row in itertools.chain([some], objects))
+    return unit, ((number, tuple(row.get(key) for key in keys)) for number, row in itertools.chain([some], objects))
 
 
 def read_lines(path: Path, encoding: str) -> tuple[list[str], int]:
@@ -175,16 +194,19 @@ def cells_of(column: Any, names: Sequence[str] | None) -> list[Any]:
     return [names[cell] if cell is not None and 0 <= cell < len(names) else None for cell in cells]
 
 
-def parquet_column(path: Path, column: str | None) -> Iterator[tuple[int, Any]]:
+def parquet_columns(
+    path: Path, choose: Callable[[Sequence[str]], Sequence[str]]
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
     with parquet(path) as file:
         names = file.schema_arrow.names
         check_width(path, len(names))
-        key = chosen(str(path), names, column)
-        feature = Features.from_arrow_schema(file.schema_arrow).get(key)
+        keys, features = choose(names), Features.from_arrow_schema(file.schema_arrow)
         if not file.metadata.num_rows:
             raise UserError(f"{path}: expected rows, got a header only; add rows")
+        classes = [kind.names if isinstance(kind := features.get(key), ClassLabel) else None for key in keys]
         number = 0
-        for batch in file.iter_batches(BATCH, columns=[key], use_threads=False):
-            for cell in cells_of(batch.column(0), feature.names if isinstance(feature, ClassLabel) else None):
+        for batch in file.iter_batches(BATCH, columns=list(keys), use_threads=False):
+            columns = [cells_of(batch.column(key), names) for key, names in zip(keys, classes, strict=True)]
+            for cells in zip(*columns, strict=True):
                 number += 1
-                yield number, cell
+                yield number, cells

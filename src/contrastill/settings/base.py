@@ -99,6 +99,11 @@ class Checked:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.default_factory is not MISSING and isinstance(value, list | dict | None):
+                value = f.default_factory() if value is None else value
+                if value == f.default_factory():  # it may be empty, which others may not
+                    object.__setattr__(self, f.name, value)
+                    continue
             if f.metadata["rows"]:
                 value = held_in(value, f.type, flag(f.name))
             value = checked(value, f.type, f.metadata["range"], name=flag(f.name))

@@ -16,6 +16,10 @@ DEV_SHARE: dict[str, Any] = {
     "at_most": 0.5,
 }
 TENTH = "a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows"
+TEXTS = (
+    "file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set; once for each "
+    "source"
+)
 ENCODING: dict[str, Any] = {"help": "encoding of the text files", "panel": "Data"}
 
 
@@ -91,14 +95,7 @@ class DataSource(Columns, Place):
 class Corpus(Checked):
     """The sources of unlabelled texts."""
 
-    texts: list[str] = option(
-        MISSING,
-        "file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set; once for "
-        "each source",
-        "Data",
-        path=True,
-        rows=True,
-    )
+    texts: list[str] = option(MISSING, TEXTS, "Data", path=True, rows=True)
     text: str | None = option(None, "column of the texts, if the file has columns", "Data")
     limit: int | None = option(None, "read at most this many texts", "Data", **ROWS)
     encoding: str = option("utf-8", "encoding of the text files", "Data")

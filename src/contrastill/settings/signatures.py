@@ -87,12 +87,14 @@ def gathered(kinds: Kinds) -> Iterator[tuple[str, list[tuple[type, Field[Any]]]]
 
 
 def default(same: Sequence[tuple[type, Field[Any]]], kinds: int) -> Any:
-    """The first default; `Parameter.empty` where each kind requires the setting, None where some do."""
+    """The first default, None for an empty list; `Parameter.empty` where each kind requires the setting, None where
+    some do."""
     for _, field in same:
         if field.default is not MISSING:
             return field.default
         if field.default_factory is not MISSING:
-            return field.default_factory()
+            made = field.default_factory()
+            return None if made == [] else made
     return inspect.Parameter.empty if len(same) == kinds else None
 
 

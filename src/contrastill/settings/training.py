@@ -17,7 +17,7 @@ from contrastill.settings.base import (
     length_option,
     option,
 )
-from contrastill.settings.data import Columns, Corpus, DataSource, PlaceOfTeacher
+from contrastill.settings.data import TEXTS, Columns, Corpus, DataSource, PlaceOfTeacher
 from contrastill.shapes import AS_IS, check_student, read_shape
 
 __all__ = [
@@ -194,6 +194,25 @@ class Finetuning(Labelled, DataSource):
     )
 
 
+def check_one_teacher(asked: Any) -> None:
+    """Checks that there is a model or a file of its answers, and a student that can be had from it.
+
+    Raises:
+        UserError: both or neither; a file, and a student's shape.
+    """
+    if bool(asked.teacher) == (asked.teacher_outputs is not None):
+        raise UserError(
+            "expected one of --teacher (a model) and --teacher-outputs (a file of its answers), got "
+            + ("both; leave one out" if asked.teacher else "neither (see --help)")
+        )
+    if not asked.teacher and asked.student != AS_IS:
+        raise UserError(
+            f"--teacher-outputs names no model that a student of the shape {asked.student} could be made of: pass "
+            f"--student {AS_IS} and --start with any encoder (a smaller one of it: contrastill pretrain --teacher "
+            f"ENCODER --student {asked.student}, then --start that run)"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Labelled, PlaceOfTeacher):
     """Make a small student of a fine-tuned teacher."""
@@ -252,18 +271,8 @@ class Distillation(Labelled, PlaceOfTeacher):
 
     def check_together(self) -> None:
         super().check_together()
-        if (self.teacher is None) == (self.teacher_outputs is None):
-            raise UserError(
-                "expected one of --teacher (a model) and --teacher-outputs (a file of its answers), got "
-                + ("both; leave one out" if self.teacher is not None else "neither (see --help)")
-            )
+        check_one_teacher(self)
         check_student(self.student, self.start)
-        if self.teacher is None and self.student != AS_IS:
-            raise UserError(
-                f"--teacher-outputs names no model that a student of the shape {self.student} could be made of: pass "
-                f"--student {AS_IS} and --start with any encoder (a smaller one of it: contrastill pretrain --teacher "
-                f"ENCODER --student {self.student}, then --start that run)"
-            )
         if self.method is None:
             layers = self.teacher_outputs is None and not self.student.strip().startswith("static")
             object.__setattr__(self, "method", "lrc_bert" if layers else "kd")
@@ -276,11 +285,20 @@ class EmbeddingDistillation(Corpus, Settings):
     """Make a small sentence-embedding student, on texts without labels."""
 
     teacher: list[str] = option(
-        MISSING,
+        [],
         "Hub name or folder of a sentence-embedding model; the vectors of several are concatenated",
         "Models",
         path=True,
     )
+    teacher_outputs: str | None = option(
+        None,
+        "in place of --teacher: file (.jsonl .parquet .csv .tsv; .gz .xz) of texts and their vectors, such as an "
+        "embeddings API gave (docs/teacher-outputs.md)",
+        "Models",
+        path=True,
+        rows=True,
+    )
+    texts: list[str] = option([], f"{TEXTS} [default: those of --teacher-outputs]", "Data", path=True, rows=True)
     method: str = option("disco", METHOD, "Models")
     student: str = option(
         "4L-312",
@@ -323,7 +341,12 @@ class EmbeddingDistillation(Corpus, Settings):
 
     def check_together(self) -> None:
         super().check_together()
+        check_one_teacher(self)
         check_student(self.student, self.start)
+        if not self.texts:
+            if self.teacher_outputs is None:
+                raise UserError("missing --texts (see --help)")
+            object.__setattr__(self, "texts", [self.teacher_outputs])
 
 
 @dataclass(frozen=True, kw_only=True)

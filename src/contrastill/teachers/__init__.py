@@ -11,6 +11,7 @@ from contrastill.teachers.load import load_teacher
 from contrastill.teachers.several import SideBySide
 from contrastill.teachers.stored import CachedTeacher
 from contrastill.teachers.table import TableTeacher
+from contrastill.teachers.vectors import VectorTeacher
 
 __all__ = [
     "AlignedTeacher",
@@ -20,6 +21,7 @@ __all__ = [
     "LiveTeacher",
     "SideBySide",
     "TableTeacher",
+    "VectorTeacher",
     "cache_root",
     "entries",
     "fingerprint",

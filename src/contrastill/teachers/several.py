@@ -9,18 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contrastill.encoder import Encoding
-from contrastill.teachers.embedder import CachedEmbedder
 
 __all__ = ["SideBySide"]
 
 
 class SideBySide:
-    """One or more teachers whose vectors are stored: each one's unit vectors, side by side, as one unit vector."""
+    """One or more teachers whose vectors are stored: each one's unit vectors, side by side, as one unit vector.
+
+    each: `CachedEmbedder`, or one `VectorTeacher`, which cannot `encode`.
+    """
 
     depth = heads = 0
     answers = "text"
 
-    def __init__(self, each: Sequence[CachedEmbedder]) -> None:
+    def __init__(self, each: Sequence[Any]) -> None:
         self.each = each
         self.width = sum(teacher.width for teacher in each)
         self.gives = {"pooled": self.width}

@@ -83,14 +83,13 @@ def divided_by(model: Scores) -> str:
 def embedding_card(settings: EmbeddingDistillation, result: RunResult) -> str:
     """README.md of a sentence-embedding student."""
     student, teacher = (result.models[name].figures for name in ("student", "teacher"))
-    texts = result.figures["train_rows"]
+    teachers, texts = settings.teacher or [str(settings.teacher_outputs)], result.figures["train_rows"]
     rows = [
-        f"| {label} | {student[key]:,.0f} | {teacher[key]:,.0f} |"
+        f"| {label} | {student[key]:,.0f} | {f'{teacher[key]:,.0f}' if key in teacher else ''} |"
         for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)"), ("width", "numbers a vector"))
     ]
-    if result.sts:
-        ours, theirs = result.sts["student"], result.sts["teacher"]
-        rows += [f"| {name} | {ours[name]:.2f} | {theirs[name]:.2f} |" for name in ours]
+    ours, theirs = (result.sts.get(name, {}) for name in ("student", "teacher"))
+    rows += [f"| {name} | {ours[name]:.2f} | {f'{theirs[name]:.2f}' if name in theirs else ''} |" for name in ours]
     table = "\n".join(["|  | student | teacher |", "|---|---|---|", *rows])
     note = "\nSTS: Spearman x 100 of the cosine, all pairs of a set at once.\n" if result.sts else ""
     space = {
@@ -107,7 +106,7 @@ tags: [sentence-transformers, contrastill, knowledge-distillation]
 
 # A small sentence-embedding model
 
-A `{settings.student}` student of {" and ".join(f"`{name}`" for name in settings.teacher)}, distilled with
+A `{settings.student}` student of {" and ".join(f"`{name}`" for name in teachers)}, distilled with
 `{settings.method}` by Contrastill on {texts:,} texts without labels (passes: {settings.epochs:g}), seed
 {settings.seed}. {space}
 

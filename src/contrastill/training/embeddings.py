@@ -24,13 +24,10 @@ from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
 from contrastill.loading import (
-    TRAINED,
     Length,
     highest_id,
-    input_length,
     load_embedder,
     load_encoder,
-    load_tokenizer,
     rows_of,
 )
 from contrastill.methods import METHODS, EmbeddingMethod, method_class, method_settings, read_settings
@@ -43,10 +40,11 @@ from contrastill.settings import Corpus as CorpusSettings
 from contrastill.settings import EmbeddingDistillation
 from contrastill.shapes import AS_IS
 from contrastill.tasks import Embedding
-from contrastill.teachers import CachedEmbedder, SideBySide, cache_root, make_cache_folder
+from contrastill.teachers import SideBySide, cache_root, make_cache_folder
 from contrastill.training import embedding_doubts
 from contrastill.training.card import embedding_card
 from contrastill.training.doubts import Remedies
+from contrastill.training.embedding_teachers import from_file, open_teachers, with_vectors
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import CorpusPlan, autocast_dtype, scored_sets, shorten_queue
 from contrastill.training.start import set_dropout, start_encoder, transformer_of
@@ -86,7 +84,8 @@ class EmbeddingPlan(CorpusPlan):
         self.hold_out(corpus, held)
         self.metric = "spearman" if scored is not None else "agreement" if held > 3 else None
         self.untrained: float | None = None
-        self.trimmed: str | None = None  # what was said of a vocabulary that was made smaller
+        self.trimmed: str | None = None  # what was said of a vocabulary that was made smaller,
+        self.told: str | None = None  # and of a teacher that is a file
         self.compared: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # texts held out, and their vectors
 
     @property
@@ -146,6 +145,7 @@ class EmbeddingPlan(CorpusPlan):
         readers = [(each.tokenizer, each.prompt) for each in self.teachers.each]
         again = several_texts(settings.texts, **settings.reading(), say=silent)
         corpus = read_corpus(again, self.tokenizer, settings.max_length, readers)
+        corpus, _ = with_vectors(corpus, self.teachers)
         if corpus_fingerprint(corpus) != corpus_fingerprint(self.corpus):
             raise UserError("expected the texts of the run's beginning, got others: a file of texts changed; resume")
         self.hold_out(corpus, len(self.held))
@@ -154,10 +154,8 @@ class EmbeddingPlan(CorpusPlan):
         return told
 
     def describe(self) -> dict[str, Any]:
-        about = super().describe()
-        if self.trimmed is None:
-            return about
-        return {**about, "decisions": {**about["decisions"], "vocabulary": self.trimmed}}
+        about, told = super().describe(), {"vocabulary": self.trimmed, "teacher": self.told}
+        return {**about, "decisions": about["decisions"] | {name: what for name, what in told.items() if what}}
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -252,8 +250,10 @@ class EmbeddingPlan(CorpusPlan):
         if self.projection is not None:
             ours["parameters"] += self.projection.numel()
             ours["size_mb"] += self.projection.numel() * 4 / 1e6
-        sizes = [size(teacher.model) for teacher in self.teachers.each]
-        theirs = {**{key: sum(each[key] for each in sizes) for key in sizes[0]}, "width": self.teachers.width}
+        theirs: dict[str, float] = {"width": self.teachers.width}
+        if not from_file(self.teachers):
+            sizes = [size(teacher.model) for teacher in self.teachers.each]
+            theirs |= {key: sum(each[key] for each in sizes) for key in sizes[0]}
         yardsticks = {}
         if self.untrained is not None:
             chance = neighbours(len(self.held)) / (len(self.held) - 1)
@@ -306,7 +306,8 @@ class EmbeddingPlan(CorpusPlan):
         with tempfile.TemporaryDirectory() as place:
             self.write(Path(place))
             student = load_embedder(place)
-        return {"student": sts_scores(student, self.sets), "teacher": sts_scores(self.teachers, self.sets)}
+        found = {"student": sts_scores(student, self.sets)}
+        return found if from_file(self.teachers) else {**found, "teacher": sts_scores(self.teachers, self.sets)}
 
     @cached_property
     @torch.no_grad()
@@ -341,38 +342,28 @@ def plan_embedding(settings: EmbeddingDistillation) -> EmbeddingPlan:
     check_choices(settings)
     root = cache_root(settings.cache)
     make_cache_folder(root)
-    dtype, stored = autocast_dtype(settings), settings.cache_dtype
-    teachers = SideBySide([CachedEmbedder(name, root, stored=stored, dtype=dtype) for name in settings.teacher])
-    first = teachers.each[0]
-    own = settings.student == AS_IS
-    tokenizer = load_tokenizer(settings.start) if own else first.tokenizer
-    length = length_for(settings, teachers, tokenizer)
+    teachers, tokenizer, length = open_teachers(settings, root)
     settings = replace(settings, max_length=length.tokens)
     scored, sets = scored_sets(settings)
-    corpus = load_corpus(settings, tokenizer, [(each.tokenizer, each.prompt) for each in teachers.each])
+    corpus, told = with_vectors(
+        load_corpus(settings, tokenizer, [(each.tokenizer, each.prompt) for each in teachers.each]), teachers
+    )
+    if told:
+        logger.info("teacher: %s", told)
     set_seed(settings.seed)
     student = (
         load_encoder(settings.start)
-        if own
-        else start_encoder(settings, transformer_of(first.live), tokenizer, corpus, root)
+        if settings.student == AS_IS
+        else start_encoder(settings, transformer_of(teachers.each[0].live), tokenizer, corpus, root)
     )
     set_dropout(student, settings.dropout)
     check_vocabulary(settings, student, tokenizer)
     given = shorten_queue(method_settings(settings.method) | given, len(corpus) - held_out(corpus, scored))
     method: Any = method_class(settings.method)(student, teachers, Embedding(), **given)
     method.student.pooling = settings.pooling
-    return EmbeddingPlan(settings, tokenizer, teachers, method, corpus, scored, length, sets)
-
-
-def length_for(settings: EmbeddingDistillation, teachers: SideBySide, tokenizer: Tokenizer) -> Length:
-    """The length at which student and teachers cut their texts, which all of them can read."""
-    first, *_ = teachers.each
-    config = getattr(first.live.transformer, "config", None)
-    readers = [tokenizer, *(each.tokenizer for each in teachers.each)]
-    length = input_length(settings.max_length, settings.teacher[0], first.tokenizer, config, TRAINED, *readers)
-    for each in teachers.each:
-        each.max_length = length.tokens
-    return length
+    plan = EmbeddingPlan(settings, tokenizer, teachers, method, corpus, scored, length, sets)
+    plan.told = told
+    return plan
 
 
 def check_choices(settings: EmbeddingDistillation) -> None:
