@@ -148,7 +148,7 @@ def test_help_gives_every_setting_and_its_default() -> None:
             assert f"--{f.name.replace('_', '-')} " in shown
         for default in ("4L-312", *defaults):
             assert f"[default: {default}]" in shown
-        assert shown.count("[required]") == (1 if kind is Distillation else 3)  # --out; --teacher, --texts
+        assert shown.count("[required]") == 1  # --out
         for f in fields(kind):
             assert f.metadata["help"].partition(" (")[0][:40] in shown
 
@@ -419,7 +419,11 @@ def test_a_teacher_given_twice_to_a_method_that_takes_one_is_refused() -> None:
 
 
 def test_what_a_sentence_embedding_run_lacks_is_named() -> None:
-    refused(contrastill_("distill", "--method", "disco"), "--out, --teacher, --texts")
+    refused(contrastill_("distill", "--method", "disco"), "missing --out")
+    refused(
+        contrastill_("distill", "--method", "disco", "--out", "o"), "one of --teacher (a model) and --teacher-outputs"
+    )
+    refused(contrastill_("distill", "--method", "disco", "--out", "o", "--teacher", "t"), "missing --texts")
     refused(contrastill_("pretrain", "--out", "o"), "--teacher, --texts")
 
 
