@@ -71,7 +71,13 @@ def test_the_texts_are_those_of_the_file(files: dict[str, Path], write: Write, t
         f"60 vectors of 32 numbers in {given['teacher_outputs']}; 60 of 60 texts have one"
     )
     assert set(run.metrics["teacher"]) == {"width"}
-    assert "vectors.jsonl" in (run.model / "README.md").read_text()
+    assert f"`{files['small']}` as it is, a student of `{given['teacher_outputs']}`" in (
+        (run.model / "README.md").read_text()
+    )
+    page = (run.folder / "report.html").read_text()
+    results = page[page.index('id="results"') : page.index('id="training"')]
+    assert "student</th>" in results
+    assert "teacher</th>" not in results
     again = distill(**given | {"overwrite": True})
     assert again.metrics["student"] == run.metrics["student"]
 

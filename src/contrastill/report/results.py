@@ -38,6 +38,9 @@ def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
     known, gate, (wanted, _) = trained_scores(run), gate or gate_of(run), verdict(run)
     found = []
     for name, scores in known.items():
+        parameters = run.result.size_of(name, "parameters")
+        if not scores and parameters is None:
+            continue  # a teacher that is a file of vectors
         score = like(wanted, scores) or next(iter(scores), None)
         found.append(
             Model(
@@ -46,7 +49,7 @@ def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
                 score,
                 like(gate, scores),
                 kept=ratio_of(score, like(score, compared_with(known))) if name != "before" else None,
-                parameters=run.result.size_of(name, "parameters"),
+                parameters=parameters,
                 size_mb=run.result.size_of(name, "size_mb"),
             )
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from contrastill.results import RunResult, Scores
 from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
+from contrastill.shapes import AS_IS
 from contrastill.tasks import LabelledTask
 
 __all__ = ["Origin", "embedding_card", "encoder_card", "model_card", "pairs_card"]
@@ -84,6 +85,7 @@ def embedding_card(settings: EmbeddingDistillation, result: RunResult) -> str:
     """README.md of a sentence-embedding student."""
     student, teacher = (result.models[name].figures for name in ("student", "teacher"))
     teachers, texts = settings.teacher or [str(settings.teacher_outputs)], result.figures["train_rows"]
+    made = f"`{settings.start}` as it is, a" if settings.student == AS_IS else f"A `{settings.student}`"
     rows = [
         f"| {label} | {student[key]:,.0f} | {f'{teacher[key]:,.0f}' if key in teacher else ''} |"
         for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)"), ("width", "numbers a vector"))
@@ -106,7 +108,7 @@ tags: [sentence-transformers, contrastill, knowledge-distillation]
 
 # A small sentence-embedding model
 
-A `{settings.student}` student of {" and ".join(f"`{name}`" for name in teachers)}, distilled with
+{made} student of {" and ".join(f"`{name}`" for name in teachers)}, distilled with
 `{settings.method}` by Contrastill on {texts:,} texts without labels (passes: {settings.epochs:g}), seed
 {settings.seed}. {space}
 
