@@ -27,6 +27,7 @@ def tiny_method(tiny_model) -> Callable[..., Method]:
         student: dict[str, Any] | None = None,
         teacher: dict[str, Any] | None = None,
     ) -> Method:
+        classes = fewest(name, classes)
         pupil = tiny_model(**({"family": family, "layers": 2, "width": 16, "classes": classes} | (student or {})))
         master = tiny_model(
             **({"family": family, "layers": 4, "width": 24, "classes": classes, "seed": 1} | (teacher or {}))
@@ -40,6 +41,11 @@ def tiny_method(tiny_model) -> Callable[..., Method]:
         return method.train()
 
     return build
+
+
+def fewest(name: str | None, classes: int) -> int:
+    """As many classes, or the fewest that the method takes."""
+    return max(classes, 3) if name == "dist" else classes
 
 
 class Groups(dict[str, Tensor]):
@@ -58,9 +64,12 @@ def tiny_batch(
         anchors, positives = tiny_batch(**options), tiny_batch(**options | {"seed": options.get("seed", 0) + 50})
         return Groups({name: torch.cat([anchors[name], positives[name]]) for name in anchors})
 
+    def with_classes(classes: int = 3, **options: Any) -> dict[str, Tensor]:
+        return tiny_batch(classes=fewest(name, classes), **options)
+
     names = [request.getfixturevalue(each) for each in ("case", "name") if each in request.fixturenames]
     name = next((each if isinstance(each, str) else each[0] for each in names), None)
-    return groups if name in METHODS and METHODS[name].per_group else tiny_batch
+    return groups if name in METHODS and METHODS[name].per_group else with_classes
 
 
 @pytest.fixture(params=CASES, ids=IDS)

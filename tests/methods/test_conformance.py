@@ -30,6 +30,10 @@ def rows_of(batch, rows):
     return {name: torch.cat([part[rows] for part in value.chunk(columns)]) for name, value in batch.items()}
 
 
+def unlabelled(batch):
+    return math.nan if batch["labels"].is_floating_point() else -100
+
+
 def with_queue_filled(method, tiny_batch, classes=3):
     """A method with a queue looks at past texts too."""
     if getattr(getattr(method, "queue", None), "size", 0):
@@ -103,7 +107,7 @@ def test_student_and_teacher_may_differ_in_depth_width_and_family(case, student,
 def test_every_parameter_beside_the_students_gets_a_gradient_in_some_stage(case, tiny_method, tiny_batch):
     method = tiny_method(*case)
     own = {n: p for n, p in method.named_parameters() if not n.startswith("student.")}
-    assert bool(own) == (case[0] not in ("kd", "finetune", "simcse"))
+    assert bool(own) == (case[0] not in ("kd", "finetune", "simcse", "dist", "comparative"))
     assert all(p.requires_grad for p in own.values())
     for stage in method.stages:
         method.stage = stage
@@ -146,14 +150,15 @@ def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(case, cla
     method, batch = tiny_method(*case, classes=classes), tiny_batch(classes=classes)
     whole = terms_of(method, batch)
     labelled = torch.tensor([True, False, True, True, False, True])
-    batch["labels"][: len(labelled)][~labelled] = math.nan if classes == 1 else -100
+    batch["labels"][: len(labelled)][~labelled] = unlabelled(batch)
     terms = terms_of(method, batch)
-    if "hard" in terms:
-        alone = terms_of(method, rows_of(batch, labelled))
-        torch.testing.assert_close(terms["hard"], alone["hard"])
-        assert not torch.isclose(terms["hard"], whole["hard"])
-    for term in set(terms) - {"hard"}:
-        assert torch.equal(terms[term], whole[term]), "labels belong to the hard term alone"
+    of_labels = terms.keys() & {"hard", "labels"}
+    alone = terms_of(method, rows_of(batch, labelled)) if of_labels else {}
+    for term in of_labels:
+        torch.testing.assert_close(terms[term], alone[term])
+        assert not torch.isclose(terms[term], whole[term])
+    for term in terms.keys() - of_labels:
+        assert torch.equal(terms[term], whole[term]), "labels belong to the terms of labels alone"
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -161,7 +166,7 @@ def test_a_batch_with_no_label_at_all_gives_a_hard_term_of_0_and_finite_gradient
     case, classes, tiny_method, tiny_batch
 ):
     method, batch = tiny_method(*case, classes=classes), tiny_batch(classes=classes)
-    batch["labels"] = torch.full_like(batch["labels"], math.nan if classes == 1 else -100)
+    batch["labels"] = torch.full_like(batch["labels"], unlabelled(batch))
     for stage in method.stages:
         method.stage = stage
         result = method(**batch)

@@ -25,6 +25,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "queue": {"method": "lrc_bert", "set": {"queue": 20}},
     "perturbed": {"method": "lrc_bert", "perturb": "l2-per-token", "epsilon": 0.1},
     "kd": {"method": "kd"},
+    "dist": {"method": "dist"},
     "unlabelled": {"method": "kd", "unlabelled": True},
     "weighted": {"method": "kd", "class_weights": True},
     "finetune": {},
@@ -148,7 +149,7 @@ def test_two_processes_train_what_one_does(on_two_processes: Path, on_one_proces
 
 
 def test_the_runs_that_are_compared_do_train_and_differ(workshop: Workshop, on_one_process: dict[str, Path]) -> None:
-    assert len(on_one_process) == 9
+    assert len(on_one_process) == 10
     for name in ("queue", "perturbed"):
         ours, theirs = weights(on_one_process[name])[0], weights(on_one_process["lrc_bert"])[0]
         assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) > 100 * TOLERANCE

@@ -3,6 +3,7 @@
 from contrastill.losses.attention import attention_mse
 from contrastill.losses.contrast import contrast, cos_nce, negatives_of, similarity_targets, unit_mean
 from contrastill.losses.hidden import hidden_mse, normalised_mse, unit_distance
+from contrastill.losses.relations import difference_mse, inter_class, intra_class
 from contrastill.losses.soft import (
     bucket_kl,
     hard_binary_cross_entropy,
@@ -20,10 +21,13 @@ __all__ = [
     "bucket_kl",
     "contrast",
     "cos_nce",
+    "difference_mse",
     "hard_binary_cross_entropy",
     "hard_cross_entropy",
     "hard_mse",
     "hidden_mse",
+    "inter_class",
+    "intra_class",
     "negatives_of",
     "normalised_mse",
     "similarity_targets",

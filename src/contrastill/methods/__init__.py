@@ -6,8 +6,10 @@ from typing import Any
 from contrastill.errors import UserError, quoted
 from contrastill.methods.base import Method, Stage
 from contrastill.methods.chunked import Chunked
+from contrastill.methods.comparative import Comparative
 from contrastill.methods.congen import ConGen
 from contrastill.methods.disco import DisCo
+from contrastill.methods.dist import DIST
 from contrastill.methods.embedding import EmbeddingMethod
 from contrastill.methods.finetune import Finetune
 from contrastill.methods.kd import KD
@@ -24,6 +26,7 @@ from contrastill.ranges import Range, parsed, suggestion, typed
 from contrastill.registry import class_of, name_of
 
 __all__ = [
+    "DIST",
     "KD",
     "LEAF",
     "METHODS",
@@ -31,6 +34,7 @@ __all__ = [
     "PKD",
     "RRD",
     "Chunked",
+    "Comparative",
     "ConGen",
     "DisCo",
     "EmbeddingMethod",
@@ -49,7 +53,8 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (LRCBert, KD, Finetune, PKD, TinyBERT, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE)
+    cls.name: cls
+    for cls in (LRCBert, KD, Finetune, PKD, TinyBERT, DIST, Comparative, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE)
 }
 
 

@@ -21,7 +21,7 @@ from contrastill.ranges import suggestion
 from contrastill.tasks.base import Task
 from contrastill.teachers.live import FrozenEncoder
 
-__all__ = ["TASK_TERMS", "Method", "Stage", "gather"]
+__all__ = ["TASK_TERMS", "Method", "Stage", "gather", "gather_with_gradient"]
 
 TASK_TERMS = frozenset({"soft", "kd", "hard"})
 """Terms that compare answers: the task computes them."""
@@ -67,10 +67,10 @@ class Method(nn.Module):
         if self.uses_teacher and teacher is None:
             raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
         if not self.serves(task):
-            raise UserError(
-                f"method {self.name!r} needs {' and '.join(sorted(self.needs))}, which the task {task.name!r} does not "
-                f"give ({', '.join(sorted(task.outputs))}); choose another method"
-            )
+            gives = f"does not give ({', '.join(sorted(task.outputs))})"
+            lacks = f"needs {' and '.join(sorted(self.needs))}, which the task {task.name!r} {gives}"
+            why = f"does not serve the task {task.name!r}" if set(self.needs) <= task.outputs else lacks
+            raise UserError(f"method {self.name!r} {why}; choose another method")
         self.task = task
         self.needs = set(self.needs) & task.outputs
         self.stages = stages_on(task, self.stages)
@@ -295,3 +295,21 @@ def gather(x: Tensor) -> Tensor:
     rows = [torch.empty_like(x) for _ in range(processes())]
     dist.all_gather(rows, x.contiguous())
     return torch.cat(rows)
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """As `gather`, but each process's rows get the gradient that all processes have for them."""
+    return Gathered.apply(x) if processes() > 1 else x
+
+
+class Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        return gather(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        whole = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(whole)
+        return whole[dist.get_rank() * ctx.rows :][: ctx.rows]

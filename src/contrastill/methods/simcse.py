@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from contrastill import losses
 from contrastill.encoder import Encoder, Encoding
-from contrastill.methods.base import Method, Stage, gather, processes
+from contrastill.methods.base import Method, Stage, gather, gather_with_gradient, processes
 from contrastill.methods.queue import Queue
 from contrastill.methods.settings import Number, Scale, Temperature, Weight
 from contrastill.tasks.pairs import Pairs
@@ -88,21 +88,3 @@ class SimCSE(Method):
         if self.queue.size and self.training and self.positives is not None:
             vectors, keys = self.positives
             self.queue.push(vectors.unsqueeze(1), keys)
-
-
-def gather_with_gradient(x: Tensor) -> Tensor:
-    """As `gather`, but each process's rows get the gradient that all processes have for them."""
-    return Gathered.apply(x) if processes() > 1 else x
-
-
-class Gathered(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.rows = len(x)
-        return gather(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        whole = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(whole)
-        return whole[dist.get_rank() * ctx.rows :][: ctx.rows]

@@ -23,10 +23,14 @@ class Task(ABC):
     """One word, in settings, run.json, bundle.json and on the page."""
     per: ClassVar[Literal["text", "token", "group"]] = "text"
     """Unit of an answer: a text, each of its tokens, or a group of texts that belong together."""
+    one_class: ClassVar[bool] = False
+    """Whether an answer is one class of several, of a whole text."""
     outputs: ClassVar[frozenset[str]]
     """Outputs of a model of this task: some of "logits", "hidden", "attention", "pooled"."""
     label_dtype: ClassVar[torch.dtype] = torch.int64
     """Of the labels in a batch."""
+    labels: tuple[str, ...] = ()
+    """The names of its classes in the order of their ids; () where it has none."""
     metrics: tuple[str, ...] = ()
     """The first one selects checkpoints."""
 

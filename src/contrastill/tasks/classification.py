@@ -26,7 +26,7 @@ class Classification(LabelledTask):
     known_metrics = ("accuracy", "f1", "f1_macro", "matthews")
     label_dtype = torch.int64
     ignorant = "gives each class its share of the rows"
-    has_probabilities = True
+    has_probabilities = one_class = True
 
     @classmethod
     def fits(cls, config: Any) -> bool:

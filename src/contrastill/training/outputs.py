@@ -18,6 +18,7 @@ from contrastill.data.outputs import Outputs, OutputsFile, named_in, open_output
 from contrastill.errors import UserError
 from contrastill.memory import held
 from contrastill.methods import METHODS, Method, method_class, read_settings
+from contrastill.methods.base import TASK_TERMS
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation
 from contrastill.tasks import LabelledTask, labelled_class, load_rows, task_of
@@ -73,15 +74,18 @@ def plan_outputs(settings: Distillation) -> LabelledPlan:
 
 def check_answers_serve(made: type[Method]) -> None:
     """Raises a UserError if a method compares more with its teacher than answers."""
-    if made.uses_teacher and set(made.needs) == {"logits"}:
+    if compares_answers(made):
         return
-    serve = [name for name, cls in METHODS.items() if cls.uses_teacher and set(cls.needs) == {"logits"}]
-    what = (
-        f"compares {' and '.join(sorted(set(made.needs) - {'logits'}))}, which a file of answers does not give"
-        if made.uses_teacher
-        else "learns from no teacher"
-    )
+    serve = [name for name, cls in METHODS.items() if compares_answers(cls)]
+    more = " and ".join(sorted(set(made.needs) - {"logits"})) or "all probabilities of every text"
+    what = f"compares {more}, which a file of answers does not give" if made.uses_teacher else "learns from no teacher"
     raise UserError(f"{made.name!r} {what}; with --teacher-outputs choose --method {' or '.join(serve)}")
+
+
+def compares_answers(made: type[Method]) -> bool:
+    """Whether a method compares nothing but answers, and has its task compare them, which knows those of a file."""
+    terms = {term for stage in made.stages for term in stage.weights}
+    return made.uses_teacher and set(made.needs) == {"logits"} and terms <= TASK_TERMS
 
 
 def data_of(settings: Distillation, reading: dict[str, Any]) -> tuple[TaskData, OutputsFile, dict[str, str]]:
