@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from contrastill.encoder import Encoder
+from contrastill.errors import UserError
 from contrastill.methods import KD
 from contrastill.tasks import Classification
 from contrastill.teachers import FrozenEncoder
@@ -107,6 +108,33 @@ def test_attention_can_be_asked_of_a_model_loaded_with_any_attention(family, imp
     with_scores = encoder(batch, ALL)
     assert len(with_scores.attention) == 2
     torch.testing.assert_close(with_scores.logits, without.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_queries_and_keys_give_the_attention_scores_where_nothing_else_does(family, tiny_model, batch):
+    model = tiny_model(family, layers=3).eval()
+    encoding = Encoder(model)(batch, {"attention", "qkv"})
+    assert [tuple(layer.shape) for layer in encoding.qkv] == [(*batch["input_ids"].shape, 48)] * 3
+    if family in ("mpnet", "modernbert"):
+        return  # a bias for positions; queries and keys that are turned by theirs
+    real = batch["attention_mask"].bool()
+    for layer, scores in zip(encoding.qkv, encoding.attention, strict=True):
+        query, key, value = (part.unflatten(-1, (4, 4)).transpose(1, 2) for part in layer.chunk(3, -1))
+        keys = real[:, None, None].expand_as(scores)
+        torch.testing.assert_close((query @ key.transpose(2, 3) / 2)[keys], scores[keys])
+        assert not torch.allclose(key, value)
+
+
+def test_layers_that_share_their_weights_have_queries_of_their_own(tiny_model, batch):
+    first, *others = Encoder(tiny_model("albert", layers=3).eval())(batch, {"qkv"}).qkv
+    assert len(others) == 2
+    assert not any(torch.allclose(first, other) for other in others)
+
+
+def test_a_model_without_such_layers_is_refused(tiny_model, batch):
+    model = tiny_model()
+    model.base_model.encoder.layer[0].attention.self.query = torch.nn.Sequential(torch.nn.Linear(16, 16))
+    with pytest.raises(UserError, match="expected queries, keys and values of 16 numbers in 2 layers of BertFor"):
+        Encoder(model)(batch, {"qkv"})
 
 
 def test_gradients_flow_from_the_scores_and_hidden_states_to_the_weights(family, tiny_model, batch):

@@ -4,8 +4,8 @@ Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
 """
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class Wanted:
     granularity: str = "tokens"
     """Of the layers: each real token, or the text's one vector ("cls", "mean")."""
     attention: tuple[int, ...] = ()
+    qkv: tuple[int, ...] = ()
     pooled: bool = False
 
 
@@ -49,6 +50,8 @@ class Encoding:
     """N + 1 of (B, L, D); hidden[0] is the embedding output, of a model without layers its word vectors."""
     attention: tuple[Tensor, ...] = NOT_ASKED
     """N of (B, H, L, L): scores *before* softmax, masked entries very negative."""
+    qkv: tuple[Tensor, ...] = NOT_ASKED
+    """N of (B, L, 3 D): each token's query, key and value, of all heads, before positions turn them."""
     pooled: Tensor = NOT_ASKED
     """(B, D): a sentence-embedding model's vectors."""
     answered: Tensor = NOT_ASKED
@@ -76,7 +79,7 @@ def projection_of(base: Any) -> nn.Module | None:
 class Encoder(nn.Module):
     """Wraps a model so that `encoder(batch, needs)` gives an `Encoding`.
 
-    `needs` is a subset of {"logits", "hidden", "attention", "pooled"}; "attention" forces the eager
+    `needs` is a subset of {"logits", "hidden", "attention", "qkv", "pooled"}; "attention" forces the eager
     attention path; "pooled" is the `pooling` of the last layer.
     """
 
@@ -122,6 +125,7 @@ class Encoder(nn.Module):
             SoftmaxInputs(enabled="attention" in needs) as scores,
             cheap(self.model, self.embeddings),
             last_states(self.model.base_model, enabled="hidden" in needs and not self.depth) as last,
+            queries_keys_values(self.model.base_model, enabled="qkv" in needs) as qkv,
         ):
             output: Any = self.model(**inputs, output_hidden_states="hidden" in needs and self.depth > 0)
         if "attention" in needs and len(scores.seen) != self.depth:
@@ -129,11 +133,17 @@ class Encoder(nn.Module):
                 f"expected {self.depth} attention score tensors from {type(self.model).__name__}, "
                 f"saw {len(scores.seen)}; this model cannot serve a method that compares attention"
             )
+        if "qkv" in needs and [[part.shape[-1] for part in seen] for seen in qkv] != [[self.width] * self.depth] * 3:
+            raise UserError(
+                f"expected queries, keys and values of {self.width} numbers in {self.depth} layers of "
+                f"{type(self.model).__name__}, found others; choose a method that does not compare them: lrc_bert, kd"
+            )
         return Encoding(
             mask.bool(),
             output.get("logits"),
             tuple(last or output.hidden_states) if "hidden" in needs else NOT_ASKED,
             tuple(scores.seen) if "attention" in needs else NOT_ASKED,
+            tuple(torch.cat(parts, -1) for parts in zip(*qkv, strict=True)) if "qkv" in needs else NOT_ASKED,
             self.pool(output.last_hidden_state, mask.bool()) if "pooled" in needs else NOT_ASKED,
             batch.get("answered", NOT_ASKED),
         )
@@ -234,6 +244,39 @@ def last_states(base: nn.Module, enabled: bool) -> Iterator[list[Tensor]]:
         return output
 
     with output_of(base, keep) if enabled else nullcontext():
+        yield seen
+
+
+QKV = (
+    {"query", "q", "q_lin", "q_proj", "query_proj"},
+    {"key", "k", "k_lin", "k_proj", "key_proj"},
+    {"value", "v", "v_lin", "v_proj", "value_proj"},
+)
+"""Names of the linear layers that give queries, keys and values."""
+FUSED = {"Wqkv"}  # of one that gives all three, side by side
+
+
+@contextmanager
+def queries_keys_values(base: nn.Module, enabled: bool) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor]]]:
+    """Gives the three lists to which each layer adds its queries, keys and values (B, L, D), in order of the layers."""
+    seen: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+
+    def keep(*places: list[Tensor]) -> Callable[[Any], Any]:
+        def kept(output: Tensor) -> Tensor:
+            for place, part in zip(places, output.chunk(len(places), -1), strict=True):
+                place.append(part)
+            return output
+
+        return kept
+
+    with ExitStack() as hooks:
+        for path, module in base.named_modules() if enabled else ():
+            name = path.rpartition(".")[2]
+            if isinstance(module, nn.Linear) and name in FUSED:
+                hooks.enter_context(output_of(module, keep(*seen)))
+            for names, place in zip(QKV, seen, strict=True):
+                if isinstance(module, nn.Linear) and name in names:
+                    hooks.enter_context(output_of(module, keep(place)))
         yield seen
 
 

@@ -1,9 +1,12 @@
-"""The loss between attention scores, against loops over plain Python floats."""
+"""Losses between attention scores, and between relations of tokens, against loops over plain Python floats."""
+
+import math
 
 import pytest
 import torch
 
-from contrastill.losses import attention_mse
+from contrastill.losses import attention_mse, relation_kl
+from slow_losses import softmax
 
 MASKED = torch.finfo(torch.float32).min
 
@@ -65,3 +68,34 @@ def test_masked_entries_give_no_gradient():
     student = torch.tensor([[[[1.0, MASKED], [-torch.inf, 0.5]]]], requires_grad=True)
     attention_mse(student, torch.zeros(1, 1, 2, 2), torch.ones(1, 2, dtype=torch.bool)).backward()
     assert student.grad.flatten().tolist() == [1.0, 0.0, 0.0, 0.5]
+
+
+def slow_relations(x, heads, real):
+    """[head][query][key], of the first `real` tokens: plain floats."""
+    size = len(x[0]) // heads
+    found = []
+    for head in range(heads):
+        parts = [row[head * size : (head + 1) * size] for row in x[:real]]
+        scores = [[sum(a * b for a, b in zip(q, k, strict=True)) / size**0.5 for k in parts] for q in parts]
+        found.append([softmax(row) for row in scores])
+    return found
+
+
+def test_relations_are_those_of_heads_split_anew_and_of_real_tokens():
+    make = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 4, 6, generator=make), torch.randn(2, 4, 8, generator=make)
+    lengths, heads, total = [4, 2], 2, 0.0
+    for n, real in enumerate(lengths):
+        ours, theirs = (slow_relations(side[n].tolist(), heads, real) for side in (student, teacher))
+        pairs = zip([row for head in theirs for row in head], [row for head in ours for row in head], strict=True)
+        of_text = sum(p * math.log(p / q) for t, s in pairs for p, q in zip(t, s, strict=True))
+        total += of_text / heads / real / len(lengths)
+    mask = torch.arange(4) < torch.tensor(lengths).unsqueeze(1)
+    assert relation_kl(student, teacher, mask, heads).item() == pytest.approx(total, rel=1e-5)
+    assert relation_kl(teacher, teacher, mask, heads).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_heads_that_do_not_divide_a_width_are_refused():
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    with pytest.raises(ValueError, match="4 heads to divide the widths, got 6 and 8"):
+        relation_kl(torch.zeros(1, 3, 6), torch.zeros(1, 3, 8), mask, 4)

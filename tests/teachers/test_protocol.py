@@ -76,7 +76,7 @@ def test_a_teacher_says_what_it_gives_and_gives_it(made: Any, tiny_model: Any, e
     given = teacher(batch, set(teacher.gives))
     assert not isinstance(teacher, nn.Module)
     assert re.fullmatch(r"[0-9a-f]{64}", teacher.fingerprint)
-    assert set(teacher.gives) in ({"logits", "hidden", "attention"}, {"pooled"})
+    assert set(teacher.gives) in ({"logits", "hidden", "attention", "qkv"}, {"pooled"})
     assert given.mask.shape == batch["input_ids"].shape
     if "pooled" in teacher.gives:
         assert (teacher.depth, teacher.heads) == (0, 0)

@@ -1,6 +1,6 @@
 """Distillation losses: pure functions of tensors, student before teacher. They know no model, state or settings."""
 
-from contrastill.losses.attention import attention_mse
+from contrastill.losses.attention import attention_mse, relation_kl
 from contrastill.losses.contrast import contrast, cos_nce, negatives_of, similarity_targets, unit_mean
 from contrastill.losses.hidden import hidden_mse, normalised_mse, unit_distance
 from contrastill.losses.relations import difference_mse, inter_class, intra_class
@@ -30,6 +30,7 @@ __all__ = [
     "intra_class",
     "negatives_of",
     "normalised_mse",
+    "relation_kl",
     "similarity_targets",
     "soft_binary_kl",
     "soft_kl",

@@ -15,6 +15,7 @@ from contrastill.methods.finetune import Finetune
 from contrastill.methods.kd import KD
 from contrastill.methods.leaf import LEAF
 from contrastill.methods.lrc_bert import LRCBert
+from contrastill.methods.minilm import MiniLM
 from contrastill.methods.mse_kd import MSEKD
 from contrastill.methods.perturbed import Perturbed
 from contrastill.methods.pkd import PKD
@@ -41,6 +42,7 @@ __all__ = [
     "Finetune",
     "LRCBert",
     "Method",
+    "MiniLM",
     "Perturbed",
     "SimCSE",
     "Stage",
@@ -54,7 +56,10 @@ __all__ = [
 
 METHODS: dict[str, type[Method]] = {
     cls.name: cls
-    for cls in (LRCBert, KD, Finetune, PKD, TinyBERT, DIST, Comparative, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE)
+    for cls in (
+        *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative),
+        *(DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE),
+    )
 }
 
 

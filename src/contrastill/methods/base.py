@@ -109,6 +109,7 @@ class Method(nn.Module):
             layers=tuple(sorted(compared | bridged)) if "hidden" in self.needs else (),
             granularity=self.granularity,
             attention=tuple(sorted(compared)) if "attention" in self.needs else (),
+            qkv=tuple(sorted(compared)) if "qkv" in self.needs else (),
             pooled="pooled" in self.needs,
         )
 

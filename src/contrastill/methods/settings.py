@@ -9,13 +9,25 @@ from contrastill.encoder import GRANULARITIES
 from contrastill.mapping import MAPS
 from contrastill.ranges import Range, checked
 
-__all__ = ["Granularity", "LayerMap", "Number", "Scale", "Share", "Temperature", "Weight", "checking", "settings_of"]
+__all__ = [
+    "Count",
+    "Granularity",
+    "LayerMap",
+    "Number",
+    "Scale",
+    "Share",
+    "Temperature",
+    "Weight",
+    "checking",
+    "settings_of",
+]
 
 Temperature = Annotated[float, Range(above=0, at_most=1000)]
 Scale = Annotated[float, Range(above=0, at_most=10_000)]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 Weight = Annotated[float, Range(at_least=0, at_most=1_000_000)]
 Number = Annotated[int, Range(at_least=0, at_most=1_048_576, unit="texts")]
+Count = Annotated[int, Range(at_least=0, at_most=1024)]
 Granularity = Annotated[str, Range(choices=tuple(GRANULARITIES))]
 LayerMap = Annotated[str, Range(choices=tuple(MAPS))]
 

@@ -15,6 +15,20 @@ TERMS = {
     "hidden": "Squared distance of the student's layers from the teacher's. 0 means equal layers.",
     "embedding": "Squared distance of the student's word embeddings from the teacher's. 0 means equal embeddings.",
     "attention": "Squared distance of the student's attention scores from the teacher's. 0 means equal attention.",
+    "queries": "Distance of the relations among tokens, by their queries, from the teacher's (KL divergence). 0 means "
+    "equal relations.",
+    "keys": "Distance of the relations among tokens, by their keys, from the teacher's (KL divergence). 0 means equal "
+    "relations.",
+    "values": "Distance of the relations among tokens, by their values, from the teacher's (KL divergence). 0 means "
+    "equal relations.",
+    "inter": "1 minus the correlation of student's and teacher's probabilities over a text's classes, times the "
+    "temperature squared. 0 means equal relations of classes.",
+    "intra": "1 minus the correlation of student's and teacher's probabilities over the texts of a batch, class by "
+    "class, times the temperature squared. 0 means equal relations of texts.",
+    "relative": "Squared distance of the differences between two texts' answers from the teacher's. 0 means equal "
+    "differences.",
+    "labels": "Squared distance of the differences between two texts' answers from those of their labels. 0 means "
+    "equal differences.",
     "patient": "Squared distance of the student's layers from the teacher's at the first token, both at length 1. 0 "
     "means equal directions.",
     "ckd": "How hard it is to pick the teacher's vector of the same text among those of others: minus the "

@@ -26,7 +26,7 @@ class Task(ABC):
     one_class: ClassVar[bool] = False
     """Whether an answer is one class of several, of a whole text."""
     outputs: ClassVar[frozenset[str]]
-    """Outputs of a model of this task: some of "logits", "hidden", "attention", "pooled"."""
+    """Outputs of a model of this task: some of "logits", "hidden", "attention", "qkv", "pooled"."""
     label_dtype: ClassVar[torch.dtype] = torch.int64
     """Of the labels in a batch."""
     labels: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ class BareEncoder(Task):
     """General distillation: an encoder without a head learns a teacher's layers on texts without labels."""
 
     name = "encoder"
-    outputs = frozenset({"hidden", "attention"})
+    outputs = frozenset({"hidden", "attention", "qkv"})
     metrics = ("loss",)
 
     def answer(self, model: Any, features: Mapping[str, Tensor]) -> Tensor:

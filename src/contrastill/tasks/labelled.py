@@ -62,7 +62,7 @@ def divided(logits: Any, temperatures: Array | None) -> Any:
 class LabelledTask(Task):
     """A task with labels. labels: the names of its classes in the order of their ids; () where it has none."""
 
-    outputs = frozenset({"logits", "hidden", "attention"})
+    outputs = frozenset({"logits", "hidden", "attention", "qkv"})
     problem_type: ClassVar[str]
     """transformers' word for it, in a model's config."""
     reads: ClassVar[str]

@@ -28,7 +28,7 @@ class AlignedTeacher:
     def __init__(self, teacher: Teacher) -> None:
         self.teacher, self.answers = teacher, teacher.answers
         self.width, self.depth, self.heads = teacher.width, teacher.depth, teacher.heads
-        self.gives = {name: width for name, width in teacher.gives.items() if name != "attention"}
+        self.gives = {name: width for name, width in teacher.gives.items() if name not in ("attention", "qkv")}
 
     @property
     def fingerprint(self) -> str:

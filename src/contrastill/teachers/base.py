@@ -35,8 +35,8 @@ class Teacher(Protocol):
 
     @property
     def gives(self) -> Mapping[str, int]:
-        """Each output it was trained to give, of {"logits", "hidden", "attention", "pooled"}, and how many numbers a
-        row of it has."""
+        """Each output it was trained to give, of {"logits", "hidden", "attention", "qkv", "pooled"}, and how many
+        numbers a row of it has."""
 
     @property
     def answers(self) -> str:

@@ -12,7 +12,8 @@ from contrastill.teachers.base import Teacher
 
 __all__ = ["Field", "fields_of", "outputs_named"]
 
-OUTPUTS = {"logits": "logits", "vector": "pooled", "layer": "hidden", "attention": "attention"}  # kind -> of a teacher
+OUTPUTS = {"logits": "logits", "vector": "pooled", "layer": "hidden", "attention": "attention", "qkv": "qkv"}
+"""Kind of field -> output of a teacher."""
 POWERS = {"tokens": 1, "pairs": 2}  # rows of a text of n tokens: n to that power, else 1
 LAYER = re.compile(rf"layer-(\d+)-({'|'.join(GRANULARITIES)})")
 
@@ -22,7 +23,8 @@ class Field:
     """Rows of `width` numbers for each text.
 
     kind: "logits" (of a tagger of each token), "vector" (of a sentence-embedding model), "layer" (a hidden state) or
-    "attention" (scores before softmax). layer: its number, of the last two; 0 is the embedding output. per: what has a
+    "attention" (scores before softmax) or "qkv" (queries, keys and values). layer: its number, of the last three; 0 is
+    the embedding output. per: what has a
     row: the "text", its "cls" or "mean", each of its "tokens", or each of their "pairs".
     """
 
@@ -33,9 +35,9 @@ class Field:
 
     @property
     def name(self) -> str:
-        """logits, logits-tokens, vector, layer-3-tokens, layer-3-cls, layer-3-mean, attention-3."""
+        """logits, logits-tokens, vector, layer-3-tokens, layer-3-cls, layer-3-mean, attention-3, qkv-3."""
         per = f"-{self.per}" if self.kind == "layer" or (self.kind, self.per) == ("logits", "tokens") else ""
-        return f"{self.kind}-{self.layer}{per}" if self.kind in ("layer", "attention") else f"{self.kind}{per}"
+        return f"{self.kind}-{self.layer}{per}" if self.kind in ("layer", "attention", "qkv") else f"{self.kind}{per}"
 
     def rows(self, lengths: np.ndarray) -> np.ndarray:
         """The number of rows of a text of each length."""
@@ -53,6 +55,7 @@ def fields_of(wanted: Wanted, teacher: Teacher) -> tuple[Field, ...]:
         *([("vector", 0, "text")] if wanted.pooled else []),
         *(("layer", j, wanted.granularity) for j in wanted.layers),
         *(("attention", j, "pairs") for j in wanted.attention),
+        *(("qkv", j, "tokens") for j in wanted.qkv),
     ]
     gives = teacher.gives
     if lacking := sorted({kind for kind, _, _ in asked if OUTPUTS[kind] not in gives}):

@@ -174,7 +174,7 @@ def rows_of(field: Field, encoding: Encoding, places: Tensor | None) -> Tensor:
     if field.kind == "attention":
         scores = encoding.attention[field.layer - 1].float().clamp(min=MASKED).permute(0, 2, 3, 1)  # (B, L, L, H)
         return scores.flatten(0, 2)[places]
-    hidden = encoding.hidden[field.layer]
+    hidden = encoding.qkv[field.layer - 1] if field.kind == "qkv" else encoding.hidden[field.layer]
     if field.per == "tokens":
         return hidden.flatten(0, 1)[places]
     return pool_layer(hidden.float(), encoding.mask, field.per)[0][:, 0]

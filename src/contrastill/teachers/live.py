@@ -56,7 +56,7 @@ class FrozenEncoder:
     @property
     def gives(self) -> Mapping[str, int]:
         head = {} if self.transformer is self.model else {"logits": int(self.model.config.num_labels or 0)}
-        return {"hidden": self.width, "attention": self.heads, **head}
+        return {"hidden": self.width, "attention": self.heads, "qkv": 3 * self.width, **head}
 
     @property
     def answers(self) -> str:

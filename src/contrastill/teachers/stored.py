@@ -98,6 +98,8 @@ class CachedTeacher:
             outputs["hidden"] = tuple(found.get(("layer", j)) for j in range(self.depth + 1))
         if w.attention:
             outputs["attention"] = tuple(found.get(("attention", j)) for j in range(1, self.depth + 1))
+        if w.qkv:
+            outputs["qkv"] = tuple(found.get(("qkv", j)) for j in range(1, self.depth + 1))
         one_a_text = bool(w.layers) and w.granularity != "tokens"
         return Encoding(mask.any(1, keepdim=True) if one_a_text else mask, **outputs)
 

@@ -45,6 +45,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+OF_PAIRS = {"attention", "qkv"}
+"""Outputs that methods compare by pairs of tokens."""
+
 
 @dataclass(frozen=True)
 class OwnStart:
@@ -72,14 +75,14 @@ def check_method(made: type[Method]) -> None:
     """Checks that a method can learn from a teacher with another tokenizer.
 
     Raises:
-        UserError: it compares attention, whose pairs of tokens have no counterpart.
+        UserError: it compares pairs of tokens, which have no counterpart.
     """
-    if "attention" not in made.needs:
+    if not OF_PAIRS & set(made.needs):
         return
     serve = [
-        f"{name} ({' and '.join(sorted(set(cls.needs) - {'attention'}))})"
+        f"{name} ({' and '.join(sorted(cls.needs))})"
         for name, cls in METHODS.items()
-        if cls.uses_teacher and "attention" not in cls.needs and "logits" in cls.needs
+        if cls.uses_teacher and not OF_PAIRS & set(cls.needs) and "logits" in cls.needs
     ]
     raise UserError(
         f"{made.name!r} compares attention between pairs of tokens, which a student with another tokenizer does not "
