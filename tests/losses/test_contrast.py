@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from contrastill.losses import cos_nce, negatives_of, unit_mean
+from contrastill.losses import centred_cosine, cos_nce, negatives_of, unit_mean
 
 ONE = torch.ones(1, 1, dtype=torch.bool)
 
@@ -218,3 +218,38 @@ def test_the_draw_follows_the_global_generator_and_is_uniform():
     counts = sum(negatives_of(keys, keys, 2).float() for _ in range(2000))
     expected = 800 * (1 - torch.eye(6))  # 2 of 5, 2000 times; standard deviation 22
     assert (counts - expected).abs().max() < 110
+
+
+# ---- its control ---------------------------------------------------------------------------------------------------
+
+
+def centred_in_loops(student, teacher, negatives, negative_mask, allowed, mask):
+    examples = []
+    for b in range(len(student)):
+        means = []
+        for n in range(len(negatives)):
+            if allowed[b][n]:
+                real = [x for x, there in zip(negatives[n], negative_mask[n], strict=True) if there]
+                unit = [[v / math.hypot(*x) for v in x] for x in real]
+                means.append([sum(column) / len(unit) for column in zip(*unit, strict=True)])
+        middle = [sum(column) / max(1, len(means)) for column in zip(*(means or [[0.0] * 7]), strict=True)]
+        tokens = []
+        for s, t, real in zip(student[b], teacher[b], mask[b], strict=True):
+            if real:
+                target = [v / math.hypot(*t) - m / 3 for v, m in zip(t, middle, strict=True)]
+                tokens.append(1 - cosine(s, target))
+        examples.append(sum(tokens) / len(tokens))
+    return sum(examples) / len(examples)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_control_is_the_cosine_to_the_teacher_less_a_third_of_the_negatives_mean(seed):
+    given = example(seed)
+    student, teacher, negatives, negative_mask, allowed, mask = given
+    found = centred_cosine(student, teacher, unit_mean(negatives, negative_mask), allowed, mask)
+    assert found.item() == pytest.approx(centred_in_loops(*(x.tolist() for x in given)), rel=1e-5)
+    none = torch.zeros_like(allowed)
+    plain = centred_cosine(student, teacher, unit_mean(negatives, negative_mask), none, mask)
+    lists = [x.tolist() for x in (student, teacher, negatives, negative_mask, none, mask)]
+    assert plain.item() == pytest.approx(centred_in_loops(*lists), rel=1e-5)
+    assert centred_cosine(teacher, teacher, unit_mean(negatives, negative_mask), none, mask).abs() < 1e-6

@@ -27,6 +27,13 @@ ROWS = {
         "allowed": ALLOWED,
         "mask": MASK,
     },
+    losses.centred_cosine: {
+        "student": (B, L, D),
+        "teacher": (B, L, D),
+        "negatives": (B, D),
+        "allowed": ALLOWED,
+        "mask": MASK,
+    },
     losses.hard_cross_entropy: {"student": (B, C), "labels": torch.tensor([0, 2, -100, 1, 1])},
     losses.hard_mse: {"student": (B, 1), "labels": torch.tensor([0.5, torch.nan, 1.0, -2.0, 0.0])},
     losses.hidden_mse: {"student": (B, L, D), "teacher": (B, L, D), "mask": MASK},

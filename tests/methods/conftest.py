@@ -67,9 +67,15 @@ def tiny_batch(
     def with_classes(classes: int = 3, **options: Any) -> dict[str, Tensor]:
         return tiny_batch(classes=fewest(name, classes), **options)
 
-    names = [request.getfixturevalue(each) for each in ("case", "name") if each in request.fixturenames]
+    names = [request.getfixturevalue(each) for each in ("case", "plain", "name") if each in request.fixturenames]
     name = next((each if isinstance(each, str) else each[0] for each in names), None)
     return groups if name in METHODS and METHODS[name].per_group else with_classes
+
+
+@pytest.fixture(params=METHODS)
+def plain(request) -> tuple[str, dict[str, Any]]:
+    """A method's name, with its defaults: what is tried with every family or shape need not be with every setting."""
+    return request.param, {}
 
 
 @pytest.fixture(params=CASES, ids=IDS)

@@ -237,6 +237,7 @@ def test_a_sentence_embedding_model_and_a_bare_encoder_are_encoders_too(
     ("changes", "said"),
     [
         ({"method": "kd"}, r"terms need no task \(lrc_bert, tinybert, minilm\), got 'kd'"),
+        ({"set": {"contrast": 0}}, "'lrc_bert', with these settings, has no term for the task 'encoder'"),
         ({"method": "pkd"}, r"terms need no task .*got 'pkd'"),
         ({"method": "disco"}, r"terms need no task .*got 'disco'"),
         ({"method": "magic"}, "expected a method of .*got 'magic'"),

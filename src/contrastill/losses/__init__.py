@@ -1,7 +1,7 @@
 """Distillation losses: pure functions of tensors, student before teacher. They know no model, state or settings."""
 
 from contrastill.losses.attention import attention_mse, relation_kl
-from contrastill.losses.contrast import contrast, cos_nce, negatives_of, similarity_targets, unit_mean
+from contrastill.losses.contrast import centred_cosine, contrast, cos_nce, negatives_of, similarity_targets, unit_mean
 from contrastill.losses.hidden import hidden_mse, normalised_mse, unit_distance
 from contrastill.losses.relations import difference_mse, inter_class, intra_class
 from contrastill.losses.soft import (
@@ -19,6 +19,7 @@ from contrastill.losses.soft import (
 __all__ = [
     "attention_mse",
     "bucket_kl",
+    "centred_cosine",
     "contrast",
     "cos_nce",
     "difference_mse",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from contrastill.losses.shapes import check_pair
 
-__all__ = ["contrast", "cos_nce", "negatives_of", "similarity_targets", "unit_mean"]
+__all__ = ["centred_cosine", "contrast", "cos_nce", "negatives_of", "similarity_targets", "unit_mean"]
 
 
 def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor, mask: Tensor) -> Tensor:
@@ -46,11 +46,31 @@ def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor
         and the split of a batch over processes do not change it.
     """
     check_pair(student, teacher, "B L D", mask)
+    target = pulled_and_pushed(teacher, negatives, allowed)
+    return example_mean(2 - (F.normalize(student.float(), dim=-1) * target).sum(-1), mask)
+
+
+def centred_cosine(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor, mask: Tensor) -> Tensor:
+    """`1 - cos(s, t / |t| - mean_k n_k / 3)`, of the arguments of `cos_nce` -> (), in [0, 2].
+
+    The control of `cos_nce`, which is linear in that same direction (algebra): a cosine distance to the teacher, from
+    which a third of what all other examples have in common is taken. Without negatives: to the teacher as it is.
+    """
+    check_pair(student, teacher, "B L D", mask)
+    target = pulled_and_pushed(teacher, negatives, allowed)
+    return example_mean(1 - F.cosine_similarity(student.float(), target, dim=-1), mask)
+
+
+def pulled_and_pushed(teacher: Tensor, negatives: Tensor, allowed: Tensor) -> Tensor:
+    """`1.5 t / |t| - 0.5 mean_k n_k`: (B, L, D), (N, D), (B, N) -> (B, L, D)."""
     weight = allowed.float()
-    with torch.autocast(student.device.type, enabled=False):  # which would round this product to half precision
+    with torch.autocast(teacher.device.type, enabled=False):  # which would round this product to half precision
         opposite = (weight / weight.sum(1, keepdim=True).clamp(min=1)) @ negatives.float()  # (B, D)
-    target = 1.5 * F.normalize(teacher.float(), dim=-1) - 0.5 * opposite.unsqueeze(1)  # (B, L, D)
-    loss = 2 - (F.normalize(student.float(), dim=-1) * target).sum(-1)  # (B, L)
+    return 1.5 * F.normalize(teacher.float(), dim=-1) - 0.5 * opposite.unsqueeze(1)
+
+
+def example_mean(loss: Tensor, mask: Tensor) -> Tensor:
+    """(B, L), (B, L) -> (): mean over an example's real representations, then over examples."""
     real = mask.float()
     return ((loss * real).sum(1) / real.sum(1).clamp(min=1)).mean()
 

@@ -74,6 +74,8 @@ class Method(nn.Module):
         self.task = task
         self.needs = set(self.needs) & task.outputs
         self.stages = stages_on(task, self.stages)
+        if not self.stages:
+            raise UserError(f"method {self.name!r}, with these settings, has no term for the task {task.name!r}")
         self.student = student if isinstance(student, Encoder) else Encoder(student)
         self.teacher: Any = None  # a `Teacher`
         if self.uses_teacher:

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from contrastill import losses
 from contrastill.encoder import Encoding, pool_layer
 from contrastill.methods.base import Method, Stage, gather
 from contrastill.methods.queue import Queue
-from contrastill.methods.settings import Granularity, LayerMap, Number, Temperature
+from contrastill.methods.settings import Comparison, Granularity, LayerMap, Number, Temperature, Weight
 from contrastill.tasks.base import Task
 
 
@@ -23,6 +24,11 @@ class LRCBert(Method):
     negatives: number of other texts to push each text away from; 0: all of the batch and the queue.
     queue: number of past texts kept as further negatives; 0: none. For small batches.
     layer_map: matching teacher layers: "uniform" (evenly spaced), "skip" (the same without the last) or "last".
+    compare: comparison of layers: "cos_nce"; for ablations "hidden" (squared distance), "cosine" (without negatives) or
+        "centred" (cosine to the teacher less a third of the negatives' mean).
+    contrast: weight of that comparison; 0: there is no first stage.
+    soft: weight of the soft labels in the second stage.
+    hard: weight of the labels in the second stage.
     """
 
     name = "lrc_bert"
@@ -45,26 +51,46 @@ class LRCBert(Method):
         negatives: Number = 0,
         queue: Number = 0,
         layer_map: LayerMap = "uniform",
+        compare: Comparison = "cos_nce",
+        contrast: Weight = 1.0,
+        soft: Weight = 1.0,
+        hard: Weight = 3.0,
     ) -> None:
+        (first, joint), layers, answers = self.stages, {compare: contrast}, {"soft": soft, "hard": hard}
+        self.stages = replace(first, weights=layers), replace(joint, weights=layers | answers)
+        if not contrast:
+            self.stages, self.needs = (replace(joint, weights=answers, share=1.0),), {"logits"}
         super().__init__(student, teacher, task)
+        self.compare = compare
         self.granularity, self.temperature, self.negatives = granularity, temperature, negatives
-        self.pairs = self.layers(layer_map)
+        self.pairs = self.layers(layer_map) if contrast else ()
         self.project = nn.ModuleList(self.bridge(pair) for pair in self.pairs)
-        self.queue = Queue(queue, len(self.pairs), self.teacher.width)
+        self.queue = Queue(queue if contrast else 0, len(self.pairs), self.teacher.width)
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        candidates, keys = self.queue.with_batch(*self.of_batch(teacher, batch))
-        allowed = losses.negatives_of(batch["text_key"], keys, self.negatives or None)
-        cos_nce = []
-        for n, (project, (i, j)) in enumerate(zip(self.project, self.pairs, strict=True)):
-            x, _ = pool_layer(student.hidden[i], student.mask, self.granularity)
-            y, mask = pool_layer(teacher.hidden[j], teacher.mask, self.granularity)
-            cos_nce.append(losses.cos_nce(project(x), y, candidates[:, n], allowed, mask))
         return {
-            "cos_nce": torch.stack(cos_nce).sum(),
+            **(self.of_layers(student, teacher, batch) if self.pairs else {}),
             **self.on_task(soft=lambda: self.soft(student, teacher, self.temperature)),
             **self.on_task(hard=lambda: self.hard(student, batch)),
         }
+
+    def of_layers(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        candidates, keys = self.queue.with_batch(*self.of_batch(teacher, batch))
+        allowed = losses.negatives_of(batch["text_key"], keys, self.negatives or None)
+        compared = []
+        for n, (project, (i, j)) in enumerate(zip(self.project, self.pairs, strict=True)):
+            x, _ = pool_layer(student.hidden[i], student.mask, self.granularity)
+            y, mask = pool_layer(teacher.hidden[j], teacher.mask, self.granularity)
+            compared.append(self.compared(project(x), y, candidates[:, n], allowed, mask))
+        return {self.compare: torch.stack(compared).sum()}
+
+    def compared(self, x: Tensor, y: Tensor, negatives: Tensor, allowed: Tensor, mask: Tensor) -> Tensor:
+        """The distance of one pair of layers: of the arguments of `losses.cos_nce`, ()."""
+        if self.compare == "hidden":
+            return losses.hidden_mse(x, y, mask)
+        if self.compare == "cos_nce":
+            return losses.cos_nce(x, y, negatives, allowed, mask)
+        return losses.centred_cosine(x, y, negatives, allowed & (self.compare == "centred"), mask)
 
     @torch.no_grad()
     def of_batch(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from contrastill.mapping import MAPS
 from contrastill.ranges import Range, checked
 
 __all__ = [
+    "Comparison",
     "Count",
     "Granularity",
     "LayerMap",
@@ -28,6 +29,7 @@ Share = Annotated[float, Range(at_least=0, at_most=1)]
 Weight = Annotated[float, Range(at_least=0, at_most=1_000_000)]
 Number = Annotated[int, Range(at_least=0, at_most=1_048_576, unit="texts")]
 Count = Annotated[int, Range(at_least=0, at_most=1024)]
+Comparison = Annotated[str, Range(choices=("cos_nce", "hidden", "cosine", "centred"))]
 Granularity = Annotated[str, Range(choices=tuple(GRANULARITIES))]
 LayerMap = Annotated[str, Range(choices=tuple(MAPS))]
 

@@ -12,6 +12,9 @@ TERMS = {
     "temperature squared). 0 means equal answers.",
     "cos_nce": "How far (by cosine) the student's layers are from the teacher's for the same text, compared with other "
     "texts: from 0 to 4 for each pair of layers, lower is better.",
+    "cosine": "Angle between the student's layers and the teacher's: 1 minus the cosine. 0 means equal directions.",
+    "centred": "Angle between the student's layers and the teacher's less what texts have in common: 1 minus the "
+    "cosine. 0 means equal directions.",
     "hidden": "Squared distance of the student's layers from the teacher's. 0 means equal layers.",
     "embedding": "Squared distance of the student's word embeddings from the teacher's. 0 means equal embeddings.",
     "attention": "Squared distance of the student's attention scores from the teacher's. 0 means equal attention.",
