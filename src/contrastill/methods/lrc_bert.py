@@ -57,9 +57,9 @@ class LRCBert(Method):
         hard: Weight = 3.0,
     ) -> None:
         (first, joint), layers, answers = self.stages, {compare: contrast}, {"soft": soft, "hard": hard}
-        self.stages = replace(first, weights=layers), replace(joint, weights=layers | answers)
+        self.stages = [replace(first, weights=layers), replace(joint, weights=layers | answers)]
         if not contrast:
-            self.stages, self.needs = (replace(joint, weights=answers, share=1.0),), {"logits"}
+            self.stages, self.needs = [replace(joint, weights=answers, share=1.0)], {"logits"}
         super().__init__(student, teacher, task)
         self.compare = compare
         self.granularity, self.temperature, self.negatives = granularity, temperature, negatives
