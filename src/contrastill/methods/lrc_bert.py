@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -35,7 +35,7 @@ class LRCBert(Method):
     needs = {"hidden", "logits"}
     across_batch = True
     queued = frozenset({"cos_nce"})
-    stages = (  # the paper's shares are 0.8 and 0.2; ours were measured (docs/decisions/0003)
+    stages: Sequence[Stage] = (  # the paper's shares are 0.8 and 0.2; ours were measured (docs/decisions/0003)
         Stage("representation", {"cos_nce": 1.0}, share=0.5),
         Stage("joint", {"cos_nce": 1.0, "soft": 1.0, "hard": 3.0}, share=0.5),
     )
@@ -57,9 +57,9 @@ class LRCBert(Method):
         hard: Weight = 3.0,
     ) -> None:
         (first, joint), layers, answers = self.stages, {compare: contrast}, {"soft": soft, "hard": hard}
-        self.stages = [replace(first, weights=layers), replace(joint, weights=layers | answers)]
+        self.stages = replace(first, weights=layers), replace(joint, weights=layers | answers)
         if not contrast:
-            self.stages, self.needs = [replace(joint, weights=answers, share=1.0)], {"logits"}
+            self.stages, self.needs = (replace(joint, weights=answers, share=1.0),), {"logits"}
         super().__init__(student, teacher, task)
         self.compare = compare
         self.granularity, self.temperature, self.negatives = granularity, temperature, negatives
