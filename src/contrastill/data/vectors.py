@@ -7,15 +7,17 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from contrastill.data.answers import Fault
 from contrastill.data.cells import at, is_text
 from contrastill.data.columns import chosen, lacks
+from contrastill.data.corpus import silent
 from contrastill.data.files import SUFFIXES, look_up, split_name, unknown
 from contrastill.data.load import text_key
 from contrastill.data.read import read_columns
@@ -32,20 +34,11 @@ ALIKE = 0.999  # cosine of two vectors of one text: an API's differ in their las
 Array = np.ndarray[Any, Any]
 
 
-class Fault(Exception):
-    """A cell that is no vector. expected: in words, for all cells like it; got: the cell; repair."""
-
-    def __init__(self, expected: str, got: str, repair: str) -> None:
-        super().__init__(expected)
-        self.expected, self.got, self.repair = expected, got, repair
-
-
 class VectorFile:
     """A .jsonl, .json, .parquet, .csv or .tsv file (.gz, .xz), or rows in memory; read row by row, more than once.
 
-    text: the column of the texts, if the file has it; else "text".
-
-    width: D, of the first vector; 0: there is none, which `check` says.
+    text: the column of the texts, if the file has it; else "text". width: D, of the first vector; 0: there is none,
+    which `check` says.
 
     Raises:
         UserError: no such file or column.
@@ -55,7 +48,7 @@ class VectorFile:
         check_held(source)
         self.source, self.text, self.encoding, self.delimiter = source, text, encoding, delimiter
         self.name = str(source)
-        self.unit, self.width = self.cells()[0], 0
+        self.unit, self.width = self.cells(logger.info)[0], 0
         self.width = next((len(vector) for _, _, vector in self.rows({})), 0)
 
     @cached_property
@@ -66,15 +59,15 @@ class VectorFile:
         with Path(self.source).expanduser().open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def cells(self) -> tuple[str, Iterator[tuple[int, tuple[Any, ...]]]]:
-        """The unit of the rows, and the number, text and vector of each, as found."""
+    def cells(self, say: Callable[[str], object] = silent) -> tuple[str, Iterator[tuple[int, tuple[Any, ...]]]]:
+        """The unit of the rows, and the number, text and vector of each, as found. say: told what was decided."""
         if isinstance(self.source, Held):
             columns = self.source.only.cells
             return "row", enumerate(zip(*(columns[key] for key in self.choose(list(columns))), strict=True), 1)
         path, kind = look_up(self.source)
         if kind != "file" or split_name(path)[1] not in SUFFIXES:
             raise unknown(path, f"a file of texts and vectors ({', '.join(SUFFIXES)}, each also as .gz or .xz)")
-        return read_columns(path, self.choose, self.encoding, delimiter=self.delimiter, say=logger.info)
+        return read_columns(path, self.choose, self.encoding, delimiter=self.delimiter, say=say)
 
     def choose(self, names: Sequence[str]) -> list[str]:
         text = chosen(self.name, names, self.text if self.text in names else None)
@@ -135,7 +128,7 @@ class VectorFile:
                     raise Fault("a text in every row", quoted(text), "fill it in, or remove those rows")
                 yield number, text.strip(), vector_of(cell, self.width)
             except Fault as fault:
-                faults.setdefault(fault.expected, []).append((number, fault))
+                faults.setdefault(fault.what, []).append((number, fault))
 
 
 def vector_of(cell: Any, width: int) -> Array:
