@@ -42,6 +42,53 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return json.loads(out.read_text())["rows"]
 
 
+# ---- axes
+
+
+def test_axes_give_every_combination_with_its_settings_and_names(tmp_path: Path) -> None:
+    axes = {
+        "data": {"few": {"x": 1, "set": {"a": 1, "b": 1}}, "many": {"x": 2}},
+        "method": {"kd": {"method": "kd", "set": {"b": 2}}, "lrc": {"method": "lrc"}},
+    }
+    study = Study(None, tmp_path / "out.json", axes=axes, shared={"command": add})
+    made = study.run()
+    assert [row["name"] for row in made] == ["few, kd", "few, lrc", "many, kd", "many, lrc"]
+    assert [row["axes"] for row in made][1] == {"data": "few", "method": "lrc"}
+    assert [(x, more["method"], more.get("set")) for x, _, more in ASKED] == [
+        (1, "kd", {"a": 1, "b": 2}),
+        (1, "lrc", {"a": 1, "b": 1}),
+        (2, "kd", {"b": 2}),
+        (2, "lrc", None),
+    ]
+    assert "axes" not in made[0]["settings"]
+    ASKED.clear()
+    assert study.run() == made
+    assert ASKED == []
+
+
+def test_variants_are_made_at_every_combination_and_their_own_settings_come_first(tmp_path: Path) -> None:
+    axes = {"size": {"small": {"x": 1}, "large": {"x": 5}}}
+    made = Study({"a": {}, "b": {"x": 3}}, tmp_path / "out.json", axes=axes, shared={"command": add}).run()
+    assert [(row["name"], row["dev"]) for row in made] == [
+        ("small, a", 1), ("small, b", 3), ("large, a", 5), ("large, b", 3)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variants", "axes", "said"),
+    [
+        (None, None, "expected variants or axes, got neither"),
+        ({}, {}, "expected variants or axes, got neither"),
+        (None, {"method": {}}, "axes: expected values of 'method', got none"),
+        ({"a": {}, "b": {"of": "a"}}, {"size": {"small": {}}}, "b: expected no `of` beside axes"),
+        (None, {"x": {"a": {}, "a, b": {}}, "y": {"b, c": {}, "c": {}}}, "got 'a, b, c' twice"),
+    ],
+)
+def test_axes_that_cannot_be_are_refused(tmp_path: Path, variants: Any, axes: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Study(variants, tmp_path / "out.json", axes=axes)
+
+
 # ---- once
 
 
@@ -311,6 +358,19 @@ def test_the_command_makes_the_study_of_a_file(workshop: Workshop, tmp_path: Pat
     assert "made with other settings" in " ".join(refused.stderr.split())
 
 
+def test_the_command_crosses_the_axes_of_a_file(tmp_path: Path) -> None:
+    axes = {"size": {"small": {"x": 1}, "large": {"x": 5}}}
+    (tmp_path / "v.json").write_text(json.dumps({"axes": axes, "shared": {"command": f"{__name__}:add"}}))
+    words = ["study", str(tmp_path / "v.json"), "--out", str(tmp_path / "out.json"), "--set", "y=7", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["rows"]
+    assert [(row["name"], row["dev"], row["axes"]["size"]) for row in found] == [
+        ("small", 1, "small"), ("large", 5, "large")
+    ]  # fmt: skip
+    assert [more["y"] for _, _, more in ASKED] == [7, 7]
+
+
 @pytest.mark.parametrize(
     ("content", "more", "said"),
     [
@@ -318,6 +378,8 @@ def test_the_command_makes_the_study_of_a_file(workshop: Workshop, tmp_path: Pat
         ('{"a": {}}', [], 'expected {"variants"'),
         ('{"variants": {"a": 1}}', [], 'expected {"variants"'),
         ('{"variants": {}, "shared": []}', [], 'expected {"variants"'),
+        ('{"axes": {"method": {"kd": 1}}}', [], 'expected {"variants"'),
+        ('{"axes": ["kd"]}', [], 'expected {"variants"'),
         ('{"variants": {"a": {}}}', ["--part", "half"], "--part: expected"),
         ('{"variants": {"a": {}}}', ["--set", "x"], "--set: expected name=value"),
     ],

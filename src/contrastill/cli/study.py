@@ -19,7 +19,12 @@ Many = list[str] | None
 
 
 def study(
-    variants: Annotated[Path, typer.Argument(help="JSON file with `variants` (name: settings) and `shared` settings.")],
+    variants: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON file with `variants` (name: settings), or `axes` (axis: value: settings), and `shared` settings."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="JSON file with a row for each run; the runs in it are not repeated.")],
     seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, 2, …")] = 1,
     only: Annotated[Many, typer.Option(help="A variant to run; may be repeated [default: all].")] = None,
@@ -41,13 +46,19 @@ def study(
 
         facts = {"command": f"contrastill study {variants} --seeds {seeds} --out {out}", **read_object(variants)}
         given = {name: value_of(text) for name, text in pairs_of(set_ or [], "set").items()}
-        table, shared = facts.pop("variants", None), facts.pop("shared", {})
-        if not isinstance(table, dict) or not all(isinstance(one, dict) for one in (shared, *table.values())):
-            raise UserError(f'{variants}: expected {{"variants": {{name: settings}}, "shared": settings}}')
+        table, axes, shared = facts.pop("variants", {}), facts.pop("axes", {}), facts.pop("shared", {})
+        tables = [table, *(axes.values() if isinstance(axes, dict) else [None])]
+        whole = all(isinstance(each, dict) and all(isinstance(one, dict) for one in each.values()) for each in tables)
+        if not whole or not isinstance(shared, dict) or not (table or axes):
+            raise UserError(
+                f'{variants}: expected {{"variants": {{name: settings}}, "shared": settings}}, or with '
+                '{"axes": {axis: {value: settings}}}'
+            )
         if not (numbers := re.fullmatch(r"(\d+)/(\d+)", part)):
             raise UserError(f"--part: expected 1/2, 2/2 and the like, got {part!r:.40}")
-        places, table = pairs_of(place or [], "place"), {name: {**one, **given} for name, one in table.items()}
-        it = Study(table, out, seeds=seeds, shared=shared, places=places, runs=runs, facts=facts)
+        places = pairs_of(place or [], "place")
+        table = {name: {**one, **given} for name, one in table.items()} or ({"": given} if axes and given else {})
+        it = Study(table, out, axes=axes, shared=shared, seeds=seeds, places=places, runs=runs, facts=facts)
         rows = it.run(only or (), (int(numbers[1]), int(numbers[2])), overwrite)
         show({"out": str(out), "rows": rows}, lambda: say(it.markdown()))
 

@@ -1,5 +1,6 @@
 """A study: variants of a run at several seeds, each made once, and compared on dev."""
 
+import itertools
 import json
 import logging
 import re
@@ -28,6 +29,8 @@ class Study:
         "finetune", "pretrain", a function or "package.module:function", called with the settings, `seed` and `out`,
         that gives a run, or an object with the number `dev`; `of`: a variant before it, its start: `{of}` in a setting
         stands for the model of that run at the same seed; `about`: an object that the rows repeat.
+    axes: axis -> value's name -> settings: each variant is made at every combination of values, and its rows say which
+        (`axes`). Without variants the combinations are the variants. A combination's name is that of its values.
     shared: settings of each variant without its own. seeds: how many, from 0 on.
     places: name -> what `{name}` in a setting stands for. Rows keep `{name}`: a file may lie elsewhere tomorrow.
     runs: folder of the runs [beside `out`, named .runs]. facts: entries of `out` beside the rows.
@@ -38,15 +41,17 @@ class Study:
 
     def __init__(
         self,
-        variants: Mapping[str, Mapping[str, Any]],
+        variants: Mapping[str, Mapping[str, Any]] | None,
         out: str | Path,
         *,
+        axes: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
         shared: Mapping[str, Any] | None = None,
         seeds: int = 1,
         places: Mapping[str, Any] | None = None,
         runs: str | Path | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
+        variants = crossed(variants, axes or {})
         self.variants = {name: {"command": "distill", **(shared or {}), **each} for name, each in variants.items()}
         self.cells, self.seeds, self.places = Cells(out, facts), seeds, dict(places or {})
         self.runs = Path(runs).expanduser() if runs is not None else self.cells.file.with_suffix(".runs")
@@ -134,7 +139,8 @@ class Study:
         def row() -> dict[str, Any]:
             resumes = variant["command"] in MODELS
             made, resumed = taken_up(function, settings, overwrite) if resumes else (function(**settings), False)
-            notes = {"about": variant.get("about"), "resumed": resumed}  # then its seconds are not all
+            notes = {name: variant.get(name) for name in ("about", "axes")}
+            notes["resumed"] = resumed  # then its seconds are not all
             known = {name: value for name, value in notes.items() if value}
             return {**known, **measured(made), "machine": describe_machine()}
 
@@ -150,7 +156,7 @@ class Study:
         places = dict(self.places)
         if (of := variant.get("of")) is not None:
             places["of"] = self.folder((of, cell[1])) / MODELS.get(self.variants[of]["command"], "model")
-        own = {key: value for key, value in variant.items() if key not in ("command", "of", "about")}
+        own = {key: value for key, value in variant.items() if key not in ("command", "of", "about", "axes")}
         try:
             if of is not None and "{of}" not in json.dumps(own, default=word):
                 raise UserError(f"it goes on from {of}: expected {{of}}, that run's model, in a setting, found none")
@@ -161,7 +167,7 @@ class Study:
 
     def settings(self, name: str) -> dict[str, Any]:
         """The command and settings in a variant's rows; `of` holds those of its start."""
-        variant = {key: value for key, value in self.variants[name].items() if key != "about"}
+        variant = {key: value for key, value in self.variants[name].items() if key not in ("about", "axes")}
         start = {"of": self.settings(variant["of"])} if "of" in variant else {}
         return json.loads(json.dumps({**variant, **start}, default=word))
 
@@ -197,6 +203,41 @@ class Study:
             for variant, rows in found.items()
         ]
         return "\n".join(markdown_table(["variant", "seeds", *names], lines)) + "\n"
+
+
+def crossed(
+    variants: Mapping[str, Mapping[str, Any]] | None, axes: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, Mapping[str, Any]]:
+    """Each variant at every combination of the axes' values, with their names; settings of a later axis come before
+    those of an earlier one, a variant's own before all. Objects of settings (`set`, `stages`) are put together.
+
+    Raises:
+        UserError: an axis without values; neither variants nor axes; a variant that goes on from another, and axes.
+    """
+    if empty := [axis for axis, values in axes.items() if not values]:
+        raise UserError(f"axes: expected values of {quoted(empty[0])}, got none")
+    if not variants and not axes:
+        raise UserError("expected variants or axes, got neither")
+    found: dict[str, Mapping[str, Any]] = {}
+    for chosen in itertools.product(*(values.items() for values in axes.values())):
+        names = {axis: name for axis, (name, _) in zip(axes, chosen, strict=True)}
+        settings: dict[str, Any] = {}
+        for _, one in chosen:
+            settings = together(settings, one)
+        for name, variant in (variants or {"": {}}).items():
+            if axes and "of" in variant:
+                raise UserError(f"{name}: expected no `of` beside axes: name each start as a variant of its own")
+            label = ", ".join([*names.values(), *([name] if name else [])])
+            if label in found:
+                raise UserError(f"axes: expected names that tell combinations apart, got {quoted(label)} twice")
+            found[label] = together(settings, variant) | ({"axes": names} if axes else {})
+    return found
+
+
+def together(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, those of `then` in place of others; objects put together."""
+    both = {name for name in first.keys() & then.keys() if all(isinstance(x[name], Mapping) for x in (first, then))}
+    return {**first, **then, **{name: {**first[name], **then[name]} for name in both}}
 
 
 def key(cell: Cell) -> dict[str, Any]:
