@@ -369,6 +369,19 @@ def test_the_command_crosses_the_axes_of_a_file(tmp_path: Path) -> None:
         ("small", 1, "small"), ("large", 5, "large")
     ]  # fmt: skip
     assert [more["y"] for _, _, more in ASKED] == [7, 7]
+    shown = CliRunner().invoke(app, [*words[:-1], "--by", "size", "--to", "large"]).stdout
+    assert "| sum on dev | small | large |" in shown
+    assert "|  | small | -4.0000 |  | 0 of 1 | one seed: nothing is told |" in shown
+    ASKED.clear()
+    for more, said in (
+        (["--by", "sise"], "--by: expected an axis ('size', 'variant'), got 'sise'"),
+        (["--by", "size", "--to", "huge"], "--to: expected a value of size ('small', 'large'), got 'huge'"),
+        (["--to", "small"], "give the axis too"),
+    ):
+        refused = CliRunner().invoke(app, [*words[:3], str(tmp_path / "other.json"), *more])
+        assert refused.exit_code == 2
+        assert said in " ".join(refused.stderr.split())
+    assert ASKED == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import typer
 
 from contrastill.cli.options import Json, pairs_of
 from contrastill.cli.show import reporting
-from contrastill.errors import UserError
+from contrastill.errors import UserError, quoted, quoted_each
+from contrastill.ranges import suggestion
 from contrastill.results import read_object
 from contrastill.screen import say
 
@@ -34,6 +35,11 @@ def study(
     ] = None,
     place: Annotated[Many, typer.Option(help="Path that replaces {name} in a setting, as name=path.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder of the runs [default: beside --out].")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Axis whose values are then shown side by side, or 'variant', with paired differences."),
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Value of --by to which differences are [default: the first].")] = None,
     overwrite: Annotated[bool, typer.Option(help="Repeat the runs that were made with other settings.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -59,8 +65,20 @@ def study(
         places = pairs_of(place or [], "place")
         table = {name: {**one, **given} for name, one in table.items()} or ({"": given} if axes and given else {})
         it = Study(table, out, axes=axes, shared=shared, seeds=seeds, places=places, runs=runs, facts=facts)
+        check_axis(by, to, {**axes, "variant": it.variants})
         rows = it.run(only or (), (int(numbers[1]), int(numbers[2])), overwrite)
-        show({"out": str(out), "rows": rows}, lambda: say(it.markdown()))
+        show({"out": str(out), "rows": rows}, lambda: say(it.markdown() if by is None else it.compared(by, to)))
+
+
+def check_axis(by: str | None, to: str | None, axes: dict[str, Any]) -> None:
+    """Raises a UserError, before work, if there is no such axis or value."""
+    if by is None:
+        if to is not None:
+            raise UserError("--to names a value of --by: give the axis too")
+    elif by not in axes:
+        raise UserError(f"--by: expected an axis ({quoted_each(axes)}), got {quoted(by)}{suggestion(by, axes)}")
+    elif to is not None and to not in axes[by]:
+        raise UserError(f"--to: expected a value of {by} ({quoted_each(axes[by])}), got {quoted(to)}")
 
 
 def value_of(text: str) -> Any:

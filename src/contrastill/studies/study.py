@@ -13,6 +13,7 @@ from contrastill.errors import CheckFailed, UserError, quoted
 from contrastill.ranges import suggestion
 from contrastill.screen import Screen
 from contrastill.studies.cells import Cells, has
+from contrastill.studies.paired import side_by_side
 from contrastill.studies.run import MODELS, command_of, figures, markdown_table, measured, shown, taken_up
 
 __all__ = ["Study"]
@@ -193,6 +194,10 @@ class Study:
             raise UserError(f"expected scores on dev of one metric, got {sorted(map(str, metrics)) or 'none'}")
         means = {name: statistics.mean(row["dev"] for row in rows) for name, rows in whole.items()}
         return (min if "loss" in metrics else max)(means, key=means.__getitem__)
+
+    def compared(self, axis: str, to: str | None = None) -> str:
+        """Tables of the values of an axis side by side, with differences paired by seed: see `side_by_side`."""
+        return side_by_side(self.rows(), axis, to)
 
     def markdown(self) -> str:
         """A table: of each variant the means over its seeds, with their standard deviations."""
