@@ -270,11 +270,15 @@ def test_texts(script, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("variants", "results", "known"),
-    [("banking77_dev", "banking77_dev", 4), ("embeddings.variants", "embeddings", 13)],
+    [
+        ("banking77_dev", "banking77_dev", 4),
+        ("embeddings.variants", "embeddings", 16),
+        ("ablation.variants", "ablation", 0),
+    ],
 )
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
-    places = dict.fromkeys(("teacher", "data", "texts", "sts"), "somewhere")
+    places = dict.fromkeys(("teacher", "minilm", "data", "texts", "sts"), "somewhere")
     out = SCRIPTS / "results" / f"{results}.json"
     study = Study(file["variants"], out, shared=file["shared"], places=places, seeds=3)
     cells = study.chosen((), (1, 1))
