@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contrastill.losses.shapes import check_pair
+from contrastill.losses.soft import example_mean
 
 __all__ = ["attention_mse", "relation_kl"]
 
@@ -50,8 +51,7 @@ def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> T
         raise ValueError(f"expected {heads} heads to divide the widths, got {student.shape[2]} and {teacher.shape[2]}")
     s, t = (relations(x, mask, heads) for x in (student, teacher))
     errors = (t.exp() * (t - s)).masked_fill(~mask[:, None, None], 0.0).sum(-1).mean(1)  # (B, L)
-    real = mask.float()
-    return ((errors * real).sum(1) / real.sum(1).clamp(min=1)).mean()
+    return example_mean(errors, mask).mean()
 
 
 def relations(x: Tensor, mask: Tensor, heads: int) -> Tensor:

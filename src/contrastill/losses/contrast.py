@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contrastill.losses.shapes import check_pair
+from contrastill.losses.soft import example_mean
 
 __all__ = ["centred_cosine", "contrast", "cos_nce", "negatives_of", "similarity_targets", "unit_mean"]
 
@@ -47,7 +48,7 @@ def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor
     """
     check_pair(student, teacher, "B L D", mask)
     target = pulled_and_pushed(teacher, negatives, allowed)
-    return example_mean(2 - (F.normalize(student.float(), dim=-1) * target).sum(-1), mask)
+    return example_mean(2 - (F.normalize(student.float(), dim=-1) * target).sum(-1), mask).mean()
 
 
 def centred_cosine(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor, mask: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def centred_cosine(student: Tensor, teacher: Tensor, negatives: Tensor, allowed:
     """
     check_pair(student, teacher, "B L D", mask)
     target = pulled_and_pushed(teacher, negatives, allowed)
-    return example_mean(1 - F.cosine_similarity(student.float(), target, dim=-1), mask)
+    return example_mean(1 - F.cosine_similarity(student.float(), target, dim=-1), mask).mean()
 
 
 def pulled_and_pushed(teacher: Tensor, negatives: Tensor, allowed: Tensor) -> Tensor:
@@ -67,12 +68,6 @@ def pulled_and_pushed(teacher: Tensor, negatives: Tensor, allowed: Tensor) -> Te
     with torch.autocast(teacher.device.type, enabled=False):  # which would round this product to half precision
         opposite = (weight / weight.sum(1, keepdim=True).clamp(min=1)) @ negatives.float()  # (B, D)
     return 1.5 * F.normalize(teacher.float(), dim=-1) - 0.5 * opposite.unsqueeze(1)
-
-
-def example_mean(loss: Tensor, mask: Tensor) -> Tensor:
-    """(B, L), (B, L) -> (): mean over an example's real representations, then over examples."""
-    real = mask.float()
-    return ((loss * real).sum(1) / real.sum(1).clamp(min=1)).mean()
 
 
 def contrast(

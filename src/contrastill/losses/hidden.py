@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contrastill.losses.shapes import check_pair
+from contrastill.losses.soft import example_mean
 
 __all__ = ["hidden_mse", "normalised_mse", "unit_distance"]
 
@@ -18,8 +19,7 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """
     check_pair(student, teacher, "B L D", mask)
     error = (student.float() - teacher.float()).square().mean(-1)  # (B, L)
-    real = mask.float()
-    return ((error * real).sum(1) / real.sum(1).clamp(min=1)).mean()
+    return example_mean(error, mask).mean()
 
 
 def normalised_mse(student: Tensor, teacher: Tensor) -> Tensor:
