@@ -117,6 +117,15 @@ class CachedTeacher:
         need = sum(int(field.rows(n).sum()) * store.facts.bytes_per_row for field, store in self.stores.items())
         return need, shutil.disk_usage(place).free
 
+    def check_room(self, texts: int) -> None:
+        """Raises a UserError if the disk has no room for the vectors of so many texts."""
+        need, free = self.space_needed([1] * texts)
+        if need > 0.95 * free:
+            raise UserError(
+                f"the vectors of {texts:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at {self.root}; "
+                "choose another folder (--cache DIR) or --cache-dtype int8"
+            )
+
     def missing(self, keys: np.ndarray) -> np.ndarray:
         """(N, 16) -> positions of the texts that some field lacks, each text once."""
         return missing(self.stores, keys)

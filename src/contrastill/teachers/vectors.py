@@ -83,12 +83,7 @@ class VectorTeacher(CachedTeacher):
 
     def store_all(self) -> None:
         (store,) = self.stores.values()
-        need, free = self.space_needed([1] * self.texts)
-        if need > 0.95 * free:
-            raise UserError(
-                f"the vectors of {self.texts:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at "
-                f"{self.root}; choose another folder (--cache DIR) or --cache-dtype int8"
-            )
+        self.check_room(self.texts)
         options: Any = {"unit": " texts", "dynamic_ncols": True, "mininterval": bar_pause(), "file": sys.stderr}
         with tqdm(total=self.texts, desc="teacher's vectors", **options) as bar:
             for texts, vectors in self.file.batches(ROWS):

@@ -113,12 +113,7 @@ class EmbeddingPlan(CorpusPlan):
             lacking = len(teacher.missing(keys))
             if not lacking:
                 continue
-            need, free = teacher.space_needed([1] * lacking)
-            if need > 0.95 * free:
-                raise UserError(
-                    f"the vectors of {lacking:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at "
-                    f"{teacher.root}; choose another folder (--cache DIR) or --cache-dtype int8"
-                )
+            teacher.check_room(lacking)
             again = several_texts(settings.texts, **settings.reading(), say=silent)
             teacher.fill_rows(map(teacher.rows, again), len(self.corpus.content))
             if still := len(teacher.missing(keys)):
