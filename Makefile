@@ -14,7 +14,7 @@ GPU_NEEDS := $(VENV)/.dev
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings demo-traffic demo-tables test check docs fuzz gpu-check format clean
+.PHONY: help demo demo-embeddings demo-traffic demo-tables test test-whole check docs fuzz gpu-check format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ demo-tables: demo demo-embeddings ## Run both demos and put their tables in plac
 
 test: $(VENV)/.dev ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
+
+test-whole: $(VENV)/.dev ## Run the demos, the benchmarks' scripts and a little fuzz, on tiny models (about 4 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m whole
 
 fuzz: $(VENV)/.dev ## Try wrong and odd options, run.json, data files and bundles (CASES=1000 SEED=0; about 15 minutes)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/driver.py --cases $(CASES) --seed $(SEED) $(FUZZ)

@@ -73,16 +73,17 @@ def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.onnx, "export", TRACE)
 
 
-@pytest.fixture(autouse=True)
-def charts_are_not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def charts_are_not_drawn(request: pytest.FixtureRequest) -> Iterator[None]:
     """In the pages that runs leave: it took longer than the runs' own steps. tests/report draws them."""
-    if request.path.parent.name == "report":
-        return
     drawn = Markup("<svg><title>{}</title></svg>")
-    monkeypatch.setattr(charts, "lines", lambda curves, title, *_, **__: drawn.format(title))
-    monkeypatch.setattr(charts, "tradeoff", lambda points, x_label, y_label, *_: (drawn.format(y_label), []))
-    for name in ("histogram", "reliability"):
-        monkeypatch.setattr(charts, name, lambda *_, **__: drawn.format(""))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "report":
+            patch.setattr(charts, "lines", lambda curves, title, *_, **__: drawn.format(title))
+            patch.setattr(charts, "tradeoff", lambda points, x_label, y_label, *_: (drawn.format(y_label), []))
+            for name in ("histogram", "reliability"):
+                patch.setattr(charts, name, lambda *_, **__: drawn.format(""))
+        yield
 
 
 @pytest.fixture(params=FAMILIES)

@@ -99,6 +99,7 @@ def write_base(folder):
     ).save_pretrained(folder)
 
 
+@pytest.mark.whole
 def test_the_demo_distils_exports_scores_and_writes_what_it_found(tmp_path, monkeypatch):
     pytest.importorskip("nncf")
     write_base(tmp_path / "base")

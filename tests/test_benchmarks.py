@@ -235,6 +235,7 @@ def test_sts(script, tiny, tmp_path, stored, monkeypatch):
     assert set(result(tmp_path / "out.json")["models"]["tiny"]["scores"]) >= set(sts.ORIGINS)
 
 
+@pytest.mark.whole
 def test_precision(script, tiny, tmp_path):
     pytest.importorskip("onnxscript")
     run = tmp_path / "run"
@@ -309,6 +310,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "1")
 
 
+@pytest.mark.whole
 def test_recorded_runs(script, tmp_path, alone):
     def small(module: ModuleType) -> None:
         module.TEACHERS = {"topics": {**module.TEACHERS["topics"], "epochs": 6}}
@@ -369,6 +371,7 @@ def test_contrast(script, tmp_path):
     assert f"| pairs, fp32 | {found['texts_per_s_median']['pairs, fp32']['a']:.0f} (1.00 x) | " in page
 
 
+@pytest.mark.whole
 def test_gpu(script, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out.json"
     if not torch.cuda.is_available():
@@ -401,6 +404,7 @@ def test_what_failed_on_a_gpu_is_recorded_and_the_rest_goes_on(script, tmp_path)
     assert found["provider"]["providers"] == []
 
 
+@pytest.mark.whole
 def test_multilabel(script, tiny, tmp_path):
     pytest.importorskip("onnxscript")
     kinds = {"soup": "food", "song": "music", "drum": "music"}
@@ -471,6 +475,7 @@ def write_sst2(data: Path) -> None:
         (folder / name).write_text("\n".join(["sentence\tlabel", *lines, ""]))
 
 
+@pytest.mark.whole
 def test_first_hour(script, tiny, tmp_path):
     write_sst2(tmp_path / "data")
 
@@ -548,6 +553,7 @@ def write_classes(folder: Path) -> None:
         pd.DataFrame(rows, columns=["text", "category"]).to_csv(folder / f"{split}.csv.gz", index=False)
 
 
+@pytest.mark.whole
 def test_any_teacher(script, tiny, speller, tmp_path):
     write_classes(tmp_path / "data")
 
@@ -589,6 +595,7 @@ def test_any_teacher(script, tiny, speller, tmp_path):
     assert result(tmp_path / "out.json") == found  # nothing is made again
 
 
+@pytest.mark.whole
 def test_selective(script, tiny, tmp_path):
     folder = tmp_path / "data" / "classification" / "banking77"
     folder.mkdir(parents=True)
@@ -642,6 +649,7 @@ TINY_TAGGER = {
 }
 
 
+@pytest.mark.whole
 def test_tagging(script, speller, tmp_path):
     data = write_tags(tmp_path / "data")
 

@@ -20,6 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
 import contrastill
+import warm
 from contrastill import Distillation, EmbeddingDistillation, Evaluation
 from contrastill.cli import app
 from contrastill.settings import SuiteEvaluation
@@ -742,9 +743,7 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(home: Path, tmp_path: 
         "--checks",
         "1000",
     ]
-    process = subprocess.Popen(
-        [*CLI, *args, "--json"], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = warm.Popen([*CLI, *args, "--json"], env=QUIET, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 100
     while not list(out.glob("checkpoints/*/complete.json")):
         assert process.poll() is None, process.communicate()

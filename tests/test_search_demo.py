@@ -190,6 +190,7 @@ def done(material, tmp_path_factory) -> tuple[dict[str, Any], Path]:
     return search.run(out=out, **material), out
 
 
+@pytest.mark.whole
 def test_the_demo_distils_searches_and_writes_what_it_found(done):
     summary, out = done
     assert json.loads((out / "search.json").read_text("utf-8")) == json.loads(json.dumps(summary))
@@ -247,6 +248,7 @@ def test_a_finished_student_is_taken_up_and_other_settings_are_not(done, materia
         search.run(out=out, **material | {"limit": 40})
 
 
+@pytest.mark.whole
 def test_the_command_makes_a_trial_of_a_few_texts(material, tmp_path, monkeypatch, capsys):
     options = {"data": "data", "sentences": "sentences", "teacher": "teacher", "student": "student", "width": "width"}
     given = [part for name, key in options.items() for part in (f"--{name}", str(material[key]))]

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tiny_models import CLASSES, sentences, write_rows
 from transformers import XLMRobertaForSequenceClassification
 from typer.testing import CliRunner
 
+import warm
 from contrastill import cli, evaluate
 from contrastill.bundle import Bundle, open_bundle
 from contrastill.exporting import build, export, exportable
@@ -252,7 +252,7 @@ def test_a_killed_export_leaves_nothing_under_the_name_and_the_next_one_tidies_u
         "run.compare = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"run.export(model={str(tiny_folder('bert'))!r}, data={str(rows)!r}, precision='fp32', out='b')"
     )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    killed = warm.run([sys.executable, "-c", code], cwd=tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (left,) = tmp_path.glob(".export-*")
     assert (left / "fp32" / "model.onnx").is_file()

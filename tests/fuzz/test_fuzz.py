@@ -23,6 +23,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.whole
 def test_some_cases_of_each_kind_end_done_or_refused_in_a_short_message(home: Path) -> None:
     found = driver.fuzz(home, seed=11, count=CASES)
     assert found["faults"] == []

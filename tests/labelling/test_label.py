@@ -15,6 +15,7 @@ from chat_api import CLASSES, KEY, TEXTS, Api, Asked, api, by_code, by_name, com
 from typer.testing import CliRunner
 
 import contrastill
+import warm
 from contrastill import UserError
 from contrastill.cli import app
 from contrastill.labelling import Labelled, asking, client, label
@@ -329,16 +330,6 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_asked(place: Pat
     assert not server.requests
 
 
-KILLED = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background would ignore it
-sys.path.insert(0, sys.argv[1])
-from contrastill.cli import main
-sys.argv = ["contrastill", *sys.argv[2:]]
-main()
-"""
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_process_loses_the_requests_in_flight_at_most(place: Path, number: signal.Signals) -> None:
     signalled = threading.Event()
@@ -352,10 +343,8 @@ def test_a_stopped_process_loses_the_requests_in_flight_at_most(place: Path, num
     with api(respond) as server:
         words = ["label", "--data", "texts.txt", "--labels", "classes.txt", "--model", "m", "--out", "out.jsonl"]
         words += ["--endpoint", f"{server.url}/v1", "--workers", "2"]
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(Path(contrastill.__file__).parents[1]), *words],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "400"},
-        )  # fmt: skip
+        command = [sys.executable, "-m", "contrastill", *words]
+        process = warm.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "400"})
         while len(server.requests) < 5 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)

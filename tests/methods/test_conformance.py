@@ -53,8 +53,7 @@ def test_the_table_covers_every_method_and_every_setting():
 # ---- steps ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
-@pytest.mark.parametrize("classes", [1, 2, 77])
+@pytest.mark.parametrize(("classes", "pairs"), [(1, False), (2, True), (77, False)], ids=["score", "pairs", "77"])
 def test_every_stage_gives_a_finite_loss_and_a_gradient_to_the_student(case, classes, pairs, tiny_method, tiny_batch):
     method = with_queue_filled(tiny_method(*case, classes=classes), tiny_batch, classes)
     batch, reached = tiny_batch(pairs=pairs, classes=classes), set()
@@ -366,6 +365,10 @@ def test_the_settings_and_defaults_are_those_of_the_constructor():
         "negatives": 0,
         "queue": 0,
         "layer_map": "uniform",
+        "compare": "cos_nce",
+        "contrast": 1.0,
+        "soft": 1.0,
+        "hard": 3.0,
     }
     assert method_settings("finetune") == {}
 

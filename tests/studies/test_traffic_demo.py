@@ -151,6 +151,7 @@ def write_fewer(folder):
     return folder
 
 
+@pytest.mark.whole
 def test_the_chain_from_texts_to_scored_events(tmp_path):
     settings = {"model": write_encoder(tmp_path / "encoder"), "student": "1/16/4/32", "epochs": 4.0}
     settings |= {"learning_rate": 5e-3, "checks": 2, "max_length": 48}

@@ -2,7 +2,7 @@
 
 import json
 import os
-import subprocess
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from workshop import Workshop
 
 import contrastill
+import warm
 from contrastill import UserError
 
 TWO = """
@@ -110,30 +111,21 @@ def difference(a: Path, b: Path) -> float:
 
 @pytest.fixture(scope="module")
 def on_two_processes(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every run of `RUNS`, made by one launch of two processes."""
+    """Every run of `RUNS`, made by one launch of two processes, told of each other as `torchrun` does."""
     root = tmp_path_factory.mktemp("two")
-    (root / "two.py").write_text(TWO)
     jobs = [(command_of(name), settings_of(workshop, name, root / name)) for name in RUNS]
     (root / "jobs.json").write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"),
-            *(
-                "--rdzv-backend",
-                "c10d",
-                "--rdzv-endpoint",
-                "localhost:0",
-                str(root / "two.py"),
-                str(root / "jobs.json"),
-            ),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if "Error" in line)[-4000:]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    both = []
+    for rank in map(str, range(2)):
+        env = {**os.environ, **meeting, "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}
+        with (root / f"{rank}.txt").open("w") as said:
+            command = [sys.executable, "-c", TWO, str(root / "jobs.json")]
+            both.append(warm.Popen(command, env=env, stdout=said, stderr=said))
+    ended = [process.wait(240) for process in both]
+    assert ended == [0, 0], (root / "0.txt").read_text()[-4000:] + (root / "1.txt").read_text()[-4000:]
     return root
 
 

@@ -18,6 +18,7 @@ from interruptions import PowerCut, cut_at, stopping_at
 from safetensors.torch import load_file
 from workshop import Workshop, sha256, snapshot
 
+import warm
 from contrastill import Distillation, Finetuning, Interrupted, UserError, distill, finetune
 from contrastill.training.callbacks import Stages, StopRequest
 from contrastill.training.checkpoints import Seal, last_good_checkpoint
@@ -389,11 +390,10 @@ def options(settings: dict[str, Any]) -> list[str]:
     return result
 
 
-def started(settings: dict[str, Any], **more: Any) -> subprocess.Popen[str]:
+def started(settings: dict[str, Any], **more: Any) -> warm.Popen:
     """The run in a process of its own, once it has two whole checkpoints."""
-    process = subprocess.Popen(
-        [*CLI, "distill", *options(settings)], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = [*CLI, "distill", *options(settings)]
+    process = warm.Popen(command, env=QUIET, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while len(list(Path(settings["out"]).glob("checkpoints/*/complete.json"))) < 2:
         assert process.poll() is None, process.communicate()
@@ -472,14 +472,8 @@ main()
 
 def test_a_disk_that_fills_up_is_an_error_that_says_how_to_go_on(reference: Reference, tmp_path: Path) -> None:
     settings = reference.settings("queue", tmp_path / "run")
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, "distill", *options(settings)],
-        env=QUIET,
-        text=True,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, "-c", FULL_DISK, "distill", *options(settings)]
+    done = warm.run(command, env=QUIET, timeout=120)
     words = " ".join(done.stderr.split())
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

@@ -1,0 +1,11 @@
+"""Imported once by the process that others are forked from (`warm.py`): libraries alone, as their own state is none."""
+
+import onnxruntime  # noqa: F401
+import openvino  # noqa: F401
+import sentence_transformers  # noqa: F401
+import tokenizers  # noqa: F401
+import torch  # noqa: F401
+from transformers import AutoModel, AutoTokenizer, Trainer  # noqa: F401
+
+import contrastill.cli
+import contrastill.training.commands  # noqa: F401
