@@ -5,7 +5,7 @@ Shapes: B batch, L tokens, D width, H heads, N layers, C classes.
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from contrastill.errors import UserError
 from contrastill.forward import Switched, cheap, output_of
 
-__all__ = ["GRANULARITIES", "Embedder", "Encoder", "Encoding", "Wanted", "pool_layer", "projection_of"]
+__all__ = ["GRANULARITIES", "MIXTURE", "Embedder", "Encoder", "Encoding", "Wanted", "pool_layer", "projection_of"]
 
 Batch = Mapping[str, Tensor]
 GRANULARITIES = ("tokens", "cls", "mean")
@@ -117,6 +117,7 @@ class Encoder(nn.Module):
         return found if isinstance(found, nn.Module) else self.model.get_input_embeddings()
 
     def forward(self, batch: Batch, needs: Collection[str]) -> Encoding:
+        batch, words = mixed(batch, self.model.get_input_embeddings()) if "partner" in batch else (batch, nullcontext())
         inputs: dict[str, Any] = {key: batch[key] for key in self.inputs if key in batch}
         mask = batch["attention_mask"] if "attention_mask" in batch else torch.ones_like(batch["input_ids"])
         if "attention" in needs and self.model.config._attn_implementation != "eager":
@@ -124,6 +125,7 @@ class Encoder(nn.Module):
         with (
             SoftmaxInputs(enabled="attention" in needs) as scores,
             cheap(self.model, self.embeddings),
+            words,
             last_states(self.model.base_model, enabled="hidden" in needs and not self.depth) as last,
             queries_keys_values(self.model.base_model, enabled="qkv" in needs) as qkv,
         ):
@@ -211,6 +213,29 @@ def in_float32(output: dict[str, Any]) -> dict[str, Any]:
     """A transformer module's output, its token vectors in float32."""
     tokens = output.get("token_embeddings")
     return output if tokens is None else {**output, "token_embeddings": tokens.float()}
+
+
+MIXTURE = ("partner", "share")
+"""Of a batch whose texts are mixed: (B,) int, with which row, and (B,), the share of the text's own words."""
+
+
+def mixed(batch: Batch, words: Any) -> tuple[Batch, AbstractContextManager[Any]]:
+    """A batch of mixtures, and what mixes them: while it lasts, `words`, a model's table of word vectors, gives
+    `share` of each text's and `1 - share` of its partner's, padding's as that of any token.
+
+    A mixture is as long as the longer text, whose tokens beyond the other one's end tell the model where they stand.
+    """
+    partner, share = (batch[name] for name in MIXTURE)
+    ids, real = batch["input_ids"], batch["attention_mask"].bool()
+    inputs = ("input_ids", "token_type_ids")
+    longer = {name: batch[name].where(real, batch[name][partner]) for name in inputs if name in batch}
+
+    def mix(output: Tensor) -> Tensor:
+        own = share.view(-1, 1, 1).to(output.dtype)
+        return own * words.forward(ids) + (1 - own) * words.forward(ids[partner])
+
+    together = (real | real[partner]).to(batch["attention_mask"].dtype)
+    return {**batch, **longer, "attention_mask": together}, output_of(words, mix)
 
 
 MOST_GROUPS, GROUP_COST = 4, 300  # a pass more costs about as much as so many tokens

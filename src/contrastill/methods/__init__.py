@@ -16,6 +16,7 @@ from contrastill.methods.kd import KD
 from contrastill.methods.leaf import LEAF
 from contrastill.methods.lrc_bert import LRCBert
 from contrastill.methods.minilm import MiniLM
+from contrastill.methods.mixkd import MixKD
 from contrastill.methods.mse_kd import MSEKD
 from contrastill.methods.perturbed import Perturbed
 from contrastill.methods.pkd import PKD
@@ -43,6 +44,7 @@ __all__ = [
     "LRCBert",
     "Method",
     "MiniLM",
+    "MixKD",
     "Perturbed",
     "SimCSE",
     "Stage",
@@ -57,7 +59,7 @@ __all__ = [
 METHODS: dict[str, type[Method]] = {
     cls.name: cls
     for cls in (
-        *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative),
+        *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD),
         *(DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE),
     )
 }

@@ -21,7 +21,7 @@ from contrastill.ranges import suggestion
 from contrastill.tasks.base import Task
 from contrastill.teachers.live import FrozenEncoder
 
-__all__ = ["TASK_TERMS", "Method", "Stage", "gather", "gather_with_gradient"]
+__all__ = ["TASK_TERMS", "Method", "Stage", "batch_mean", "gather", "gather_with_gradient"]
 
 TASK_TERMS = frozenset({"soft", "kd", "hard"})
 """Terms that compare answers: the task computes them."""
@@ -51,6 +51,7 @@ class Method(nn.Module):
     stages: Sequence[Stage]
     uses_teacher: bool = True
     per_group: ClassVar[bool] = False  # it compares texts that belong together
+    asks_live: ClassVar[bool] = False  # the teacher reads what the method makes of a batch: nothing to store
     across_batch: ClassVar[bool] = False  # a term compares the batch's examples: gathered, never accumulated
     queued: ClassVar[frozenset[str]] = frozenset()  # terms that compare with a queue too, where there is one
     pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
@@ -184,17 +185,8 @@ class Method(nn.Module):
         return self.task.kd(student.logits, teacher.logits, answered(student), temperature)
 
     def hard(self, student: Encoding, batch: Mapping[str, Tensor]) -> Tensor:
-        """The task's loss against the labels, weighted mean over the labelled examples of the batch: ().
-
-        The sum of the weights (their number, where all are 1) is that of the whole batch over all processes, so that
-        the mean of the processes' gradients is the gradient of the whole batch's mean.
-        """
-        errors, weights = self.task.hard(student.logits, batch["labels"], answered(student))
-        total = weights.sum().float()
-        if processes() > 1:
-            dist.all_reduce(total)
-            total = total / processes()
-        return (errors * weights).sum() / total.where(total > 0, 1.0)
+        """The task's loss against the labels, weighted mean over the labelled examples of the batch: ()."""
+        return batch_mean(*self.task.hard(student.logits, batch["labels"], answered(student)))
 
     def layers(self, layer_map: str) -> list[tuple[int, int]]:
         """The pairs (student layer, teacher layer) of the layer map with this name.
@@ -268,6 +260,19 @@ class Method(nn.Module):
 def answered(student: Encoding) -> Tensor:
     """(B, L) bool: the tokens whose answers count; of a task with one answer a text, the real ones."""
     return student.mask if student.answered is None else student.answered
+
+
+def batch_mean(errors: Tensor, weights: Tensor) -> Tensor:
+    """(B,), (B,) -> (): weighted mean, 0 without weights.
+
+    The sum of the weights (their number, where all are 1) is that of the whole batch over all processes, so that the
+    mean of the processes' gradients is the gradient of the whole batch's mean.
+    """
+    total = weights.sum().float()
+    if processes() > 1:
+        dist.all_reduce(total)
+        total = total / processes()
+    return (errors * weights).sum() / total.where(total > 0, 1.0)
 
 
 def stages_on(task: Task | type[Task], stages: Sequence[Stage]) -> tuple[Stage, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contrastill.alignment import carried, overlaps
 from contrastill.data.both import TEACHER
-from contrastill.encoder import Batch, Encoding
+from contrastill.encoder import MIXTURE, Batch, Encoding
 from contrastill.teachers.base import Teacher
 
 __all__ = ["AlignedTeacher"]
@@ -37,7 +37,7 @@ class AlignedTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch, needs: Collection[str]) -> Encoding:
         theirs = {name.removeprefix(TEACHER): value for name, value in batch.items() if name.startswith(TEACHER)}
-        seen = self.teacher(theirs, needs)
+        seen = self.teacher({**theirs, **{name: batch[name] for name in MIXTURE if name in batch}}, needs)
         mask, hidden, logits = seen.mask, seen.hidden, seen.logits
         if "places" in batch:
             overlap = overlaps(batch["places"], theirs["places"])

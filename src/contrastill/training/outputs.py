@@ -77,7 +77,8 @@ def check_answers_serve(made: type[Method]) -> None:
     if compares_answers(made):
         return
     serve = [name for name, cls in METHODS.items() if compares_answers(cls)]
-    more = " and ".join(sorted(set(made.needs) - {"logits"})) or "all probabilities of every text"
+    all_of_it = "answers to mixtures of texts" if made.asks_live else "all probabilities of every text"
+    more = " and ".join(sorted(set(made.needs) - {"logits"})) or all_of_it
     what = f"compares {more}, which a file of answers does not give" if made.uses_teacher else "learns from no teacher"
     raise UserError(f"{made.name!r} {what}; with --teacher-outputs choose --method {' or '.join(serve)}")
 
