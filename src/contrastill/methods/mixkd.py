@@ -4,12 +4,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 from torch.distributions import Beta
-from torch.nn.functional import mse_loss
 from transformers import PreTrainedModel
 
 from contrastill.encoder import Encoding
 from contrastill.methods.base import Method, Stage, batch_mean
-from contrastill.methods.settings import Weight
+from contrastill.methods.settings import Temperature, Weight
 from contrastill.ranges import Range
 from contrastill.tasks.base import Task
 
@@ -17,13 +16,14 @@ from contrastill.tasks.base import Task
 class MixKD(Method):
     """MixKD: the teacher's answers to mixtures of two texts. Liang et al., ICLR 2021. arXiv:2011.00593.
 
-    `CE(z_S(x), y) + labels CE(z_S(x'), y') + mixed MSE(z_S(x'), z_T(x'))`: x' is `share x_i + (1 - share) x_j` of the
-    word vectors of two texts of a batch, of each model's own, y' the same of their labels, share drawn from
+    `CE(z_S(x), y) + labels CE(z_S(x'), y') + mixed T^2 KL(z_T(x') || z_S(x'))`: x' is `share x_i + (1 - share) x_j` of
+    the word vectors of two texts of a batch, of each model's own, y' the same of their labels, share drawn from
     Beta(beta, beta) for each text. The teacher reads the mixture, so that no cache can hold what it says.
 
     beta: of the distribution of the shares; 1: all shares are equally likely, near 0: the texts are hardly mixed.
     labels: weight of the mixed labels.
     mixed: weight of the teacher's answers to mixtures.
+    temperature: temperature T of these answers.
     """
 
     name = "mixkd"
@@ -39,10 +39,11 @@ class MixKD(Method):
         beta: Annotated[float, Range(above=0, at_most=1000)] = 1.0,
         labels: Weight = 1.0,
         mixed: Weight = 1.0,
+        temperature: Temperature = 2.0,
     ) -> None:
         self.stages = (Stage("distil", {"hard": 1.0, "mixed_hard": labels, "mixed": mixed}),)
         super().__init__(student, teacher, task)
-        self.beta = beta
+        self.beta, self.temperature = beta, temperature
         self.mixture: dict[str, Tensor] = {}
 
     @classmethod
@@ -62,7 +63,7 @@ class MixKD(Method):
         return {
             "hard": self.hard(student, batch),
             "mixed_hard": self.mixed_hard(mixed, batch["labels"]),
-            "mixed": mse_loss(mixed.logits.float(), teacher.logits.float()),
+            "mixed": self.kd(mixed, teacher, self.temperature),
         }
 
     def mixed_hard(self, mixed: Encoding, labels: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ TERMS = {
     "differences.",
     "labels": "Squared distance of the differences between two texts' answers from those of their labels. 0 means "
     "equal differences.",
-    "mixed": "Squared distance of the student's answers to mixtures of two texts from the teacher's. 0 means equal "
-    "answers.",
+    "mixed": "Distance of the student's answers to mixtures of two texts from the teacher's, as in the kd term. 0 "
+    "means equal answers.",
     "mixed_hard": "Distance of the answers to mixtures of two texts from the mixture of their labels, as in the label "
     "loss. Lower is better, above 0 even at best.",
     "patient": "Squared distance of the student's layers from the teacher's at the first token, both at length 1. 0 "
