@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +22,7 @@ import pytest
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["warm_imports"])
-PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+PIPE = subprocess.PIPE
 
 
 class Descriptor:
@@ -77,8 +76,6 @@ class Popen:
                 own, other = (write, read) if name == "stdin" else (read, write)
                 ours[name] = open(own, "w" if name == "stdin" else "r", encoding=encoding)  # noqa: SIM115
                 opened.append(number := other)
-            elif given == DEVNULL:
-                opened.append(number := os.open(os.devnull, os.O_RDWR))
             elif given is not None:
                 assert not isinstance(given, int)
                 number = given.fileno()
@@ -157,8 +154,6 @@ def begin(words: list[str], env: dict[str, str], cwd: str, streams: list[int], s
         os.setsid()
     os.environ.clear()
     os.environ.update(env)
-    if hasattr(time, "tzset"):
-        time.tzset()
     tempfile.tempdir = None
     os.chdir(cwd)
     for number, given in enumerate(streams):

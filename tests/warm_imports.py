@@ -1,4 +1,4 @@
-"""Imported once by the process that others are forked from (`warm.py`): libraries alone, as their own state is none."""
+"""Imported once by the process that others are forked from (`warm.py`)."""
 
 import onnxruntime  # noqa: F401
 import openvino  # noqa: F401

@@ -76,7 +76,6 @@ class MixKD(Method):
         # the cross-entropy to a mixture of two classes is the mixture of the cross-entropies
         own, own_weights = self.task.hard(mixed.logits, labels, mixed.mask)
         other, other_weights = self.task.hard(mixed.logits, labels[partner], mixed.mask)
-        own_weights, other_weights = share * own_weights, (1 - share) * other_weights
-        weights = (own_weights + other_weights) * (labels != -100) * (labels[partner] != -100)
-        errors = (own * own_weights + other * other_weights) / (own_weights + other_weights).clamp(min=1e-12)
-        return batch_mean(errors, weights)
+        both = (labels != -100) & (labels[partner] != -100)
+        weights = torch.cat([share * own_weights * both, (1 - share) * other_weights * both])
+        return batch_mean(torch.cat([own, other]), weights)
