@@ -137,7 +137,6 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], help="variants whose names begin so")
-    parser.add_argument("--part", type=int, nargs=2, default=(1, 1), help="1 2 and 2 2: two processes share the work")
     parser.add_argument("--out", type=Path, default=HERE / "benchmarks/results/any_teacher.json")
     args = parser.parse_args()
     data = args.runs / "data"
@@ -161,7 +160,7 @@ def main() -> None:
     write_answers(places["english"], data)
     shared = {"command": trained, "epochs": 1.0, "checks": 2, "max_length": LENGTH, "batch_size": BATCH}
     study = Study(every, args.out, shared=shared, seeds=args.seeds, places=places, runs=args.runs, facts=facts)
-    study.run(only=chosen, part=tuple(args.part))
+    study.run(only=chosen)
     print(study.markdown())
 
 

@@ -38,19 +38,36 @@ def test_a_row_is_made_once_and_other_keys_are_other_rows(tmp_path: Path) -> Non
     ]
 
 
-def test_other_settings_are_refused_by_name_and_replace_the_row_only_when_asked(tmp_path: Path) -> None:
-    cells, key = Cells(tmp_path / "cells.json"), {"name": "kd", "seed": 3}
-    cells.once(key, lambda: {"dev": 1}, {"epochs": 2, "rate": 0.1})
-    cells.once({"name": "else"}, lambda: {"dev": 5})
-    with pytest.raises(UserError, match=r"holds kd, 3, made with other settings \(epochs 2 there, 4 here; ") as error:
-        cells.once(key, lambda: {"dev": 2}, {"epochs": 4, "batch": 8, "rate": 0.1})
-    for said in ("batch None there, 8 here", "another file", "another name", "--overwrite"):
-        assert said in str(error.value)
-    assert "rate" not in str(error.value)
-    assert cells.find(key)["dev"] == 1
-    assert cells.once(key, lambda: {"dev": 2}, {"epochs": 4}, overwrite=True)["dev"] == 2
-    assert cells.once(key, lambda: {"dev": 3}, {"epochs": 4}, overwrite=True)["dev"] == 2
-    assert [row["dev"] for row in cells.read()["rows"]] == [5, 2]
+def test_lines_are_added_and_a_line_that_a_kill_cut_off_is_no_row(tmp_path: Path) -> None:
+    file = tmp_path / "cells.jsonl"
+    for n in range(2):
+        Cells(file, {"command": "x"}).once({"n": n}, lambda n=n: {"dev": n, "said": "a\u2028b"})
+    first = file.read_bytes()
+    assert [json.loads(line) for line in first.decode().splitlines()] == [
+        {"about": {"command": "x"}},
+        {"n": 0, "dev": 0, "said": "a\u2028b"},
+        {"n": 1, "dev": 1, "said": "a\u2028b"},
+    ]
+    for cut in ('{"n": 2, "de', '{"n": 2, "dev": 2}'):  # without its end, whole or not
+        file.write_bytes(first + cut.encode())
+        assert Cells(file).find({"n": 2}) is None
+        assert Cells(file).once({"n": 2}, lambda: {"dev": 5})["dev"] == 5
+        assert file.read_bytes() == first + b'{"n": 2, "dev": 5}\n'
+    file.write_bytes(b'{"about": {"comm')
+    assert Cells(file, {"note": 1}).once({"n": 3}, lambda: {})["n"] == 3
+    assert file.read_bytes() == b'{"about": {"note": 1}}\n{"n": 3}\n'
+
+
+def test_files_of_several_machines_are_put_together_by_cat(tmp_path: Path) -> None:
+    for name, rows in {"a": (0, 1), "b": (1, 2)}.items():
+        for n in rows:
+            Cells(tmp_path / f"{name}.jsonl", {"machine": name, name: 1}).once({"n": n}, lambda name=name: {"by": name})
+    both = tmp_path / "both.jsonl"
+    both.write_bytes((tmp_path / "a.jsonl").read_bytes() + (tmp_path / "b.jsonl").read_bytes())
+    found = Cells(both).read()
+    assert {key: found[key] for key in ("machine", "a", "b")} == {"machine": "a", "a": 1, "b": 1}
+    assert [row["n"] for row in found["rows"]] == [0, 1, 1, 2]
+    assert Cells(both).find({"n": 1}) == {"n": 1, "by": "a"}
 
 
 def test_what_else_the_file_holds_is_kept(tmp_path: Path) -> None:
@@ -65,18 +82,29 @@ def test_what_else_the_file_holds_is_kept(tmp_path: Path) -> None:
     "content", ["", "{", '{"rows": ', "[]", "{}", '{"rows": {}}', '{"rows": [1]}', "\x00", '{"accuracy": 0.9}']
 )
 def test_a_damaged_or_foreign_file_is_an_error_and_stays_as_it_is(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "cells.json"
-    file.write_text(content)
-    with pytest.raises(UserError, match=r"cells\.json: expected"):
+    refused(tmp_path / "cells.json", content.encode())
+
+
+@pytest.mark.parametrize(
+    "content", [b"{\n", b"[]\n", b"{}\n", b'{"n": 1}\n', b'{"about": 1}\n', b'{"about": {}}\n1\n', b"\xff\n"]
+)
+def test_other_lines_are_an_error_too(tmp_path: Path, content: bytes) -> None:
+    refused(tmp_path / "cells.jsonl", content)
+
+
+def refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"cells\.jsonl?: expected"):
         Cells(file).once({"name": "a"}, lambda: pytest.fail("made before the file was looked at"))
-    assert file.read_text() == content
+    assert file.read_bytes() == content
 
 
-def test_two_processes_lose_no_row(tmp_path: Path) -> None:
-    file = tmp_path / "cells.json"
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_two_processes_lose_no_row(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"cells.{kind}"
     command = [sys.executable, "-c", ADD, str(file)]
     both = [subprocess.Popen([*command, str(n)], env={**os.environ}) for n in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
-    rows = json.loads(file.read_text())["rows"]
+    rows = Cells(file).read()["rows"]
     assert sorted(row["n"] for row in rows) == list(range(40))
     assert all(row["square"] == row["n"] ** 2 for row in rows)

@@ -1,12 +1,14 @@
-"""Values of an axis side by side: means, and differences paired by seed."""
+"""Values of an axis side by side: means, and differences paired by seed, in tables and as a picture."""
 
 import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contrastill import UserError
-from contrastill.studies.paired import difference, side_by_side
+from contrastill.studies.paired import difference, differences, side_by_side, words
+from contrastill.studies.plot import COLORS, LEVEL, forest
 
 DEV = {
     ("few", "kd"): [0.80, 0.82, 0.81], ("few", "lrc"): [0.84, 0.87, 0.85],
@@ -22,22 +24,36 @@ def rows(metric: str = "accuracy", variant: str = "") -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def cells(*given: Any, **more: Any) -> list[str]:
+    return words(difference(*given, **more))
+
+
 def test_a_difference_is_paired_by_seed_with_an_interval_by_students_t() -> None:
     apart = [0.04, 0.05, 0.04]
     middle, half = statistics.mean(apart), 4.302653 * statistics.stdev(apart) / 3**0.5
-    found = difference({0: 0.84, 1: 0.87, 2: 0.85, 7: 0.1}, {0: 0.80, 1: 0.82, 2: 0.81, 9: 1.0})
+    found = cells({0: 0.84, 1: 0.87, 2: 0.85, 7: 0.1}, {0: 0.80, 1: 0.82, 2: 0.81, 9: 1.0})
     assert found == [f"{middle:+.4f}", f"{middle - half:+.4f} to {middle + half:+.4f}", "3 of 3", "better"]
     ours, theirs = {0: 0.80, 1: 0.82, 2: 0.81}, {0: 0.84, 1: 0.87, 2: 0.85}
-    assert difference(ours, theirs)[2:] == ["0 of 3", "worse"]
-    assert difference(ours, theirs, lower=True)[2:] == ["3 of 3", "better"]
+    assert cells(ours, theirs)[2:] == ["0 of 3", "worse"]
+    assert cells(ours, theirs, metric="loss")[2:] == ["3 of 3", "better"]
 
 
 def test_what_seeds_do_not_tell_apart_is_level() -> None:
-    assert difference({0: 0.91, 1: 0.90, 2: 0.93}, {0: 0.90, 1: 0.91, 2: 0.92})[2:] == ["2 of 3", "level"]
-    assert difference({0: 0.9}, {0: 0.8})[1:] == ["", "1 of 1", "one seed: nothing is told"]
-    assert difference({0: 0.9}, {1: 0.8})[3] == "no seed in common"
-    assert difference({0: 0.9, 1: 0.9}, {0: 0.8, 1: 0.8})[3] == "better"  # without any spread
-    assert difference({0: 0.9, 1: 0.9}, {0: 0.9, 1: 0.9})[2:] == ["0 of 2", "level"]
+    assert cells({0: 0.91, 1: 0.90, 2: 0.93}, {0: 0.90, 1: 0.91, 2: 0.92})[2:] == ["2 of 3", "level"]
+    assert cells({0: 0.9}, {0: 0.8})[1:] == ["", "1 of 1", "one seed: nothing is told"]
+    assert cells({0: 0.9}, {1: 0.8})[3] == "no seed in common"
+    assert cells({0: 0.9, 1: 0.9}, {0: 0.8, 1: 0.8})[3] == "better"  # without any spread
+    assert cells({0: 0.9, 1: 0.9}, {0: 0.9, 1: 0.9})[2:] == ["0 of 2", "level"]
+
+
+def test_sets_may_have_metrics_of_their_own() -> None:
+    mixed = [{**row, "metric": "f1" if row["axes"]["data"] == "few" else "loss"} for row in rows()]
+    means, found = side_by_side(iter(mixed), "method").split("\n\n")
+    assert means.splitlines()[0] == "| on dev | kd | lrc |"
+    assert means.splitlines()[2].startswith("| few (f1) | 0.8100 ")
+    assert found.splitlines()[2].endswith("| 3 of 3 | better |")
+    assert found.splitlines()[3].startswith("| many (loss) | lrc | +0.0033 |")
+    assert found.splitlines()[3].endswith("| 1 of 3 | level |")
 
 
 def test_the_tables_have_a_row_for_each_combination_of_the_other_axes() -> None:
@@ -77,3 +93,29 @@ def test_variants_that_axes_cross_are_rows_of_their_own() -> None:
 def test_what_cannot_be_compared_is_refused(given: Any, axis: str, to: str | None, said: str) -> None:
     with pytest.raises(UserError, match=said):
         side_by_side(given, axis, to)
+
+
+def test_the_picture_has_a_line_for_each_difference_in_the_colour_of_its_word(tmp_path: Path) -> None:
+    found = differences(rows(), "method")
+    assert [(one.label, one.so) for one in found] == [("few", "better"), ("many", "level")]
+    forest(found, tmp_path / "a.svg")
+    forest(found, tmp_path / "b.svg")
+    drawn = (tmp_path / "a.svg").read_text()
+    assert drawn == (tmp_path / "b.svg").read_text()  # no date, no number of its own
+    for said in (">few · accuracy<", ">lrc (3 of 3)<", ">many · accuracy<", ">lrc (2 of 3)<"):
+        assert said in drawn
+    assert COLORS["better"] in drawn
+    assert LEVEL in drawn
+    assert COLORS["worse"] not in drawn
+    forest(differences(rows(), "method", "lrc"), tmp_path / "c.svg")
+    assert COLORS["worse"] in (tmp_path / "c.svg").read_text()
+    forest(found, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected differences to draw, got none"):
+        forest([], tmp_path / "a.svg")
+    (tmp_path / "a.svg").mkdir()
+    with pytest.raises(UserError, match=r"a\.svg: expected a file that can be written"):
+        forest(differences(rows(), "method"), tmp_path / "a.svg")

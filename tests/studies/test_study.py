@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from workshop import QUICK, Workshop
 from contrastill import Interrupted, Study, UserError
 from contrastill.cli import app
 from contrastill.errors import CheckFailed
+from contrastill.studies import Cells
 from contrastill.training.callbacks import StopRequest
 
 
@@ -39,7 +41,7 @@ def adding(out: Path, *, seeds: int = 2, **xs: float) -> Study:
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
-    return json.loads(out.read_text())["rows"]
+    return Cells(out).read()["rows"]
 
 
 # ---- axes
@@ -80,7 +82,7 @@ def test_variants_are_made_at_every_combination_and_their_own_settings_come_firs
         (None, None, "expected variants or axes, got neither"),
         ({}, {}, "expected variants or axes, got neither"),
         (None, {"method": {}}, "axes: expected values of 'method', got none"),
-        ({"a": {}, "b": {"of": "a"}}, {"size": {"small": {}}}, "b: expected no `of` beside axes"),
+        ({"a": {}, "b": {"of": "a"}}, {"size": {"small": {}}}, "b: expected no `of` beside axes.*places"),
         (None, {"x": {"a": {}, "a, b": {}}, "y": {"b, c": {}, "c": {}}}, "got 'a, b, c' twice"),
     ],
 )
@@ -109,15 +111,61 @@ def test_cells_are_made_once_and_more_seeds_and_variants_only_add(tmp_path: Path
     assert made[0]["settings"] == {"command": f"{__name__}:add", "x": 1}
 
 
-def test_changed_settings_are_refused_before_work(tmp_path: Path) -> None:
-    adding(tmp_path / "out.json", a=1, b=2).run()
+def test_a_cell_is_known_by_its_settings_whatever_it_is_called(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out.jsonl"
+    first = adding(out, a=1, b=2)
+    first.run()
     ASKED.clear()
-    with pytest.raises(UserError, match=r"holds b, 0, made with other settings \(x 2 there, 3 here\).*--overwrite"):
-        adding(tmp_path / "out.json", new=7, b=3).run()
-    assert ASKED == []
-    adding(tmp_path / "out.json", a=9, b=3).run(only=["b"], overwrite=True)  # a is not asked for
-    assert [(x, seed) for x, seed, _ in ASKED] == [(3, 0), (3, 1)]
-    assert [row["dev"] for row in rows(tmp_path / "out.json")] == [1, 2, 3, 4]
+    made = adding(out, again=1.0, other=3).run()
+    assert ASKED == [(3, 0, {}), (3, 1, {})]
+    assert [(row["name"], row["seed"], row["dev"]) for row in made] == [
+        ("again", 0, 1), ("again", 1, 2), ("other", 0, 3), ("other", 1, 4)
+    ]  # fmt: skip
+    assert len(rows(out)) == 6
+    assert first.rows("a") == [{**row, "name": "a"} for row in made[:2]]
+    folders = {first.folder((name, seed)) for name in "ab" for seed in range(2)}
+    assert {folder.name for folder in folders} == {row["cell"] for row in rows(out)[:4]}
+    assert "2 of 4 cells are in" in capsys.readouterr().err
+
+
+def test_rows_without_a_hash_are_known_by_their_settings(tmp_path: Path) -> None:
+    study = adding(tmp_path / "out.json", a=1, b=2)
+    study.run()
+    written = json.loads((tmp_path / "out.json").read_text())
+    for row in written["rows"]:
+        del row["cell"]
+    (tmp_path / "out.json").write_text(json.dumps(written))
+    assert study.missing(study.chosen()) == []
+
+
+def test_processes_share_the_work_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contrastill.studies.study.PAUSE", 0.05)
+    log = tmp_path / "log"
+    places = {"start": {"command": slow, "what": "start", "log": str(log)}}
+    variants = {name: {"what": name, "start": "{start}", "log": str(log)} for name in "abcd"}
+
+    def work() -> None:
+        Study(variants, tmp_path / "out.jsonl", shared={"command": slow}, seeds=2, places=places).run()
+
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=work) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    done = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(what for what, _ in done) == sorted(["start", *"abcd", *"abcd"])  # each once
+    assert done[0][0] == "start"
+    assert len({process for _, process in done}) == 2  # none had nothing to do
+    assert list((tmp_path / "out.runs" / ".claims").iterdir()) == []
+
+
+def slow(what: str, seed: int, out: str, log: str, start: str = "") -> dict[str, Any]:
+    time.sleep(0.2)
+    with open(log, "a") as file:
+        file.write(f"{what} {os.getpid()}\n")
+    return {"dev": seed, "start": start}
 
 
 def killing(folder: Path) -> None:
@@ -145,20 +193,47 @@ def test_a_killed_study_goes_on_with_the_cell_in_hand(tmp_path: Path) -> None:
     assert len(rows(tmp_path / "out.json")) == 4
 
 
-def test_parts_share_the_work_and_hold_together_what_goes_on_from_each_other(tmp_path: Path) -> None:
-    variants = {"a": {}, "b": {}, "b2": {"of": "b", "start": "{of}"}, "c": {}, "b3": {"of": "b2", "start": "{of}"}}
+def test_a_run_that_others_need_is_made_once_before_them(tmp_path: Path) -> None:
+    places = {"teacher": {"command": add, "x": 7, "seed": 3}, "tuned": {"command": add, "on": "{teacher}"}}
+    variants = {"a": {"x": 1, "of_which": "{tuned}"}, "b": {"x": 2, "deep": {"list": ["{teacher}", "{file}"]}}}
+    axes = {"n": {"one": {"n": 1}, "two": {"n": 2}}}
+
+    def study(**over: Any) -> Study:
+        given = {**places, "file": "f.csv", **over}
+        return Study(variants, tmp_path / "out.json", axes=axes, shared={"command": add}, seeds=2, places=given)
+
+    made = study().run()
+    assert [(x, seed) for x, seed, _ in ASKED][:2] == [(7, 3), (0, 0)]
+    assert len(ASKED) == 2 + 8
+    assert {row["name"] for row in made} == {"one, a", "one, b", "two, a", "two, b"}
+    teacher, tuned = (study().folder((name, seed)) / "model" for name, seed in (("teacher", 3), ("tuned", 0)))
+    assert [more["on"] for _, _, more in ASKED if "on" in more] == [str(teacher)]
+    assert {more["of_which"] for _, _, more in ASKED if "of_which" in more} == {str(tuned)}
+    assert all(more["deep"] == {"list": [str(teacher), "f.csv"]} for _, _, more in ASKED if "deep" in more)
+    b = next(row for row in made if row["name"] == "one, b")
+    assert b["settings"]["places"] == {"teacher": {"command": f"{__name__}:add", "x": 7, "seed": 3}}
+    ASKED.clear()
+    study(teacher={**places["teacher"], "x": 8}).run(only=["one, a"])  # another teacher: another student of it
+    assert [(x, seed) for x, seed, _ in ASKED] == [(8, 3), (0, 0), (1, 0), (1, 1)]
+    ASKED.clear()
+    study(teacher="elsewhere").run(only=["tuned"])
+    assert ASKED == [(0, 0, {"on": "elsewhere"})]
+    for wrong, said in (
+        ({"teacher": {"x": "{tuned}"}}, "teacher: expected a place before it, got 'tuned'"),
+        ({"tuned": {"x": "{tuned}"}}, "tuned: expected a place before it"),
+        ({"one, a": {}}, "other names for places than for variants, got 'one, a' twice"),
+    ):
+        with pytest.raises(UserError, match=said):
+            study(**wrong)
+
+
+def test_a_variant_after_another_brings_it_along(tmp_path: Path) -> None:
+    variants = {"a": {}, "b": {"x": 2}, "b2": {"of": "b", "start": "{of}"}, "b3": {"of": "b2", "start": "{of}"}}
     study = Study(variants, tmp_path / "out.json", shared={"command": add}, seeds=2)
-    parts = [study.chosen((), (n, 3)) for n in (1, 2, 3)]
-    assert sorted(cell for part in parts for cell in part) == sorted((name, n) for name in variants for n in range(2))
-    for part in parts:
-        for seed in range(2):
-            names = [name for name, of in part if of == seed and name.startswith("b")]
-            assert names in ([], ["b", "b2", "b3"])
-    study.run(part=(1, 2))
-    study.run(part=(2, 2))
-    assert len(ASKED) == len(rows(tmp_path / "out.json")) == 10
+    assert study.chosen(["b3"]) == [(name, seed) for seed in range(2) for name in ("b", "b2", "b3")]
+    study.run(only=["b3"])
     starts = [more["start"] for _, seed, more in ASKED if "start" in more and seed == 1]
-    assert starts == [str(tmp_path / "out.runs" / f"{name}-1" / "model") for name in ("b", "b2")]
+    assert starts == [str(study.folder((name, 1)) / "model") for name in ("b", "b2")]
 
 
 def test_a_failing_cell_leaves_the_others_and_is_tried_again(tmp_path: Path) -> None:
@@ -170,6 +245,7 @@ def test_a_failing_cell_leaves_the_others_and_is_tried_again(tmp_path: Path) -> 
     assert [row["name"] for row in rows(tmp_path / "out.json")] == ["good"]
     with pytest.raises(CheckFailed, match="1 of 2 cells failed"):
         study.run(only=["bad", "good"])
+    assert not (tmp_path / "out.runs" / ".claims").exists() or not list((tmp_path / "out.runs/.claims").iterdir())
     assert ASKED == [(1, 0, {})]
 
 
@@ -198,7 +274,6 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
         ({"a": {"of": "b"}, "b": {}}, "a: expected `of` to be a variant before it, got 'b'"),
         ({"a": {"of": "a"}}, "a: expected `of` to be"),
         ({"a": {"command": add}, "b": {"command": add, "of": "a"}}, "b: it goes on from a: expected {of}"),
-        ({"a b": {}, "a/b": {}}, "expected names that differ in letters"),
     ],
 )
 def test_variants_that_cannot_be_are_refused_before_work(tmp_path: Path, variants: Any, said: str) -> None:
@@ -207,10 +282,9 @@ def test_variants_that_cannot_be_are_refused_before_work(tmp_path: Path, variant
     assert ASKED == []
 
 
-@pytest.mark.parametrize(("given", "said"), [({"only": ["c"]}, "no variant 'c'"), ({"part": (3, 2)}, "got 3/2")])
-def test_a_part_or_name_that_there_is_not_is_refused(tmp_path: Path, given: Any, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        adding(tmp_path / "out.json", a=1).run(**given)
+def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no variant 'c'"):
+        adding(tmp_path / "out.json", a=1).run(only=["c"])
     with pytest.raises(UserError, match="seeds: expected at least 1"):
         adding(tmp_path / "out.json", seeds=0, a=1)
 
@@ -221,8 +295,9 @@ def test_a_start_with_other_settings_is_another_start(tmp_path: Path) -> None:
         return Study(variants, tmp_path / "out.json", shared={"command": add})
 
     study(1).run()
-    with pytest.raises(UserError, match="holds b, 0, made with other settings"):
-        study(2).run(only=["b"])
+    ASKED.clear()
+    study(2).run(only=["b"])
+    assert [x for x, _, _ in ASKED] == [2, 0]
 
 
 # ---- means
@@ -233,17 +308,17 @@ def test_the_table_holds_means_and_standard_deviations(tmp_path: Path) -> None:
 
     def score(seed: int, out: str, values_of: list[float]) -> dict[str, Any]:
         found = {"metric": "accuracy", "dev": values_of[seed], "kept": values_of[seed] / 0.9}
-        return {**found, "steps": 20, "seconds": {"training": 10.0}}
+        return {**found, "steps": 20, "seconds": {"training": 10.0, "checks": 2.5}}
 
     variants = {name: {"values_of": each} for name, each in scores.items()}
     study = Study(variants, tmp_path / "out.json", shared={"command": score}, seeds=3)
     study.run()
     head, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in study.markdown().splitlines()]
-    assert head == ["variant", "seeds", "accuracy on dev", "kept %", "steps", "training s"]
+    assert head == ["variant", "seeds", "accuracy on dev", "kept %", "steps", "training s", "s"]
     for (name, values), line in zip(scores.items(), lines, strict=True):
         mean, spread = statistics.mean(values), statistics.stdev(values)
         kept = f"{100 * mean / 0.9:.2f} ± {100 * spread / 0.9:.2f}"
-        assert line == [name, "3", f"{mean:.4f} ± {spread:.4f}", kept, "20", "10.00 ± 0.00"]
+        assert line == [name, "3", f"{mean:.4f} ± {spread:.4f}", kept, "20", "10.00 ± 0.00", "12.50 ± 0.00"]
     assert study.best() == "lrc_bert"
 
 
@@ -295,32 +370,33 @@ def test_runs_are_scored_on_dev_alone_and_gone_on_with_within_a_run(
     with pytest.raises(Interrupted, match="0 of 1 cells are finished"):
         study.run()
     assert not (tmp_path / "out.json").exists()
-    assert (tmp_path / "out.runs/kd-0/checkpoints/checkpoint-5").is_dir()
+    run = study.folder(("kd", 0))
+    assert (run / "checkpoints/checkpoint-5").is_dir()
     monkeypatch.undo()
     (row,) = study.run()
-    metrics = json.loads((tmp_path / "out.runs/kd-0/metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
     assert row["dev"] == metrics["student"]["dev"]["metrics"]["accuracy"]
     assert row["interval"] == metrics["student"]["dev"]["interval"]
     assert row["kept"] == metrics["kept"]["dev"]
     assert (row["steps"], row["rows"], row["metric"]) == (8, 64, "accuracy")
+    assert row["teacher_forwards"] == metrics["teacher_forwards"]
+    assert row["cell"] == run.name
     assert "test" in metrics["student"]
     assert "test" not in json.dumps({key: value for key, value in row.items() if key != "settings"})
     assert row["resumed"]
     assert row["settings"]["teacher"] == "{teacher}"
-    assert not (tmp_path / "out.runs/kd-0/checkpoints").exists()
-    log = (tmp_path / "out.runs/kd-0/log.jsonl").read_text()
+    assert not (run / "checkpoints").exists()
+    log = (run / "log.jsonl").read_text()
     assert '"step": 8' in log
 
 
-def test_a_half_made_run_with_other_settings_is_replaced_only_when_asked(workshop: Workshop, tmp_path: Path) -> None:
-    shared = {"teacher": str(workshop.teacher()), "data": str(workshop.data()), **QUICK, "epochs": 1, "method": "kd"}
-    workshop.distill(tmp_path / "out.runs/kd-0", method="kd", epochs=0.5)
-    study = Study({"kd": {}}, tmp_path / "out.json", shared=shared)
-    with pytest.raises(CheckFailed, match=r"cannot resume.*other settings.*--overwrite repeats it"):
+def test_a_half_made_run_of_another_teacher_is_never_taken_up(workshop: Workshop, tmp_path: Path) -> None:
+    shared = {"teacher": "{teacher}", "data": str(workshop.data()), **QUICK, "epochs": 1, "method": "kd"}
+    study = Study({"kd": {}}, tmp_path / "out.json", shared=shared, places={"teacher": workshop.teacher()})
+    folder = study.folder(("kd", 0))
+    workshop.distill(folder, method="kd", epochs=0.5)
+    with pytest.raises(CheckFailed, match=rf"cannot resume.*other settings.*remove {folder}"):
         study.run()
-    (row,) = study.run(overwrite=True)
-    assert row["steps"] == 8
-    assert "resumed" not in row
 
 
 # ---- the command
@@ -336,7 +412,7 @@ def test_the_command_makes_the_study_of_a_file(workshop: Workshop, tmp_path: Pat
         "unasked": {"teacher": "x", "data": "y"},
     }
     file.write_text(json.dumps({"variants": variants, "note": "by hand"}))
-    words = ["study", str(file), "--out", str(out), "--only", "teacher", "--only", "kd", "--part", "1/1"]
+    words = ["study", str(file), "--out", str(out), "--only", "teacher", "--only", "kd"]
     words += ["--place", f"model={workshop.encoder()}", "--place", f"data={workshop.data()}", "--set", "force=true"]
     words += ["--seeds", "1"]
     done = CliRunner().invoke(app, words)
@@ -350,12 +426,9 @@ def test_the_command_makes_the_study_of_a_file(workshop: Workshop, tmp_path: Pat
     assert student["settings"]["of"] == tuned["settings"]
     assert student["about"] == {"what": "soft labels"}
     assert (student["settings"]["force"], student["settings"]["data"]) == (True, "{data}")
-    assert (tmp_path / "out.runs/kd-0/student/config.json").is_file()
+    assert (tmp_path / "out.runs" / student["cell"] / "student/config.json").is_file()
     again = CliRunner().invoke(app, [*words, "--json"])
     assert json.loads(again.stdout)["rows"] == found["rows"]
-    refused = CliRunner().invoke(app, [*words, "--set", "epochs=2"])
-    assert refused.exit_code == 2
-    assert "made with other settings" in " ".join(refused.stderr.split())
 
 
 def test_the_command_crosses_the_axes_of_a_file(tmp_path: Path) -> None:
@@ -372,6 +445,9 @@ def test_the_command_crosses_the_axes_of_a_file(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, [*words[:-1], "--by", "size", "--to", "large"]).stdout
     assert "| sum on dev | small | large |" in shown
     assert "|  | small | -4.0000 |  | 0 of 1 | one seed: nothing is told |" in shown
+    drawn = CliRunner().invoke(app, [*words[:-1], "--by", "size", "--plot", str(tmp_path / "new" / "size.svg")])
+    assert drawn.exit_code == 0, drawn.output
+    assert ">large (1 of 1)<" in (tmp_path / "new" / "size.svg").read_text()
     ASKED.clear()
     for more, said in (
         (["--by", "sise"], "--by: expected an axis ('size', 'variant'), got 'sise'"),
@@ -393,7 +469,9 @@ def test_the_command_crosses_the_axes_of_a_file(tmp_path: Path) -> None:
         ('{"variants": {}, "shared": []}', [], 'expected {"variants"'),
         ('{"axes": {"method": {"kd": 1}}}', [], 'expected {"variants"'),
         ('{"axes": ["kd"]}', [], 'expected {"variants"'),
-        ('{"variants": {"a": {}}}', ["--part", "half"], "--part: expected"),
+        ('{"axes": {"m": {"kd": {}}}, "places": 1}', [], '"places": {name: path or settings}'),
+        ('{"variants": {"a": {}}}', ["--by", "variant", "--plot", "x.gif"], "a file that ends in .svg, .png, .pdf"),
+        ('{"variants": {"a": {}}}', ["--plot", "x.svg"], "--plot shows differences of --by"),
         ('{"variants": {"a": {}}}', ["--set", "x"], "--set: expected name=value"),
     ],
 )

@@ -1,7 +1,6 @@
 """The command that makes a study."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,19 +16,22 @@ from contrastill.screen import say
 __all__ = ["register"]
 
 Many = list[str] | None
+KINDS = (".svg", ".png", ".pdf")
 
 
 def study(
     variants: Annotated[
         Path,
         typer.Argument(
-            help="JSON file with `variants` (name: settings), or `axes` (axis: value: settings), and `shared` settings."
+            help="JSON file with `variants` (name: settings) or `axes` (axis: value: settings), with `shared` settings "
+            "and `places` (name: path, or settings of a run made first)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="JSON file with a row for each run; the runs in it are not repeated.")],
+    out: Annotated[
+        Path, typer.Option(help="File of a row for each run, .jsonl or .json; the runs in it are not repeated.")
+    ],
     seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, 2, …")] = 1,
     only: Annotated[Many, typer.Option(help="A variant to run; may be repeated [default: all].")] = None,
-    part: Annotated[str, typer.Option(help="1/2 and 2/2: two processes share the work.")] = "1/1",
     set_: Annotated[
         Many, typer.Option("--set", help="A setting of all variants, in place of theirs, as name=value.")
     ] = None,
@@ -40,7 +42,9 @@ def study(
         typer.Option(help="Axis whose values are then shown side by side, or 'variant', with paired differences."),
     ] = None,
     to: Annotated[str | None, typer.Option(help="Value of --by to which differences are [default: the first].")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Repeat the runs that were made with other settings.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture of the differences by --by with their intervals: .svg, .png or .pdf.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make runs of several variants at several seeds, each once, and compare them on dev.
@@ -52,29 +56,31 @@ def study(
 
         facts = {"command": f"contrastill study {variants} --seeds {seeds} --out {out}", **read_object(variants)}
         given = {name: value_of(text) for name, text in pairs_of(set_ or [], "set").items()}
-        table, axes, shared = facts.pop("variants", {}), facts.pop("axes", {}), facts.pop("shared", {})
+        table, axes, shared, made = (facts.pop(name, {}) for name in ("variants", "axes", "shared", "places"))
         tables = [table, *(axes.values() if isinstance(axes, dict) else [None])]
         whole = all(isinstance(each, dict) and all(isinstance(one, dict) for one in each.values()) for each in tables)
-        if not whole or not isinstance(shared, dict) or not (table or axes):
+        if not whole or not isinstance(shared, dict) or not isinstance(made, dict) or not (table or axes):
             raise UserError(
                 f'{variants}: expected {{"variants": {{name: settings}}, "shared": settings}}, or with '
-                '{"axes": {axis: {value: settings}}}'
+                '{"axes": {axis: {value: settings}}}, and with {"places": {name: path or settings}}'
             )
-        if not (numbers := re.fullmatch(r"(\d+)/(\d+)", part)):
-            raise UserError(f"--part: expected 1/2, 2/2 and the like, got {part!r:.40}")
-        places = pairs_of(place or [], "place")
+        places = {**made, **pairs_of(place or [], "place")}
         table = {name: {**one, **given} for name, one in table.items()} or ({"": given} if axes and given else {})
         it = Study(table, out, axes=axes, shared=shared, seeds=seeds, places=places, runs=runs, facts=facts)
-        check_axis(by, to, {**axes, "variant": it.variants})
-        rows = it.run(only or (), (int(numbers[1]), int(numbers[2])), overwrite)
+        check_axis(by, to, plot, {**axes, "variant": it.variants})
+        rows = it.run(only or ())
+        if plot is not None and by is not None:
+            it.plot(plot, by, to)
         show({"out": str(out), "rows": rows}, lambda: say(it.markdown() if by is None else it.compared(by, to)))
 
 
-def check_axis(by: str | None, to: str | None, axes: dict[str, Any]) -> None:
-    """Raises a UserError, before work, if there is no such axis or value."""
+def check_axis(by: str | None, to: str | None, plot: Path | None, axes: dict[str, Any]) -> None:
+    """Raises a UserError, before work, if there is no such axis or value, or no such kind of picture."""
+    if plot is not None and plot.suffix not in KINDS:
+        raise UserError(f"--plot: expected a file that ends in {', '.join(KINDS)}, got {quoted(str(plot))}")
     if by is None:
-        if to is not None:
-            raise UserError("--to names a value of --by: give the axis too")
+        if to is not None or plot is not None:
+            raise UserError(f"--{'to' if plot is None else 'plot'} shows differences of --by: give the axis too")
     elif by not in axes:
         raise UserError(f"--by: expected an axis ({quoted_each(axes)}), got {quoted(by)}{suggestion(by, axes)}")
     elif to is not None and to not in axes[by]:

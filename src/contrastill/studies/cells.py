@@ -1,4 +1,4 @@
-"""Results that are computed once and kept in a JSON file."""
+"""Results that are computed once and kept in a file: JSON lines (.jsonl), or one JSON object."""
 
 import json
 import time
@@ -7,71 +7,84 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from contrastill.errors import UserError, quoted
+from contrastill.errors import UserError
 from contrastill.locks import locked
 from contrastill.results import read_object, write_text
 
-__all__ = ["Cells"]
+__all__ = ["Cells", "has"]
+
+Row = dict[str, Any]
 
 
 class Cells:
-    """The `rows` of a JSON file, each known by its key. Several processes may add to one file.
+    """The rows of a file, each known by its key. Several processes may add to one file.
 
-    facts: entries beside the rows, written where the file has none of that name.
+    In a .jsonl file the first line is {"about": the facts}, each further line a row: a row is added, nothing is written
+    anew, so that the files of several machines are put together by `cat`. Any other file is {facts, "rows": [...]}.
+
+    facts: what the file says beside the rows, where it has none of that name.
     """
 
     def __init__(self, file: str | Path, facts: Mapping[str, Any] | None = None) -> None:
         self.file, self.facts = Path(file).expanduser(), dict(facts or {})
+        self.lines = self.file.suffix == ".jsonl"
 
-    def read(self) -> dict[str, Any]:
-        """The file's object.
+    def read(self) -> Row:
+        """The facts, and `rows`: of rows with one key (`cell` of a study) the first.
 
         Raises:
-            UserError: it is damaged, or holds no rows.
+            UserError: the file is damaged, or holds no rows.
         """
-        found = read_object(self.file) if self.file.exists() else {"rows": []}
+        if not self.file.exists():
+            return {"rows": []}
+        found = self.read_lines() if self.lines else read_object(self.file)
         if not isinstance(rows := found.get("rows"), list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"{self.file}: expected the rows of a study, got JSON without them; choose another file")
         return found
 
-    def find(
-        self, key: Mapping[str, Any], settings: Mapping[str, Any] | None = None, overwrite: bool = False
-    ) -> dict[str, Any] | None:
-        """The row of this key; None: it is to be made.
+    def read_lines(self) -> Row:
+        try:
+            lines = [json.loads(line) for line in self.whole_lines() if line.strip()]
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.file}: expected a JSON object a line, got {error}; choose another file") from None
+        if not all(isinstance(line, dict) for line in lines) or (lines and not isinstance(lines[0].get("about"), dict)):
+            raise UserError(f"{self.file}: expected the rows of a study, got other JSON lines; choose another file")
+        facts: Row = {}
+        for line in reversed(lines):
+            facts |= line["about"] if list(line) == ["about"] else {}
+        return {**facts, "rows": [line for line in lines if list(line) != ["about"]]}
 
-        settings: what it is made with, as JSON. overwrite: whether a row made with others is to be made anew.
+    def whole_lines(self) -> list[bytes]:
+        """The lines with an end: one without was being written when its process was killed, and is no row."""
+        return self.file.read_bytes().split(b"\n")[:-1] if self.file.exists() else []
 
-        Raises:
-            UserError: the row was made with other settings, which is not to be overwritten; as `read`.
-        """
-        row = next((row for row in self.read()["rows"] if has(row, key)), None)
-        if row is None or settings is None or (there := row.get("settings", {})) == settings:
-            return row
-        if overwrite:
-            return None
-        names = [name for name in {**there, **settings} if there.get(name) != settings.get(name)]
-        other = "; ".join(f"{n} {quoted(there.get(n))} there, {quoted(settings.get(n))} here" for n in names)
-        raise UserError(
-            f"{self.file} holds {', '.join(map(str, key.values()))}, made with other settings ({other}); write to "
-            "another file (--out), use another name, or repeat the run (--overwrite)"
-        )
+    def find(self, key: Mapping[str, Any]) -> Row | None:
+        """The row of this key; None: it is to be made. Raises as `read`."""
+        return next((row for row in self.read()["rows"] if has(row, key)), None)
 
-    def once(
-        self,
-        key: Mapping[str, Any],
-        make: Callable[[], Mapping[str, Any]],
-        settings: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
-    ) -> dict[str, Any]:
-        """The row of this key, made and written unless the file holds it; as `find`."""
-        if (known := self.find(key, settings, overwrite)) is not None:
+    def once(self, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> Row:
+        """The row of this key, made and written unless the file holds it. Raises as `read`."""
+        if (known := self.find(key)) is not None:
             return known
-        row = {**key, **({} if settings is None else {"settings": settings}), **make()}
+        row = {**key, **make()}
         with self.held():
             there = self.read()
-            rows = [*(other for other in there["rows"] if not has(other, key)), row]
-            write_text(self.file, json.dumps({**self.facts, **there, "rows": rows}, indent=1) + "\n")
+            if (known := next((one for one in there["rows"] if has(one, key)), None)) is not None:
+                return known  # of another process
+            if self.lines:
+                self.append(row)
+            else:
+                there["rows"].append(row)
+                write_text(self.file, json.dumps({**self.facts, **there}, indent=1) + "\n")
         return row
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        kept = sum(len(line) + 1 for line in self.whole_lines())
+        lines = [row] if kept else [{"about": self.facts}, row]
+        with self.file.open("r+b" if self.file.exists() else "wb") as file:
+            file.truncate(kept)
+            file.seek(kept)
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import scipy
@@ -10,79 +11,143 @@ from contrastill.errors import UserError, quoted, quoted_each
 from contrastill.ranges import suggestion
 from contrastill.studies.run import markdown_table, shown
 
-__all__ = ["difference", "side_by_side"]
+__all__ = ["Difference", "difference", "differences", "side_by_side"]
 
-Scores = dict[str, dict[str, dict[int, float]]]
-"""Combination of the other axes -> value -> seed -> score on dev."""
+
+@dataclass(frozen=True)
+class Difference:
+    """How a value of an axis scores beside another, over the seeds of both.
+
+    label: of the combination of the other axes. value, to: of the axis. metric: of the scores. mean: of the
+    differences; low, high: its 95 % interval (Student's t), None for one seed. better: seeds in which the value is.
+    """
+
+    label: str
+    value: str
+    to: str
+    metric: str
+    mean: float
+    low: float | None
+    high: float | None
+    better: int
+    seeds: int
+
+    @property
+    def so(self) -> str:
+        """What the interval tells: "better", "worse" or "level"."""
+        if self.low is None or self.high is None:
+            return "one seed: nothing is told"
+        sign = -1 if "loss" in self.metric else 1
+        low, high = sorted((sign * self.low, sign * self.high))
+        return "better" if low > 0 else "worse" if high < 0 else "level"
+
+
+@dataclass
+class Group:
+    """The scores of one combination of the other axes: value -> seed -> score on dev."""
+
+    label: str
+    metric: str
+    scores: dict[str, dict[int, float]]
 
 
 def side_by_side(rows: Iterable[Mapping[str, Any]], axis: str, to: str | None = None) -> str:
     """Two tables in markdown: of each value of an axis the mean on dev; and its difference to the value `to` (by
-    default the first), paired by seed, with a 95 % interval over the seeds.
+    default the first), paired by seed, with a 95 % interval over the seeds. For the arguments and errors see
+    `differences`."""
+    rows = list(rows)
+    groups = grouped(rows, axis)
+    values = values_of(groups, axis, to)
+    metrics = {group.metric for group in groups}
+    head = f"{metrics.pop()} on dev" if len(metrics) == 1 else "on dev"
+    labels = {group.label: group.label if head != "on dev" else f"{group.label} ({group.metric})" for group in groups}
+    means = markdown_table(
+        [head, *values],
+        [[labels[g.label], *(shown(list(g.scores.get(value, {}).values())) for value in values)] for g in groups],
+    )
+    found = {(one.label, one.value): one for one in differences(rows, axis, to)}
+    to = values[0] if to is None else to
+    lines = [
+        [labels[group.label], value, *words(found.get((group.label, value)))]
+        for group in groups
+        for value in values
+        if value != to
+    ]
+    columns = ["", f"less {to}", "difference", "95 % over seeds", "better in", "so"]
+    return "\n".join([*means, "", *markdown_table(columns, lines)]) + "\n"
+
+
+def differences(rows: Iterable[Mapping[str, Any]], axis: str, to: str | None = None) -> list[Difference]:
+    """The difference of each value of an axis to the value `to` (by default the first), paired by seed.
 
     axis: of the rows' `axes`, or "variant" for their names.
 
     Raises:
-        UserError: no such axis or value; no scores on dev, or of several metrics.
+        UserError: no such axis or value; no scores on dev; of one combination scores of several metrics.
     """
-    rows = [row for row in rows if row.get("dev") is not None]
-    metrics = {str(row.get("metric")) for row in rows}
-    if len(metrics) != 1:
-        raise UserError(f"expected scores on dev of one metric, got {quoted_each(sorted(metrics)) or 'none'}")
-    found = scores_by(rows, axis)
-    values = list(dict.fromkeys(value for each in found.values() for value in each))
+    groups = grouped(rows, axis)
+    values = values_of(groups, axis, to)
     to = values[0] if to is None else to
-    if to not in values:
-        raise UserError(f"expected a value of {quoted(axis)} ({quoted_each(values)}), got {quoted(to)}")
-    (metric,) = metrics
-    lower = "loss" in metric
-    means = markdown_table(
-        [f"{metric} on dev", *values],
-        [[label, *(shown(list(each.get(value, {}).values())) for value in values)] for label, each in found.items()],
-    )
-    lines = [
-        [label, value, *difference(each.get(value, {}), each.get(to, {}), lower)]
-        for label, each in found.items()
-        for value in values
-        if value != to
+    pairs = [(group, value) for group in groups for value in values if value != to]
+    found = [difference(g.scores.get(value, {}), g.scores.get(to, {}), g.metric) for g, value in pairs]
+    return [
+        replace(one, label=group.label, value=value, to=to)
+        for one, (group, value) in zip(found, pairs, strict=True)
+        if one is not None
     ]
-    head = ["", f"less {to}", "difference", "95 % over seeds", "better in", "so"]
-    return "\n".join([*means, "", *markdown_table(head, lines)]) + "\n"
 
 
-def scores_by(rows: Sequence[Mapping[str, Any]], axis: str) -> Scores:
-    found: Scores = {}
+def difference(ours: Mapping[int, float], theirs: Mapping[int, float], metric: str = "") -> Difference | None:
+    """Of scores by seed; None: they have no seed in common."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    apart = [ours[seed] - theirs[seed] for seed in seeds]
+    better = sum((one < 0) if "loss" in metric else (one > 0) for one in apart)
+    middle, low, high = statistics.mean(apart), None, None
+    if len(seeds) > 1:
+        half = float(scipy.stats.t.ppf(0.975, len(seeds) - 1)) * statistics.stdev(apart) / len(seeds) ** 0.5
+        low, high = middle - half, middle + half
+    return Difference("", "", "", metric, middle, low, high, better, len(seeds))
+
+
+def words(found: Difference | None) -> list[str]:
+    """The cells of a difference in a table."""
+    if found is None:
+        return ["", "", "", "no seed in common"]
+    interval = "" if found.low is None else f"{found.low:+.4f} to {found.high:+.4f}"
+    return [f"{found.mean:+.4f}", interval, f"{found.better} of {found.seeds}", found.so]
+
+
+def grouped(rows: Iterable[Mapping[str, Any]], axis: str) -> list[Group]:
+    found: dict[str, Group] = {}
     for row in rows:
+        if row.get("dev") is None:
+            continue
         axes = {**row.get("axes", {}), "variant": row["name"]} if axis == "variant" else row.get("axes", {})
         if axis not in axes:
             raise UserError(f"expected an axis of the study ({quoted_each(axes) or 'it has none'}, variant), got "
                             f"{quoted(axis)}{suggestion(axis, [*axes, 'variant'])}")  # fmt: skip
         others = [] if axis == "variant" else [value for name, value in axes.items() if name != axis]
-        if own := variant_of(row):
+        if axis != "variant" and (own := variant_of(row)):
             others.append(own)
-        label = "" if axis == "variant" else ", ".join(others)
-        found.setdefault(label, {}).setdefault(axes[axis], {})[row["seed"]] = row["dev"]
-    return found
+        group = found.setdefault(", ".join(others), Group(", ".join(others), str(row.get("metric")), {}))
+        if group.metric != str(row.get("metric")):
+            metrics = quoted_each(sorted({group.metric, str(row.get("metric"))}))
+            raise UserError(f"expected scores on dev of one metric, got {metrics} of {quoted(group.label)}")
+        group.scores.setdefault(axes[axis], {})[row["seed"]] = row["dev"]
+    if not found:
+        raise UserError("expected scores on dev of one metric, got none")
+    return list(found.values())
+
+
+def values_of(groups: Sequence[Group], axis: str, to: str | None) -> list[str]:
+    values = list(dict.fromkeys(value for group in groups for value in group.scores))
+    if to is not None and to not in values:
+        raise UserError(f"expected a value of {quoted(axis)} ({quoted_each(values)}), got {quoted(to)}")
+    return values
 
 
 def variant_of(row: Mapping[str, Any]) -> str:
     """The name of a row's variant among those that its axes cross; "" if there is none."""
     return str(row["name"]).removeprefix(", ".join(row.get("axes", {}).values())).removeprefix(", ")
-
-
-def difference(ours: Mapping[int, float], theirs: Mapping[int, float], lower: bool = False) -> list[str]:
-    """Of scores by seed: the mean difference over the seeds of both, its interval (Student's t), the seeds in which
-    ours is better, and in words what that tells. lower: whether lower is better."""
-    seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
-        return ["", "", "", "no seed in common"]
-    apart = [ours[seed] - theirs[seed] for seed in seeds]
-    middle, better = statistics.mean(apart), sum((one < 0) if lower else (one > 0) for one in apart)
-    wins = f"{better} of {len(seeds)}"
-    if len(seeds) < 2:
-        return [f"{middle:+.4f}", "", wins, "one seed: nothing is told"]
-    half = float(scipy.stats.t.ppf(0.975, len(seeds) - 1)) * statistics.stdev(apart) / len(seeds) ** 0.5
-    low, high = middle - half, middle + half
-    sign = -1 if lower else 1
-    so = "better" if sign * low > 0 and sign * high > 0 else "worse" if sign * low < 0 and sign * high < 0 else "level"
-    return [f"{middle:+.4f}", f"{low:+.4f} to {high:+.4f}", wins, so]

@@ -40,22 +40,19 @@ def command_of(command: Any, settings: Mapping[str, Any]) -> Callable[..., Any]:
     return imported(module, path, "command")
 
 
-def taken_up(train: Callable[..., Any], settings: Mapping[str, Any], overwrite: bool = False) -> tuple[Any, bool]:
+def taken_up(train: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[Any, bool]:
     """Trains, or resumes the run that was begun in `settings["out"]`; returns the run and whether it was resumed.
-
-    overwrite: whether a run with other settings there is made anew.
 
     Raises:
         UserError: the run there has other settings; as `train`.
     """
     begun = Path(settings["out"]) / "run.json"
-    if begun.is_file() and begun.stat().st_size > 0:
-        try:
-            return train(resume=True, **{**settings, "overwrite": True}), True
-        except UserError as error:
-            if not overwrite:
-                raise UserError(f"{error}; --overwrite repeats it") from None
-    return train(**{**settings, "overwrite": True}), False
+    if not begun.is_file() or begun.stat().st_size == 0:
+        return train(**{**settings, "overwrite": True}), False
+    try:
+        return train(resume=True, **{**settings, "overwrite": True}), True
+    except UserError as error:
+        raise UserError(f"{error}; remove {settings['out']} if it may be made anew") from None
 
 
 # ---- rows
@@ -78,6 +75,7 @@ def measured(run: Any) -> dict[str, Any]:
         "sts": result.sts.get(ours),
         "rows": result.figures.get("train_rows"),
         "steps": result.figures.get("steps"),
+        "teacher_forwards": result.figures.get("teacher_forwards"),
         "seconds": dict(result.seconds),
     }
     return {name: value for name, value in row.items() if value is not None}
@@ -92,8 +90,9 @@ def figures(row: Mapping[str, Any]) -> dict[str, float]:
         "STS": nested(row, "sts", "mean"),
         **{name: value for name, value in row.items() if name not in own},
         "training s": nested(row, "seconds", "training"),
+        "s": sum(row["seconds"].values()) if isinstance(row.get("seconds"), Mapping) else None,
     }
-    return {name: value for name, value in found.items() if number(value) is not None}
+    return {name.replace("_", " "): value for name, value in found.items() if number(value) is not None}
 
 
 def nested(row: Mapping[str, Any], name: str, inner: str) -> Any:

@@ -1,30 +1,38 @@
 """A study: variants of a run at several seeds, each made once, and compared on dev."""
 
-import itertools
+import hashlib
 import json
 import logging
-import re
 import statistics
-from collections.abc import Callable, Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from contrastill.errors import CheckFailed, UserError, quoted
+from contrastill.locks import FolderLock
 from contrastill.ranges import suggestion
 from contrastill.screen import Screen
-from contrastill.studies.cells import Cells, has
-from contrastill.studies.paired import side_by_side
+from contrastill.studies.axes import crossed, filled, places_in
+from contrastill.studies.cells import Cells
+from contrastill.studies.paired import differences, side_by_side
 from contrastill.studies.run import MODELS, command_of, figures, markdown_table, measured, shown, taken_up
 
 __all__ = ["Study"]
 
 logger = logging.getLogger(__name__)
 
-Cell = tuple[str, int]  # variant, seed
+Cell = tuple[str, int]  # variant or place, seed
+NOTES = ("about", "axes")  # what a row says, beside its settings
+PAUSE = 5.0  # seconds before cells that other processes make are looked at again
 
 
 class Study:
     """Variants of a run at several seeds: each is made once, and its row written to `out` as it ends.
+
+    A cell, a variant at a seed, is known by a hash of its settings: so is its run's folder. The same call in several
+    processes, on one machine or on several that share `out` and `runs`, makes each cell in one of them.
 
     variants: name -> settings, and beside them, where needed, `command`: "distill" (unless given), "contrast",
         "finetune", "pretrain", a function or "package.module:function", called with the settings, `seed` and `out`,
@@ -33,8 +41,11 @@ class Study:
     axes: axis -> value's name -> settings: each variant is made at every combination of values, and its rows say which
         (`axes`). Without variants the combinations are the variants. A combination's name is that of its values.
     shared: settings of each variant without its own. seeds: how many, from 0 on.
-    places: name -> what `{name}` in a setting stands for. Rows keep `{name}`: a file may lie elsewhere tomorrow.
-    runs: folder of the runs [beside `out`, named .runs]. facts: entries of `out` beside the rows.
+    places: name -> what `{name}` in a setting stands for: a path; or the settings of a run that is made once, before
+        what needs it (a teacher, a start), and whose model it then is. Rows keep `{name}`: a file may lie elsewhere
+        tomorrow.
+    out: a .jsonl file, to which lines are added, or a .json file. runs: folder of the runs [beside `out`, named .runs].
+    facts: entries of `out` beside the rows.
 
     Raises:
         UserError: variants that cannot be.
@@ -52,31 +63,34 @@ class Study:
         runs: str | Path | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        variants = crossed(variants, axes or {})
-        self.variants = {name: {"command": "distill", **(shared or {}), **each} for name, each in variants.items()}
-        self.cells, self.seeds, self.places = Cells(out, facts), seeds, dict(places or {})
+        places = dict(places or {})
+        given = {name: {**(shared or {}), **each} for name, each in crossed(variants, axes or {}).items()}
+        made = {name: one for name, one in places.items() if isinstance(one, Mapping)}
+        if clash := [name for name in made if name in given]:
+            raise UserError(f"expected other names for places than for variants, got {quoted(clash[0])} twice")
+        self.variants = list(given)
+        self.settings_of = {name: {"command": "distill", **each} for name, each in {**made, **given}.items()}
+        self.places = {name: one for name, one in places.items() if name not in made}
+        self.made = list(made)
+        self.cells, self.seeds = Cells(out, facts), seeds
         self.runs = Path(runs).expanduser() if runs is not None else self.cells.file.with_suffix(".runs")
-        self.first: dict[str, str] = {}  # variant -> the one at the beginning of its line
         if seeds < 1:
             raise UserError(f"seeds: expected at least 1, got {seeds}")
-        for name, variant in self.variants.items():
-            of = variant.get("of")
-            if of is not None and of not in self.first:
+        for name, settings in self.settings_of.items():
+            before = self.variants[: self.variants.index(name)] if name in given else []
+            if (of := settings.get("of")) is not None and of not in before:
                 raise UserError(f"{name}: expected `of` to be a variant before it, got {quoted(of)}")
-            self.first[name] = name if of is None else self.first[of]
-        if len({self.folder((name, 0)) for name in variants}) < len(variants):
-            raise UserError(f"expected names that differ in letters or digits, got {', '.join(map(quoted, variants))}")
+            later = self.made[self.made.index(name) :] if name in made else []
+            if loop := [place for place in places_in(own(settings)) if place in later]:
+                raise UserError(f"{name}: expected a place before it, got {quoted(loop[0])}")
 
-    def run(
-        self, only: Collection[str] = (), part: tuple[int, int] = (1, 1), overwrite: bool = False
-    ) -> list[dict[str, Any]]:
-        """Makes the cells that `out` does not hold; returns the study's rows.
+    def run(self, only: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Makes the cells that `out` does not hold, or waits for other processes to make them; returns the rows.
 
-        only: names of variants [all]. part: (1, 2) and (2, 2) are two processes that share the work. overwrite: makes
-        anew what was made with other settings.
+        only: names of variants and places [all]; what they go on from is made too.
 
         Raises:
-            UserError: before work, a row made with other settings, or a cell that cannot be made.
+            UserError: before work, a cell that cannot be made.
             CheckFailed: at the end, cells that failed.
             Interrupted: Ctrl-C; the same call goes on, within a run too.
         """
@@ -84,25 +98,40 @@ class Study:
         from contrastill.training import Interrupted
 
         self.cells.facts.setdefault("machine", describe_machine())
-        console, cells, failed = Screen(stderr=True), self.chosen(only, part), dict[Cell, str]()
-        todo = self.missing(cells, overwrite)
+        console, cells, failed = Screen(stderr=True), self.chosen(only), dict[Cell, str]()
+        todo = self.missing(cells)
         for cell in todo:
             self.ready(cell)
-        known = len(cells) - len(todo)
-        console.print(f"{known} of {len(cells)} cells are in {self.cells.file}", soft_wrap=True)
-        for place, cell in enumerate(todo, known + 1):
-            try:
-                row = self.make(cell, failed, overwrite)
-                said = ", ".join(f"{name} {shown([value])}" for name, value in figures(row).items())
-            except KeyboardInterrupt:
-                made = place - 1 - len(failed)
-                raise Interrupted(f"{made} of {len(cells)} cells are finished; the same command continues") from None
-            except Exception as error:  # the other cells go on
-                if not isinstance(error, UserError):
-                    logger.exception("%s", named(cell))
-                failed[cell] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-                said = f"failed: {failed[cell]}"
-            console.print(f"{place} of {len(cells)}: {named(cell)}: {said}", soft_wrap=True)
+        console.print(f"{len(cells) - len(todo)} of {len(cells)} cells are in {self.cells.file}", soft_wrap=True)
+        waited = False
+        while todo:
+            later: list[Cell] = []
+            for cell in todo:
+                try:
+                    row = self.make(cell, failed)
+                except KeyboardInterrupt:
+                    made = len(cells) - len(self.missing(cells))
+                    raise Interrupted(
+                        f"{made} of {len(cells)} cells are finished; the same command continues"
+                    ) from None
+                except Exception as error:  # the other cells go on
+                    if not isinstance(error, UserError):
+                        logger.exception("%s", named(cell))
+                    failed[cell] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                    said = f"failed: {failed[cell]}"
+                else:
+                    if row is None:
+                        later.append(cell)
+                        continue
+                    said = ", ".join(f"{name} {shown([value])}" for name, value in figures(row).items())
+                place = len(cells) - len(self.missing(cells)) + len(failed)
+                console.print(f"{place} of {len(cells)}: {named(cell)}: {said}", soft_wrap=True)
+            if len(later) == len(todo):
+                if not waited:
+                    console.print(f"waiting for other processes, which make {len(later)} cells", soft_wrap=True)
+                waited = True
+                time.sleep(PAUSE)
+            todo = later
         if failed:
             raise CheckFailed(
                 f"{len(failed)} of {len(cells)} cells failed, and the same command tries them again; the rows of the "
@@ -110,42 +139,66 @@ class Study:
             )
         return self.rows()
 
-    def chosen(self, only: Collection[str] = (), part: tuple[int, int] = (1, 1)) -> list[Cell]:
-        """The cells of a part of the work. A variant and its start are in one part, in that order."""
-        if unknown := [name for name in only if name not in self.variants]:
-            raise UserError(f"no variant {quoted(unknown[0])}{suggestion(unknown[0], self.variants)}")
-        if not 1 <= part[0] <= part[1]:
-            raise UserError(f"part: expected 1/2, 2/2 and the like, got {part[0]}/{part[1]}")
-        lines: dict[Cell, list[Cell]] = {}
-        for seed in range(self.seeds):
-            for name in self.variants:
-                if not only or name in only:
-                    lines.setdefault((self.first[name], seed), []).append((name, seed))
-        longest_first = sorted(lines.values(), key=len, reverse=True)
-        return [cell for line in longest_first[part[0] - 1 :: part[1]] for cell in line]
+    def chosen(self, only: Collection[str] = ()) -> list[Cell]:
+        """The cells of these variants and places, by seed, each after those that it goes on from."""
+        if unknown := [name for name in only if name not in self.settings_of]:
+            raise UserError(f"no variant {quoted(unknown[0])}{suggestion(unknown[0], self.settings_of)}")
+        asked = [(name, self.settings_of[name].get("seed", 0)) for name in self.made if name in only]
+        asked += [(name, seed) for seed in range(self.seeds) for name in self.variants if not only or name in only]
+        found: dict[Cell, None] = {}
 
-    def missing(self, cells: Iterable[Cell], overwrite: bool = False) -> list[Cell]:
-        """The cells to be made. Raises a UserError where one was made with other settings."""
-        return [cell for cell in cells if self.cells.find(key(cell), self.settings(cell[0]), overwrite) is None]
+        def add(cell: Cell) -> None:
+            for start in self.starts(cell).values():
+                add(start)
+            found[cell] = None
 
-    def make(self, cell: Cell, failed: Collection[Cell], overwrite: bool) -> dict[str, Any]:
-        """Makes a cell, unless another process has made it meanwhile."""
+        for cell in asked:
+            add(cell)
+        return list(found)
+
+    def missing(self, cells: Iterable[Cell]) -> list[Cell]:
+        """The cells to be made."""
+        there = self.table()
+        return [cell for cell in cells if self.identity(cell) not in there]
+
+    def make(self, cell: Cell, failed: Collection[Cell] = ()) -> dict[str, Any] | None:
+        """The row of a cell, which is made if no process has; None: another process makes it, or a start of it."""
+        starts = self.starts(cell).values()
+        if lost := [start for start in starts if start in failed]:
+            raise UserError(f"{lost[0][0]}, its start, failed")
+        if self.missing(starts):
+            return None
+        with self.claimed(cell) as ours:
+            if (row := self.table().get(self.identity(cell))) is not None:
+                return row
+            return self.made_now(cell) if ours else None
+
+    def made_now(self, cell: Cell) -> dict[str, Any]:
         from contrastill.machine import describe_machine
 
-        variant = self.variants[cell[0]]
-        if (variant.get("of"), cell[1]) in failed:
-            raise UserError(f"{variant['of']}, its start, failed")
         function, settings = self.ready(cell)
 
         def row() -> dict[str, Any]:
-            resumes = variant["command"] in MODELS
-            made, resumed = taken_up(function, settings, overwrite) if resumes else (function(**settings), False)
-            notes = {name: variant.get(name) for name in ("about", "axes")}
-            notes["resumed"] = resumed  # then its seconds are not all
-            known = {name: value for name, value in notes.items() if value}
-            return {**known, **measured(made), "machine": describe_machine()}
+            resumes = self.settings_of[cell[0]]["command"] in MODELS
+            made, resumed = taken_up(function, settings) if resumes else (function(**settings), False)
+            notes = {**self.notes(cell), "resumed": resumed}  # then its seconds are not all
+            known = {name: value for name, value in notes.items() if value or name == "seed"}
+            return {**known, "settings": self.settings(cell[0]), **measured(made), "machine": describe_machine()}
 
-        return self.cells.once(key(cell), row, self.settings(cell[0]), overwrite)
+        return self.cells.once({"cell": self.identity(cell)}, row)
+
+    @contextmanager
+    def claimed(self, cell: Cell) -> Iterator[bool]:
+        """Whether no other process makes the cell; none does within the block."""
+        try:
+            lock = FolderLock(self.runs / ".claims" / self.identity(cell))
+        except UserError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def ready(self, cell: Cell) -> tuple[Callable[..., Any], dict[str, Any]]:
         """The function that makes a cell, and its settings.
@@ -153,34 +206,59 @@ class Study:
         Raises:
             UserError: no such command or place, or a setting that cannot be.
         """
-        variant = self.variants[cell[0]]
-        places = dict(self.places)
-        if (of := variant.get("of")) is not None:
-            places["of"] = self.folder((of, cell[1])) / MODELS.get(self.variants[of]["command"], "model")
-        own = {key: value for key, value in variant.items() if key not in ("command", "of", "about", "axes")}
+        settings = self.settings_of[cell[0]]
+        places = {**self.places, **{name: self.model(start) for name, start in self.starts(cell).items()}}
         try:
-            if of is not None and "{of}" not in json.dumps(own, default=word):
+            if (of := settings.get("of")) is not None and "of" not in places_in(own(settings)):
                 raise UserError(f"it goes on from {of}: expected {{of}}, that run's model, in a setting, found none")
-            settings = {**filled(own, places), "seed": cell[1], "out": str(self.folder(cell))}
-            return command_of(variant["command"], settings), settings
+            given = {**filled(own(settings), places), "seed": cell[1], "out": str(self.folder(cell))}
+            return command_of(settings["command"], given), given
         except UserError as error:
             raise UserError(f"{cell[0]}: {error}") from None
 
+    def starts(self, cell: Cell) -> dict[str, Cell]:
+        """The cells whose models the settings of a cell name, by the places where they stand."""
+        settings = self.settings_of[cell[0]]
+        found = {"of": (settings["of"], cell[1])} if settings.get("of") is not None else {}
+        needed = [name for name in dict.fromkeys(places_in(own(settings))) if name in self.made]
+        return found | {name: (name, self.settings_of[name].get("seed", 0)) for name in needed}
+
     def settings(self, name: str) -> dict[str, Any]:
-        """The command and settings in a variant's rows; `of` holds those of its start."""
-        variant = {key: value for key, value in self.variants[name].items() if key not in ("about", "axes")}
-        start = {"of": self.settings(variant["of"])} if "of" in variant else {}
-        return json.loads(json.dumps({**variant, **start}, default=word))
+        """The command and settings in the rows of a variant or place, with those of what it goes on from."""
+        found: dict[str, Any] = {key: value for key, value in self.settings_of[name].items() if key not in NOTES}
+        if "of" in found:
+            found["of"] = self.settings(found["of"])
+        if places := {place: self.settings(place) for place in self.starts((name, 0)) if place != "of"}:
+            found["places"] = places
+        return json.loads(json.dumps(found, default=word))
+
+    def identity(self, cell: Cell) -> str:
+        """The hash by which `out` and the folder of runs know a cell."""
+        return hashed(self.settings(cell[0]), cell[1])
 
     def folder(self, cell: Cell) -> Path:
-        name = re.sub(r"[^\w.-]+", "_", cell[0])
-        return self.runs / f"{name}-{cell[1]}"
+        """The folder of a cell's run."""
+        return self.runs / self.identity(cell)
+
+    def model(self, cell: Cell) -> Path:
+        """The folder of the model that a cell's run makes."""
+        return self.folder(cell) / MODELS.get(self.settings_of[cell[0]]["command"], "model")
+
+    def notes(self, cell: Cell) -> dict[str, Any]:
+        return {"name": cell[0], "seed": cell[1], **{name: self.settings_of[cell[0]].get(name) for name in NOTES}}
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        """The rows of `out`, of these settings or others, by the hash of each."""
+        rows = self.cells.read()["rows"]
+        return {row.get("cell") or hashed(row.get("settings"), row.get("seed")): row for row in reversed(rows)}
 
     def rows(self, name: str | None = None) -> list[dict[str, Any]]:
         """The rows that are made, of a variant or of all."""
+        there = self.table()
         cells = [(each, seed) for each in self.variants if name in (None, each) for seed in range(self.seeds)]
-        there = self.cells.read()["rows"]
-        return [row for cell in cells for row in there if has(row, key(cell))]
+        found = [(cell, there[identity]) for cell in cells if (identity := self.identity(cell)) in there]
+        return [{**row, **{key: value for key, value in self.notes(cell).items() if value is not None}}
+                for cell, row in found]  # fmt: skip
 
     def best(self) -> str:
         """The variant with the best mean of `dev`, of those whose every seed is made.
@@ -199,6 +277,12 @@ class Study:
         """Tables of the values of an axis side by side, with differences paired by seed: see `side_by_side`."""
         return side_by_side(self.rows(), axis, to)
 
+    def plot(self, file: str | Path, axis: str, to: str | None = None) -> None:
+        """Draws these differences with their intervals; the file's name says how (.svg, .png, .pdf)."""
+        from contrastill.studies.plot import forest
+
+        forest(differences(self.rows(), axis, to), Path(file))
+
     def markdown(self) -> str:
         """A table: of each variant the means over its seeds, with their standard deviations."""
         found = {name: [figures(row) for row in rows] for name in self.variants if (rows := self.rows(name))}
@@ -210,43 +294,15 @@ class Study:
         return "\n".join(markdown_table(["variant", "seeds", *names], lines)) + "\n"
 
 
-def crossed(
-    variants: Mapping[str, Mapping[str, Any]] | None, axes: Mapping[str, Mapping[str, Mapping[str, Any]]]
-) -> dict[str, Mapping[str, Any]]:
-    """Each variant at every combination of the axes' values, with their names; settings of a later axis come before
-    those of an earlier one, a variant's own before all. Objects of settings (`set`, `stages`) are put together.
-
-    Raises:
-        UserError: an axis without values; neither variants nor axes; a variant that goes on from another, and axes.
-    """
-    if empty := [axis for axis, values in axes.items() if not values]:
-        raise UserError(f"axes: expected values of {quoted(empty[0])}, got none")
-    if not variants and not axes:
-        raise UserError("expected variants or axes, got neither")
-    found: dict[str, Mapping[str, Any]] = {}
-    for chosen in itertools.product(*(values.items() for values in axes.values())):
-        names = {axis: name for axis, (name, _) in zip(axes, chosen, strict=True)}
-        settings: dict[str, Any] = {}
-        for _, one in chosen:
-            settings = together(settings, one)
-        for name, variant in (variants or {"": {}}).items():
-            if axes and "of" in variant:
-                raise UserError(f"{name}: expected no `of` beside axes: name each start as a variant of its own")
-            label = ", ".join([*names.values(), *([name] if name else [])])
-            if label in found:
-                raise UserError(f"axes: expected names that tell combinations apart, got {quoted(label)} twice")
-            found[label] = together(settings, variant) | ({"axes": names} if axes else {})
-    return found
+def own(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the command is given."""
+    return {key: value for key, value in settings.items() if key not in ("command", "of", *NOTES)}
 
 
-def together(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, those of `then` in place of others; objects put together."""
-    both = {name for name in first.keys() & then.keys() if all(isinstance(x[name], Mapping) for x in (first, then))}
-    return {**first, **then, **{name: {**first[name], **then[name]} for name in both}}
-
-
-def key(cell: Cell) -> dict[str, Any]:
-    return {"name": cell[0], "seed": cell[1]}
+def hashed(settings: Any, seed: Any) -> str:
+    """A hash of settings as JSON, in any order; 2.0 is 2."""
+    whole = json.loads(json.dumps(settings), parse_float=lambda text: int(x) if (x := float(text)) % 1 == 0 else x)
+    return hashlib.sha256(json.dumps([whole, seed], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def named(cell: Cell) -> str:
@@ -256,16 +312,3 @@ def named(cell: Cell) -> str:
 def word(value: Any) -> str:
     """A function, a class or a path, in JSON."""
     return f"{value.__module__}:{value.__qualname__}" if hasattr(value, "__qualname__") else str(value)
-
-
-def filled(value: Any, places: Mapping[str, Any]) -> Any:
-    """A setting with each `{name}` replaced."""
-    if isinstance(value, dict):
-        return {key: filled(one, places) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [filled(one, places) for one in value]
-    if not isinstance(value, str):
-        return value
-    if unknown := [name for name in re.findall(r"{(\w+)}", value) if name not in places]:
-        raise UserError(f"{quoted(value)}: expected a place for {unknown[0]} (--place {unknown[0]}=…)")
-    return re.sub(r"{(\w+)}", lambda found: str(places[found[1]]), value)
