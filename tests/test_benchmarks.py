@@ -275,13 +275,16 @@ def test_texts(script, tmp_path, capsys):
         ("banking77_dev", "banking77_dev", 4),
         ("embeddings.variants", "embeddings", 16),
         ("ablation.variants", "ablation", 0),
+        ("glue.variants", "glue", 0),
     ],
 )
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
-    places = dict.fromkeys(("teacher", "minilm", "data", "texts", "sts"), "somewhere")
-    out = SCRIPTS / "results" / f"{results}.json"
-    study = Study(file["variants"], out, shared=file["shared"], places=places, seeds=3)
+    names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start")
+    places = {**file.get("places", {}), **dict.fromkeys(names, "somewhere")}
+    out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
+    given = {name: file.get(name) for name in ("variants", "axes")}
+    study = Study(given["variants"], out, axes=given["axes"], shared=file["shared"], places=places, seeds=3)
     cells = study.chosen()
     assert all(callable(study.ready(cell)[0]) for cell in cells)  # its settings are taken
     assert len(study.missing(cells)) == len(cells) - known

@@ -48,6 +48,17 @@ def batches_of(
     return made
 
 
+def test_the_reading_of_many_rows_is_seen_as_it_goes(
+    tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]], monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr("contrastill.screen.EVERY", -1)
+    model, task = tiny_model("bert", classes=3).eval(), Classification("abc")
+    batches = batches_of(model, tiny_batch, task)
+    with caplog.at_level(logging.INFO):
+        fit_probe(model, task, batches, may_add=False)
+    assert caplog.messages == [f"{8 * n} of 240 rows, to fit the head" for n in range(1, 31)]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("task", [Classification("abc"), Regression(), MultiLabel("abc")], ids=lambda task: task.name)
 def test_a_fitted_head_knows_more_than_a_random_one(

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from contrastill.loading import new_weights
+from contrastill.screen import progress
 from contrastill.students.families import FAMILIES, head_linears, head_weights, top_of
 from contrastill.students.pooling import GAIN, add_mean_layer, remove_last_layer, takes_mean_layer
 from contrastill.tasks import LabelledTask
@@ -194,9 +195,11 @@ def read(
     if takes_mean_layer(model) and task.per == "text":
         hooks.append(top_of(model, FAMILIES[model.config.model_type])[0].register_forward_hook(mean))
     try:
-        for batch in batches:
-            tokens = (batch["labels"] != -100).cpu() if "answered" in batch else None
-            task.predict(model, [batch], dtype)
+        with progress(sum(len(batch["labels"]) for batch in batches), "rows, to fit the head") as advance:
+            for batch in batches:
+                tokens = (batch["labels"] != -100).cpu() if "answered" in batch else None
+                task.predict(model, [batch], dtype)
+                advance(len(batch["labels"]))
     finally:
         for hook in hooks:
             hook.remove()

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.evaluation.inference import inference, model_inputs
+from contrastill.screen import progress
 from contrastill.tasks import LabelledTask
 from contrastill.training.probe import Array, best_strength, fit
 
@@ -74,7 +75,7 @@ def vectors(
     """The mean of each text's tokens, (D,) of length 1, float32, on the CPU."""
     found: dict[str, Tensor] = {}
     ordered = sorted(texts, key=len)
-    with inference(model, dtype):
+    with inference(model, dtype), progress(len(ordered), "texts of pairs, to fit a yardstick") as advance:
         for n in range(0, len(ordered), BATCH):
             some = ordered[n : n + BATCH]
             batch = tokenizer(some, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
@@ -83,4 +84,5 @@ def vectors(
             mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             means = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).cpu()
             found |= zip(some, means, strict=True)
+            advance(len(some))
     return found
