@@ -28,24 +28,26 @@ from typer.testing import CliRunner
 from contrastill import Study, distill, finetune
 from contrastill.cli import app
 from contrastill.evaluation import sts
+from contrastill.studies import Cells
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "benchmarks"
 WORDS = ["soup", "song", "drum", "bread", "apple", "tune", "rice", "choir", *(f"word{n}" for n in range(60))]
 
 
-def test_the_page_is_made_from_the_results():
-    made = subprocess.run([sys.executable, SCRIPTS / "tables.py", "--check"], check=False)
-    assert made.returncode == 0, "run: python benchmarks/tables.py"
+@pytest.mark.parametrize("script", ["tables", "evidence"])
+def test_the_page_is_made_from_the_results(script):
+    made = subprocess.run([sys.executable, SCRIPTS / f"{script}.py", "--check"], check=False)
+    assert made.returncode == 0, f"run: python benchmarks/{script}.py"
 
 
 def test_every_result_names_its_command_and_its_machine():
-    results = sorted((SCRIPTS / "results").glob("*.json"))
+    results = sorted((SCRIPTS / "results").glob("*.json*"))
     assert len(results) >= 5
     for path in results:
         if path.stem == "banking77_exploration":
             continue  # runs, not timings: each row has its settings
-        found = json.loads(path.read_text())
+        found = Cells(path).read() if path.suffix == ".jsonl" else json.loads(path.read_text())
         assert found["command"], path.name
         assert found["machine"]["cpu"], path.name
 
@@ -288,6 +290,36 @@ def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recor
     cells = study.chosen()
     assert all(callable(study.ready(cell)[0]) for cell in cells)  # its settings are taken
     assert len(study.missing(cells)) == len(cells) - known
+
+
+def test_evidence(script, tmp_path, monkeypatch):
+    """The page of made-up rows: CoLA with two seeds of each method, MRPC with one method at one seed."""
+    made = importlib.import_module("evidence")
+    for name, place in {"RESULTS": tmp_path, "FIGURES": tmp_path}.items():
+        monkeypatch.setattr(made, name, place)
+    assert "## GLUE" not in made.page()
+    study = made.study("glue", 5)
+    scores = {"kd": 0.40, "lrc_bert": 0.45, "finetune": 0.38, "tinybert": 0.40, "minilm": 0.41}
+    rows = {("cola", 0): {"metric": "matthews", "dev": 0.5}}
+    for n, (method, dev) in enumerate(scores.items()):
+        for seed in range(2):
+            found = {"metric": "matthews", "dev": dev + 0.002 * seed * n, "kept": (dev + 0.002 * seed * n) / 0.5}
+            rows[f"CoLA, {method}", seed] = found
+    rows["MRPC, kd", 0] = {"metric": "accuracy", "dev": 0.8, "kept": 0.9}
+    for cell, row in rows.items():
+        ran = {"steps": 10, "seconds": {"training": 5.0, "checks": 1.0}, "teacher_forwards": 100 * (cell[1] == 0)}
+        key = {"cell": study.identity(cell)}
+        study.cells.once(key, lambda row=row, ran=ran: {**row, **ran, "machine": {"cpu": "a processor"}})
+    page = made.page()
+    assert "CoLA 15 of 25, RTE 25 of 25, MRPC 24 of 25, STS-B 15 of 15" in page
+    assert "| teacher | 50.0 |  |" in page
+    assert "| `lrc_bert` | 45.1 ± 0.1 |  |" in page
+    assert "| `kd` | 80.0 | 80.0 |" not in page
+    assert "| `kd` | 80.0 | 90.0 | 85.0 |" in page
+    assert "| `lrc_bert` | 90.2 |  |  |" in page
+    assert "| CoLA | `lrc_bert` | +0.0510 | +0.0383 to +0.0637 | 2 of 2 | better |" in page
+    assert "| `kd` | 3 | 0.50 | 0.0 | 200 |" in page
+    assert (tmp_path / "glue.svg").exists()
 
 
 def test_serve(script, tmp_path, monkeypatch):

@@ -1,0 +1,167 @@
+"""docs/evidence.md and its figures from benchmarks/results/*.jsonl: nothing in them is typed by hand.
+
+python benchmarks/evidence.py          (--check: exit code 1 if the page is not what the results say)
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markdown_parts import table
+
+from contrastill import Study
+from contrastill.studies.paired import differences, words
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "evidence.md"
+RESULTS = HERE / "results"
+FIGURES = HERE.parent / "docs" / "figures"
+METRICS = {"matthews": "Matthews correlation", "accuracy": "accuracy", "spearman": "Spearman correlation"}
+TEACHERS = {"CoLA": "cola", "RTE": "rte", "MRPC": "mrpc", "STS-B": "stsb"}
+SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3}  # asked of each
+ABOUT = (
+    "Which method keeps how much of a teacher at equal cost. Made by `python benchmarks/evidence.py` from "
+    "`benchmarks/results/*.jsonl`, which hold a line for each run, with its settings. Scores are on dev, where the "
+    "best of the 8 checks of a run counts, for all methods alike. *better* and *worse*: the 95 % interval of the "
+    "differences over seeds (Student's t) lies on one side of 0; *level*: 0 is within it."
+)
+GLUE = (
+    "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "
+    "Students: `4L-312` (14.4 M), from `models/4L-312`. Start, rows, batches (32), steps and schedule are the same for "
+    "every method; its own settings are the defaults (so `lrc_bert` has no perturbation).\n\n"
+    "```console\ncontrastill study benchmarks/glue.variants.json --seeds 5 --out benchmarks/results/glue.jsonl "
+    "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
+    "--place start=models/4L-312\n```\n\n"
+)
+PAPERS = (
+    "Published, of other students (GLUE test, × 100, MRPC by F1; teacher BERT-base). There the general students were "
+    "trained on all of Wikipedia, and the task's rows were augmented. Some cells of LRC-BERT's row are not certain."
+)
+ABLATIONS = (
+    "One thing is changed at a time ([names](methods/lrc_bert.md#ablations)); all have perturbation but `LRC-BERT_g`; "
+    "else as above: `contrastill study benchmarks/ablation.variants.json --seeds 3 …`. The paper (dev, in its own "
+    "setting): CoLA falls from 50 to 37 without COS-NCE."
+)
+PUBLISHED = {  # GLUE test, teacher BERT-base; LRC-BERT: Fu et al. 2021, the others as that paper quotes them
+    "DistilBERT4": {"CoLA": 32.8, "RTE": 54.1, "MRPC": 82.4, "STS-B": 76.1},
+    "BERT4-PKD": {"CoLA": 24.8, "RTE": 62.3, "MRPC": 82.6, "STS-B": 79.8},
+    "TinyBERT4": {"CoLA": 44.1, "RTE": 66.6, "MRPC": 86.4, "STS-B": 80.4},
+    "LRC-BERT": {"CoLA": 46.5, "RTE": 63.1, "MRPC": 87.0, "STS-B": 81.2},
+}
+
+
+def study(name: str, seeds: int) -> Study:
+    """A study of this folder, with the rows that are recorded."""
+    file = json.loads((HERE / f"{name}.variants.json").read_text())
+    places = {**file["places"], **dict.fromkeys(("mpnet", "glue", "start"), "elsewhere")}
+    return Study(None, RESULTS / f"{name}.jsonl", axes=file["axes"], shared=file["shared"], places=places, seeds=seeds)
+
+
+def teacher_of(found: Study, task: str) -> dict[str, Any] | None:
+    return found.table().get(found.identity((TEACHERS[task], 0)))
+
+
+def by_task(found: Study, axis: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Task -> value of the axis -> rows."""
+    made: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in found.rows():
+        made.setdefault(row["axes"]["task"], {}).setdefault(row["axes"][axis], []).append(row)
+    return made
+
+
+def score(rows: Sequence[dict[str, Any]]) -> str:
+    values = [100 * row["dev"] for row in rows]
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def missing(found: Study, axis_values: Sequence[str]) -> str:
+    """Which cells the tables lack, by task."""
+    lacking: dict[str, int] = {}
+    for name, seed in found.missing(found.chosen()):
+        task = name.split(", ")[0]
+        if task in SEEDS and seed < SEEDS[task]:
+            lacking[task] = lacking.get(task, 0) + 1
+    if not lacking:
+        return "No cell is missing."
+    whole = {task: SEEDS[task] * len(axis_values) for task in SEEDS}
+    said = ", ".join(f"{task} {lacking[task]} of {whole[task]}" for task in SEEDS if task in lacking)
+    return f"Cells that are missing: {said}. The command continues the table."
+
+
+def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
+    """The tables of one study: scores, shares of the teacher, differences, cost."""
+    made = by_task(found, axis)
+    tasks = [task for task in SEEDS if task in made]
+    values = list(dict.fromkeys(value for each in made.values() for value in each))
+    teachers = [teacher_of(found, task) for task in tasks]
+    lines = [["teacher", *("" if row is None else f"{100 * row['dev']:.1f}" for row in teachers)]]
+    shares, costs = list[list[str]](), list[list[str]]()
+    for value in values:
+        lines.append(
+            [f"`{value}`", *(score(made[task].get(value, [])) if made[task].get(value) else "" for task in tasks)]
+        )
+        cells = [
+            statistics.mean(row["kept"] for row in rows) if (rows := made[task].get(value)) else None for task in tasks
+        ]
+        known = [cell for cell in cells if cell is not None]
+        mean = f"{100 * statistics.mean(known):.1f}" if len(known) == len(tasks) else ""
+        shares.append([f"`{value}`", *("" if cell is None else f"{100 * cell:.1f}" for cell in cells), mean])
+        rows = [row for task in tasks for row in made[task].get(value, [])]
+        seconds = statistics.mean(row["seconds"]["training"] / row["steps"] for row in rows)
+        hours = sum(sum(row["seconds"].values()) for row in rows) / 3600
+        forwards = sum(row.get("teacher_forwards", 0) for row in rows)
+        costs.append([f"`{value}`", str(len(rows)), f"{seconds:.2f}", f"{hours:.1f}", f"{forwards:,}"])
+    metrics = [METRICS[next(iter(made[task].values()))[0]["metric"]] for task in tasks]
+    fewest = {task: min(len(rows) for rows in made[task].values()) for task in tasks}
+    counts = ", ".join(f"{task} {count} or more" for task, count in fewest.items())
+    columns = [f"{task}<br>{metric}" for task, metric in zip(tasks, metrics, strict=True)]
+    apart = differences(found.rows(), axis, to)
+    found.plot(FIGURES / figure, axis, to)
+    return [
+        table(["on dev, × 100", *columns], lines),
+        f"Mean and standard deviation over seeds ({counts}).",
+        "Share of the teacher's score, in %:",
+        table(["", *tasks, "mean"], shares),
+        f"Differences to `{to}`, paired by seed (scores as they are, not × 100; the figure shows the same):",
+        table(
+            ["task", "", "difference", "95 % over seeds", "better in", "so"],
+            [[one.label, f"`{one.value}`", *words(one)] for one in apart],
+        ),
+        f"![Differences to {to} with their intervals](figures/{figure})",
+        "Cost, on one core beside other work:",
+        table(["", "runs", "s a step", "hours", "texts read by the teacher"], costs),
+    ]
+
+
+def page() -> str:
+    parts = ["# Evidence", ABOUT]
+    if (glue := study("glue", max(SEEDS.values()))).rows():
+        machine = f"{glue.rows()[0]['machine']['cpu']}, one core."
+        parts += ["## GLUE", f"{GLUE}{machine} {missing(glue, axis_values(glue, 'method'))}"]
+        parts += results(glue, "method", "kd", "glue.svg")
+        published = [[name, *(f"{row[task]:.1f}" for task in SEEDS)] for name, row in PUBLISHED.items()]
+        parts += [PAPERS, table(["× 100", *SEEDS], published)]
+    if (ablation := study("ablation", 3)).rows():
+        parts += ["## Ablations of LRC-BERT", ABLATIONS, *results(ablation, "ablation", "LRC-BERT1", "ablation.svg")]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def axis_values(found: Study, axis: str) -> list[str]:
+    return list(dict.fromkeys(found.settings_of[name]["axes"][axis] for name in found.variants))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        sys.exit(PAGE.read_text() != page())
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
