@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import difflib
 import importlib
 import io
 import json
@@ -32,6 +33,10 @@ from contrastill.studies import Cells
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "benchmarks"
+sys.path.insert(0, str(ROOT / "tests" / "training"))
+
+from workshop import QUICK, Workshop  # noqa: E402
+
 WORDS = ["soup", "song", "drum", "bread", "apple", "tune", "rice", "choir", *(f"word{n}" for n in range(60))]
 
 
@@ -53,6 +58,11 @@ def test_every_result_names_its_command_and_its_machine():
 
 
 # ---- each script at tiny size: in this process, without a network, into a folder of the test's own
+
+
+@pytest.fixture(scope="module")
+def workshop(shared_folder: Path) -> Workshop:
+    return Workshop(shared_folder / "workshop")
 
 
 @pytest.fixture(autouse=True)
@@ -320,6 +330,30 @@ def test_evidence(script, tmp_path, monkeypatch):
     assert "| CoLA | `lrc_bert` | +0.0510 | +0.0383 to +0.0637 | 2 of 2 | better |" in page
     assert "| `kd` | 3 | 0.50 | 0.0 | 200 |" in page
     assert (tmp_path / "glue.svg").exists()
+
+
+def test_robustness(script, tmp_path, workshop):
+    axes = {"task": {"topics": {"data": str(workshop.data())}}, "method": {"kd": {"method": "kd"}}}
+    shared = {**QUICK, "teacher": "{teacher}", "epochs": 4}
+    file = {"axes": axes, "shared": shared, "places": {"teacher": str(workshop.teacher())}}
+    (tmp_path / "v.json").write_text(json.dumps(file))
+    given = {"axes": axes, "shared": shared, "places": file["places"]}
+    (made,) = Study(None, tmp_path / "rows.jsonl", **given, runs=tmp_path / "runs").run()
+    words = [tmp_path / "v.json", "--rows", tmp_path / "rows.jsonl", "--runs", tmp_path / "runs"]
+    module = script("robustness", *words, "--out", tmp_path / "out.jsonl")
+    (row,) = Cells(tmp_path / "out.jsonl").read()["rows"]
+    assert row["noise"]["as it is"] == made["dev"]
+    assert set(row["noise"]) == set(module.NOISE)
+    log = (tmp_path / "runs" / made["cell"] / "log.jsonl").read_text().splitlines()
+    losses = [line["loss"] for line in map(json.loads, log) if "loss" in line]
+    assert row["unsteadiness"] == pytest.approx(np.diff(losses).std(ddof=1) / np.mean(losses))
+    chance = random.Random(0)
+    text = "the quick brown fox jumps over it " * 200
+    for share in (0.0, 0.02, 0.3):
+        assert len(module.dropped(text, share, chance).split()) == pytest.approx(1400 * (1 - share), rel=0.05)
+        changed = difflib.SequenceMatcher(None, text[:2000], module.typos(text[:2000], share, chance), False).ratio()
+        assert (changed == 1) == (share == 0)
+    assert module.dropped("one", 1.0, chance) == "one"
 
 
 def test_serve(script, tmp_path, monkeypatch):
