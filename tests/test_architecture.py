@@ -68,6 +68,7 @@ ALLOWED = {
     "losses": {"losses"},
     "machine": {ROOT},  # for the version
     "locks": {"errors"},
+    "growing": {"errors", "locks"},
     "results": {"errors", "seal", "results"},
     "settings": {"errors", "memory", "ranges", "results", "settings", "shapes"},
     "forward": set(),
@@ -123,7 +124,7 @@ ALLOWED = {
         "errors",
         "memory",
         "data",
-        "locks",
+        "growing",
         "screen",
         "settings",
         ROOT,

@@ -52,7 +52,7 @@ def label(**settings: Any) -> Labelled:
         "endpoint: %s, %s", url, f"with the key in ${variable}" if key else f"without a key (${variable} is not set)"
     )
     client = Client(url, key, asked.timeout)
-    with Store.opened(out, found.columns, asked.overwrite) as store:
+    with Store(out, found.columns).opened(asked.overwrite) as store:
         return asked_for(asked, client, endpoint, found, store)
 
 

@@ -3,19 +3,18 @@
 Beside OUT.jsonl lie OUT.settings.json, and OUT.unanswered.jsonl with texts that have no answer.
 """
 
-import contextlib
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any
 
 from contrastill.data.files import check_place
 from contrastill.errors import UserError, quoted
+from contrastill.growing import Growing
 from contrastill.labelling.question import Texts
-from contrastill.locks import locked
 
 __all__ = ["Store", "check_out"]
 
@@ -41,19 +40,19 @@ def check_out(out: Path, data: Path | None) -> None:
     check_place(out, data)
 
 
-class Store:
+class Store(Growing):
     """The answers in a file, and the texts in the file beside it that have none.
 
     columns: of the texts. asked: all texts that need no further question. counts: class -> texts. tokens: sent and
     answered, in both files.
     """
 
+    command, noun, flags, long = "contrastill label", "answers", FLAGS, LONG
+
     def __init__(self, out: Path, columns: tuple[str, ...]) -> None:
-        self.out, self.columns = out, columns
+        super().__init__(out)
+        self.columns = columns
         self.beside = out.with_name(f"{out.stem}.unanswered.jsonl")
-        self.settings_file = out.with_name(f"{out.stem}.settings.json")
-        self.settings: dict[str, Any] | None = None
-        self.files: dict[Path, IO[bytes]] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -61,35 +60,6 @@ class Store:
         self.counts: Counter[str] = Counter()
         self.tokens = (0, 0)
         self.unanswered = 0
-
-    @classmethod
-    @contextlib.contextmanager
-    def opened(cls, out: Path, columns: tuple[str, ...], overwrite: bool) -> Iterator[Self]:
-        """Opens the file for one process, and reads what is there. overwrite: it will be deleted, and is not read.
-
-        Raises:
-            UserError: another process writes it, it is damaged, or it cannot be written.
-        """
-        store, there = cls(out, columns), out.exists()
-        try:
-            with out.open("ab") as file:
-                if not locked(file):
-                    raise UserError(f"{out}: another process writes it; wait for it, or choose another --out")
-                try:
-                    store.check_ours()
-                    if not overwrite:
-                        store.read(repair=True)
-                    store.files[out] = file
-                    yield store
-                finally:
-                    if not there and store.settings is None:
-                        out.unlink(missing_ok=True)
-                    if (other := store.files.get(store.beside)) is not None:
-                        other.close()
-        except OSError as error:
-            raise UserError(
-                f"{out} could not be written ({error}); what was stored is kept. Make room, and call again"
-            ) from error
 
     # ---- reading
 
@@ -100,27 +70,12 @@ class Store:
             UserError: a file is damaged, or was not written by `label`.
         """
         self.clear()
-        self.check_ours()
-        if self.settings_file.is_file():
-            try:
-                self.settings = dict(json.loads(self.settings_file.read_bytes()))
-            except (ValueError, TypeError, RecursionError):
-                raise UserError(
-                    f"{self.settings_file}: expected the settings of {self.out.name}, got a damaged file; pass "
-                    "--overwrite to begin anew, or another --out"
-                ) from None
-            self.check({"columns": self.columns}, ("columns",))
+        self.read_settings()
+        self.check({"columns": self.columns}, ("columns",))
         for path in (self.out, self.beside):
             if path.is_file():
                 for number, line in enumerate(self.whole_lines(path, repair), 1):
                     self.count(path, number, line)
-
-    def check_ours(self) -> None:
-        if self.out.is_file() and self.out.stat().st_size and not self.settings_file.is_file():
-            raise UserError(
-                f"{self.out}: expected a file of `contrastill label`, with {self.settings_file.name} beside it, got "
-                "another; choose another --out"
-            )
 
     def whole_lines(self, path: Path, repair: bool) -> list[bytes]:
         content = path.read_bytes()
@@ -155,23 +110,7 @@ class Store:
         else:
             self.counts[str(label)] += 1
 
-    # ---- settings
-
-    def check(self, settings: Mapping[str, Any], names: Iterable[str] = tuple(FLAGS)) -> None:
-        """Checks that the stored answers are those that these settings give. names: of the settings compared.
-
-        Raises:
-            UserError: one differs.
-        """
-        for name in names if self.settings is not None else ():
-            stored, given = (self.settings or {}).get(name), json.loads(json.dumps(settings.get(name)))
-            if stored == given:
-                continue
-            values = ("as it was", "another") if name in LONG else (quoted(stored), quoted(given))
-            raise UserError(
-                f"{FLAGS[name]}: expected {values[0]} for the answers in {self.out}, got {values[1]}; pass --overwrite "
-                "to delete them and begin anew, or another --out"
-            )
+    # ---- writing
 
     def begin(self, settings: Mapping[str, Any], overwrite: bool) -> None:
         """Writes the settings of the answers, before the first one. overwrite: what is stored is deleted first."""
@@ -179,12 +118,7 @@ class Store:
             self.files[self.out].truncate(0)
             self.beside.unlink(missing_ok=True)
             self.clear()
-        self.settings = dict(settings)
-        part = self.settings_file.with_name(self.settings_file.name + ".part")
-        part.write_text(json.dumps(self.settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, self.settings_file)
-
-    # ---- writing
+        self.write_settings(settings)
 
     def add(self, texts: Texts, cells: Mapping[str, Any]) -> None:
         """Writes the row of a text: an answer, or, without a label, to the file beside."""
