@@ -75,9 +75,8 @@ class Growing:
         """Reads the settings of the stored rows, if there are any.
 
         Raises:
-            UserError: another command wrote the file, or the settings are damaged.
+            UserError: they are damaged.
         """
-        self.check_ours()
         if not self.settings_file.is_file():
             return
         try:

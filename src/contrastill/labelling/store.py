@@ -70,6 +70,7 @@ class Store(Growing):
             UserError: a file is damaged, or was not written by `label`.
         """
         self.clear()
+        self.check_ours()
         self.read_settings()
         self.check({"columns": self.columns}, ("columns",))
         for path in (self.out, self.beside):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -29,6 +30,7 @@ __all__ = [
     "load_config",
     "load_embedder",
     "load_encoder",
+    "load_language_model",
     "load_like",
     "load_tokenizer",
     "new_weights",
@@ -104,6 +106,23 @@ def load_encoder(name: str) -> PreTrainedModel:
     return model
 
 
+def load_language_model(name: str) -> tuple[PreTrainedModel, bool]:
+    """A model with its masked-LM head, and whether it has one.
+
+    It has one if each weight of it comes from the file: config.json may name a head that the file lacks. Without one
+    the model is good for its encoder alone.
+
+    Raises:
+        UserError: as `load_classifier`.
+    """
+    place = locate(name)
+    if is_adapter(place) or type(load_config(place)) not in AutoModelForMaskedLM._model_mapping:
+        return load_encoder(name), False
+    model = whole(place, AutoModelForMaskedLM, new_head=True)
+    check_values(name, model)
+    return model, not new_weights(model)
+
+
 def opened(name: str, kind: Any, **config: Any) -> PreTrainedModel:
     """A model with valid weights; an adapter is merged into its base model."""
     place = locate(name)
@@ -116,8 +135,11 @@ def opened(name: str, kind: Any, **config: Any) -> PreTrainedModel:
     return model
 
 
-def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
-    """A model whose file had every weight of the encoder."""
+def whole(place: Place, kind: Any, *, new_head: bool | None = None, **config: Any) -> PreTrainedModel:
+    """A model whose file had every weight of the encoder.
+
+    new_head: whether a head that the file lacks is made new; by default where `config` is given.
+    """
     check_whole(place)
     name, tags = place.name, kind is AutoModelForTokenClassification
     classifier = tags or kind is AutoModelForSequenceClassification
@@ -142,7 +164,9 @@ def whole(place: Place, kind: Any, **config: Any) -> PreTrainedModel:
         raise UserError(f"the weights of {name!r} are damaged ({error}); fetch or save them again") from None
     except Exception as error:  # an architecture's own, of a config that makes no sense
         raise UserError(f"no {what} could be loaded from {name!r}: {first_line(error)}") from None
-    check_whole_weights(name, model, report, new_head=bool(config), head=kind is not AutoModel)
+    check_whole_weights(
+        name, model, report, new_head=bool(config) if new_head is None else new_head, head=kind is not AutoModel
+    )
     vars(model)["new_weights"] = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     return model
 

@@ -1,16 +1,17 @@
-"""Settings that a distillation adopts from its teacher's run: the data, and how they were read."""
+"""Settings that a command adopts from its teacher's run: the data, and how they were read."""
 
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from contrastill.errors import UserError
 from contrastill.loading.place import inner_folder
 from contrastill.results import RunRecord, located
 from contrastill.settings import Distillation
+from contrastill.settings.data import PlaceOfTeacher
 
-__all__ = ["as_teacher"]
+__all__ = ["adopted", "as_teacher"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,15 +33,29 @@ ALL = ("data", "limit", "metric")
 """Settings that are taken over with the data themselves."""
 DEFAULTS: dict[str, Any] = {"encoding": "utf-8"}
 
+S = TypeVar("S", bound=PlaceOfTeacher)
+
 
 def as_teacher(settings: Distillation) -> tuple[Distillation, dict[str, Any]]:
-    """The settings with the data of the teacher's run where none are given, and how they were read where they are the
-    same: a student is judged on rows that its teacher did not learn from. Beside them what was taken over, by name.
+    """The settings with what `adopted` takes over from the teacher's run, and that by name.
 
     Raises:
         UserError: no data are given and none are known.
     """
-    record = None if settings.teacher is None else run_of(settings.teacher)
+    found, taken = adopted(settings, settings.teacher)
+    if found.data is None and settings.teacher is not None:
+        raise UserError(
+            f"--data: expected the data to distil on, got none, and {settings.teacher} is no model of a run that tells "
+            "its own; give --data, or as --teacher the folder of a finetune run (for sentence embeddings: --method "
+            "disco --texts FILE)"
+        )
+    return found, taken
+
+
+def adopted(settings: S, model: str | None) -> tuple[S, dict[str, Any]]:
+    """The settings with the data of a model's run where none are given, and how they were read where they are the
+    same: rows that the model did not learn from stay out of training. Beside them what was taken over, by name."""
+    record = None if model is None else run_of(model)
     there = record.settings.get("data") if record is not None else None
     taken: dict[str, Any] = {}
     if record is not None and there is not None:
@@ -51,12 +66,6 @@ def as_teacher(settings: Distillation) -> tuple[Distillation, dict[str, Any]]:
     if taken:
         logger.info(
             "as in the teacher's run: %s", ", ".join(f"{name} = {value}"[:100] for name, value in taken.items())
-        )
-    if settings.data is None and "data" not in taken and settings.teacher is not None:
-        raise UserError(
-            f"--data: expected the data to distil on, got none, and {settings.teacher} is no model of a run that tells "
-            "its own; give --data, or as --teacher the folder of a finetune run (for sentence embeddings: --method "
-            "disco --texts FILE)"
         )
     defaults = {name: value for name, value in DEFAULTS.items() if getattr(settings, name) is None}
     return replace(settings, **(defaults | taken)), taken
