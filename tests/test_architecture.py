@@ -130,13 +130,27 @@ ALLOWED = {
         ROOT,
         "labelling",
     },  # ROOT: for the version
+    "augmenting": {
+        "errors",
+        "memory",
+        "spans",
+        "growing",
+        "screen",
+        "settings",
+        "loading",
+        "data",
+        "teachers",
+        "tasks",
+        "training",
+        "augmenting",
+    },
     "serving": {"errors", "settings", "bundle", ROOT, "serving"},  # ROOT: for the version
     "exporting": EVERYTHING - {"cli", "studies"},
     "timing": EVERYTHING - {"cli", "studies", ROOT} | {"bundle", "exporting", "timing"},
     "training": EVERYTHING - {"cli", "studies", "exporting"},
     "studies": EVERYTHING - {"cli"},
-    "cli": EVERYTHING | {"prediction"} | {"labelling", "timing", "serving"},
-    "api": EVERYTHING - {"cli", "studies"} | {"labelling", "prediction", "serving", "timing"},
+    "cli": EVERYTHING | {"prediction"} | {"augmenting", "labelling", "timing", "serving"},
+    "api": EVERYTHING - {"cli", "studies"} | {"augmenting", "labelling", "prediction", "serving", "timing"},
     "__main__": {"cli"},
     "__init__": {"errors"},
 }
@@ -252,6 +266,7 @@ def test_no_file_has_a_name_that_says_nothing():
 def test_the_public_names_are_these_and_each_can_be_imported():
     assert contrastill.__all__ == [
         "METHODS",
+        "Augmentation",
         "Bench",
         "CacheBuild",
         "CachedTeacher",
@@ -277,6 +292,7 @@ def test_the_public_names_are_these_and_each_can_be_imported():
         "SuiteEvaluation",
         "UserError",
         "Verification",
+        "augment",
         "bench",
         "build_cache",
         "compare",
@@ -301,7 +317,7 @@ def test_the_public_names_are_these_and_each_can_be_imported():
 
 COMMANDS = (
     *("finetune", "distill", "contrast", "pretrain", "evaluate", "predict"),
-    *("export", "verify", "bench", "serve", "compare", "label"),
+    *("export", "verify", "bench", "serve", "compare", "label", "augment"),
 )
 
 

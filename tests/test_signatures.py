@@ -33,7 +33,7 @@ FUNCTIONS = sorted(api.__all__)
 def stub() -> str:
     """The text of `__init__.pyi`."""
     others = {"Exported": "exporting.run", "Verified": "exporting.verify", "Predictions": "prediction"}
-    others |= {"Built": "training.cache_build", "Labelled": "labelling", "Rows": "memory"}
+    others |= {"Built": "training.cache_build", "Labelled": "labelling", "Rows": "memory", "Augmented": "augmenting"}
     homes = {name: contrastill._HOMES.get(name, "training") for name in contrastill.__all__ if name not in FUNCTIONS}
     imports = [f"from contrastill.{home} import {name} as {name}" for name, home in (homes | others).items()]
     parts = [HEAD + "\n".join(sorted(imports)), "__version__: str\n__all__: list[str]"]
@@ -81,6 +81,7 @@ def test_a_function_shows_every_setting_with_type_default_and_help(name: str) ->
 
 
 KINDS: dict[str, list[Any]] = {
+    "augment": [settings.Augmentation],
     "bench": [settings.Bench],
     "build_cache": [settings.CacheBuild],
     "contrast": [settings.Contrast],

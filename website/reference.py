@@ -16,8 +16,8 @@ from contrastill.methods import METHODS, method_ranges, method_settings
 SETTINGS = {
     "Settings of training runs": ("Finetuning", "Distillation", "EmbeddingDistillation", "Contrast", "Pretraining"),
     "Settings of other commands": (
-        "Labelling", "Evaluation", "SuiteEvaluation", "Export", "Verification", "Prediction", "Serving", "Bench",
-        "CacheBuild",
+        "Labelling", "Augmentation", "Evaluation", "SuiteEvaluation", "Export", "Verification", "Prediction", "Serving",
+        "Bench", "CacheBuild",
     ),
 }  # fmt: skip
 

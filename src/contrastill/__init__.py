@@ -9,6 +9,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "METHODS",
+    "Augmentation",
     "Bench",
     "CacheBuild",
     "CachedTeacher",
@@ -34,6 +35,7 @@ __all__ = [
     "SuiteEvaluation",
     "UserError",
     "Verification",
+    "augment",
     "bench",
     "build_cache",
     "compare",
@@ -54,7 +56,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(
         (
-            *("bench", "build_cache", "compare", "contrast", "distill", "evaluate"),
+            *("augment", "bench", "build_cache", "compare", "contrast", "distill", "evaluate"),
             *("export", "finetune", "label", "predict", "pretrain", "serve", "verify"),
         ),
         "api",
@@ -78,6 +80,7 @@ _HOMES = {
     "Finetuning": "settings",
     "load_task": "data.load",
     "make_student": "students",
+    "Augmentation": "settings",
     "Bench": "settings",
     "Export": "settings",
     "Labelling": "settings",

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from contrastill.augmenting import Augmented as Augmented
 from contrastill.data.load import load_task as load_task
 from contrastill.encoder import Encoder as Encoder
 from contrastill.encoder import Encoding as Encoding
@@ -21,6 +22,7 @@ from contrastill.methods import Method as Method
 from contrastill.methods import Perturbed as Perturbed
 from contrastill.methods import Stage as Stage
 from contrastill.prediction import Predictions as Predictions
+from contrastill.settings import Augmentation as Augmentation
 from contrastill.settings import Bench as Bench
 from contrastill.settings import CacheBuild as CacheBuild
 from contrastill.settings import Contrast as Contrast
@@ -45,6 +47,71 @@ from contrastill.training.cache_build import Built as Built
 
 __version__: str
 __all__: list[str]
+
+def augment(
+    *,
+    model: str | PathLike[str],
+    out: str | PathLike[str],
+    data: str | PathLike[str] | Rows | None = None,
+    dev_share: float | None = None,
+    encoding: str | None = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    task: str | type | None = None,
+    separator: str | None = None,
+    labels: list[str] | tuple[str, ...] | None = None,
+    metric: str | None = None,
+    dev: str | PathLike[str] | Rows | None = None,
+    test: str | PathLike[str] | Rows | None = None,
+    limit: int | None = None,
+    delimiter: str | None = None,
+    max_length: int | None = None,
+    by: Literal['masked-lm', 'nearest'] | None = None,
+    copies: int = 20,
+    probability: float = 0.4,
+    candidates: int = 15,
+    common: float = 0.3,
+    seed: int = 0,
+    batch_size: int = 64,
+    overwrite: bool = False,
+) -> Augmented:
+    """Makes further texts of training texts, by other words in place of some, for `distill(unlabelled=…)`.
+
+    They have no labels. Texts that are in `out` are not made again.
+
+    Raises:
+        UserError: bad settings, data or model; the texts in `out` were made with other settings.
+
+    The settings are those of `Augmentation`.
+
+    Args:
+        data: glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet) [default: as in the teacher's run]
+        dev_share: share of train held out when there is no dev file [default: as in the teacher's run on these data, else a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows] [0 <= x <= 0.5]
+        encoding: encoding of the text files [default: as in the teacher's run on these data, else utf-8]
+        text: column of the (first) text
+        text_pair: column of the second text, for pairs
+        label: column of the label or score
+        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a task of your own, package.module:Class
+        separator: character between the labels of a cell, with --task multilabel
+        labels: class names in the order of their ids, once for each class
+        metric: metric that selects the checkpoint [default: the task's first]
+        dev: file of development examples [default: a share of train is held out]
+        test: file of test examples, scored once, at the end
+        limit: use at most this many training examples [1 <= x <= 1,000,000,000]
+        delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
+        max_length: longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller of the model's own limit and 128] [2 <= x <= 1,048,576]
+        model: Hub name or folder of the model that proposes the words: the teacher, a masked language model, any encoder
+        by: 'masked-lm' (the likeliest words in the context) or 'nearest' (the words with the nearest vectors in the model's table) [default: masked-lm if the model has a head for it]
+        copies: further texts of each row [1 <= x <= 1,000]
+        probability: probability with which a word is replaced [0 < x <= 1]
+        candidates: words of which one takes a word's place [1 <= x <= 1,000]
+        common: leave the commonest words as they are, as many as make up this share of all words of the texts, and take none of them for a near word; 0: any word is replaced [0 <= x < 1]
+        seed: seed of the words that are replaced, and by which [0 <= x <= 4,294,967,295]
+        batch_size: masked texts computed at a time [1 <= x <= 1,000,000]
+        out: file of the texts: .csv or .jsonl; the same call goes on where one ended
+        overwrite: delete the texts in the output file, and begin anew
+    """
 
 def bench(
     *,

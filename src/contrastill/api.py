@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from contrastill.settings import (
+    Augmentation,
     Bench,
     CacheBuild,
     Contrast,
@@ -22,6 +23,7 @@ from contrastill.settings import (
 from contrastill.settings.signatures import takes
 
 if TYPE_CHECKING:
+    from contrastill.augmenting import Augmented
     from contrastill.exporting.run import Exported
     from contrastill.exporting.verify import Verified
     from contrastill.labelling import Labelled
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from contrastill.training.cache_build import Built
 
 __all__ = [
+    "augment",
     "bench",
     "build_cache",
     "compare",
@@ -156,6 +159,20 @@ def label(**settings: Any) -> "Labelled":
     from contrastill import labelling
 
     return labelling.label(**settings)
+
+
+@takes(Augmentation)
+def augment(**settings: Any) -> "Augmented":
+    """Makes further texts of training texts, by other words in place of some, for `distill(unlabelled=…)`.
+
+    They have no labels. Texts that are in `out` are not made again.
+
+    Raises:
+        UserError: bad settings, data or model; the texts in `out` were made with other settings.
+    """
+    from contrastill import augmenting
+
+    return augmenting.augment(**settings)
 
 
 @takes(Serving)

@@ -15,6 +15,7 @@ from contrastill.results import RunResult, result_table
 from contrastill.screen import LogHandler, Screen, json_text, reader_gone, say
 
 if TYPE_CHECKING:
+    from contrastill.augmenting import Augmented
     from contrastill.exporting.run import Exported
     from contrastill.exporting.verify import Verified
     from contrastill.labelling import Labelled
@@ -249,6 +250,19 @@ def print_labelled(made: "Labelled") -> None:
         say(f"stopped: {made.stopped}")
     if not dry:
         say(f"answers: {made.out}")
+
+
+def print_augmented(made: "Augmented") -> None:
+    """Prints how many texts were made, what was left out, and the file."""
+    parts = [f"{made.rows:,} rows, {made.written:,} texts"]
+    if made.stored:
+        parts.append(f"{made.stored:,} of them in the file already")
+    parts.append(f"{made.repeated:,} copies left out that are there already")
+    if made.beyond:
+        parts.append(f"{made.beyond:,} words beyond the length left as they are")
+    say(", ".join(parts))
+    say(f"words replaced: {made.replaced:.0%}, by {made.by}")
+    say(f"texts: {made.out}")
 
 
 def print_methods(result: dict[str, Any], allowed: Callable[[str, str], str]) -> None:

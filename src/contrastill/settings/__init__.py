@@ -1,5 +1,6 @@
 """The settings of each command, a dataclass each. Python keywords, command-line options and `run.json` come from it."""
 
+from contrastill.settings.augmenting import Augmentation
 from contrastill.settings.data import Corpus, DataSource
 from contrastill.settings.deploy import (
     Bench,
@@ -24,6 +25,7 @@ from contrastill.settings.training import (
 
 __all__ = [
     "EMBEDDING_METHODS",
+    "Augmentation",
     "Bench",
     "CacheBuild",
     "Contrast",
