@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import contrastill
-from contrastill.settings import Distillation, Finetuning
+from contrastill.settings import Augmentation, Distillation, Finetuning
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / place) for place in ("serving", "report", "evaluation")]
@@ -69,6 +69,12 @@ def trained_as(kind: type, model: str) -> Callable[..., Any]:
     return train
 
 
+def augment(**settings: Any) -> Any:
+    """In place of `contrastill.augment`: the names of the settings are checked."""
+    assert set(settings) <= {field.name for field in fields(Augmentation)}
+    return SimpleNamespace(by="nearest", written=9, repeated=1)
+
+
 def predict(run: Callable[..., Any]) -> Callable[..., Any]:
     """`contrastill.predict`, which answers with bundles; for a run's folder, an empty result."""
     return lambda **settings: run(**settings) if "bundles" in settings["model"] else SimpleNamespace(answers=[])
@@ -110,6 +116,7 @@ def test_a_block_runs(code: str, place: Path, monkeypatch: pytest.MonkeyPatch, r
         pytest.importorskip(module)  # run by hand against a server; not among the packages for development
     monkeypatch.setattr(contrastill, "finetune", trained_as(Finetuning, "model"), raising=False)
     monkeypatch.setattr(contrastill, "distill", trained_as(Distillation, "student"), raising=False)
+    monkeypatch.setattr(contrastill, "augment", augment, raising=False)
     monkeypatch.setattr(contrastill, "predict", predict(contrastill.predict), raising=False)
     monkeypatch.setattr(contrastill.Study, "run", lambda self: None)
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", Embedder)

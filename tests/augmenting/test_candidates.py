@@ -158,6 +158,19 @@ def test_likeliest_words_are_those_of_one_masked_text_at_a_time(masked: Path, pa
         assert list(words) == slow_choice(row.word(n), scores, 5), row.word(n)
 
 
+def test_the_head_is_given_the_masked_tokens_alone(masked: Path) -> None:
+    """The scores of the whole vocabulary, for every token, are most of the work and of the memory."""
+    tokenizer = load_tokenizer(str(masked))
+    model, _ = load_language_model(str(masked))
+    candidates = Candidates(tokenizer, model.get_input_embeddings().weight.detach(), model, 5, 3)
+    shapes: list[Any] = []
+    head: Any = model.get_output_embeddings()
+    head.register_forward_hook(lambda module, args, out: shapes.append(tuple(out.shape)))
+    [row] = Reader(tokenizer, 32).rows([("The dog sees a cat",)])
+    candidates.in_context([masked_of(tokenizer, row, n) for n in (0, 1, 2)])
+    assert shapes == [(3, 1, len(tokenizer))]
+
+
 def masked_of(tokenizer: Any, row: Read, number: int) -> Any:
     from contrastill.augmenting.candidates import Masked
 

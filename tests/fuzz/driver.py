@@ -212,6 +212,7 @@ NEEDED: dict[str, dict[str, list[str]]] = {
         "out": ["out.jsonl"],
         "retries": ["0"],
     },
+    "augment": {"model": ["encoder"], "data": ["data.csv"], "out": ["out.jsonl"], "copies": ["2"]},
 }
 BARE = {
     "export": "teacher/model",

@@ -24,8 +24,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "cache build": ("CacheBuild",),
     "predict": ("Prediction",),
     "label": ("Labelling",),
+    "augment": ("Augmentation",),
 }
-WEIGHTS = [20, 20, 4, 4, 16, 8, 8, 6, 8, 4, 6, 8, 6]
+WEIGHTS = [20, 20, 4, 4, 16, 8, 8, 6, 8, 4, 6, 8, 6, 6]
 NAMES = {"out", "cache"}  # written to: only names below the folder of the case are drawn
 # In range, but for hours, or for all of the machine: drawn beyond the range alone.
 COSTLY = {
