@@ -207,6 +207,12 @@ def test_other_settings_are_refused_without_overwrite(
     assert (tmp_path / "more.csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes() != before
 
 
+def test_other_columns_are_refused(data: Path, pairs: Path, encoder: Path, tmp_path: Path) -> None:
+    augmented(data, encoder, tmp_path / "more.csv")
+    with pytest.raises(UserError, match=r"--text: expected \['text'\] for the texts in .*more.csv, got \['premise'"):
+        augmented(pairs, encoder, tmp_path / "more.csv")
+
+
 def test_other_weights_under_the_same_name_are_refused(
     data: Path, tmp_path: Path, write_model: Callable[..., Path]
 ) -> None:

@@ -74,6 +74,7 @@ class Store(Growing):
         self.read_settings()
         if self.settings is None:
             return
+        self.check({"columns": self.columns}, ("columns",))
         self.done = self.settings.pop("done")
         with self.out.open("rb") as file:
             content = file.read(self.done["bytes"])
