@@ -17,7 +17,17 @@ from transformers import PreTrainedModel
 from contrastill.errors import UserError
 from contrastill.forward import Switched, cheap, output_of
 
-__all__ = ["GRANULARITIES", "MIXTURE", "Embedder", "Encoder", "Encoding", "Wanted", "pool_layer", "projection_of"]
+__all__ = [
+    "GRANULARITIES",
+    "MIXTURE",
+    "QKV",
+    "Embedder",
+    "Encoder",
+    "Encoding",
+    "Wanted",
+    "pool_layer",
+    "projection_of",
+]
 
 Batch = Mapping[str, Tensor]
 GRANULARITIES = ("tokens", "cls", "mean")

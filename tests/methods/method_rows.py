@@ -21,6 +21,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "minilm": [{}, {"heads": 4, "teacher_layer": 2}, {"temperature": 4.0, "alpha": 0.9}],
     "dist": [{}, {"temperature": 2.0, "beta": 3.0, "gamma": 0.5}],
     "mixkd": [{}, {"beta": 0.4, "labels": 0.0, "mixed": 2.0, "temperature": 1.0}],
+    "pea_kd": [
+        {},
+        {"confident_right": 0.4, "confident_wrong": 0.35, "temperature": 2.0, "alpha": 0.2, "beta": 10.0},
+        {"share": False, "layer_map": "last"},
+    ],
     "comparative": [{}, {"relative": 0.5, "labels": 0.0}],
     "disco": [{}, {"queue": 8}, {"queue": 0, "temperature": 0.4}, {"temperature": 0.5, "least_temperature": 0.5}],
     "mse_kd": [{}],

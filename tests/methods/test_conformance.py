@@ -65,7 +65,7 @@ def test_every_stage_gives_a_finite_loss_and_a_gradient_to_the_student(case, cla
         expected = sum(weight * result[term] for term, weight in method.stage.weights.items())
         torch.testing.assert_close(result["loss"], expected)
         result["loss"].backward()
-        grads = {n: p.grad for n, p in method.student.named_parameters() if p.grad is not None}
+        grads = {n: p.grad for n, p in method.student.named_parameters(remove_duplicate=False) if p.grad is not None}
         assert all(grad.isfinite().all() for grad in grads.values())
         now = {name for name, grad in grads.items() if grad.abs().sum() > 0}
         assert any("embeddings.word_embeddings" in name for name in now)
@@ -129,7 +129,7 @@ def test_the_teacher_is_neither_trained_nor_saved(case, tiny_method, tiny_batch)
     assert (method.teacher is None) == (case[0] == "finetune")
     student = {f"student.model.{name}" for name in method.student.model.state_dict()}
     beside = {name.split(".")[0] for name in set(method.state_dict()) - student}
-    assert beside <= {"project", "project_embedding", "project_hidden", "queue", "log_scale"}
+    assert beside <= {"project", "project_embedding", "project_hidden", "queue", "log_scale", "verdict"}
     if method.teacher is None:
         return
     teacher = method.teacher.model
@@ -160,7 +160,7 @@ def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(case, cla
     labelled = torch.tensor([True, False, True, True, False, True])
     batch["labels"][: len(labelled)][~labelled] = unlabelled(batch)
     terms = terms_of(method, batch)
-    of_labels = terms.keys() & {"hard", "labels"}
+    of_labels = terms.keys() & {"hard", "labels", "ptp"}
     alone = terms_of(method, rows_of(batch, labelled)) if of_labels else {}
     for term in of_labels:
         torch.testing.assert_close(terms[term], alone[term])
@@ -301,7 +301,7 @@ def test_the_registrys_name_is_the_classs_own_and_its_settings_have_simple_defau
     parameters = list(inspect.signature(cls.__init__).parameters)
     assert parameters[:4] == ["self", "student", "teacher", "task"]
     assert parameters[4:] == list(method_settings(name))
-    assert all(type(default) in (int, float, str) for default in method_settings(name).values())
+    assert all(type(default) in (int, float, str, bool) for default in method_settings(name).values())
 
 
 def test_a_method_without_its_teacher_is_refused_with_the_way_out(case, tiny_model):

@@ -30,7 +30,7 @@ def trajectory(case, tiny_method, tiny_batch):
     """The loss and every term of each step, stages included; two batches in turn, so that a queue sees old texts."""
     method = tiny_method(*case)
     for name, part in method.named_children():
-        if name.startswith("project"):  # the models' own weights are drawn by the fixtures
+        if name.startswith(("project", "verdict")):  # the models' own weights are drawn by the fixtures
             fix_weights(part, seed=7)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9)
     steps = []

@@ -35,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "queue": {"method": "lrc_bert", "stages": LATE, "set": {"queue": 20, "negatives": 4}},
     "perturbed": {"method": "lrc_bert", "stages": LATE, "perturb": "l2-per-token", "set": {"queue": 8}},
     "tinybert": {"method": "tinybert"},
+    "pea_kd": {"method": "pea_kd", "perturb": "l2-per-token"},
     "unlabelled": {"method": "kd", "unlabelled": True},
     "bf16": {"method": "lrc_bert", "precision": "bf16", "schedule": "linear"},
 }
@@ -47,6 +48,8 @@ STOPS = [
     ("tinybert", 7),
     ("tinybert", BOUNDARY["tinybert"]),
     ("tinybert", BOUNDARY["tinybert"] + 1),
+    ("pea_kd", 3),
+    ("pea_kd", 9),
     ("unlabelled", 10),
     ("bf16", 9),
 ]

@@ -18,6 +18,7 @@ from contrastill.methods.lrc_bert import LRCBert
 from contrastill.methods.minilm import MiniLM
 from contrastill.methods.mixkd import MixKD
 from contrastill.methods.mse_kd import MSEKD
+from contrastill.methods.pea_kd import PeaKD
 from contrastill.methods.perturbed import Perturbed
 from contrastill.methods.pkd import PKD
 from contrastill.methods.rrd import RRD
@@ -45,6 +46,7 @@ __all__ = [
     "Method",
     "MiniLM",
     "MixKD",
+    "PeaKD",
     "Perturbed",
     "SimCSE",
     "Stage",
@@ -59,7 +61,7 @@ __all__ = [
 METHODS: dict[str, type[Method]] = {
     cls.name: cls
     for cls in (
-        *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD),
+        *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD, PeaKD),
         *(DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE),
     )
 }

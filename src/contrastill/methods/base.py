@@ -56,6 +56,7 @@ class Method(nn.Module):
     queued: ClassVar[frozenset[str]] = frozenset()  # terms that compare with a queue too, where there is one
     pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
     granularity: str = "tokens"  # what of them is compared
+    decided: Mapping[str, str] = {}  # what the method has made of the student, in words, for the record of a run
     _keys_to_ignore_on_save = None  # transformers' Trainer asks where a checkpoint has a tensor under one name of two
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -84,6 +85,7 @@ class Method(nn.Module):
         self.bridges: list[tuple[nn.Linear, tuple[tuple[int, int], ...]]] = []
         self.stage = self.stages[0]
         self.register_state_dict_post_hook(drop_duplicate_tensors)
+        self.register_load_state_dict_pre_hook(add_duplicate_tensors)
 
     @classmethod
     def serves(cls, task: Task | type[Task]) -> bool:
@@ -142,6 +144,10 @@ class Method(nn.Module):
 
     def after_step(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
         """Called once after each training step's losses: a method with a queue pushes here."""
+
+    def finish(self) -> None:
+        """Called once training is over, before the student is saved: gives it back the form of a plain model. Its
+        answers stay the same."""
 
     # ---- stages
 
@@ -289,6 +295,15 @@ def drop_duplicate_tensors(module: nn.Module, state: dict[str, Tensor], prefix: 
         if place and place in seen:
             del state[name]
         seen.add(place)
+
+
+def add_duplicate_tensors(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Gives a state dict, before it is loaded, the names that `drop_duplicate_tensors` has left out."""
+    first: dict[int, str] = {}
+    for name, parameter in module.named_parameters(prefix.removesuffix("."), remove_duplicate=False):
+        known = first.setdefault(id(parameter), name)
+        if name not in state and known in state:
+            state[name] = state[known]
 
 
 def processes() -> int:

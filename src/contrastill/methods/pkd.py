@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ class PKD(Method):
     name = "pkd"
     needs = {"hidden", "logits"}
     granularity = "cls"
-    stages = (Stage("distil", {"kd": 0.5, "hard": 0.5, "patient": 100.0}),)
+    stages: Sequence[Stage] = (Stage("distil", {"kd": 0.5, "hard": 0.5, "patient": 100.0}),)
 
     def __init__(
         self,

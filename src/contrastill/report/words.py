@@ -38,6 +38,8 @@ TERMS = {
     "loss. Lower is better, above 0 even at best.",
     "patient": "Squared distance of the student's layers from the teacher's at the first token, both at length 1. 0 "
     "means equal directions.",
+    "ptp": "How hard it is to tell whether the teacher answers a text rightly, and whether it is confident: minus the "
+    "logarithm of the true one's probability, of four (cross-entropy). Lower is better.",
     "ckd": "How hard it is to pick the teacher's vector of the same text among those of others: minus the "
     "logarithm of the right one's probability (cross-entropy). Lower is better.",
     "congen": "Distance of the student's similarities to other texts from the teacher's (cross-entropy): "

@@ -170,6 +170,9 @@ class LabelledPlan(Plan):
             some = made.batch(np.random.default_rng(0).permutation(len(examples))[:ALIGNED])
             made.decided["teacher"] = told_of(task, data.train, encoded, some, reader, length.tokens)
             logger.info("teacher: %s", made.decided["teacher"])
+        for name, said in method.decided.items():
+            made.decided[name] = said
+            logger.info("%s: %s", name, said)
         settle_budget(made)
         if settings.class_weights is not None:
             made.decided["class weights"] = described(task, settings.class_weights)

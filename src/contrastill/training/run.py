@@ -133,6 +133,7 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     folder.note(data=run.describe())
     if trimming is not None:
         folder.note(vocabulary=asdict(trimming))
+    run.method.finish()
     path = run.save(folder)
     if folder.main and run.row_keys is not None:
         write_seen(folder.path, run.row_keys)
