@@ -88,3 +88,19 @@ def test_a_teacher_of_halves_in_several_files_is_scored_and_distilled_in_floats(
     student.save_pretrained(tmp_path / "student")
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student")
     assert {parameter.dtype for parameter in (*student.parameters(), *again.parameters())} == {torch.float32}
+
+
+def test_a_pooler_that_the_file_lacks_is_the_same_in_every_load(home: Path, tmp_path: Path) -> None:
+    """Else a run would find another teacher when it is resumed."""
+
+    def without_pooler(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        kept = {key: value for key, value in load_file(path).items() if "pooler" not in key}
+        save_file(kept, path, {"format": "pt"})
+
+    name = copy(home, "encoder", tmp_path / "encoder", without_pooler)
+    before = torch.get_rng_state()
+    first, second = load_encoder(name), load_encoder(name)
+    assert torch.get_rng_state().equal(before)
+    assert "pooler.dense.weight" in values(first)
+    assert fingerprint(first) == fingerprint(second)

@@ -96,12 +96,14 @@ def load_classifier(name: str, *, tags: bool | None = None, **config: Any) -> Pr
 
 
 def load_encoder(name: str) -> PreTrainedModel:
-    """An encoder without a head.
+    """An encoder without a head. A pooler that its file lacks is made new, the same one in every load.
 
     Raises:
         UserError: as `load_classifier`.
     """
-    model = opened(name, AutoModel)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        model = opened(name, AutoModel)
     check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask)[0])
     return model
 
