@@ -27,6 +27,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"share": False, "layer_map": "last"},
     ],
     "comparative": [{}, {"relative": 0.5, "labels": 0.0}],
+    "rrd_task": [
+        {},
+        {"pool": "cls", "queue": 8},
+        {"queue": 0, "temperature": 0.2, "teacher_temperature": 0.1, "kd_temperature": 2.0},
+        {"rrd": 3.0, "kd": 0.0, "hard": 0.5},
+    ],
     "disco": [{}, {"queue": 8}, {"queue": 0, "temperature": 0.4}, {"temperature": 0.5, "least_temperature": 0.5}],
     "mse_kd": [{}],
     "congen": [{}, {"queue": 8}, {"queue": 0, "temperature": 0.1, "teacher_temperature": 0.2}],

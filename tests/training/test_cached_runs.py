@@ -15,7 +15,7 @@ from workshop import Workshop, sha256, snapshot
 from contrastill import UserError
 from contrastill.teachers.folder import entries
 
-COMPARED = ("lrc_bert", "kd", "pkd", "tinybert", "minilm")
+COMPARED = ("lrc_bert", "kd", "pkd", "tinybert", "minilm", "rrd_task")
 TEXTS = {"train": 64, "dev": 30, "test": 36}
 TEACHER_WIDTH = 32  # the student's is 16
 ALIKE = 1e-4  # of losses: see `test_a_run_from_the_cache_is_the_run_with_the_live_teacher`

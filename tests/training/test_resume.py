@@ -36,6 +36,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "perturbed": {"method": "lrc_bert", "stages": LATE, "perturb": "l2-per-token", "set": {"queue": 8}},
     "tinybert": {"method": "tinybert"},
     "pea_kd": {"method": "pea_kd", "perturb": "l2-per-token"},
+    "rrd_task": {"method": "rrd_task", "set": {"queue": 20}},
     "unlabelled": {"method": "kd", "unlabelled": True},
     "bf16": {"method": "lrc_bert", "precision": "bf16", "schedule": "linear"},
 }
@@ -48,8 +49,8 @@ STOPS = [
     ("tinybert", 7),
     ("tinybert", BOUNDARY["tinybert"]),
     ("tinybert", BOUNDARY["tinybert"] + 1),
-    ("pea_kd", 3),
     ("pea_kd", 9),
+    ("rrd_task", 3),
     ("unlabelled", 10),
     ("bf16", 9),
 ]

@@ -14,6 +14,7 @@ from workshop import CLASSES, Workshop, sha256, snapshot, write_csv
 from contrastill import METHODS, Distillation, UserError, distill, evaluate, finetune
 from contrastill.errors import CheckFailed
 from contrastill.tasks import Classification
+from contrastill.training import plan_distillation
 from contrastill.training.trainer import DistillationTrainer
 
 LEFT = {
@@ -224,6 +225,17 @@ def test_every_method_runs_from_its_defaults(workshop: Workshop, tmp_path: Path,
     stages = {row["stage"] for row in log(run.folder) if "stage" in row}
     assert stages == set(range(1, len(METHODS[method].stages) + 1))
     assert np.isfinite(run.metrics["student"]["test"]["metrics"]["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "size"),
+    [("rrd_task", {}, 64), ("rrd_task", {"queue": 7}, 7), ("lrc_bert", {"queue": 5000}, 64)],
+)
+def test_a_queue_holds_each_training_row_once_at_most(
+    workshop: Workshop, tmp_path: Path, method: str, given: dict[str, int], size: int
+) -> None:
+    plan = plan_distillation(Distillation(**workshop.settings(tmp_path / "run", method=method, set=given)))
+    assert plan.method.queue.size == size
 
 
 def test_every_method_is_run() -> None:

@@ -22,6 +22,7 @@ from contrastill.methods.pea_kd import PeaKD
 from contrastill.methods.perturbed import Perturbed
 from contrastill.methods.pkd import PKD
 from contrastill.methods.rrd import RRD
+from contrastill.methods.rrd_task import RRDTask
 from contrastill.methods.settings import settings_of
 from contrastill.methods.simcse import SimCSE
 from contrastill.methods.tinybert import TinyBERT
@@ -48,6 +49,7 @@ __all__ = [
     "MixKD",
     "PeaKD",
     "Perturbed",
+    "RRDTask",
     "SimCSE",
     "Stage",
     "TinyBERT",
@@ -61,7 +63,7 @@ __all__ = [
 METHODS: dict[str, type[Method]] = {
     cls.name: cls
     for cls in (
-        *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD, PeaKD),
+        *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD, PeaKD, RRDTask),
         *(DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE),
     )
 }

@@ -15,6 +15,7 @@ __all__ = [
     "Granularity",
     "LayerMap",
     "Number",
+    "Pool",
     "Scale",
     "Share",
     "Temperature",
@@ -31,6 +32,7 @@ Number = Annotated[int, Range(at_least=0, at_most=1_048_576, unit="texts")]
 Count = Annotated[int, Range(at_least=0, at_most=1024)]
 Comparison = Annotated[str, Range(choices=("cos_nce", "hidden", "cosine", "centred"))]
 Granularity = Annotated[str, Range(choices=tuple(GRANULARITIES))]
+Pool = Annotated[str, Range(choices=("cls", "mean"))]
 LayerMap = Annotated[str, Range(choices=tuple(MAPS))]
 
 

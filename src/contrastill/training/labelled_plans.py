@@ -9,7 +9,7 @@ from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
 from contrastill.loading import input_length, load_classifier, load_tokenizer
-from contrastill.methods import Finetune, method_class, read_settings
+from contrastill.methods import Finetune, method_class, method_settings, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
 from contrastill.shapes import AS_IS
@@ -21,6 +21,7 @@ from contrastill.training.card import Origin
 from contrastill.training.class_weights import weigh_classes
 from contrastill.training.labelled import CacheChoice, LabelledPlan
 from contrastill.training.outputs import plan_outputs
+from contrastill.training.plan import shorten_queue
 from contrastill.training.probe import head_is_new
 from contrastill.training.teacher_run import as_teacher
 
@@ -87,6 +88,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
         student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
         length = input_length(settings.max_length, source, tokenizer, teacher.config)
     apart = not reads_alike(tokenizer, reader)
+    given = shorten_queue(method_settings(name) | given, len(data.train or ()))
     method = made(student, AlignedTeacher(FrozenEncoder(teacher)) if apart else teacher, task, **given)
     if apart:
         check_tokens(method, tokenizer, reader)
