@@ -111,9 +111,10 @@ def build_model(
     dropout: float = 0.0,
     seed: int = 0,
     tags: bool = False,
+    words: bool = False,
 ) -> PreTrainedModel:
-    """A classifier (a regressor for one class; tags: of tokens) whose weights are drawn here, large enough that every
-    input matters."""
+    """A classifier (a regressor for one class; tags: of tokens; words: with a masked-LM head instead) whose weights are
+    drawn here, large enough that every input matters."""
     shared = {"vocab_size": VOCABULARY, "max_position_embeddings": LONGEST + 2, "num_labels": classes}
     special = {"pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
     shape = {
@@ -150,6 +151,7 @@ def build_model(
     }
     kind, own = configs[family]
     head = transformers.AutoModelForTokenClassification if tags else transformers.AutoModelForSequenceClassification
+    head = transformers.AutoModelForMaskedLM if words else head
     model = head.from_config(kind(**shared, **special, **own))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

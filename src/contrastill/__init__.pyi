@@ -791,7 +791,7 @@ def pretrain(
         delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
         max_length: longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller of the model's own limit and 128] [2 <= x <= 1,048,576]
         teacher: Hub name or folder of an encoder (a sentence-embedding model is one too)
-        method: lrc_bert, tinybert or minilm; only their terms without labels are used
+        method: lrc_bert, tinybert, minilm or distilbert; only their terms without labels are used
         student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers)
         start: random, copy, inherit, or the folder of a student to go on with
         set: a setting of the method, as name=value

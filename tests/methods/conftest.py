@@ -8,11 +8,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from contrastill.methods import METHODS, Method
-from contrastill.tasks import Classification, Embedding, MultiLabel, Pairs, Regression
+from contrastill.tasks import BareEncoder, Classification, Embedding, MultiLabel, Pairs, Regression
+from contrastill.teachers import WordsHead
+
+MASK = 4
 
 
 @pytest.fixture
-def tiny_method(tiny_model) -> Callable[..., Method]:
+def tiny_words(tiny_model) -> Callable[..., BareEncoder]:
+    """A task of masked words: the head of a language model of this family and width, and the words of `tiny_batch`."""
+    return lambda **shape: BareEncoder(WordsHead(tiny_model(words=True, seed=1, **shape)), MASK, range(MASK + 1, 50))
+
+
+@pytest.fixture
+def tiny_method(tiny_model, tiny_words) -> Callable[..., Method]:
     """`tiny_method("kd", {"alpha": 0.3}, classes=77)`: a student of 2 layers, width 16, a teacher of 4, width 24.
 
     For sentence embeddings both are bare encoders: what they say of a text is the mean of its tokens.
@@ -37,6 +46,8 @@ def tiny_method(tiny_model) -> Callable[..., Method]:
         task = MultiLabel(names) if multilabel else Classification(names) if classes > 1 else Regression()
         if not METHODS[name].serves(task):
             task = Pairs(columns=2) if METHODS[name].per_group else Embedding()
+            if METHODS[name].guesses_words:
+                task = tiny_words(family=master.config.model_type, width=master.config.hidden_size)
             pupil, master = pupil.base_model, master.base_model
         settings = settings or {}
         if name == "pea_kd" and not halves_can_share(pupil):

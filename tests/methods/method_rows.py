@@ -33,6 +33,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"queue": 0, "temperature": 0.2, "teacher_temperature": 0.1, "kd_temperature": 2.0},
         {"rrd": 3.0, "kd": 0.0, "hard": 0.5},
     ],
+    "distilbert": [
+        {},
+        {"temperature": 1.0, "words": 1.0, "mlm": 0.5, "cosine": 3.0},
+        {"masked": 0.4},
+    ],
     "disco": [{}, {"queue": 8}, {"queue": 0, "temperature": 0.4}, {"temperature": 0.5, "least_temperature": 0.5}],
     "mse_kd": [{}],
     "congen": [{}, {"queue": 8}, {"queue": 0, "temperature": 0.1, "teacher_temperature": 0.2}],

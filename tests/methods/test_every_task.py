@@ -46,7 +46,7 @@ def answered(batch):
 
 
 @pytest.fixture
-def made(tiny_model, tiny_batch):
+def made(tiny_model, tiny_words, tiny_batch):
     """`made("kd", "multilabel")`: a method on that task, and a batch for it."""
 
     def build(name, task):
@@ -61,7 +61,8 @@ def made(tiny_model, tiny_batch):
         batch["labels"] = labels_of(task, batch)
         if tags:
             batch["answered"] = answered(batch)
-        return METHODS[name](student, teacher, MADE[task]()).train(), batch
+        of = tiny_words(width=24) if METHODS[name].guesses_words else MADE[task]()
+        return METHODS[name](student, teacher, of).train(), batch
 
     return build
 

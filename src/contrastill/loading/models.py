@@ -146,6 +146,7 @@ def whole(place: Place, kind: Any, *, new_head: bool | None = None, **config: An
     name, tags = place.name, kind is AutoModelForTokenClassification
     classifier = tags or kind is AutoModelForSequenceClassification
     what = "token classification model" if tags else "text classification model" if classifier else "encoder"
+    what = "masked language model" if kind is AutoModelForMaskedLM else what
     if (config.get("config") or load_config(place)).is_encoder_decoder:
         raise UserError(f"no {what} could be loaded from {name!r}: it is an encoder and a decoder; give an encoder")
     eager = classifier and not torch.cuda.is_available()

@@ -10,6 +10,7 @@ from contrastill.methods.comparative import Comparative
 from contrastill.methods.congen import ConGen
 from contrastill.methods.disco import DisCo
 from contrastill.methods.dist import DIST
+from contrastill.methods.distilbert import DistilBERT
 from contrastill.methods.embedding import EmbeddingMethod
 from contrastill.methods.finetune import Finetune
 from contrastill.methods.kd import KD
@@ -41,6 +42,7 @@ __all__ = [
     "Comparative",
     "ConGen",
     "DisCo",
+    "DistilBERT",
     "EmbeddingMethod",
     "Finetune",
     "LRCBert",
@@ -64,7 +66,7 @@ METHODS: dict[str, type[Method]] = {
     cls.name: cls
     for cls in (
         *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD, PeaKD, RRDTask),
-        *(DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE),
+        *(DistilBERT, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE),
     )
 }
 

@@ -52,6 +52,7 @@ class Method(nn.Module):
     uses_teacher: bool = True
     per_group: ClassVar[bool] = False  # it compares texts that belong together
     asks_live: ClassVar[bool] = False  # the teacher reads what the method makes of a batch: nothing to store
+    guesses_words: ClassVar[bool] = False  # it needs the masked-LM head of its teacher
     across_batch: ClassVar[bool] = False  # a term compares the batch's examples: gathered, never accumulated
     queued: ClassVar[frozenset[str]] = frozenset()  # terms that compare with a queue too, where there is one
     pairs: Sequence[tuple[int, int]] = ()  # of compared layers, student's and teacher's
@@ -120,8 +121,13 @@ class Method(nn.Module):
 
     # ---- one training step
 
+    def prepare(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What student and teacher read of a batch: called once a step, before either runs."""
+        return dict(batch)
+
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """A padded batch -> {"loss": (), and each term: ()}."""
+        batch = self.prepare(batch)
         teacher = self.run_teacher(batch)
         result = self.weighted_sum(self.losses(self.student(batch, self.needs), teacher, batch))
         self.after_step(teacher, batch)

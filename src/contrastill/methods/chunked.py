@@ -37,6 +37,7 @@ class Chunked(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         method = self.method
+        batch = method.prepare(batch)
         teacher = method.run_teacher(batch)
         result = method.weighted_sum(method.losses(self.read(batch), teacher, batch))
         method.after_step(teacher, batch)

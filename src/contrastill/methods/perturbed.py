@@ -34,6 +34,7 @@ class Perturbed(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         method = self.method
+        batch = method.prepare(batch)
         teacher = method.run_teacher(batch)
 
         def losses() -> dict[str, Tensor]:

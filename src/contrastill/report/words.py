@@ -40,6 +40,10 @@ TERMS = {
     "means equal directions.",
     "ptp": "How hard it is to tell whether the teacher answers a text rightly, and whether it is confident: minus the "
     "logarithm of the true one's probability, of four (cross-entropy). Lower is better.",
+    "words": "Distance of the student's probabilities of masked words from the teacher's (KL divergence, times the "
+    "temperature squared). 0 means equal probabilities.",
+    "mlm": "How hard it is to guess masked words: minus the logarithm of the true word's probability (cross-entropy). "
+    "Lower is better.",
     "ckd": "How hard it is to pick the teacher's vector of the same text among those of others: minus the "
     "logarithm of the right one's probability (cross-entropy). Lower is better.",
     "congen": "Distance of the student's similarities to other texts from the teacher's (cross-entropy): "

@@ -356,7 +356,9 @@ class Pretraining(Corpus, Settings):
     teacher: str = option(
         MISSING, "Hub name or folder of an encoder (a sentence-embedding model is one too)", "Models", path=True
     )
-    method: str = option("lrc_bert", "lrc_bert, tinybert or minilm; only their terms without labels are used", "Models")
+    method: str = option(
+        "lrc_bert", "lrc_bert, tinybert, minilm or distilbert; only their terms without labels are used", "Models"
+    )
     student: str = option("4L-312", SHAPE, "Models")
     start: str = option(
         "inherit", "random, copy, inherit, or the folder of a student to go on with", "Models", path=True

@@ -12,6 +12,7 @@ from contrastill.teachers.several import SideBySide
 from contrastill.teachers.stored import CachedTeacher
 from contrastill.teachers.table import TableTeacher
 from contrastill.teachers.vectors import VectorTeacher
+from contrastill.teachers.words import WordsHead, load_words_head
 
 __all__ = [
     "AlignedTeacher",
@@ -22,11 +23,13 @@ __all__ = [
     "SideBySide",
     "TableTeacher",
     "VectorTeacher",
+    "WordsHead",
     "cache_root",
     "entries",
     "fingerprint",
     "keys_of",
     "load_teacher",
+    "load_words_head",
     "make_cache_folder",
     "outputs_named",
     "prune",

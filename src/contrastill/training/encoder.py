@@ -20,7 +20,7 @@ from contrastill.methods import METHODS, Method, method_class, read_settings
 from contrastill.results import RunResult, Scores
 from contrastill.settings import Pretraining
 from contrastill.tasks import BareEncoder
-from contrastill.teachers import cache_root, fingerprint, load_teacher
+from contrastill.teachers import WordsHead, cache_root, fingerprint, load_teacher, load_words_head
 from contrastill.training.card import encoder_card
 from contrastill.training.embeddings import corpus_fingerprint, load_corpus
 from contrastill.training.folder import RunFolder
@@ -44,16 +44,23 @@ class EncoderPlan(CorpusPlan):
         method: Method,
         corpus: Corpus,
         length: Length,
+        task: BareEncoder,
     ) -> None:
         self.length = length
         self.settings, self.tokenizer, self.teacher = settings, tokenizer, teacher
         self.method = self.model = method
         self.dtype = autocast_dtype(settings)
         self.hold_out(corpus, min(HELD_OUT, len(corpus) // 10))
+        self.task = task
+        if task.mask is not None:
+            self.words = np.union1d(self.words, [task.mask])
 
     def fingerprints(self) -> dict[str, str]:
         assert self.teacher is not None
-        return {"data_fingerprint": corpus_fingerprint(self.corpus), "teacher_fingerprint": fingerprint(self.teacher)}
+        head: Any = self.task.head
+        of_head = {"head_fingerprint": head.fingerprint} if head is not None else {}
+        data, teacher = corpus_fingerprint(self.corpus), fingerprint(self.teacher)
+        return {"data_fingerprint": data, "teacher_fingerprint": teacher, **of_head}
 
     def use_cache(self) -> None:
         """Stores nothing: a token's layers are read once or twice, and are 100 times as large as a text's vector."""
@@ -69,6 +76,7 @@ class EncoderPlan(CorpusPlan):
         with inference(self.method, self.dtype):
             for n in range(0, len(self.held), 32):
                 batch = {k: v.to(device) for k, v in self.held.batch(range(n, min(n + 32, len(self.held)))).items()}
+                batch = self.method.prepare(batch)
                 teacher = self.method.run_teacher(batch)
                 student = self.method.student(batch, self.method.needs)
                 for term, value in self.method.weighted_sum(self.method.losses(student, teacher, batch)).items():
@@ -97,11 +105,12 @@ class EncoderPlan(CorpusPlan):
 
 
 def plan_pretraining(settings: Pretraining) -> EncoderPlan:
-    given = read_settings(settings.method, settings.set)
-    if not method_class(settings.method).serves(BareEncoder):
+    given, made = read_settings(settings.method, settings.set), method_class(settings.method)
+    if not made.serves(BareEncoder):
         known = ", ".join(name for name, cls in METHODS.items() if cls.serves(BareEncoder))
         raise UserError(f"expected a method whose terms need no task ({known}), got {settings.method!r}")
     live, tokenizer = load_teacher(settings.teacher)
+    head = head_of(settings, tokenizer) if made.guesses_words else None
     teacher = transformer_of(live)
     length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
     settings = replace(settings, max_length=length.tokens)
@@ -109,5 +118,27 @@ def plan_pretraining(settings: Pretraining) -> EncoderPlan:
     set_seed(settings.seed)
     student = start_encoder(settings, teacher, tokenizer, corpus, cache_root(settings.cache))
     set_dropout(student, settings.dropout)
-    method = method_class(settings.method)(student, teacher, BareEncoder(), **given)
-    return EncoderPlan(settings, tokenizer, teacher, method, corpus, length)
+    task = BareEncoder()
+    if head is not None:
+        words = np.setdiff1d(np.unique(corpus.tokens), tokenizer.all_special_ids)
+        task = BareEncoder(head, tokenizer.mask_token_id, words.tolist())
+    return EncoderPlan(settings, tokenizer, teacher, made(student, teacher, task, **given), corpus, length, task)
+
+
+def head_of(settings: Pretraining, tokenizer: Tokenizer) -> WordsHead:
+    """The teacher's masked-LM head.
+
+    Raises:
+        UserError: teacher or tokenizer cannot guess masked words.
+    """
+    others = [name for name, cls in METHODS.items() if cls.serves(BareEncoder) and not cls.guesses_words]
+    remedy = f"give a model saved with it, or choose a method that needs none: --method {' or '.join(others)}"
+    if tokenizer.mask_token_id is None:
+        raise UserError(
+            f"{settings.method!r} compares guesses of masked words: expected a tokenizer with a mask token, got that "
+            f"of {settings.teacher!r}, which has none; {remedy}"
+        )
+    try:
+        return load_words_head(settings.teacher)
+    except UserError as error:
+        raise UserError(f"{settings.method!r} compares guesses of masked words: {error}; {remedy}") from None
