@@ -106,9 +106,7 @@ def test_words_of_the_texts_are_masked_and_no_others(settings: Settings) -> None
 
 
 def test_a_teacher_without_a_head_is_refused_before_the_texts_are_read(settings: Settings, workshop: Workshop) -> None:
-    said = (
-        r"'distilbert' compares guesses of masked words: .*got .*whose weights have none.*--method lrc"
-    )
+    said = r"'distilbert' compares guesses of masked words: .*got .*whose weights have none.*--method lrc"
     with pytest.raises(UserError, match=said):
         pretrain(**settings(teacher=str(workshop.teacher()), texts=["none.txt"]))
 
