@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from contrastill.losses import contrast, negatives_of, similarity_targets, unit_distance
+from contrastill.losses import contrast, group_shuffled, negatives_of, similarity_targets, unit_distance
 
 B, N, D = 4, 7, 5
 SEEDS = range(4)
@@ -214,3 +214,78 @@ def test_distillcse_is_the_term_over_the_students_batch_but_oneself():
     others = ~torch.eye(4, dtype=torch.bool)
     got = contrast(student, student, similarity_targets(teacher, teacher, 0.1, others), 0.2, others)
     assert got.item() == pytest.approx(sum(losses) / 4, rel=1e-5)
+
+
+# ---- group-P shuffling ---------------------------------------------------------------------------------------------
+
+
+def shuffled_by_hand(targets, probabilities, share, allowed, draw):
+    """One row: groups filled candidate by candidate; in each, the smallest draw gets the first target, and so on."""
+    left = sorted((n for n in range(len(targets)) if allowed[n]), key=lambda n: -probabilities[n])
+    groups, before = {}, 0.0
+    for n in left:
+        groups.setdefault(math.floor(before / share), []).append(n)
+        before += probabilities[n]
+    found = list(targets)
+    for group in groups.values():
+        for target, n in zip(group, sorted(group, key=lambda n: draw[n]), strict=True):
+            found[n] = targets[target]
+    return found, list(groups.values())
+
+
+def to_shuffle(seed, rows=6, candidates=15, sharpness=1.0):
+    make = torch.Generator().manual_seed(seed)
+    cosines = 2 * torch.rand(rows, candidates, generator=make) - 1
+    allowed = torch.rand(rows, candidates, generator=make) < 0.8
+    targets, probabilities = ((cosines / T).masked_fill(~allowed, -1e9).softmax(1) for T in (0.05, sharpness))
+    return targets, probabilities, allowed, torch.rand(rows, candidates, generator=make)
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 0.3])
+@pytest.mark.parametrize("share", [0.12, 0.17, 0.5, 1.0])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_targets_are_permuted_within_groups_of_like_probability(seed, share, sharpness):
+    targets, probabilities, allowed, draw = to_shuffle(seed, sharpness=sharpness)
+    got = group_shuffled(targets, probabilities, share, allowed, draw)
+    sizes = []
+    for row, found in enumerate(got):
+        expected, groups = shuffled_by_hand(
+            *(x.tolist() for x in (targets[row], probabilities[row])), share, allowed[row].tolist(), draw[row].tolist()
+        )
+        assert found.tolist() == expected
+        sizes += map(len, groups)
+    assert max(sizes) > 1
+    assert not got.equal(targets)
+    assert got.sort(1).values.equal(targets.sort(1).values)
+
+
+def test_a_group_for_each_candidate_changes_nothing_and_one_for_all_mixes_all():
+    targets, probabilities, allowed, draw = to_shuffle(0)
+    assert group_shuffled(targets, probabilities, 1e-4, allowed, draw).equal(targets)
+    everywhere = torch.ones_like(allowed)
+    probabilities = torch.full_like(targets, 1 / 15)
+    firsts = {
+        group_shuffled(targets, probabilities, 1.0, everywhere, torch.rand(6, 15))[0, 0].item() for _ in range(99)
+    }
+    assert firsts == set(targets[0].tolist())
+
+
+def test_where_nothing_is_allowed_the_targets_stay_finite():
+    targets, probabilities, allowed, draw = to_shuffle(0)
+    got = group_shuffled(targets, probabilities, 0.1, torch.zeros_like(allowed), draw)
+    assert got.isfinite().all()
+    assert got.sort(1).values.equal(targets.sort(1).values)
+
+
+def test_groups_of_a_tenth_have_a_few_texts_each_and_under_the_teachers_temperature_hardly_any_but_the_last():
+    """Of a batch of 64: the group of the nearest text, and the size of the largest."""
+    teacher, others = units(64, 32), ~torch.eye(64, dtype=torch.bool)
+    for temperature, expected in ((1.0, lambda first, largest: 4 <= first <= largest <= 10), (0.0125, hardly_any)):
+        probabilities = similarity_targets(teacher, teacher, temperature, others)
+        for row, some in zip(probabilities, others, strict=True):
+            _, groups = shuffled_by_hand([0.0] * 64, row.tolist(), 0.1, some.tolist(), [0.0] * 64)
+            assert expected(len(groups[0]), max(map(len, groups)))
+
+
+def hardly_any(first, largest):
+    return first <= 3 and largest >= 30

@@ -1,7 +1,15 @@
 """Distillation losses: pure functions of tensors, student before teacher. They know no model, state or settings."""
 
 from contrastill.losses.attention import attention_mse, relation_kl
-from contrastill.losses.contrast import centred_cosine, contrast, cos_nce, negatives_of, similarity_targets, unit_mean
+from contrastill.losses.contrast import (
+    centred_cosine,
+    contrast,
+    cos_nce,
+    group_shuffled,
+    negatives_of,
+    similarity_targets,
+    unit_mean,
+)
 from contrastill.losses.hidden import hidden_mse, normalised_mse, unit_distance
 from contrastill.losses.relations import difference_mse, inter_class, intra_class
 from contrastill.losses.soft import (
@@ -23,6 +31,7 @@ __all__ = [
     "contrast",
     "cos_nce",
     "difference_mse",
+    "group_shuffled",
     "hard_binary_cross_entropy",
     "hard_cross_entropy",
     "hard_mse",

@@ -9,7 +9,7 @@ Shapes: B batch, L representations an example (its tokens, or 1), D width, N can
 | CKD (DisCo) | projected student | teacher's batch and queue       | one's own                                     |
 | ConGen      | projected student | teacher's batch and queue       | softmax(teacher . candidates / T_teacher)     |
 | RRD         | projected student | teacher's queue                 | softmax(teacher . candidates / T_teacher)     |
-| DistillCSE  | student           | student's batch but oneself     | softmax(teacher . teacher's batch / T_teacher) |
+| DistillCSE  | student           | student's batch but oneself     | the same of its batch, shuffled within groups |
 | SimCSE      | student, view 1   | student, view 2, hard negatives | one's own                                     |
 """
 
@@ -20,7 +20,15 @@ from torch import Tensor
 from contrastill.losses.shapes import check_pair
 from contrastill.losses.soft import example_mean
 
-__all__ = ["centred_cosine", "contrast", "cos_nce", "negatives_of", "similarity_targets", "unit_mean"]
+__all__ = [
+    "centred_cosine",
+    "contrast",
+    "cos_nce",
+    "group_shuffled",
+    "negatives_of",
+    "similarity_targets",
+    "unit_mean",
+]
 
 
 def cos_nce(student: Tensor, teacher: Tensor, negatives: Tensor, allowed: Tensor, mask: Tensor) -> Tensor:
@@ -102,6 +110,30 @@ def similarity_targets(
     if allowed is not None:
         logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min / 2)
     return logits.softmax(1)
+
+
+def group_shuffled(targets: Tensor, probabilities: Tensor, share: float, allowed: Tensor, draw: Tensor) -> Tensor:
+    """DistillCSE's group-P shuffling (Xu et al. 2023, arXiv:2310.13499): targets are permuted within groups.
+
+    A row's allowed candidates, the most probable first, are cut into groups: candidate n is in group
+    `floor(sum_{m < n} p_m / share)`. So a candidate that fills a group is its last.
+
+    Args:
+        targets: (B, N).
+        probabilities: (B, N), whose sum over a row's allowed candidates is 1.
+        share: the probability that a group holds.
+        allowed: (B, N) bool; the others are a group of their own.
+        draw: (B, N) random numbers: the candidate with a group's k-th smallest gets the group's k-th target.
+
+    Returns:
+        (B, N): the rows of `targets`, permuted.
+    """
+    order = probabilities.masked_fill(~allowed, -1.0).argsort(dim=1, descending=True, stable=True)
+    ranked = probabilities.gather(1, order)
+    groups = ((ranked.cumsum(1) - ranked) / share).floor().masked_fill(~allowed.gather(1, order), torch.inf)
+    places = draw.gather(1, order).argsort(dim=1)
+    places = places.gather(1, groups.gather(1, places).argsort(dim=1, stable=True))  # by group, then by draw
+    return torch.empty_like(targets).scatter(1, order.gather(1, places), targets.gather(1, order))
 
 
 def unit_mean(x: Tensor, mask: Tensor) -> Tensor:
