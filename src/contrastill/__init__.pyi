@@ -216,9 +216,10 @@ def contrast(
     force: bool = False,
     columns: list[str] | tuple[str, ...] | None = None,
     unsupervised: bool = False,
+    method: Literal['simcse', 'distillcse'] = 'simcse',
     scale: float = 20.0,
     chunk: int | None = None,
-    anchor: str | PathLike[str] | None = None,
+    anchor: list[str] | tuple[str, ...] | None = None,
     anchor_weight: float = 1.0,
     set: Mapping[str, Any] = ...,
     perturb: Literal['none', 'l2-per-token'] | None = None,
@@ -233,7 +234,7 @@ def contrast(
     max_length: int | None = None,
     resume: bool = False,
 ) -> Run:
-    """Trains a sentence-embedding model on texts that belong together; the method is `SimCSE`.
+    """Trains a sentence-embedding model on texts that belong together; the method is `SimCSE` or `DistillCSE`.
 
     resume: continues the interrupted run in `out`. Raises as `finetune` does.
 
@@ -261,11 +262,12 @@ def contrast(
         pairs: file (.csv .tsv .jsonl .parquet; .gz .xz) or Hub data set of texts that belong together: anchor, positive and, if there is one, hard negative; with --unsupervised a corpus of texts
         columns: columns of anchor, positive and hard negative, in that order; once for each [default: the usual names]
         unsupervised: SimCSE: the positive of a text is the same text under another dropout mask
+        method: 'simcse', or 'distillcse', which learns the anchor's similarities with noise and at temperatures of their own
         scale: factor of the cosines (1 / temperature) [0 < x <= 10,000]
         chunk: texts in memory at once: large batches by a gradient cache, with the same gradient [1 <= x <= 1,000,000]
-        anchor: teacher whose similarities the model keeps during training (Hub name or folder; may be the model itself)
+        anchor: teacher whose similarities the model keeps during training (Hub name or folder; may be the model itself); those of several are averaged
         anchor_weight: weight of the anchor's term [0 < x <= 1,000,000]
-        set: another setting of the method `simcse`, such as queue, as name=value
+        set: another setting of the method, such as queue, as name=value
         perturb: add a step along the gradient to the embeddings: 'none' (the raw gradient) or 'l2-per-token'
         epsilon: size of the perturbation [0 < x <= 1,000,000]
         cache: folder of the anchor's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]

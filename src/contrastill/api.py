@@ -86,7 +86,7 @@ def pretrain(*, resume: bool = False, **settings: Any) -> "Run":
 
 @takes(Contrast)
 def contrast(*, resume: bool = False, **settings: Any) -> "Run":
-    """Trains a sentence-embedding model on texts that belong together; the method is `SimCSE`.
+    """Trains a sentence-embedding model on texts that belong together; the method is `SimCSE` or `DistillCSE`.
 
     resume: continues the interrupted run in `out`. Raises as `finetune` does.
     """

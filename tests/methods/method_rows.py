@@ -44,6 +44,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "rrd": [{}, {"queue": 8}, {"queue": 0, "temperature": 0.2, "teacher_temperature": 0.1}],
     "leaf": [{}],
     "simcse": [{}, {"queue": 8}, {"scale": 5.0, "anchor_weight": 3.0, "anchor_temperature": 0.2}],
+    "distillcse": [
+        {},
+        {"queue": 8, "group": 0.5},
+        {"scale": 5.0, "anchor_weight": 3.0, "anchor_temperature": 0.2, "teacher_temperature": 0.1, "group": 0.0},
+    ],
 }
 
 

@@ -84,8 +84,8 @@ def settings(files: dict[str, Path], tmp_path: Path) -> Settings:
         quick = {"out": str(tmp_path / "run"), "batch_size": BATCH, "epochs": 2, "checks": 4, "learning_rate": 3e-3}
         quick |= {"precision": "fp32", "max_length": 32, "keep_checkpoints": True}
         merged = {**quick, "model": "model", "pairs": "triples", **changes}
-        paths = {name: str(files.get(merged[name], merged[name])) for name in PATHS & merged.keys()}
-        return {**merged, **paths}
+        paths = {name: merged[name] for name in PATHS & merged.keys() if isinstance(merged[name], str)}
+        return {**merged, **{name: str(files.get(value, value)) for name, value in paths.items()}}
 
     return given
 
@@ -325,12 +325,14 @@ def test_a_model_without_dropout_gets_some_and_one_with_some_keeps_it(
 # ---- the anchor ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("method", "given"), [("simcse", {}), ("distillcse", {"teacher_temperature": 0.025})])
 def test_an_anchored_run_keeps_the_teachers_similarities(
-    settings: Settings, files: dict[str, Path], tmp_path: Path
+    settings: Settings, files: dict[str, Path], tmp_path: Path, method: str, given: dict[str, float]
 ) -> None:
     texts = [row["anchor"] for row in triples(20, 9)]
     drift, runs = {}, {}
-    for name, changes in (("bare", {}), ("anchored", {"anchor": "plain", "anchor_weight": 30.0})):
+    anchored = {"method": method, "set": given, "anchor": "plain", "anchor_weight": 30.0}  # at one temperature
+    for name, changes in (("bare", {}), ("anchored", anchored)):
         runs[name] = contrast(**settings(out=str(tmp_path / name), model="plain", learning_rate=1e-3, **changes))
         cosines = [
             model_of(path).encode(texts, normalize_embeddings=True) for path in (runs[name].model, files["plain"])
@@ -361,6 +363,41 @@ def test_a_teacher_whose_vectors_are_not_finite_is_refused_by_the_text(settings:
     broken.save(str(tmp_path / "broken"))
     with pytest.raises(UserError, match=r"the teacher's vector values of '.+' are not finite"):
         contrast(**settings(anchor=str(tmp_path / "broken")))
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """A teacher of another width and other weights."""
+    folder = write_encoder(tmp_path / "wide", seed=3, hidden_size=48)
+    BertModel.from_pretrained(folder).save_pretrained(folder)  # a classifier is refused
+    return folder
+
+
+def anchor_losses(folder: Path) -> list[float]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [row["anchor"] for row in rows if "anchor" in row]
+
+
+def test_distillcse_learns_the_similarities_of_several_teachers(
+    settings: Settings, files: dict[str, Path], wide: Path, tmp_path: Path
+) -> None:
+    given = settings(model="plain", method="distillcse", epochs=1)
+    one, other = str(files["model"]), str(wide)
+    runs = {
+        name: contrast(**{**given, "anchor": anchor, "out": str(tmp_path / name)})
+        for name, anchor in {"both": [one, other], "turned": [other, one], "one": [one], "name": one}.items()
+    }
+    losses = {name: anchor_losses(run.folder) for name, run in runs.items()}
+    assert losses["both"] == pytest.approx(losses["turned"], rel=1e-3)
+    assert losses["both"][0] != pytest.approx(losses["one"][0], rel=1e-3)
+    assert losses["one"] == losses["name"]
+    records = {name: json.loads((run.folder / "run.json").read_text()) for name, run in runs.items()}
+    assert records["name"]["settings"]["anchor"] == records["one"]["settings"]["anchor"] == [one]
+    assert records["both"]["settings"]["anchor"] == [one, other]
+    assert records["both"]["teacher_fingerprint"].split("+")[0] == records["one"]["teacher_fingerprint"]
+    card = (runs["both"].model / "README.md").read_text()
+    assert f"anchored to `{one}` and `{other}` with weight 1" in card
+    assert "InfoNCE (`distillcse`)" in card
 
 
 # ---- interrupted, resumed ------------------------------------------------------------------------------------------
@@ -401,6 +438,18 @@ def test_an_anchored_run_resumes_as_well(settings: Settings, tmp_path: Path) -> 
     interrupted(given, 3)
     two = contrast(**given, resume=True)
     assert sha256(one.model / "model.safetensors") == sha256(two.model / "model.safetensors")
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_a_shuffled_run_resumes_to_the_bit(settings: Settings, tmp_path: Path, chunk: int | None) -> None:
+    given = settings(anchor="plain", method="distillcse", epochs=1, chunk=chunk, set={"group": 0.5})
+    one = contrast(**{**given, "out": str(tmp_path / "whole")})
+    interrupted(given, 3)
+    two = contrast(**given, resume=True)
+    assert sha256(one.model / "model.safetensors") == sha256(two.model / "model.safetensors")
+    assert anchor_losses(two.folder) == anchor_losses(one.folder)
+    other = contrast(**{**given, "out": str(tmp_path / "other"), "set": {"group": 0.2}})
+    assert sha256(one.model / "model.safetensors") != sha256(other.model / "model.safetensors")
 
 
 def test_an_unsupervised_run_resumes_as_well(settings: Settings, tmp_path: Path) -> None:
@@ -512,6 +561,10 @@ def test_word_vectors_are_trained_too_with_an_anchor_and_perturbing_or_chunking_
         ({"chunk": 4, "perturb": "none"}, "--chunk or --perturb"),
         ({"set": {"scale": 5.0}}, "--scale alone, got --set scale= too"),
         ({"set": {"temperature": 5.0}}, "'simcse' has no setting 'temperature'"),
+        ({"method": "distillcse"}, r"--method distillcse: expected a teacher .*; give --anchor MODEL"),
+        ({"method": "disco"}, "--method: expected one of simcse, distillcse, got 'disco'"),
+        ({"set": {"group": 0.1}}, "'simcse' has no setting 'group'"),
+        ({"anchor": []}, "--anchor: expected .*or several; got none"),
         ({"scale": 0.0}, "--scale: expected a number above 0"),
         ({"anchor_weight": 0.0}, "--anchor-weight: expected a number above 0"),
         ({"epochs": 0}, "--epochs: expected a number above 0"),

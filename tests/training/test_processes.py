@@ -32,8 +32,13 @@ RUNS: dict[str, dict[str, Any]] = {
     "finetune": {},
     "contrast": {"set": {"queue": 20}, "anchor": "itself"},
     "chunked": {"chunk": 3},
+    "distillcse": {
+        "method": "distillcse",
+        "anchor": "itself",
+        "set": {"anchor_temperature": 0.1, "teacher_temperature": 0.05},  # sharper ones make more of rounding
+    },
 }
-CONTRASTS = ("contrast", "chunked")
+CONTRASTS = ("contrast", "chunked", "distillcse")
 
 
 def command_of(name: str) -> str:
@@ -141,7 +146,7 @@ def test_two_processes_train_what_one_does(on_two_processes: Path, on_one_proces
 
 
 def test_the_runs_that_are_compared_do_train_and_differ(workshop: Workshop, on_one_process: dict[str, Path]) -> None:
-    assert len(on_one_process) == 10
+    assert len(on_one_process) == 11
     for name in ("queue", "perturbed"):
         ours, theirs = weights(on_one_process[name])[0], weights(on_one_process["lrc_bert"])[0]
         assert max(float((ours[key] - theirs[key]).abs().max()) for key in ours) > 100 * TOLERANCE

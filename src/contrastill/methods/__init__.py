@@ -11,6 +11,7 @@ from contrastill.methods.congen import ConGen
 from contrastill.methods.disco import DisCo
 from contrastill.methods.dist import DIST
 from contrastill.methods.distilbert import DistilBERT
+from contrastill.methods.distillcse import DistillCSE
 from contrastill.methods.embedding import EmbeddingMethod
 from contrastill.methods.finetune import Finetune
 from contrastill.methods.kd import KD
@@ -43,6 +44,7 @@ __all__ = [
     "ConGen",
     "DisCo",
     "DistilBERT",
+    "DistillCSE",
     "EmbeddingMethod",
     "Finetune",
     "LRCBert",
@@ -66,7 +68,7 @@ METHODS: dict[str, type[Method]] = {
     cls.name: cls
     for cls in (
         *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD, PeaKD, RRDTask),
-        *(DistilBERT, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE),
+        *(DistilBERT, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE, DistillCSE),
     )
 }
 

@@ -20,8 +20,8 @@ class SimCSE(Method):
 
     Each anchor learns to pick its positive among the positives and hard negatives of the whole batch (InfoNCE, with a
     gradient to both sides); without pairs, a text is its own positive under another dropout mask. With a teacher, the
-    term `anchor` holds the similarities within the batch to the teacher's (DistillCSE: Xu et al. 2023,
-    arXiv:2310.13499); it compares vectors of any widths. A text is never its own negative, nor is a copy of it.
+    term `anchor` holds the similarities within the batch to the teacher's, which may have any width (Xu et al. 2023,
+    arXiv:2310.13499; all of that paper is `distillcse`). A text is never its own negative, nor is a copy of it.
 
     scale: factor of the cosines in `contrast` (1 / temperature).
     queue: number of past positives kept as negatives, as they were then.
@@ -81,8 +81,12 @@ class SimCSE(Method):
         """Cross-entropy of both models' softmaxes over the other texts: (C B, D), (C B, D_T), (C B,) -> ()."""
         theirs = gather(keys)
         allowed = losses.negatives_of(keys, theirs)
-        target = losses.similarity_targets(teacher, gather(teacher), self.anchor_temperature, allowed)
+        target = self.targets(teacher, gather(teacher), theirs, allowed)
         return losses.contrast(vectors, gather_with_gradient(vectors), target, self.anchor_temperature, allowed)
+
+    def targets(self, teacher: Tensor, others: Tensor, keys: Tensor, allowed: Tensor) -> Tensor:
+        """Each text's distribution over the whole batch: (C B, D_T), (N, D_T), (N,), (C B, N) -> (C B, N)."""
+        return losses.similarity_targets(teacher, others, self.anchor_temperature, allowed)
 
     def after_step(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
         if self.queue.size and self.training and self.positives is not None:

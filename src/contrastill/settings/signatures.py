@@ -122,6 +122,6 @@ def types_of(name: str, field: Field[Any]) -> list[str]:
         found = ["str", "PathLike[str]"]
     if field.metadata.get("rows"):
         found.append("Rows")
-    if name in CLASSES:
+    if name in CLASSES and not range_.choices:
         found.append("type")
     return [*found, *(["None"] if optional else [])]

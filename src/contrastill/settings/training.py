@@ -1,6 +1,7 @@
 """The settings of training runs, a dataclass a command."""
 
 from dataclasses import MISSING, asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
@@ -403,6 +404,12 @@ class Contrast(Settings):
     unsupervised: bool = option(
         False, "SimCSE: the positive of a text is the same text under another dropout mask", "Method"
     )
+    method: str = option(
+        "simcse",
+        "'simcse', or 'distillcse', which learns the anchor's similarities with noise and at temperatures of their own",
+        "Method",
+        choices=("simcse", "distillcse"),
+    )
     scale: float = option(20.0, "factor of the cosines (1 / temperature)", "Method", above=0, at_most=10_000)
     chunk: int | None = option(
         None,
@@ -410,14 +417,15 @@ class Contrast(Settings):
         "Method",
         **BATCH,
     )
-    anchor: str | None = option(
+    anchor: list[str] | None = option(
         None,
-        "teacher whose similarities the model keeps during training (Hub name or folder; may be the model itself)",
+        "teacher whose similarities the model keeps during training (Hub name or folder; may be the model itself); "
+        "those of several are averaged",
         "Method",
         path=True,
     )
     anchor_weight: float = option(1.0, "weight of the anchor's term", "Method", **WEIGHT)
-    set: dict[str, Any] = option({}, "another setting of the method `simcse`, such as queue, as name=value", "Method")
+    set: dict[str, Any] = option({}, "another setting of the method, such as queue, as name=value", "Method")
     perturb: str | None = option(None, **PERTURB)
     epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
     cache: str | None = cache_option("the anchor's vectors")
@@ -439,3 +447,16 @@ class Contrast(Settings):
     epochs: float = option(1.0, "passes over the pairs", **EPOCHS)
     batch_size: int = option(128, "pairs a step, over all processes", **(BATCH | {"at_least": 2}))
     schedule: str = option("linear", "'linear' or 'constant'", choices=("linear", "constant"))
+
+    def __post_init__(self) -> None:
+        if isinstance(self.anchor, str | PathLike):  # as in records of the time when there was one
+            object.__setattr__(self, "anchor", [self.anchor])
+        super().__post_init__()
+
+    def check_together(self) -> None:
+        super().check_together()
+        if self.method == "distillcse" and self.anchor is None:
+            raise UserError(
+                "--method distillcse: expected a teacher whose similarities the model keeps, got none; give --anchor "
+                "MODEL (it may be the model itself), or leave out --method"
+            )

@@ -163,7 +163,8 @@ def pairs_card(asked: Contrast, result: RunResult) -> str:
         head = "Spearman x 100, or %" if "retrieval" in result.changes else "Spearman x 100"
         table = ["", f"| {head} | before | after |", "|---|---|---|", *table, ""]
     kind = "texts without labels (SimCSE)" if asked.unsupervised else "rows of texts that belong together"
-    anchor = f", anchored to `{asked.anchor}` with weight {asked.anchor_weight:g}" if asked.anchor else ""
+    anchors = " and ".join(f"`{name}`" for name in asked.anchor or ())
+    anchor = f", anchored to {anchors} with weight {asked.anchor_weight:g}" if anchors else ""
     newline, figures = "\n", result.figures
     return f"""---
 library_name: sentence-transformers
@@ -174,7 +175,7 @@ tags: [contrastill, sentence-transformers, feature-extraction]
 # Sentence embeddings
 
 `{asked.model}`, trained contrastively by Contrastill on {figures["train_rows"]:,} {kind} of `{asked.pairs}`:
-InfoNCE (`simcse`), scale {asked.scale:g}, {figures["steps"]:,} steps of {figures["batch_rows"]} rows, seed
+InfoNCE (`{asked.method}`), scale {asked.scale:g}, {figures["steps"]:,} steps of {figures["batch_rows"]} rows, seed
 {asked.seed}{anchor}.
 {newline.join(table)}
 {figures["parameters"]:,.0f} parameters, {figures["size_mb"]:,.0f} MB (float32). All settings, versions and fingerprints

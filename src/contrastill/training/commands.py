@@ -68,8 +68,8 @@ def pretrain(*, resume: bool = False, **settings: Any) -> Run:
 def contrast(*, resume: bool = False, **settings: Any) -> Run:
     """Trains a sentence-embedding model on texts that belong together. Settings: see `Contrast`.
 
-    The method is `SimCSE`. No text occurs in two rows of a batch: one row's negative must not be another's positive.
-    Raises as `finetune` does.
+    The method is `SimCSE` or `DistillCSE`. No text occurs in two rows of a batch: one row's negative must not be
+    another's positive. Raises as `finetune` does.
     """
     asked = Contrast.given(settings)
     check_settings(asked)

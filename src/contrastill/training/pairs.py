@@ -31,13 +31,13 @@ from contrastill.loading import (
     load_embedder,
     rows_of,
 )
-from contrastill.methods import Chunked, Perturbed, SimCSE, read_settings
+from contrastill.methods import Chunked, Perturbed, SimCSE, method_class, read_settings
 from contrastill.processes import processes
 from contrastill.results import RunResult
 from contrastill.settings import Contrast
 from contrastill.tasks import Pairs
 from contrastill.tasks.pairs import PairScores
-from contrastill.teachers import CachedEmbedder, cache_root
+from contrastill.teachers import CachedEmbedder, SideBySide, cache_root
 from contrastill.training import embedding_doubts
 from contrastill.training.arguments import check_reporters
 from contrastill.training.card import pairs_card
@@ -66,7 +66,7 @@ class PairsPlan(Plan):
         self,
         settings: Contrast,
         embedder: Any,
-        teacher: CachedEmbedder | None,
+        teacher: SideBySide | None,
         rows: Dataset,
         seal: str,
         decided: Mapping[str, str],
@@ -148,9 +148,9 @@ class PairsPlan(Plan):
         return [{"epoch": 0, "step": 0, "eval_spearman": before["dev"]}] if "dev" in before else []
 
     def use_cache(self) -> None:
-        """Runs the teacher on the texts whose vectors are not stored yet."""
-        if self.stored is not None:
-            self.stored.fill_rows(map(self.stored.rows, in_chunks(self.texts)), len(self.texts))
+        """Runs each teacher on the texts whose vectors are not stored yet."""
+        for each in self.stored.each if self.stored is not None else ():
+            each.fill_rows(map(each.rows, in_chunks(self.texts)), len(self.texts))
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -196,7 +196,8 @@ def plan_pairs(settings: Contrast) -> PairsPlan:
     embedder = load_embedder(settings.model).float()
     teacher = None
     if settings.anchor:
-        teacher = CachedEmbedder(settings.anchor, cache_root(settings.cache), dtype=autocast_dtype(settings))
+        root, dtype = cache_root(settings.cache), autocast_dtype(settings)
+        teacher = SideBySide([CachedEmbedder(name, root, dtype=dtype) for name in settings.anchor])
     length = length_for(embedder, teacher, settings)
     settings = replace(settings, max_length=length.tokens)
     rows, notes = load_pairs(
@@ -233,15 +234,17 @@ def scores_for(settings: Contrast, rows: Dataset) -> tuple[Dataset, PairScores, 
     return train, PairScores(None, sets, (first, second), len(held or ())), {"dev": decided}
 
 
-def method_of(settings: Contrast, embedder: Any, teacher: CachedEmbedder | None, task: Pairs, rows: int) -> SimCSE:
-    given = read_settings(SimCSE.name, settings.set)
+def method_of(settings: Contrast, embedder: Any, teacher: SideBySide | None, task: Pairs, rows: int) -> SimCSE:
+    made: Any = method_class(settings.method)
+    given = read_settings(settings.method, settings.set)
     if both := given.keys() & OPTIONS.keys():
         raise UserError(f"expected {OPTIONS[min(both)]} alone, got --set {min(both)}= too; leave out --set {min(both)}")
     given = shorten_queue(given, rows) | {"scale": settings.scale, "anchor_weight": settings.anchor_weight}
     inside = encoder_inside(embedder)
     if inside is not None:
         attend_eagerly_on_cpu(inside)
-    return SimCSE(Embedder(embedder, inside), teacher, task, **given)
+    method: SimCSE = made(Embedder(embedder, inside), teacher, task, **given)
+    return method
 
 
 def wrapped(method: SimCSE, settings: Contrast) -> nn.Module:
@@ -259,14 +262,14 @@ def wrapped(method: SimCSE, settings: Contrast) -> nn.Module:
 
 
 def read_texts(
-    embedder: Any, teacher: CachedEmbedder | None, texts: Sequence[str], longest: int
+    embedder: Any, teacher: SideBySide | None, texts: Sequence[str], longest: int
 ) -> tuple[Corpus | None, Callable[[Numbers], dict[str, Tensor]]]:
     """The texts as the model reads them, its default prompt before each; and how a batch is made of their numbers."""
     prompt = default_prompt(embedder)
-    theirs = [(teacher.tokenizer, teacher.prompt)] if teacher is not None else []
+    theirs = [(each.tokenizer, each.prompt) for each in teacher.each] if teacher is not None else []
     if encoder_inside(embedder) is not None:
         return read_groups(texts, embedder.tokenizer, longest, theirs, prompt)
-    keys = read_groups(texts, *theirs[0][:1], longest, theirs)[1] if theirs else None
+    keys = read_groups(texts, theirs[0][0], longest, theirs)[1] if theirs else None
 
     def read(numbers: Numbers) -> dict[str, Tensor]:
         """Word vectors: the model's own features, of texts that have no rows of their own."""
@@ -312,17 +315,17 @@ def batch_rows(numbers: Numbers, texts: Sequence[str], settings: Contrast) -> in
 # ---- the model
 
 
-def length_for(embedder: Any, anchor: CachedEmbedder | None, settings: Contrast) -> Length:
-    """The length at which texts are cut, for the model and the anchor alike."""
+def length_for(embedder: Any, anchor: SideBySide | None, settings: Contrast) -> Length:
+    """The length at which texts are cut, for the model and the anchors alike."""
     tokenizer = getattr(embedder, "tokenizer", None)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         length = Length(settings.max_length or TRAINED, "the model cuts no text")
     else:
         config = getattr(encoder_inside(embedder), "config", None)
-        others = [anchor.tokenizer] if anchor is not None else []
+        others = [each.tokenizer for each in anchor.each] if anchor is not None else []
         length = input_length(settings.max_length, settings.model, tokenizer, config, TRAINED, *others)
-    if anchor is not None:
-        anchor.max_length = length.tokens
+    for each in anchor.each if anchor is not None else ():
+        each.max_length = length.tokens
     return length
 
 
