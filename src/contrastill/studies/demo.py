@@ -59,7 +59,9 @@ def base_model() -> Path:
 
 def trained(train: Callable[..., Any], asked: Mapping[str, Any], overwrite: bool) -> tuple[Any, bool]:
     """(the run, whether it was taken up): one that is there already, or half made, is, unless `overwrite`."""
-    return (train(**asked, overwrite=True), False) if overwrite else taken_up(train, asked)
+    if overwrite:
+        return train(**asked, overwrite=True), False
+    return taken_up(train, asked, "--overwrite repeats it")
 
 
 def quiet() -> None:

@@ -40,11 +40,11 @@ def command_of(command: Any, settings: Mapping[str, Any]) -> Callable[..., Any]:
     return imported(module, path, "command")
 
 
-def taken_up(train: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[Any, bool]:
+def taken_up(train: Callable[..., Any], settings: Mapping[str, Any], otherwise: str) -> tuple[Any, bool]:
     """Trains, or resumes the run that was begun in `settings["out"]`; returns the run and whether it was resumed.
 
     Raises:
-        UserError: the run there has other settings; as `train`.
+        UserError: the run there has other settings, with `otherwise`, what to do to make it anew; as `train`.
     """
     begun = Path(settings["out"]) / "run.json"
     if not begun.is_file() or begun.stat().st_size == 0:
@@ -52,7 +52,7 @@ def taken_up(train: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[An
     try:
         return train(resume=True, **{**settings, "overwrite": True}), True
     except UserError as error:
-        raise UserError(f"{error}; remove {settings['out']} if it may be made anew") from None
+        raise UserError(f"{error}; {otherwise}") from None
 
 
 # ---- rows

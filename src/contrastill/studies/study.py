@@ -179,8 +179,10 @@ class Study:
         function, settings = self.ready(cell)
 
         def row() -> dict[str, Any]:
-            resumes = self.settings_of[cell[0]]["command"] in MODELS
-            made, resumed = taken_up(function, settings) if resumes else (function(**settings), False)
+            if self.settings_of[cell[0]]["command"] in MODELS:
+                made, resumed = taken_up(function, settings, f"remove {settings['out']} if it may be made anew")
+            else:
+                made, resumed = function(**settings), False
             notes = {**self.notes(cell), "resumed": resumed}  # then its seconds are not all
             known = {name: value for name, value in notes.items() if value or name == "seed"}
             return {**known, "settings": self.settings(cell[0]), **measured(made), "machine": describe_machine()}
