@@ -332,6 +332,7 @@ def test_evidence(script, tmp_path, monkeypatch):
     assert (tmp_path / "glue.svg").exists()
 
 
+@pytest.mark.whole
 def test_robustness(script, tmp_path, workshop):
     axes = {"task": {"topics": {"data": str(workshop.data())}}, "method": {"kd": {"method": "kd"}}}
     shared = {**QUICK, "teacher": "{teacher}", "epochs": 4}
