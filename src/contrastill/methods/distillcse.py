@@ -16,9 +16,9 @@ from contrastill.tasks.pairs import Pairs
 class DistillCSE(SimCSE):
     """DistillCSE: contrast, and a teacher's similarities with noise. Xu et al., EMNLP 2023. arXiv:2310.13499.
 
-    As `simcse` with a teacher, but the teacher's softmax is sharper than the student's, and its probabilities change
-    places with those of about equally similar texts (group-P shuffling), so that the student does not learn the
-    teacher's errors of order. Of several teachers the similarities are averaged.
+    As `simcse` with a teacher, but of the rows' first texts alone; the teacher's softmax is sharper than the student's,
+    and its probabilities change places with those of about equally similar texts (group-P shuffling), so that the
+    student does not learn the teacher's errors of order. Of several teachers the similarities are averaged.
 
     scale: factor of the cosines in `contrast` (1 / temperature).
     queue: number of past positives kept as negatives, as they were then.
@@ -26,7 +26,7 @@ class DistillCSE(SimCSE):
     anchor_temperature: temperature of the student's softmax in the `anchor` term.
     teacher_temperature: temperature of the teacher's softmax in the `anchor` term.
     group: share of the probability that a group of shuffled texts holds, by the teacher's softmax without a
-        temperature: 0.1 is about a tenth of the other texts of a batch; 0: no shuffling.
+        temperature: 0.1 is about a tenth of the other rows of a batch; 0: no shuffling.
     """
 
     name = "distillcse"
@@ -50,6 +50,12 @@ class DistillCSE(SimCSE):
         super().__init__(student, teacher, task, scale=scale, queue=queue, **anchor)
         self.teacher_temperature, self.group = teacher_temperature, group
 
+    def anchor(self, vectors: Tensor, teacher: Tensor, keys: Tensor) -> Tensor:
+        """The term of the rows' first texts. Among all texts, a positive, which is the nearest, would be shuffled away
+        from its own anchor."""
+        rows = len(vectors) // self.columns
+        return super().anchor(vectors[:rows], teacher[:rows], keys[:rows])
+
     def targets(self, teacher: Tensor, others: Tensor, keys: Tensor, allowed: Tensor) -> Tensor:
         targets = losses.similarity_targets(teacher, others, self.teacher_temperature, allowed)
         if not self.group:
@@ -58,7 +64,7 @@ class DistillCSE(SimCSE):
         return losses.group_shuffled(targets, probabilities, self.group, allowed, self.draw(keys, len(teacher)))
 
     def draw(self, keys: Tensor, rows: int) -> Tensor:
-        """Random numbers of this process's texts and the whole batch's, by text key: (N,) -> (C B, N).
+        """Random numbers of this process's texts and the whole batch's, by text key: (N,) -> (rows, N).
 
         A pair of texts has the same number wherever the two stand in the batch, and on whichever process.
         """

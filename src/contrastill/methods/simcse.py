@@ -85,7 +85,7 @@ class SimCSE(Method):
         return losses.contrast(vectors, gather_with_gradient(vectors), target, self.anchor_temperature, allowed)
 
     def targets(self, teacher: Tensor, others: Tensor, keys: Tensor, allowed: Tensor) -> Tensor:
-        """Each text's distribution over the whole batch: (C B, D_T), (N, D_T), (N,), (C B, N) -> (C B, N)."""
+        """Each text's distribution over the whole batch: (n, D_T), (N, D_T), (N,), (n, N) -> (n, N)."""
         return losses.similarity_targets(teacher, others, self.anchor_temperature, allowed)
 
     def after_step(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
