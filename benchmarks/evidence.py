@@ -109,8 +109,8 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
             statistics.mean(row["kept"] for row in rows) if (rows := made[task].get(value)) else None for task in tasks
         ]
         known = [cell for cell in cells if cell is not None]
-        mean = f"{100 * statistics.mean(known):.1f}" if len(known) == len(tasks) else ""
-        shares.append([f"`{value}`", *("" if cell is None else f"{100 * cell:.1f}" for cell in cells), mean])
+        mean = [f"{100 * statistics.mean(known):.1f}" if len(known) == len(tasks) else ""] if len(tasks) > 1 else []
+        shares.append([f"`{value}`", *("" if cell is None else f"{100 * cell:.1f}" for cell in cells), *mean])
         rows = [row for task in tasks for row in made[task].get(value, [])]
         seconds = statistics.mean(row["seconds"]["training"] / row["steps"] for row in rows)
         hours = sum(sum(row["seconds"].values()) for row in rows) / 3600
@@ -126,14 +126,14 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
         table(["on dev, × 100", *columns], lines),
         f"Mean and standard deviation over seeds ({counts}).",
         "Share of the teacher's score, in %:",
-        table(["", *tasks, "mean"], shares),
+        table(["", *tasks, *(["mean"] if len(tasks) > 1 else [])], shares),
         f"Differences to `{to}`, paired by seed (scores as they are, not × 100; the figure shows the same):",
         table(
             ["task", "", "difference", "95 % over seeds", "better in", "so"],
             [[one.label, f"`{one.value}`", *words(one)] for one in apart],
         ),
         f"![Differences to {to} with their intervals](figures/{figure})",
-        "Cost, on one core beside other work:",
+        "Cost by the clock, on one core beside other work; some runs were paused meanwhile:",
         table(["", "runs", "s a step", "hours", "texts read by the teacher"], costs),
     ]
 
