@@ -102,7 +102,13 @@ def test_the_picture_has_a_line_for_each_difference_in_the_colour_of_its_word(tm
     forest(found, tmp_path / "b.svg")
     drawn = (tmp_path / "a.svg").read_text()
     assert drawn == (tmp_path / "b.svg").read_text()  # no date, no number of its own
-    for said in (">few · accuracy<", ">lrc (3 of 3)<", ">many · accuracy<", ">lrc (2 of 3)<"):
+    for said in (
+        ">few · accuracy<",
+        ">lrc (3 of 3)<",
+        ">many · accuracy<",
+        ">lrc (2 of 3)<",
+        ">difference to kd on dev, with",
+    ):
         assert said in drawn
     assert COLORS["better"] in drawn
     assert LEVEL in drawn

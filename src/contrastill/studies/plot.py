@@ -51,9 +51,8 @@ def forest(found: Sequence[Difference], file: Path) -> None:
         axes.grid(axis="x", color=GRID, linewidth=0.6)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
-    panels.supxlabel(
-        "difference on dev, with its 95 % interval over the seeds (seeds in which it is better)", fontsize=9
-    )
+    about = "with its 95 % interval over the seeds (seeds in which it is better)"
+    panels.supxlabel(f"difference to {found[0].to} on dev, {about}", fontsize=9)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         panels.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
