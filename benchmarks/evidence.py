@@ -3,15 +3,13 @@
 python benchmarks/evidence.py          (--check: exit code 1 if the page is not what the results say)
 """
 
-import argparse
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markdown_parts import table
+from markdown_parts import table, write_or_check
 
 from contrastill import Study
 from contrastill.studies.paired import differences, words
@@ -121,7 +119,6 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
     counts = ", ".join(f"{task} {count} or more" for task, count in fewest.items())
     columns = [f"{task}<br>{metric}" for task, metric in zip(tasks, metrics, strict=True)]
     apart = differences(found.rows(), axis, to)
-    found.plot(FIGURES / figure, axis, to)
     return [
         table(["on dev, × 100", *columns], lines),
         f"Mean and standard deviation over seeds ({counts}).",
@@ -151,17 +148,20 @@ def page() -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
+def draw() -> None:
+    """Draws the figures of the page."""
+    for name, seeds, axis, to in (
+        ("glue", max(SEEDS.values()), "method", "kd"),
+        ("ablation", 3, "ablation", "LRC-BERT1"),
+    ):
+        if (found := study(name, seeds)).rows():
+            found.plot(FIGURES / f"{name}.svg", axis, to)
+
+
 def axis_values(found: Study, axis: str) -> list[str]:
     return list(dict.fromkeys(found.settings_of[name]["axes"][axis] for name in found.variants))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
-        sys.exit(PAGE.read_text() != page())
-    PAGE.write_text(page())
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, PAGE, page)
+    draw()

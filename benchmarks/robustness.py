@@ -23,6 +23,7 @@ from contrastill import Study, evaluate
 from contrastill.cli.options import pairs_of
 from contrastill.data.load import load_task
 from contrastill.studies import Cells
+from contrastill.studies.axes import filled
 
 HERE = Path(__file__).parent
 
@@ -91,9 +92,11 @@ def main() -> None:
     study = Study(file.get("variants"), args.rows, **given, runs=args.runs, seeds=100)
     out = Cells(args.out, {"command": f"python benchmarks/robustness.py {args.variants} --rows {args.rows}"})
     for row in study.rows():
-        if not (run := args.runs / row["cell"]).is_dir() or (args.only and row["name"] not in args.only):
+        if not (run := study.folder((row["name"], row["seed"]))).is_dir():
             continue
-        data = row["settings"]["data"].format(**places)
+        if args.only and row["name"] not in args.only:
+            continue
+        data = filled(row["settings"]["data"], places)
 
         def made(row: dict[str, Any] = row, run: Path = run, data: str = data) -> dict[str, Any]:
             scored = {

@@ -3,10 +3,8 @@
 python benchmarks/tables.py            (--check: exit code 1 if the page is not what the results say)
 """
 
-import argparse
 import json
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 from any_teacher_page import any_teacher, selective
 from contrast import section as contrast
 from first_hour_page import few_labels, first_hour, first_hour_cpu
-from markdown_parts import machine, table
+from markdown_parts import machine, table, write_or_check
 from multilabel_page import multilabel
 from tagging_page import tagging, tagging_negatives
 
@@ -391,13 +389,5 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
-        sys.exit(PAGE.read_text() != page())
-    PAGE.write_text(page())
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, PAGE, page)

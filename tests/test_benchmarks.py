@@ -330,6 +330,8 @@ def test_evidence(script, tmp_path, monkeypatch):
     assert "| `lrc_bert` | 90.2 |  |  |" in page
     assert "| CoLA | `lrc_bert` | +0.0510 | +0.0383 to +0.0637 | 2 of 2 | better |" in page
     assert "| `kd` | 3 | 0.50 | 0.0 | 200 |" in page
+    assert not (tmp_path / "glue.svg").exists()  # a check of the page writes nothing
+    made.draw()
     assert (tmp_path / "glue.svg").exists()
 
 
