@@ -57,6 +57,7 @@ NOT_LOSSES = {
     "negatives_of",  # what cos_nce and contrast are given, as
     "similarity_targets",
     "unit_mean",
+    "group_shuffled",
     "contrast",  # of anchors and candidates, whoever made them: see test_contrastive_term.py
 }
 

@@ -65,7 +65,7 @@ def run(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = folder / "answers.csv"
     teacher = str(workshop.teacher(plain=True))
     predict(model=teacher, data=str(folder / "texts.jsonl"), keep=["text"], probabilities=True, out=str(made))
-    asked = QUICK | {"student": "as-is", "start": str(workshop.pieces()), "max_length": 60, "checks": 2}
+    asked = QUICK | {"student": "as-is", "start": str(workshop.pieces()), "max_length": 60, "checks": 2, "epochs": 8}
     settings = {"teacher_outputs": str(made), "data": str(workshop.data()), "out": str(folder / "run"), **asked}
     return distill(**settings), settings
 
@@ -83,7 +83,7 @@ def test_a_run_learns_from_what_predict_wrote(run: Any, workshop: Workshop) -> N
     assert len(record["teacher_fingerprint"]) == 64
     assert made.metrics["teacher"]["test"]["metrics"]["accuracy"] > 0.8
     assert "kept" in made.metrics
-    assert made.metrics["student"]["test"]["metrics"]["accuracy"] > 0.4
+    assert made.metrics["student"]["test"]["metrics"]["accuracy"] > 0.7
     assert "answers.csv" in (made.model / "README.md").read_text()
     page = (made.folder / "report.html").read_text()
     assert "100.0% of 64 training texts have one" in page
