@@ -140,7 +140,11 @@ def test_help_gives_every_setting_and_its_default() -> None:
         (
             Distillation,
             (),
-            ("lrc_bert; kd with --teacher-outputs, or for a student without layers", "good", "32", "stages"),
+            (
+                "lrc_bert; kd with --teacher-outputs, for a student without layers, or one with another tokenizer than "
+                "the teacher's",
+                *("good", "32", "stages"),
+            ),
         ),
         (EmbeddingDistillation, EMBEDDED, ("disco", "1.0", "128", str(EmbeddingDistillation.learning_rate), "compact")),
     ):

@@ -30,7 +30,8 @@ def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(workshop: Workshop, task: str = "single", *, start: str | None = None, **changes: Any) -> LabelledPlan:
     """A run of a student with a tokenizer of pieces, of a teacher with one of words; the seed is that of any other."""
-    asked = {"student": "as-is", "start": start or str(workshop.pieces()), "max_length": 60, **changes}
+    asked = {"student": "as-is", "start": start or str(workshop.pieces()), "max_length": 60, "method": "lrc_bert"}
+    asked |= changes
     plan = plan_distillation(Distillation(**workshop.settings(workshop.root / "unused", task, plain=True, **asked)))
     torch.manual_seed(0)
     return plan
@@ -279,3 +280,10 @@ def test_what_cannot_be_is_said_before_any_work(workshop: Workshop, changes: dic
 def test_a_kin_start_is_told_apart(workshop: Workshop) -> None:
     with pytest.raises(UserError, match="--student as-is"):
         planned(workshop, student="2/24/4/48")
+
+
+def test_the_method_suits_the_tokenizer_where_none_is_asked_for(workshop: Workshop) -> None:
+    apart, kin = planned(workshop, method=None), planned(workshop, method=None, start="inherit", student="1/16/4/32")
+    assert (apart.settings.method, kin.settings.method) == ("kd", "lrc_bert")
+    assert apart.describe()["decisions"]["method"].startswith("kd: student and teacher have different tokenizers")
+    assert "method" not in planned(workshop).describe()["decisions"]

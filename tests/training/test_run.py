@@ -138,7 +138,7 @@ def test_the_record_says_what_was_run_on_what(runs: dict[str, Any], workshop: Wo
     folder = runs["single"].folder
     record = read(folder / "run.json")
     asked = Distillation(**workshop.settings(folder, epochs=4))
-    assert record["settings"] == asked.record() | {"encoding": "utf-8"}
+    assert record["settings"] == asked.record() | {"encoding": "utf-8", "method": "lrc_bert"}
     assert record["settings"]["seed"] == 0
     assert record["command"] == "distill"
     assert record["status"] == "finished"

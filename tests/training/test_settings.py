@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from contrastill import Distillation, Evaluation, Finetuning, UserError
+from contrastill.training.method_choice import with_method
 
 GIVEN = {"teacher": "t", "data": "d", "out": "o", "set": {"queue": 3}, "stages": {"joint": 0.5}, "seed": 4}
 
@@ -59,13 +61,40 @@ def test_every_setting_has_help_and_a_panel(settings: type) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "method"),
+    ("given", "apart", "method"),
     [
-        ({"teacher": "t"}, "lrc_bert"),
-        ({"teacher_outputs": "answers.jsonl", "student": "as-is", "start": "small"}, "kd"),
-        ({"teacher": "t", "student": "static-256"}, "kd"),
-        ({"teacher": "t", "student": "static-256", "method": "lrc_bert"}, "lrc_bert"),
+        ({"teacher": "t"}, False, "lrc_bert"),
+        ({"teacher": "t", "student": "as-is", "start": "small"}, False, "lrc_bert"),
+        ({"teacher": "t", "student": "as-is", "start": "small"}, True, "kd"),
+        ({"teacher_outputs": "answers.jsonl", "student": "as-is", "start": "small"}, False, "kd"),
+        ({"teacher": "t", "student": "static-256"}, False, "kd"),
+        ({"teacher": "t", "student": "static-256", "set": {"temperature": 3}}, False, "kd"),
     ],
 )
-def test_a_method_that_is_not_asked_for_suits_teacher_and_student(given: dict[str, str], method: str) -> None:
-    assert Distillation(out="run", data="data", **given).method == method
+def test_a_method_that_is_not_asked_for_suits_teacher_and_student(
+    given: dict[str, str], apart: bool, method: str
+) -> None:
+    settings, decided = with_method(Distillation(out="run", data="data", **given), apart)
+    assert settings.method == method
+    assert decided["method"].startswith(f"{method}: ")
+    page, _, place = decided["method"].rpartition("; ")[2].partition("#")
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    assert not place or place in {slug(line) for line in text.splitlines() if line.startswith("#")}
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^a-z0-9 -]", "", heading.lower().lstrip("# ")).replace(" ", "-")
+
+
+def test_a_setting_that_one_method_has_asks_for_it() -> None:
+    asked = {"teacher": "t", "student": "static-256", "set": {"granularity": "mean"}}
+    settings, decided = with_method(Distillation(out="run", data="data", **asked))
+    assert settings.method == "lrc_bert"
+    assert decided["method"] == "lrc_bert: it has 'granularity', which --set gives"
+    nobody = Distillation(out="run", data="data", teacher="t", set={"granularty": "mean"})
+    assert with_method(nobody)[0].method == "lrc_bert"  # whose settings the error then names
+
+
+def test_a_method_that_is_asked_for_is_taken() -> None:
+    settings = Distillation(out="run", data="data", teacher="t", student="static-256", method="lrc_bert")
+    assert with_method(settings, apart=True) == (settings, {})

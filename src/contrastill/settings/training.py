@@ -230,7 +230,10 @@ class Distillation(Labelled, PlaceOfTeacher):
         rows=True,
     )
     method: str | None = option(
-        None, f"{METHOD} [default: lrc_bert; kd with --teacher-outputs, or for a student without layers]", "Models"
+        None,
+        f"{METHOD} [default: lrc_bert; kd with --teacher-outputs, for a student without layers, or one with another "
+        "tokenizer than the teacher's]",
+        "Models",
     )
     student: str = option(
         "4L-312",
@@ -274,9 +277,6 @@ class Distillation(Labelled, PlaceOfTeacher):
         super().check_together()
         check_one_teacher(self)
         check_student(self.student, self.start)
-        if self.method is None:
-            layers = self.teacher_outputs is None and not self.student.strip().startswith("static")
-            object.__setattr__(self, "method", "lrc_bert" if layers else "kd")
         if self.with_baseline and self.method == "finetune":
             raise UserError("--with-baseline: expected a method that distils, got 'finetune', the baseline itself")
 

@@ -45,6 +45,7 @@ DECIDED = {
     "max_length",
     "epochs",
     "learning_rate",
+    "method",
     "task",
 }  # settings that the run fills in where they are not given
 FREE = {

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from transformers import set_seed
 
@@ -9,7 +10,7 @@ from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
 from contrastill.loading import input_length, load_classifier, load_tokenizer
-from contrastill.methods import Finetune, method_class, method_settings, read_settings
+from contrastill.methods import Finetune, Method, method_class, method_settings, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import Distillation, Finetuning
 from contrastill.shapes import AS_IS
@@ -20,6 +21,7 @@ from contrastill.training.as_is import check_method, check_tokens, own_start, re
 from contrastill.training.card import Origin
 from contrastill.training.class_weights import weigh_classes
 from contrastill.training.labelled import CacheChoice, LabelledPlan
+from contrastill.training.method_choice import with_method
 from contrastill.training.outputs import plan_outputs
 from contrastill.training.plan import shorten_queue
 from contrastill.training.probe import head_is_new
@@ -51,20 +53,16 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     settings, _ = as_teacher(settings)
     if settings.teacher is None:
         return plan_outputs(settings)
-    source, name = settings.teacher, str(settings.method)
-    made, given = method_class(name), read_settings(name, settings.set)
-    cache = cache_choice(settings)
+    source, own, cache = settings.teacher, settings.student == AS_IS, cache_choice(settings)
     if cache is not None and cache.asked:
         make_cache_folder(cache.root)  # a folder that was asked for and can't be had is an error, before all work
-    if made.serves(Embedding):
-        raise UserError(f"{settings.method!r} distils sentence embeddings: it takes --texts, and no --data")
-    if made.per_group:
-        raise UserError(
-            f"{settings.method!r} learns texts that belong together: contrastill contrast trains it, on --pairs"
-        )
-    own = settings.student == AS_IS
+    if settings.method is not None:
+        check_task_method(settings)
     tokenizer = reader = load_tokenizer(source)
-    if own and not reads_alike(tokenizer, load_tokenizer(settings.start)):
+    apart = own and not reads_alike(tokenizer, load_tokenizer(settings.start))
+    settings, decided = with_method(settings, apart)
+    made, given = check_task_method(settings)
+    if apart:
         check_method(made)
     teacher = load_classifier(source)
     if not own:
@@ -78,17 +76,16 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     weigh_classes(task, data, settings.class_weights)
     check_student(settings, data)
     set_seed(settings.seed)
-    decided: dict[str, str] = {}
     if own:
         start = own_start(settings, task, data.train, (source, teacher.config, tokenizer))
-        student, tokenizer, length, decided = start.student, start.tokenizer, start.length, start.decided
+        student, tokenizer, length, decided = start.student, start.tokenizer, start.length, decided | start.decided
     else:
         texts = data.train["text"] if data.train is not None else None
         root = None if cache is None else cache.root
         student = start_student(teacher, tokenizer, settings.student, settings.start, settings.seed, texts, root)
         length = input_length(settings.max_length, source, tokenizer, teacher.config)
     apart = not reads_alike(tokenizer, reader)
-    given = shorten_queue(method_settings(name) | given, len(data.train or ()))
+    given = shorten_queue(method_settings(str(settings.method)) | given, len(data.train or ()))
     method = made(student, AlignedTeacher(FrozenEncoder(teacher)) if apart else teacher, task, **given)
     if apart:
         check_tokens(method, tokenizer, reader)
@@ -106,7 +103,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
             settings.start if own else settings.student,
             settings.seed,
             source,
-            name,
+            str(settings.method),
         ),
         teacher=teacher,
         model=Perturbed(method, settings.perturb, settings.epsilon) if settings.perturb else None,
@@ -115,6 +112,21 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     )
     plan.decided = decided | plan.decided
     return plan
+
+
+def check_task_method(settings: Distillation) -> tuple[type[Method], dict[str, Any]]:
+    """The class of a method that learns a task with labels, and its settings.
+
+    Raises:
+        UserError: it learns something else; a setting that it does not have.
+    """
+    name = str(settings.method)
+    made, given = method_class(name), read_settings(name, settings.set)
+    if made.serves(Embedding):
+        raise UserError(f"{name!r} distils sentence embeddings: it takes --texts, and no --data")
+    if made.per_group:
+        raise UserError(f"{name!r} learns texts that belong together: contrastill contrast trains it, on --pairs")
+    return made, given
 
 
 def check_student(settings: Distillation, data: TaskData) -> None:

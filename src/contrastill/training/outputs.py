@@ -26,6 +26,7 @@ from contrastill.teachers import TableTeacher
 from contrastill.training.as_is import OwnStart, own_start
 from contrastill.training.card import Origin
 from contrastill.training.labelled import LabelledPlan
+from contrastill.training.method_choice import with_method
 
 __all__ = ["plan_outputs"]
 
@@ -38,6 +39,7 @@ def plan_outputs(settings: Distillation) -> LabelledPlan:
     Raises:
         UserError: a method that compares more than answers; no start; an answer that is none; no text with an answer.
     """
+    settings, chosen = with_method(settings)
     made, given = method_class(str(settings.method)), read_settings(str(settings.method), settings.set)
     check_answers_serve(made)
     reading = {"encoding": settings.encoding or "utf-8", "delimiter": settings.delimiter}
@@ -68,7 +70,7 @@ def plan_outputs(settings: Distillation) -> LabelledPlan:
     )
     if teacher.tags is not None:
         plan.examples = answered_by(plan.examples, teacher.tags)
-    plan.decided = decided | start.decided | plan.decided
+    plan.decided = chosen | decided | start.decided | plan.decided
     return plan
 
 
