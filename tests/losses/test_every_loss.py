@@ -8,7 +8,7 @@ from torch import nn
 
 from contrastill import losses
 
-B, L, D, H, C = 5, 4, 6, 2, 3
+B, L, D, H, C, V = 5, 4, 6, 2, 3, 7
 LENGTHS = torch.tensor([[4], [1], [3], [2], [4]])
 MASK = torch.arange(L) < LENGTHS
 ALLOWED = ~torch.eye(B, dtype=torch.bool)
@@ -51,6 +51,12 @@ ROWS = {
         "labels": (torch.arange(B * L).reshape(B, L) % C).index_fill(0, torch.tensor([2]), -100),
     },
     losses.soft_mse: {"student": (B, 1), "teacher": (B, 1)},
+    losses.forward_kl: {"student": (B, V), "teacher": (B, V)},
+    losses.reverse_kl: {"student": (B, V), "teacher": (B, V)},
+    losses.jensen_shannon: {"student": (B, V), "teacher": (B, V), "beta": 0.3},
+    losses.skew_kl: {"student": (B, V), "teacher": (B, V), "alpha": 0.1},
+    losses.skew_reverse_kl: {"student": (B, V), "teacher": (B, V), "alpha": 0.1},
+    losses.decoupled: {"student": (B, V), "teacher": (B, V), "target": torch.tensor([0, 6, 2, 2, 1])},
     losses.unit_distance: {"student": (B, D), "teacher": (B, D)},
 }
 NOT_LOSSES = {
@@ -58,6 +64,10 @@ NOT_LOSSES = {
     "similarity_targets",
     "unit_mean",
     "group_shuffled",
+    "SparseLogits",  # what a language model's losses are given
+    "top_k",
+    "outcomes",
+    "same_outcomes",
     "contrast",  # of anchors and candidates, whoever made them: see test_contrastive_term.py
 }
 
@@ -70,6 +80,12 @@ masked_loss = pytest.mark.parametrize(
 def inputs_of(loss):
     make = torch.Generator().manual_seed(0)
     return {k: torch.randn(v, generator=make) if isinstance(v, tuple) else v for k, v in ROWS[loss].items()}
+
+
+def value_of(loss, inputs):
+    """The loss; of one in parts, (N,) each, the parts side by side."""
+    value = loss(**inputs)
+    return torch.stack(value, 1) if isinstance(value, tuple) else value
 
 
 def test_the_rows_cover_every_public_loss():
@@ -88,10 +104,10 @@ def test_the_student_comes_first_and_the_teacher_before_all_else(loss):
 @every_loss
 def test_the_result_is_float32_whatever_the_precision(loss):
     inputs = inputs_of(loss)
-    whole = loss(**inputs)
-    half = loss(**{k: inputs[k].bfloat16() if isinstance(ROWS[loss][k], tuple) else inputs[k] for k in inputs})
+    whole = value_of(loss, inputs)
+    half = value_of(loss, {k: inputs[k].bfloat16() if isinstance(ROWS[loss][k], tuple) else inputs[k] for k in inputs})
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = loss(**inputs)
+        mixed = value_of(loss, inputs)
     assert whole.dtype == half.dtype == mixed.dtype == torch.float32
     torch.testing.assert_close(half, whole, rtol=0.03, atol=0.03)
     torch.testing.assert_close(mixed, whole, rtol=1e-6, atol=1e-6)
@@ -101,7 +117,7 @@ def test_the_result_is_float32_whatever_the_precision(loss):
 def test_gradients_reach_the_student_and_need_none_of_the_teacher(loss):
     inputs = inputs_of(loss)
     inputs["student"] = student = nn.Parameter(inputs["student"])
-    value = loss(**inputs).sum()
+    value = value_of(loss, inputs).sum()
     value.backward()
     assert student.grad.isfinite().all()
     known = LENGTHS[:, 0] > (1 if loss is losses.relation_kl else 0)  # a token by itself has no relation
@@ -117,8 +133,8 @@ def test_the_order_of_the_batch_does_not_matter(loss):
     shuffled = {k: v[order] if torch.is_tensor(v) else v for k, v in inputs.items()}
     if "allowed" in inputs:
         shuffled["allowed"] = inputs["allowed"][order][:, order]
-    expected = loss(**inputs)
-    torch.testing.assert_close(loss(**shuffled), expected[order] if expected.dim() else expected)
+    expected = value_of(loss, inputs)
+    torch.testing.assert_close(value_of(loss, shuffled), expected[order] if expected.dim() else expected)
 
 
 @masked_loss
@@ -153,7 +169,7 @@ def outside():
 @every_loss
 def test_a_shape_that_would_be_averaged_wrongly_is_refused(loss):
     inputs = inputs_of(loss)
-    for name in ("teacher", "labels", "mask"):
+    for name in ("teacher", "labels", "mask", "target"):
         if name in inputs:
             with pytest.raises(ValueError, match="expected"):
                 loss(**{**inputs, name: inputs[name][:-1]})

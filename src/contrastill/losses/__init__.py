@@ -11,6 +11,18 @@ from contrastill.losses.contrast import (
     unit_mean,
 )
 from contrastill.losses.hidden import hidden_mse, normalised_mse, unit_distance
+from contrastill.losses.language import (
+    SparseLogits,
+    decoupled,
+    forward_kl,
+    jensen_shannon,
+    outcomes,
+    reverse_kl,
+    same_outcomes,
+    skew_kl,
+    skew_reverse_kl,
+    top_k,
+)
 from contrastill.losses.relations import difference_mse, inter_class, intra_class
 from contrastill.losses.soft import (
     bucket_kl,
@@ -25,12 +37,15 @@ from contrastill.losses.soft import (
 )
 
 __all__ = [
+    "SparseLogits",
     "attention_mse",
     "bucket_kl",
     "centred_cosine",
     "contrast",
     "cos_nce",
+    "decoupled",
     "difference_mse",
+    "forward_kl",
     "group_shuffled",
     "hard_binary_cross_entropy",
     "hard_cross_entropy",
@@ -38,15 +53,22 @@ __all__ = [
     "hidden_mse",
     "inter_class",
     "intra_class",
+    "jensen_shannon",
     "negatives_of",
     "normalised_mse",
+    "outcomes",
     "relation_kl",
+    "reverse_kl",
+    "same_outcomes",
     "similarity_targets",
+    "skew_kl",
+    "skew_reverse_kl",
     "soft_binary_kl",
     "soft_kl",
     "soft_mse",
     "token_cross_entropy",
     "token_soft_kl",
+    "top_k",
     "unit_distance",
     "unit_mean",
 ]
