@@ -66,6 +66,7 @@ ALLOWED = {
     "spans": set(),  # it is copied into bundles
     "mapping": set(),
     "losses": {"losses"},
+    "sampling": {"errors", "sampling"},
     "machine": {ROOT},  # for the version
     "locks": {"errors"},
     "growing": {"errors", "locks"},
