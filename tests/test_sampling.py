@@ -254,6 +254,15 @@ def test_modes_are_restored_and_no_graph_is_kept():
     assert modes == [module.training for module in (*student.modules(), *teacher.modules())]
 
 
+def test_everything_is_made_on_the_device_of_what_is_given():
+    with torch.device("meta"):  # where a tensor of no stated device would have no values
+        text = interleaved("llama", K, 3, (Decoding(top_p=0.9), Decoding()))
+        numbers = uniform(0, 0, torch.arange(len(LENGTHS), device="cpu"), R)
+        alone = sample(model_of("llama", 1), PROMPT, MASK, numbers, ENDS, PAD, Decoding())
+    assert text.ids.equal(interleaved("llama", K, 3, (Decoding(top_p=0.9), Decoding())).ids)
+    assert alone.ids.equal(interleaved("llama", V, 3).ids)
+
+
 def test_half_precision_models_give_whole_answers():
     student, teacher = (model_of("llama", seed).to(torch.bfloat16) for seed in (11, 12))
     text = interleave(student, teacher, PROMPT, MASK, U, ENDS, PAD, K, 3, PLAIN)
@@ -312,6 +321,11 @@ def test_the_nucleus_cuts_ties_by_id_and_keeps_at_least_one_token():
     assert Decoding(top_p=0.51).choose(logits, u).tolist() == [2]
     assert Decoding(top_p=1e-9).choose(logits, u).tolist() == [0]
     assert Decoding(0).choose(logits, u).tolist() == [0]
+
+
+def test_ties_of_a_large_vocabulary_are_cut_by_id():
+    logits = torch.zeros(1, 4096)
+    assert Decoding(top_p=0.5).choose(logits, torch.tensor([1 - 2**-24])).tolist() == [2047]
 
 
 def test_the_ends_of_the_range_choose_tokens_of_some_mass():
