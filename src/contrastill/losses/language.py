@@ -2,12 +2,12 @@
 
 Shapes: N answer positions, V outcomes (tokens of one vocabulary), k outcomes named by a sparse teacher. All take
 logits, of any precision, and compute in float32; logarithms of probabilities are logits too. p is the teacher's
-distribution, q the student's; p gets no gradient. Logits of -inf are outcomes of no mass: `0 log 0` counts 0, and all
-gradients are finite.
+distribution, q the student's; p gets no gradient. Where the teacher's logit is -inf it gives no mass: `0 log 0` counts
+0, and gradients are finite. Where the student's alone is, the divergence from the teacher is infinite.
 
 With a teacher of k named tokens (`top_k`), each loss is that of `outcomes(student, teacher)`: k + 1 outcomes, of which
-the last is "any other token". Merging outcomes can only lower a divergence (data processing), so it is a lower bound of
-the loss over the whole vocabulary, does not fall with k, and is exact at k = V.
+the last is "any other token". Merging outcomes can only lower a divergence (data processing): it is a lower bound of
+the divergence over the whole vocabulary, does not fall with k, and is exact at k = V.
 """
 
 import math
