@@ -7,7 +7,7 @@ import torch
 
 import contrastill
 from contrastill import machine
-from contrastill.machine import bf16_pays, describe_machine
+from contrastill.machine import _seconds_of_product, bf16_pays, describe_machine
 
 
 @pytest.fixture
@@ -49,13 +49,28 @@ def test_the_description_states_versions_and_threads_and_no_host_name_or_path():
 
 
 @pytest.mark.parametrize(
-    ("flags", "pays"), [("avx2 avx512_bf16", True), ("amx_tile amx_bf16", True), ("avx2 avx512f amx_tile", False)]
+    ("flags", "faster", "pays"),
+    [
+        ("avx2 avx512_bf16", True, True),
+        ("avx2 avx512_bf16", False, False),
+        ("amx_tile amx_bf16", False, True),
+        ("avx512_bf16 amx_bf16", False, True),
+        ("avx2 avx512f amx_tile", True, False),
+    ],
 )
-def test_bf16_pays_where_the_processor_computes_it(cpuinfo, flags, pays):
+def test_bf16_pays_where_the_processor_computes_it_in_less_time(cpuinfo, monkeypatch, flags, faster, pays):
+    seconds = {torch.bfloat16: 1.0 if faster else 2.0, torch.float32: 1.5}
+    monkeypatch.setattr("contrastill.machine._seconds_of_product", seconds.__getitem__)
     cpuinfo.write_text(f"model name\t: A CPU @ 2:1\nflags\t\t: {flags}\n\nmodel name\t: Another\nflags\t: amx_bf16\n")
     assert bf16_pays() is pays
     found = describe_machine()
-    assert (found["cpu"], bool(found["bf16_instructions"]), found["bf16_pays"]) == ("A CPU @ 2:1", pays, pays)
+    assert (found["cpu"], bool(found["bf16_instructions"])) == ("A CPU @ 2:1", "bf16" in flags)
+    assert found["bf16_pays"] is pays
+
+
+def test_the_time_of_a_product_is_taken_once():
+    assert 0 < _seconds_of_product(torch.float32) < 10
+    assert _seconds_of_product(torch.float32) == _seconds_of_product(torch.float32)
 
 
 def test_a_system_without_cpuinfo_is_described_all_the_same(cpuinfo):
