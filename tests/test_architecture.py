@@ -21,6 +21,8 @@ ROOT = "contrastill"
 # Part of the package (a module or folder of its top level) -> the parts it may import. Arrows point down only.
 EVERYTHING = {
     "errors",
+    "language",
+    "sampling",
     "ranges",
     "memory",
     "registry",
@@ -74,8 +76,21 @@ ALLOWED = {
     "settings": {"errors", "memory", "ranges", "results", "settings", "shapes"},
     "forward": set(),
     "encoder": {"errors", "forward"},
+    "language": {"forward"},
     "processes": set(),
-    "teachers": {"alignment", "errors", "machine", "processes", "forward", "encoder", "loading", "data", "teachers"},
+    "teachers": {
+        "alignment",
+        "errors",
+        "machine",
+        "processes",
+        "losses",
+        "forward",
+        "encoder",
+        "language",
+        "loading",
+        "data",
+        "teachers",
+    },
     "students": {"errors", "ranges", "shapes", "mapping", "encoder", "loading", "teachers", "students"},
     "tasks": {
         "errors",
@@ -84,6 +99,7 @@ ALLOWED = {
         "spans",
         "data",
         "evaluation",
+        "language",
         "loading",
         "report",
         "tasks",
@@ -91,8 +107,10 @@ ALLOWED = {
     "methods": {
         "losses",
         "mapping",
+        "sampling",
         "forward",
         "encoder",
+        "language",
         "errors",
         "ranges",
         "registry",
@@ -155,7 +173,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": {"errors"},
 }
-BASES = {"Method", "EmbeddingMethod"}  # what methods are made of; some build on another method
+BASES = {"Method", "EmbeddingMethod", "LanguageMethod"}  # what methods are made of; some build on another method
 MEANINGLESS = {"utils", "util", "common", "helpers", "helper", "core", "misc", "base_utils"}
 
 

@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 from contrastill import Study, distill, finetune
 from contrastill.cli import app
 from contrastill.evaluation import sts
+from contrastill.loading import load_causal_model
 from contrastill.studies import Cells
 
 ROOT = Path(__file__).parents[1]
@@ -288,12 +289,13 @@ def test_texts(script, tmp_path, capsys):
         ("embeddings.variants", "embeddings", 16),
         ("ablation.variants", "ablation", 0),
         ("glue.variants", "glue", None),  # as many as are recorded
+        ("additions.variants", "additions", None),
     ],
 )
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
-    names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start")
-    places = {**file.get("places", {}), **dict.fromkeys(names, "somewhere")}
+    names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start", "additions")
+    places = dict.fromkeys(names, "somewhere") | file.get("places", {})
     out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
     given = {name: file.get(name) for name in ("variants", "axes")}
     study = Study(given["variants"], out, axes=given["axes"], shared=file["shared"], places=places, seeds=3)
@@ -333,6 +335,23 @@ def test_evidence(script, tmp_path, monkeypatch):
     assert not (tmp_path / "glue.svg").exists()  # a check of the page writes nothing
     made.draw()
     assert (tmp_path / "glue.svg").exists()
+
+
+def test_additions(script, tmp_path):
+    script("additions", tmp_path)
+    rows = {
+        (kind, split): [json.loads(line) for line in (tmp_path / kind / f"{split}.jsonl").read_text().splitlines()]
+        for kind in ("many", "few")
+        for split in ("train", "dev", "test")
+    }
+    assert [len(rows[kind, "train"]) for kind in ("many", "few")] == [8500, 300]
+    assert rows["many", "test"] == rows["few", "test"]
+    prompts = [{row["prompt"] for row in rows["many", split]} for split in ("train", "dev", "test")]
+    assert len(set.union(*prompts)) == sum(map(len, prompts)) == 10_000
+    for row in rows["few", "train"]:
+        assert sum(map(int, row["prompt"][:-1].split("+"))) == int(row["answer"][::-1])
+    sizes = [load_causal_model(str(tmp_path / name)).num_parameters() for name in ("large", "small")]
+    assert sizes == [187_296, 21_472]
 
 
 @pytest.mark.whole

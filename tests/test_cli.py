@@ -21,9 +21,9 @@ from typer.testing import CliRunner, Result
 
 import contrastill
 import warm
-from contrastill import Distillation, EmbeddingDistillation, Evaluation
+from contrastill import Distillation, EmbeddingDistillation, Evaluation, Finetuning
 from contrastill.cli import app
-from contrastill.settings import SuiteEvaluation
+from contrastill.settings import LanguageDistillation, LanguageFinetuning, SuiteEvaluation
 
 COMMANDS = ("finetune", "distill", "pretrain", "contrast", "study", "evaluate", "doctor", "methods")
 QUICK = ["--epochs", "1", "--checks", "2", "--batch-size", "8", "--precision", "fp32", "--max-length", "16"]
@@ -159,7 +159,8 @@ def test_help_gives_every_setting_and_its_default() -> None:
 
 
 KINDS: dict[str, dict[type, tuple[object, ...]]] = {
-    "distill": {Distillation: (), EmbeddingDistillation: EMBEDDED},
+    "distill": {Distillation: (), EmbeddingDistillation: EMBEDDED, LanguageDistillation: ("--method", "gkd")},
+    "finetune": {Finetuning: (), LanguageFinetuning: ("--task", "language")},
     "evaluate": {Evaluation: (), SuiteEvaluation: ("--suite", "sts")},
 }
 
@@ -177,7 +178,7 @@ def test_help_shows_the_options_of_one_kind_of_run_and_names_the_other(name: str
         assert others
         assert [one for one in sorted(others) if f"--{one.replace('_', '-')} " in options] == []
         assert "; or:" not in options
-        assert re.fullmatch(rf"an? [a-z ]+: contrastill {name} --\w+ \w+ --help", last)
+        assert re.fullmatch(rf"(an? [a-z ]+: contrastill {name} --\w+ \w+ --help( Options of )?)+", last)
 
 
 @pytest.mark.parametrize(
@@ -195,14 +196,19 @@ def test_without_them_the_help_is_of_a_task(asked: tuple[str, ...]) -> None:
 
 def test_the_methods_for_embeddings_are_known_without_importing_them() -> None:
     from contrastill.methods import METHODS
-    from contrastill.settings import EMBEDDING_METHODS
+    from contrastill.settings import EMBEDDING_METHODS, LANGUAGE_METHODS, LanguageDistillation
     from contrastill.training import distillation
 
     assert tuple(sorted(n for n in METHODS if distillation(n) is EmbeddingDistillation)) == EMBEDDING_METHODS
+    assert tuple(sorted(n for n in METHODS if distillation(n) is LanguageDistillation)) == LANGUAGE_METHODS
 
 
 @pytest.mark.parametrize(
-    "args", ["distill", "distill --method disco", "evaluate --suite sts", "predict", "label", "cache build"]
+    "args",
+    [
+        *("distill", "distill --method disco", "distill --method gkd", "finetune --task language"),
+        *("evaluate --suite sts", "predict", "label", "cache build"),
+    ],
 )
 def test_help_is_shown_without_torch(args: str) -> None:
     code = (

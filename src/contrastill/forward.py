@@ -1,5 +1,6 @@
 """The trained model's forward pass at less cost: weights cast once a pass, and dropout with cheap random numbers."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Self
@@ -8,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-__all__ = ["CheapDropout", "Switched", "autocasting", "cheap", "output_of"]
+__all__ = ["CheapDropout", "Switched", "autocasting", "cheap", "head_alone", "output_of"]
 
 
 @contextmanager
@@ -48,6 +51,21 @@ def output_of(module: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]
         yield
     finally:
         handle.remove()
+
+
+class Given(nn.Module):
+    """Stands where a model's layers were: the last layer's states are its inputs."""
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
+
+
+def head_alone(model: PreTrainedModel) -> Any:
+    """A view of a language model without its layers: it takes the last layer's states as `inputs_embeds`, and gives the
+    logits that the model's own head gives. The weights are the model's; the model is left as it is."""
+    alone: Any = copy.copy(model)
+    alone._modules = {**model._modules, model.base_model_prefix: Given()}
+    return alone
 
 
 class Switched(TorchFunctionMode):

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from method_rows import CASES, IDS
+from method_rows import CASES, IDS, OF_TEXTS
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -91,7 +91,7 @@ def tiny_batch(
     return groups if name in METHODS and METHODS[name].per_group else with_classes
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=OF_TEXTS)
 def plain(request) -> tuple[str, dict[str, Any]]:
     """A method's name, with its defaults: what is tried with every family or shape need not be with every setting."""
     return request.param, {}

@@ -2,6 +2,11 @@
 
 from typing import Any
 
+from contrastill.methods import METHODS, Method
+from contrastill.tasks import Language
+
+OF_TEXTS: dict[str, type[Method]] = {name: cls for name, cls in METHODS.items() if not cls.serves(Language)}
+"""Methods that compare what encoders make of texts; those of language models are tested in tests/language."""
 ROWS: dict[str, list[dict[str, Any]]] = {
     "lrc_bert": [
         {},

@@ -19,15 +19,15 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"task": "classification", "metric": "accuracy",
          "student": {"dev": LABELLED, "test": {"metrics": {"accuracy": 0.1}}},
          "teacher": {**TEACHER, "dev": LABELLED}, "kept": {"test": 0.5, "dev": 1.0}},
-        {"metric": "accuracy", "dev": 0.8, "interval": [0.7, 0.9], "kept": 1.0},
+        {"metric": "accuracy", "dev": 0.8, "metrics": LABELLED["metrics"], "interval": [0.7, 0.9], "kept": 1.0},
     ),
     "fine-tuned": (
         {"task": "classification", "metric": "accuracy", "model": {"dev": LABELLED, **TEACHER}},
-        {"metric": "accuracy", "dev": 0.8, "interval": [0.7, 0.9]},
+        {"metric": "accuracy", "dev": 0.8, "metrics": LABELLED["metrics"], "interval": [0.7, 0.9]},
     ),
     "spearman of scores": (
         {"task": "regression", "metric": "spearman", "model": {"dev": {"metrics": {"spearman": 0.5}, "rows": 9}}},
-        {"metric": "spearman", "dev": 0.5},
+        {"metric": "spearman", "dev": 0.5, "metrics": {"spearman": 0.5}},
     ),
     "embeddings": (
         {**EMBEDDINGS, "student": {"spearman": 0.82, **TEACHER}, "sts": STS},

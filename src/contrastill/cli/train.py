@@ -10,11 +10,15 @@ from contrastill.cli.show import print_run, reporting
 from contrastill.results import RunRecord
 from contrastill.settings import (
     EMBEDDING_METHODS,
+    LANGUAGE_METHODS,
     Contrast,
     Distillation,
     EmbeddingDistillation,
     Finetuning,
+    LanguageDistillation,
+    LanguageFinetuning,
     Pretraining,
+    finetuning,
 )
 
 __all__ = ["ON_A_TASK", "register"]
@@ -26,6 +30,14 @@ FINETUNE = """Train a model on labels: a teacher, or any classifier, regressor o
     contrastill finetune --model bert-base-uncased --data glue/mrpc --out runs/teacher
 
     contrastill finetune --model ./encoder --data intents.csv --text query --label intent --out runs/teacher
+    """
+FINETUNE_LANGUAGE = """Train a language model on prompts with answers.
+
+    Examples:
+
+    contrastill finetune --task language --model ORG/LM --data dialogues.jsonl --chat --out runs/teacher
+
+    contrastill finetune --task language --model ./lm --data qa.csv --prompt question --answer reply --out runs/teacher
     """
 DISTILL = """Distil a fine-tuned teacher into a small student, on the data of its task.
 
@@ -55,6 +67,14 @@ DISTILL_EMBEDDINGS = """Distil a sentence-embedding teacher into a small student
 
     contrastill distill --method disco --teacher-outputs vectors.jsonl --student as-is --start ORG/ENCODER --out runs/o
     """
+DISTILL_LANGUAGE = """Distil a language model into a smaller one with the same tokenizer, on prompts with answers.
+
+    Examples:
+
+    contrastill distill --method gkd --teacher runs/teacher/model --student 8L --data qa.jsonl --out runs/student
+
+    contrastill distill --method skd --teacher ORG/LM --student as-is --start ORG/SMALLER-LM --data qa.jsonl --out r
+    """
 PRETRAIN = """Distil an encoder layer by layer on any texts, into a general student from which students of tasks start.
 
     Examples:
@@ -81,22 +101,33 @@ def embeds(words: list[str]) -> bool:
     return method in EMBEDDING_METHODS
 
 
+def speaks(words: list[str]) -> bool:
+    """Whether a command line asks for a language model: by its task, or by its method."""
+    return option_in(words, "--task") == "language" or option_in(words, "--method") in LANGUAGE_METHODS
+
+
 ON_A_TASK = Kind(Distillation, DISTILL, "a distillation on a task", "--method lrc_bert")
 OF_EMBEDDINGS = Kind(
     EmbeddingDistillation, DISTILL_EMBEDDINGS, "a distillation of sentence embeddings", "--method disco", embeds
 )
+OF_LANGUAGE = Kind(LanguageDistillation, DISTILL_LANGUAGE, "a distillation of a language model", "--method gkd", speaks)
+ON_LABELS = Kind(Finetuning, FINETUNE, "a training on labels", "--task classification")
+ON_ANSWERS = Kind(LanguageFinetuning, FINETUNE_LANGUAGE, "a training of a language model", "--task language", speaks)
 
 
-def distillation_of(options: dict[str, Any], from_: Path | None, resume: Path | None) -> type:
-    """The settings of the distillation that is asked for: its method, given or in the run it repeats, decides."""
-    method, record = options["method"], resume / "run.json" if resume else from_
-    if method is None and record is not None:
-        method = RunRecord.read(record).setting("method", str)
-    if method is None:
+def settings_asked_for(command: str, options: dict[str, Any], from_: Path | None, resume: Path | None) -> type:
+    """The settings of the run that is asked for: its task or method, given or in the run it repeats, decides."""
+    name, record = {"finetune": "task", "distill": "method"}[command], resume / "run.json" if resume else from_
+    value = options[name]
+    if value is None and record is not None:
+        value = RunRecord.read(record).setting(name, str)
+    if command == "finetune":
+        return finetuning(value)
+    if value is None:
         return Distillation
     from contrastill.training import distillation
 
-    return distillation(method)
+    return distillation(value)
 
 
 def training_command(app: typer.Typer, name: str, *kinds: Kind) -> None:
@@ -104,7 +135,7 @@ def training_command(app: typer.Typer, name: str, *kinds: Kind) -> None:
 
     def run(as_json: bool, from_: Path | None, resume: Path | None, **options: Any) -> None:
         with reporting(as_json) as show:
-            settings = kinds[0].settings if len(kinds) == 1 else distillation_of(options, from_, resume)
+            settings = kinds[0].settings if len(kinds) == 1 else settings_asked_for(name, options, from_, resume)
             chosen = settings_of(settings, options, from_, resume, kinds)
             from contrastill import training
 
@@ -117,7 +148,7 @@ def training_command(app: typer.Typer, name: str, *kinds: Kind) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    training_command(app, "finetune", Kind(Finetuning, FINETUNE))
-    training_command(app, "distill", ON_A_TASK, OF_EMBEDDINGS)
+    training_command(app, "finetune", ON_LABELS, ON_ANSWERS)
+    training_command(app, "distill", ON_A_TASK, OF_EMBEDDINGS, OF_LANGUAGE)
     training_command(app, "pretrain", Kind(Pretraining, PRETRAIN))
     training_command(app, "contrast", Kind(Contrast, CONTRAST))

@@ -4,6 +4,7 @@ from contrastill.loading.length import SCORED, TRAINED, Length, input_length, po
 from contrastill.loading.models import (
     attend,
     default_prompt,
+    load_causal_model,
     load_classifier,
     load_config,
     load_embedder,
@@ -28,6 +29,7 @@ __all__ = [
     "encoder_inside",
     "highest_id",
     "input_length",
+    "load_causal_model",
     "load_classifier",
     "load_config",
     "load_embedder",

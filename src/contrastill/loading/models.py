@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -26,6 +27,7 @@ from contrastill.loading.weights import check_reads, check_values, check_whole_w
 
 __all__ = [
     "default_prompt",
+    "load_causal_model",
     "load_classifier",
     "load_config",
     "load_embedder",
@@ -108,6 +110,25 @@ def load_encoder(name: str) -> PreTrainedModel:
     return model
 
 
+def load_causal_model(name: str) -> PreTrainedModel:
+    """An autoregressive language model, in float32.
+
+    Raises:
+        UserError: as `load_classifier`; or a model that does not predict the next token.
+    """
+    place = locate(name)
+    base = locate(of_base(place)) if is_adapter(place) else place
+    config = load_config(base)
+    if type(config) not in AutoModelForCausalLM._model_mapping or type(config) in AutoModelForMaskedLM._model_mapping:
+        raise UserError(
+            f"{name}: expected an autoregressive language model (Llama, Qwen, GPT-2 and their like), got one of "
+            f"model_type {config.model_type!r}"
+        )
+    model = opened(name, AutoModelForCausalLM)
+    check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits)
+    return model
+
+
 def load_language_model(name: str) -> tuple[PreTrainedModel, bool]:
     """A model with its masked-LM head, and whether it has one.
 
@@ -146,7 +167,7 @@ def whole(place: Place, kind: Any, *, new_head: bool | None = None, **config: An
     name, tags = place.name, kind is AutoModelForTokenClassification
     classifier = tags or kind is AutoModelForSequenceClassification
     what = "token classification model" if tags else "text classification model" if classifier else "encoder"
-    what = "masked language model" if kind is AutoModelForMaskedLM else what
+    what = {AutoModelForMaskedLM: "masked language model", AutoModelForCausalLM: "language model"}.get(kind, what)
     if (config.get("config") or load_config(place)).is_encoder_decoder:
         raise UserError(f"no {what} could be loaded from {name!r}: it is an encoder and a decoder; give an encoder")
     eager = classifier and not torch.cuda.is_available()

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from contrastill.errors import UserError, quoted
+from contrastill.methods.atkd import ATKD
 from contrastill.methods.base import Method, Stage
 from contrastill.methods.chunked import Chunked
 from contrastill.methods.comparative import Comparative
@@ -12,9 +13,12 @@ from contrastill.methods.disco import DisCo
 from contrastill.methods.dist import DIST
 from contrastill.methods.distilbert import DistilBERT
 from contrastill.methods.distillcse import DistillCSE
+from contrastill.methods.distillm import DistiLLM
 from contrastill.methods.embedding import EmbeddingMethod
 from contrastill.methods.finetune import Finetune
+from contrastill.methods.gkd import GKD
 from contrastill.methods.kd import KD
+from contrastill.methods.language import LanguageMethod
 from contrastill.methods.leaf import LEAF
 from contrastill.methods.lrc_bert import LRCBert
 from contrastill.methods.minilm import MiniLM
@@ -26,28 +30,36 @@ from contrastill.methods.pkd import PKD
 from contrastill.methods.rrd import RRD
 from contrastill.methods.rrd_task import RRDTask
 from contrastill.methods.settings import settings_of
+from contrastill.methods.sft import SFT
 from contrastill.methods.simcse import SimCSE
+from contrastill.methods.skd import SKD
 from contrastill.methods.tinybert import TinyBERT
 from contrastill.ranges import Range, parsed, suggestion, typed
 from contrastill.registry import class_of, name_of
 
 __all__ = [
+    "ATKD",
     "DIST",
+    "GKD",
     "KD",
     "LEAF",
     "METHODS",
     "MSEKD",
     "PKD",
     "RRD",
+    "SFT",
+    "SKD",
     "Chunked",
     "Comparative",
     "ConGen",
     "DisCo",
+    "DistiLLM",
     "DistilBERT",
     "DistillCSE",
     "EmbeddingMethod",
     "Finetune",
     "LRCBert",
+    "LanguageMethod",
     "Method",
     "MiniLM",
     "MixKD",
@@ -69,6 +81,7 @@ METHODS: dict[str, type[Method]] = {
     for cls in (
         *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD, PeaKD, RRDTask),
         *(DistilBERT, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE, DistillCSE),
+        *(SFT, GKD, SKD, DistiLLM, ATKD),
     )
 }
 

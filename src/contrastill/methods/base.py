@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from contrastill import mapping
 from contrastill.encoder import Encoder, Encoding, Wanted, pool_layer
 from contrastill.errors import UserError
+from contrastill.language import CausalLM
 from contrastill.methods.settings import checking
 from contrastill.ranges import suggestion
 from contrastill.tasks.base import Task
@@ -65,7 +66,7 @@ class Method(nn.Module):
         if "__init__" in vars(cls):
             cls.__init__ = checking(cls.__init__)  # type: ignore[method-assign]
 
-    def __init__(self, student: PreTrainedModel | Encoder, teacher: Any, task: Task) -> None:
+    def __init__(self, student: PreTrainedModel | Encoder | CausalLM, teacher: Any, task: Task) -> None:
         super().__init__()
         if self.uses_teacher and teacher is None:
             raise UserError(f"method {self.name!r} expected a teacher, got none; pass one, or use method 'finetune'")
@@ -79,7 +80,7 @@ class Method(nn.Module):
         self.stages = stages_on(task, self.stages)
         if not self.stages:
             raise UserError(f"method {self.name!r}, with these settings, has no term for the task {task.name!r}")
-        self.student = student if isinstance(student, Encoder) else Encoder(student)
+        self.student: Any = student if isinstance(student, Encoder | CausalLM) else Encoder(student)
         self.teacher: Any = None  # a `Teacher`
         if self.uses_teacher:
             self.teacher = FrozenEncoder(teacher) if isinstance(teacher, PreTrainedModel) else teacher
@@ -150,6 +151,14 @@ class Method(nn.Module):
 
     def after_step(self, teacher: Encoding, batch: Mapping[str, Tensor]) -> None:
         """Called once after each training step's losses: a method with a queue pushes here."""
+
+    def before_step(self, batches: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """The parts of a step's batch as they are learnt from: called once a step, before the first of them. A method
+        that writes texts does so here, so that it knows how much there is to learn from in the whole step."""
+        return [dict(batch) for batch in batches]
+
+    def after_check(self, metrics: Mapping[str, float]) -> None:
+        """Called with the student's dev metrics after each check: a method may steer by them."""
 
     def finish(self) -> None:
         """Called once training is over, before the student is saved: gives it back the form of a plain model. Its
@@ -289,7 +298,7 @@ def batch_mean(errors: Tensor, weights: Tensor) -> Tensor:
 
 def stages_on(task: Task | type[Task], stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """The stages whose terms the task has; for a task without answers, the stages that compare none."""
-    answers = "logits" in task.outputs
+    answers = bool({"logits", "tokens"} & task.outputs)
     return tuple(s for s in stages if answers or not any(s.weights.get(term) for term in TASK_TERMS))
 
 

@@ -14,10 +14,12 @@ __all__ = [
     "Count",
     "Granularity",
     "LayerMap",
+    "Nucleus",
     "Number",
     "Pool",
     "Scale",
     "Share",
+    "Source",
     "Temperature",
     "Weight",
     "checking",
@@ -31,6 +33,8 @@ Weight = Annotated[float, Range(at_least=0, at_most=1_000_000)]
 Number = Annotated[int, Range(at_least=0, at_most=1_048_576, unit="texts")]
 Count = Annotated[int, Range(at_least=0, at_most=1024)]
 Comparison = Annotated[str, Range(choices=("cos_nce", "hidden", "cosine", "centred"))]
+Nucleus = Annotated[float, Range(above=0, at_most=1)]
+Source = Annotated[str, Range(choices=("given", "teacher", "student"))]
 Granularity = Annotated[str, Range(choices=tuple(GRANULARITIES))]
 Pool = Annotated[str, Range(choices=("cls", "mean"))]
 LayerMap = Annotated[str, Range(choices=tuple(MAPS))]

@@ -62,4 +62,4 @@ def alike(a: Score, b: Score) -> bool:
 def ratio_of(score: Score | None, reference: Score | None) -> float | None:
     if score is None or reference is None or not alike(score, reference):
         return None
-    return score.value / reference.value if reference.value > 0 and score.metric != "loss" else None
+    return score.value / reference.value if reference.value > 0 and score.metric not in results.LESS_IS_BETTER else None

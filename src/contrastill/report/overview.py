@@ -9,6 +9,7 @@ from contrastill.report import charts, figures
 from contrastill.report.charts import Chart, Point
 from contrastill.report.model import Model, Score, alike
 from contrastill.report.run import RunFiles
+from contrastill.results import LESS_IS_BETTER
 
 __all__ = ["measure", "scores", "shown", "tradeoff"]
 
@@ -37,7 +38,7 @@ def tradeoff(groups: Sequence[tuple[str | None, Sequence[Model]]]) -> Chart | No
         return model.checked if on_dev else model.score
 
     first = next((score for m in every if (score := score_of(m)) and m.kind == "trained"), None)
-    if first is None or first.metric == "loss":
+    if first is None or first.metric in LESS_IS_BETTER:
         return None
     comparable = [
         (n, group, model, score)

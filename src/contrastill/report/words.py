@@ -55,6 +55,15 @@ TERMS = {
     "mse": "Squared distance of the student's vectors from the teacher's. 0 means equal vectors.",
     "contrast": "How hard it is to find the text that belongs to the anchor among those of the batch: minus the "
     "logarithm of the right one's probability (cross-entropy). Lower is better.",
+    "jsd": "Distance of the student's distribution of the next token from the teacher's, in nats a token. 0 means "
+    "equal distributions.",
+    "easy": "Distance of the student's distribution among the tokens that are not the right one from the teacher's, in "
+    "nats, over the tokens that the teacher finds easy.",
+    "difficult": "Distance of the student's distribution from the teacher's, right token and others with equal weight, "
+    "in nats, over the tokens that the teacher finds difficult.",
+    "accepted": "Share of the tokens that the student wrote and the teacher let stand; the teacher wrote the others.",
+    "fresh": "Share of the steps that learnt from texts that the student had just written.",
+    "replayed": "Share of the steps that learnt from texts that the student had written earlier.",
     "anchor": "Distance of the vectors' similarities from those of the anchor model: lower means closer to it.",
 }
 CURVES = {

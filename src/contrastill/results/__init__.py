@@ -10,12 +10,22 @@ from contrastill.results.record import (
     read_object,
     write_text,
 )
-from contrastill.results.scores import HELD_OUT_PAIRS, YARDSTICKS, RunResult, Score, Scores, Split, number
+from contrastill.results.scores import (
+    HELD_OUT_PAIRS,
+    LESS_IS_BETTER,
+    YARDSTICKS,
+    RunResult,
+    Score,
+    Scores,
+    Split,
+    number,
+)
 from contrastill.results.table import ResultTable, result_table
 
 __all__ = [
     "CARD",
     "HELD_OUT_PAIRS",
+    "LESS_IS_BETTER",
     "PLACES",
     "YARDSTICKS",
     "ResultTable",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-__all__ = ["HELD_OUT_PAIRS", "YARDSTICKS", "RunResult", "Score", "Scores", "Split", "number"]
+__all__ = ["HELD_OUT_PAIRS", "LESS_IS_BETTER", "YARDSTICKS", "RunResult", "Score", "Scores", "Split", "number"]
 
 COLUMNS = ("teacher", "vectors", "probe", "baseline", "student", "model")
 YARDSTICKS = {
@@ -28,6 +28,8 @@ ORDER = (
 """Of the entries of metrics.json; others follow."""
 HELD_OUT = ("spearman", "agreement", "cosine", "loss")
 """Metrics of a model without labels, beside its size."""
+LESS_IS_BETTER = frozenset({"loss", "kl", "perplexity"})
+"""Metrics of which less is better; of all others more is."""
 HELD_OUT_PAIRS = "held-out pairs"
 """Rows on which a model that is trained on pairs is scored, where there are no scored ones."""
 

@@ -13,6 +13,7 @@ from contrastill.settings.deploy import (
     Verification,
 )
 from contrastill.settings.labelling import Labelling
+from contrastill.settings.language import LANGUAGE_METHODS, LanguageDistillation, LanguageFinetuning, finetuning
 from contrastill.settings.training import (
     EMBEDDING_METHODS,
     Contrast,
@@ -25,6 +26,7 @@ from contrastill.settings.training import (
 
 __all__ = [
     "EMBEDDING_METHODS",
+    "LANGUAGE_METHODS",
     "Augmentation",
     "Bench",
     "CacheBuild",
@@ -37,10 +39,13 @@ __all__ = [
     "Export",
     "Finetuning",
     "Labelling",
+    "LanguageDistillation",
+    "LanguageFinetuning",
     "Prediction",
     "Pretraining",
     "Serving",
     "Settings",
     "SuiteEvaluation",
     "Verification",
+    "finetuning",
 ]

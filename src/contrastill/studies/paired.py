@@ -9,6 +9,7 @@ import scipy
 
 from contrastill.errors import UserError, quoted, quoted_each
 from contrastill.ranges import suggestion
+from contrastill.results import LESS_IS_BETTER
 from contrastill.studies.run import markdown_table, shown
 
 __all__ = ["Difference", "difference", "differences", "side_by_side"]
@@ -37,7 +38,7 @@ class Difference:
         """What the interval tells: "better", "worse" or "level"."""
         if self.low is None or self.high is None:
             return "one seed: nothing is told"
-        sign = -1 if "loss" in self.metric else 1
+        sign = -1 if self.metric in LESS_IS_BETTER else 1
         low, high = sorted((sign * self.low, sign * self.high))
         return "better" if low > 0 else "worse" if high < 0 else "level"
 
@@ -103,7 +104,7 @@ def difference(ours: Mapping[int, float], theirs: Mapping[int, float], metric: s
     if not seeds:
         return None
     apart = [ours[seed] - theirs[seed] for seed in seeds]
-    better = sum((one < 0) if "loss" in metric else (one > 0) for one in apart)
+    better = sum((one < 0) if metric in LESS_IS_BETTER else (one > 0) for one in apart)
     middle, low, high = statistics.mean(apart), None, None
     if len(seeds) > 1:
         half = float(scipy.stats.t.ppf(0.975, len(seeds) - 1)) * statistics.stdev(apart) / len(seeds) ** 0.5

@@ -29,8 +29,12 @@ def command_of(command: Any, settings: Mapping[str, Any]) -> Callable[..., Any]:
     if callable(command):
         return command
     if command in MODELS:
-        own: dict[str, Any] = {"contrast": kinds.Contrast, "finetune": kinds.Finetuning, "pretrain": kinds.Pretraining}
         given = named(dict(settings))
+        own: dict[str, Any] = {
+            "contrast": kinds.Contrast,
+            "finetune": kinds.finetuning(given.get("task")),
+            "pretrain": kinds.Pretraining,
+        }
         (own.get(command) or distillation(given.get("method"))).given(given)
         return getattr(training, command)
     module, colon, path = str(command).partition(":")
@@ -67,10 +71,12 @@ def measured(run: Any) -> dict[str, Any]:
     dev = next((score for score in result.columns[ours] if score.where == "dev"), None)
     if dev is not None and dev.metric == "spearman" and dev.rows is None:  # of embeddings: as `contrast` gives it
         dev = replace(dev, metric="Spearman x 100", value=100 * dev.value)
+    splits = result.models[ours].splits if ours in result.models else {}
     row = {
         "metric": dev and dev.metric,
         "dev": dev and dev.value,
         "interval": [dev.low, dev.high] if dev and dev.low is not None else None,
+        "metrics": dict(split.metrics) if (split := splits.get("dev")) is not None else None,
         "kept": (result.kept or {}).get("dev"),
         "sts": result.sts.get(ours),
         "rows": result.figures.get("train_rows"),

@@ -13,6 +13,7 @@ from typing import Any
 from contrastill.errors import CheckFailed, UserError, quoted
 from contrastill.locks import FolderLock
 from contrastill.ranges import suggestion
+from contrastill.results import LESS_IS_BETTER
 from contrastill.screen import Screen
 from contrastill.studies.axes import crossed, filled, places_in
 from contrastill.studies.cells import Cells
@@ -273,7 +274,7 @@ class Study:
         if len(metrics) != 1 or not all("dev" in row for rows in whole.values() for row in rows):
             raise UserError(f"expected scores on dev of one metric, got {sorted(map(str, metrics)) or 'none'}")
         means = {name: statistics.mean(row["dev"] for row in rows) for name, rows in whole.items()}
-        return (min if "loss" in metrics else max)(means, key=means.__getitem__)
+        return (min if metrics & LESS_IS_BETTER else max)(means, key=means.__getitem__)
 
     def compared(self, axis: str, to: str | None = None) -> str:
         """Tables of the values of an axis side by side, with differences paired by seed: see `side_by_side`."""

@@ -12,6 +12,7 @@ from contrastill.tasks.classification import Classification
 from contrastill.tasks.embedding import Embedding
 from contrastill.tasks.encoder import BareEncoder
 from contrastill.tasks.labelled import LabelledTask, tags_tokens
+from contrastill.tasks.language import Language
 from contrastill.tasks.multilabel import MultiLabel
 from contrastill.tasks.pairs import Pairs
 from contrastill.tasks.regression import Regression
@@ -23,6 +24,7 @@ __all__ = [
     "Classification",
     "Embedding",
     "LabelledTask",
+    "Language",
     "MultiLabel",
     "Pairs",
     "Regression",
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 LABELLED: dict[str, type[LabelledTask]] = {cls.name: cls for cls in (Classification, Regression, MultiLabel, Tagging)}
-TASKS: dict[str, type[Task]] = {**LABELLED, **{cls.name: cls for cls in (Embedding, BareEncoder, Pairs)}}
+TASKS: dict[str, type[Task]] = {**LABELLED, **{cls.name: cls for cls in (Embedding, BareEncoder, Pairs, Language)}}
 
 
 def task_name(task: Any) -> Any:

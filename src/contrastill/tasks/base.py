@@ -21,8 +21,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     """One word, in settings, run.json, bundle.json and on the page."""
-    per: ClassVar[Literal["text", "token", "group"]] = "text"
-    """Unit of an answer: a text, each of its tokens, or a group of texts that belong together."""
+    per: ClassVar[Literal["text", "token", "group", "answer"]] = "text"
+    """Unit of an answer: a text, each of its tokens, a group of texts that belong together, or the answer as text."""
     one_class: ClassVar[bool] = False
     """Whether an answer is one class of several, of a whole text."""
     outputs: ClassVar[frozenset[str]]

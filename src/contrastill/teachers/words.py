@@ -1,14 +1,12 @@
 """The masked-LM head of a frozen teacher, by itself: what it guesses of a hidden state, and of no other."""
 
-import copy
 from functools import cached_property
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
 from contrastill.errors import UserError
+from contrastill.forward import head_alone
 from contrastill.loading import load_language_model
 from contrastill.teachers.base import fingerprint
 
@@ -24,8 +22,7 @@ class WordsHead:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.model: Any = copy.copy(model)
-        self.model._modules = {**model._modules, model.base_model_prefix: Given()}
+        self.model = head_alone(model)
         self.model.requires_grad_(False).eval()
 
     @cached_property
@@ -36,13 +33,6 @@ class WordsHead:
         """(N, D) -> (N, words)"""
         logits: Tensor = self.model.to(hidden.device)(inputs_embeds=hidden.float().unsqueeze(0)).logits
         return logits.squeeze(0)
-
-
-class Given(nn.Module):
-    """Stands where a model's encoder was: its last layer's hidden states are the inputs."""
-
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutput:
-        return BaseModelOutput(last_hidden_state=inputs_embeds)
 
 
 def load_words_head(name: str) -> WordsHead:

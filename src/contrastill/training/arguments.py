@@ -9,6 +9,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from contrastill.errors import UserError
 from contrastill.processes import processes
+from contrastill.results import LESS_IS_BETTER
 from contrastill.training.folder import RunFolder
 from contrastill.training.plan import Plan
 
@@ -64,7 +65,7 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
         save_steps=every,
         save_total_limit=3,  # the best, the newest, and the one before it: kept until the newest is sealed
         metric_for_best_model=run.metric,
-        greater_is_better=run.metric != "loss" if has_dev else None,
+        greater_is_better=run.metric not in LESS_IS_BETTER if has_dev else None,
         logging_steps=max(1, steps // 50),
         logging_nan_inf_filter=False,
         report_to=settings.report_to,

@@ -7,7 +7,7 @@ from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
 from contrastill.shapes import AS_IS
 from contrastill.tasks import LabelledTask
 
-__all__ = ["Origin", "embedding_card", "encoder_card", "model_card", "pairs_card"]
+__all__ = ["Origin", "embedding_card", "encoder_card", "language_card", "model_card", "pairs_card"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,45 @@ contrastill distill --teacher TEACHER --data DATA --student {settings.student} -
 
 All settings, versions and fingerprints are in the run's `run.json`; `contrastill pretrain --from run.json --out FOLDER`
 repeats it.
+"""
+
+
+def language_card(origin: Origin, result: RunResult) -> str:
+    """README.md of a language model: its scores beside its teacher's, how to load and repeat it."""
+    columns = [name for name in (origin.name, "teacher") if name in result.models]
+    models, rows = [result.models[name] for name in columns], []
+    for split in (split for split in ("dev", "test") if split in models[0].splits):
+        for metric in models[0].splits[split].metrics:
+            found = [model.splits[split].metrics.get(metric) for model in models]
+            rows.append(
+                f"| {split} {metric} | " + " | ".join("" if one is None else f"{one:.4f}" for one in found) + " |"
+            )
+    for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
+        rows.append(f"| {label} | " + " | ".join(f"{model.figures[key]:,.0f}" for model in models) + " |")
+    table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
+    if origin.teacher is not None:
+        made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
+    else:
+        made = f"`{origin.shape}`, fine-tuned by Contrastill"
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [contrastill, knowledge-distillation]
+---
+
+# A language model
+
+{made}, on {result.figures["train_rows"]:,} prompts with answers of `{result.task}`, seed {origin.seed}.
+
+{table}
+
+kl: nats a token from the teacher, on the given answers. All settings, versions and fingerprints are in the run's
+`run.json`; `contrastill {origin.command} --from run.json --out FOLDER` repeats it.
+
+```python
+from transformers import pipeline
+write = pipeline("text-generation", model="PATH OF THIS FOLDER")
+```
 """
 
 

@@ -4,14 +4,24 @@ from functools import partial
 from typing import Any
 
 from contrastill.methods import method_class, method_name
-from contrastill.settings import Contrast, Distillation, EmbeddingDistillation, Evaluation, Finetuning, Pretraining
-from contrastill.tasks import Embedding, task_name
+from contrastill.settings import (
+    Contrast,
+    Distillation,
+    EmbeddingDistillation,
+    Evaluation,
+    LanguageDistillation,
+    LanguageFinetuning,
+    Pretraining,
+    finetuning,
+)
+from contrastill.tasks import Embedding, Language, task_name
 from contrastill.training.baseline import with_baseline
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
 from contrastill.training.examples import score_model
 from contrastill.training.folder import RunFolder
 from contrastill.training.labelled_plans import plan_distillation, plan_finetuning
+from contrastill.training.language import plan_language_distillation, plan_language_finetuning
 from contrastill.training.pairs import check_checkpoint, check_settings, plan_pairs
 from contrastill.training.run import Run, finished, saving, train
 from contrastill.training.teacher_run import as_teacher
@@ -20,30 +30,33 @@ __all__ = ["contrast", "distill", "distillation", "evaluate", "finetune", "pretr
 
 
 def finetune(*, resume: bool = False, **settings: Any) -> Run:
-    """Trains a model on labels. Settings: see `Finetuning`.
+    """Trains a model on labels, or with task "language" on answers. Settings: see `Finetuning`, `LanguageFinetuning`.
 
     Raises:
         UserError: bad settings, data or model; before training where it can be known.
         Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
     """
-    asked = Finetuning.given(named(settings))
+    settings = named(settings)
+    kind = finetuning(settings.get("task"))
+    asked: Any = kind.given(settings)
+    plan: Any = plan_language_finetuning if kind is LanguageFinetuning else plan_finetuning
     with RunFolder("finetune", asked, resume) as folder, saving(folder):
-        return finished(folder, "model") or train(folder, partial(plan_finetuning, folder.decided(asked)), resume)
+        return finished(folder, "model") or train(folder, partial(plan, folder.decided(asked)), resume)
 
 
 def distill(*, resume: bool = False, **settings: Any) -> Run:
-    """Distils a teacher of a task (or, with such a method, of sentence embeddings) into a small student.
+    """Distils a teacher of a task (or, with such a method, of sentence embeddings or of language) into a small student.
 
     method, task: a name of `METHODS` or `TASKS`, "package.module:Class", or a class of your own.
 
-    Settings: see `Distillation` and `EmbeddingDistillation`. Raises as `finetune` does.
+    Settings: see `Distillation`, `EmbeddingDistillation` and `LanguageDistillation`. Raises as `finetune` does.
     """
     settings, taken = named(settings), dict[str, Any]()
-    if distillation(settings.get("method")) is EmbeddingDistillation:
-        asked: Any = EmbeddingDistillation.given(settings)
-        plan: Any = plan_embedding
-    else:
-        asked, taken = as_teacher(Distillation.given(settings))
+    kind = distillation(settings.get("method"))
+    asked: Any = kind.given(settings)
+    plan: Any = plan_language_distillation if kind is LanguageDistillation else plan_embedding
+    if kind is Distillation:
+        asked, taken = as_teacher(asked)
         plan = plan_distillation
     with RunFolder("distill", asked, resume) as folder, saving(folder):
         if taken:
@@ -52,10 +65,14 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
         return with_baseline(done, folder, asked) if isinstance(asked, Distillation) and asked.with_baseline else done
 
 
-def distillation(method: str | None) -> type[Distillation] | type[EmbeddingDistillation]:
+def distillation(
+    method: str | None,
+) -> type[Distillation] | type[EmbeddingDistillation] | type[LanguageDistillation]:
     """The settings that a method's runs have."""
-    served = method is not None and method_class(method).serves(Embedding)
-    return EmbeddingDistillation if served else Distillation
+    made = None if method is None else method_class(method)
+    if made is not None and made.serves(Language):
+        return LanguageDistillation
+    return EmbeddingDistillation if made is not None and made.serves(Embedding) else Distillation
 
 
 def pretrain(*, resume: bool = False, **settings: Any) -> Run:

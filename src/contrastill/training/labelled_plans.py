@@ -9,10 +9,10 @@ from transformers import set_seed
 from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
-from contrastill.loading import input_length, load_classifier, load_tokenizer
+from contrastill.loading import input_length, load_classifier, load_tokenizer, locate
 from contrastill.methods import Finetune, Method, method_class, method_settings, read_settings
 from contrastill.methods.perturbed import Perturbed
-from contrastill.settings import Distillation, Finetuning
+from contrastill.settings import LANGUAGE_METHODS, Distillation, Finetuning
 from contrastill.shapes import AS_IS
 from contrastill.students import parse_shape, start_student
 from contrastill.tasks import Embedding, check_task, class_names, load_rows, task_given, task_of
@@ -56,6 +56,7 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     source, own, cache = settings.teacher, settings.student == AS_IS, cache_choice(settings)
     if cache is not None and cache.asked:
         make_cache_folder(cache.root)  # a folder that was asked for and can't be had is an error, before all work
+    check_classifies(source)
     if settings.method is not None:
         check_task_method(settings)
     tokenizer = reader = load_tokenizer(source)
@@ -127,6 +128,15 @@ def check_task_method(settings: Distillation) -> tuple[type[Method], dict[str, A
     if made.per_group:
         raise UserError(f"{name!r} learns texts that belong together: contrastill contrast trains it, on --pairs")
     return made, given
+
+
+def check_classifies(teacher: str) -> None:
+    """Raises a UserError where a teacher is a language model, by its config."""
+    made = locate(teacher).read("config.json").get("architectures")
+    if any(str(name).endswith("ForCausalLM") for name in made or ()):
+        raise UserError(
+            f"{teacher} is a language model; methods for those are {', '.join(LANGUAGE_METHODS)}: --method gkd"
+        )
 
 
 def check_student(settings: Distillation, data: TaskData) -> None:

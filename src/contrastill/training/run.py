@@ -19,7 +19,7 @@ from contrastill.errors import UserError
 from contrastill.methods import Method
 from contrastill.methods.queue import Queue
 from contrastill.report import PAGE, leave_report
-from contrastill.results import RunResult, result_table, write_text
+from contrastill.results import LESS_IS_BETTER, RunResult, result_table, write_text
 from contrastill.training.arguments import training_arguments
 from contrastill.training.callbacks import Patience
 from contrastill.training.checkpoints import LastWeights, last_good_checkpoint
@@ -206,7 +206,9 @@ def saving(folder: RunFolder) -> Iterator[None]:
 def patience_of(run: Plan) -> Patience | None:
     """Ends the run early; None: that was not asked for."""
     patience, metric = run.settings.patience, run.metric
-    return None if patience is None or metric is None else Patience(patience, run.method, metric, metric != "loss")
+    if patience is None or metric is None:
+        return None
+    return Patience(patience, run.method, metric, metric not in LESS_IS_BETTER)
 
 
 def queue(run: Plan) -> dict[str, Any] | None:

@@ -84,6 +84,13 @@ class DistillationTrainer(Trainer):
         self.counted += 1
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The parts of the next step's batch, as the method makes them; the stage is that step's."""
+        parts, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.method.set_stage(self.state.global_step, self.state.max_steps)
+        with self.compute_loss_context_manager():
+            return self.method.before_step(parts), None
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs and self.counted:
             logs["stage"] = self.method.stages.index(self.method.stage) + 1
@@ -97,7 +104,9 @@ class DistillationTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         assert self.check is not None
-        metrics = {f"eval_{name}": value for name, value in self.check().items()}
+        scores = self.check()
+        self.method.after_check(scores)
+        metrics = {f"eval_{name}": value for name, value in scores.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -1,0 +1,19 @@
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from contrastill.methods.base import Stage
+from contrastill.methods.language import LanguageMethod
+
+
+class SFT(LanguageMethod):
+    """Supervised fine-tuning on the given answers: makes teachers, and is the baseline of every student.
+
+    `-log q(y_i | x, y_<i)`, for each token of the answer, its end included.
+    """
+
+    name = "sft"
+    uses_teacher = False
+    stages = (Stage("finetune", {"hard": 1.0}),)
+
+    def token_losses(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {"hard": cross_entropy(student.float(), target, reduction="none")}

@@ -1,0 +1,114 @@
+"""The settings of runs on language models."""
+
+from dataclasses import MISSING, dataclass
+from typing import Any
+
+from contrastill.errors import UserError
+from contrastill.settings.base import ROWS, Checked, delimiter_option, length_option, option
+from contrastill.settings.data import DEV_SHARE, ENCODING, TENTH
+from contrastill.settings.training import EPOCHS, METHOD, RATE, Finetuning, Settings
+from contrastill.shapes import AS_IS, STARTS
+
+__all__ = ["LANGUAGE_METHODS", "LanguageDistillation", "LanguageFinetuning", "Prompts", "finetuning"]
+
+LANGUAGE_METHODS = ("atkd", "distillm", "gkd", "sft", "skd")
+"""Methods for language models, so that a help need not import them."""
+METRICS = ("kl", "perplexity", "exact_match")
+SELECT: dict[str, Any] = {"panel": "Data", "choices": METRICS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts(Checked):
+    """The source of prompts with answers."""
+
+    data: str = option(
+        MISSING,
+        "prompts and answers: a Hub data set, a folder with train/dev/test files, or a file (csv, tsv, jsonl, parquet)",
+        "Data",
+        path=True,
+        rows=True,
+    )
+    prompt: str | None = option(None, "column of the prompt", "Data")
+    answer: str | None = option(None, "column of the answer", "Data")
+    messages: str | None = option(
+        None, "column of whole conversations (role, content); the last message is the answer", "Data"
+    )
+    chat: bool = option(False, "write prompts and answers by the tokenizer's chat template", "Data")
+    dev: str | None = option(
+        None, "file of development examples [default: a share of train is held out]", "Data", path=True, rows=True
+    )
+    test: str | None = option(None, "file of test examples, scored once, at the end", "Data", path=True, rows=True)
+    dev_share: float | None = option(None, **(DEV_SHARE | {"help": f"{DEV_SHARE['help']} [default: {TENTH}]"}))
+    limit: int | None = option(None, "use at most this many training examples", "Data", **ROWS)
+    encoding: str = option("utf-8", **ENCODING)
+    delimiter: str | None = delimiter_option()
+    max_length: int | None = length_option(512)
+    new_tokens: int | None = option(
+        None,
+        "longest answer that is written, in tokens [default: that of the training answers]",
+        "Data",
+        at_least=1,
+        at_most=100_000,
+        unit="tokens",
+    )
+
+    def reading(self) -> dict[str, Any]:
+        """The keywords of `data.load_prompts` that are settings, without the source."""
+        names = ("prompt", "answer", "messages", "dev", "test", "dev_share", "limit", "encoding", "delimiter")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageFinetuning(Prompts, Settings):
+    """Train a language model on prompts with answers."""
+
+    model: str = option(MISSING, "Hub name or folder of the language model to fine-tune", "Models", path=True)
+    task: str = option("language", "'language'", "Data", choices=("language",))
+    select: str = option("perplexity", "metric on dev that selects the checkpoint", **SELECT)
+    epochs: float = option(3.0, "passes over the training texts", **EPOCHS)
+    learning_rate: float = option(1e-4, "highest learning rate", **RATE)
+
+    def check_together(self) -> None:
+        super().check_together()
+        if self.select == "kl":
+            raise UserError("--select kl: expected a run with a teacher; choose perplexity or exact_match")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageDistillation(Prompts, Settings):
+    """Make a smaller language model of a language model."""
+
+    teacher: str = option(MISSING, "Hub name or folder of the language model that teaches", "Models", path=True)
+    method: str = option("gkd", METHOD, "Models")
+    student: str = option(
+        AS_IS,
+        "number of the teacher's layers, taken evenly, such as 8L; layers/hidden/heads/ffn, with --start random; or "
+        "'as-is', with a folder or Hub name as --start",
+        "Models",
+    )
+    start: str = option(
+        "copy", "copy (the teacher's layers), random, or with --student as-is any language model", "Models", path=True
+    )
+    set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
+    stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
+    select: str = option("kl", "metric on dev that selects the checkpoint", **SELECT)
+    epochs: float = option(3.0, "passes over the training texts", **EPOCHS)
+    learning_rate: float = option(1e-4, "highest learning rate", **RATE)
+
+    def check_together(self) -> None:
+        super().check_together()
+        if self.student == AS_IS and self.start in STARTS:
+            raise UserError(
+                f"--student {AS_IS} takes a language model as it is: name its folder or Hub name with --start, got "
+                f"--start {self.start}; or give the number of layers to keep, such as --student 8L"
+            )
+        if self.student != AS_IS and self.start not in ("copy", "random"):
+            raise UserError(
+                f"--student {self.student}: expected --start copy or random, got {self.start!r}; with --student "
+                f"{AS_IS} any language model can be the start"
+            )
+
+
+def finetuning(task: Any) -> type[Finetuning] | type[LanguageFinetuning]:
+    """The settings that a run of `finetune` on this task has."""
+    return LanguageFinetuning if task == "language" else Finetuning

@@ -1,0 +1,63 @@
+"""What a language model says of given answers, and the answers that it writes itself."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from contrastill.evaluation.inference import inference
+from contrastill.evaluation.language import AnswerScores
+from contrastill.language import CausalLM, answer_tokens, token_slices
+from contrastill.losses import SparseLogits, forward_kl, outcomes, same_outcomes
+from contrastill.sampling import Decoding, sample
+from contrastill.tasks import Language
+from contrastill.teachers import LanguageTeacher
+
+__all__ = ["score_answers", "write_answers"]
+
+
+def score_answers(
+    model: CausalLM,
+    batches: Iterable[Mapping[str, Tensor]],
+    teacher: LanguageTeacher | None = None,
+    dtype: torch.dtype | None = None,
+) -> AnswerScores:
+    """Scores the given answers of batches. dtype: of autocast."""
+    tokens, nats, kl = list[Tensor](), list[Tensor](), list[Tensor]()
+    with inference(model, dtype):
+        for batch in batches:
+            batch = {name: value.to(model.model.device) for name, value in batch.items()}
+            mask, target, states = batch["answer_mask"], answer_tokens(batch), model.states(batch)
+            theirs = teacher.tokens(batch) if teacher is not None else None
+            values = torch.zeros(2, len(target))
+            for some in token_slices(len(target), int(model.model.config.vocab_size)):
+                logits = model.head(states[some])
+                values[0, some] = cross_entropy(logits.float(), target[some], reduction="none").cpu()
+                if theirs is not None:
+                    right = theirs(some)
+                    pair = outcomes(logits, right) if isinstance(right, SparseLogits) else same_outcomes(logits, right)
+                    values[1, some] = forward_kl(*pair).cpu()
+            by_row = torch.zeros(2, *mask.shape).masked_scatter(mask.cpu().expand(2, -1, -1), values).sum(2)
+            tokens.append(mask.sum(1).cpu())
+            nats.append(by_row[0])
+            kl.append(by_row[1])
+    return AnswerScores(
+        torch.cat(tokens).numpy(),
+        torch.cat(nats).double().numpy(),
+        torch.cat(kl).double().numpy() if teacher is not None else None,
+    )
+
+
+def write_answers(
+    model: CausalLM, batches: Iterable[Mapping[str, Tensor]], task: Language, dtype: torch.dtype | None = None
+) -> list[list[int]]:
+    """The model's own answers, its likeliest token at each place: token ids of each row, the end included."""
+    written = []
+    with inference(model, dtype):
+        for batch in batches:
+            prompt, mask = (batch[name].to(model.model.device) for name in ("prompt", "prompt_mask"))
+            unused = torch.zeros(len(prompt), task.new_tokens, device=prompt.device)
+            text = sample(model.model, prompt, mask, unused, task.ends, task.pad, Decoding(temperature=0))
+            written += [ids[real].tolist() for ids, real in zip(text.ids.cpu(), text.mask.cpu(), strict=True)]
+    return written

@@ -1,0 +1,237 @@
+"""Runs on language models: fine-tuned on answers, or distilled from a larger one with the same tokenizer."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from contrastill.data.collate import Known
+from contrastill.data.prompt_batches import EncodedPrompts, collate_prompts, encode_prompts, end_ids
+from contrastill.data.prompts import PromptData, load_prompts
+from contrastill.errors import UserError
+from contrastill.evaluation import size
+from contrastill.evaluation.inference import inference
+from contrastill.evaluation.language import AnswerScores
+from contrastill.loading import Length, input_length, load_causal_model, load_tokenizer, positions
+from contrastill.methods import METHODS, SFT, LanguageMethod, method_class, read_settings
+from contrastill.processes import processes
+from contrastill.results import RunResult, Scores, Split
+from contrastill.settings import LanguageDistillation, LanguageFinetuning
+from contrastill.shapes import AS_IS
+from contrastill.tasks import Language
+from contrastill.teachers import FrozenLM
+from contrastill.training.answers import score_answers, write_answers
+from contrastill.training.as_is import reads_alike
+from contrastill.training.card import Origin, language_card
+from contrastill.training.folder import RunFolder
+from contrastill.training.language_start import start_language_model
+from contrastill.training.plan import Plan, autocast_dtype
+
+__all__ = ["plan_language_distillation", "plan_language_finetuning"]
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 512  # tokens of prompt and answer, where neither the user nor a run says how many
+SCORED = 64  # rows that are scored together
+
+
+class LanguagePlan(Plan):
+    def __init__(
+        self,
+        settings: LanguageFinetuning | LanguageDistillation,
+        data: PromptData,
+        splits: Mapping[str, EncodedPrompts],
+        tokenizer: Tokenizer,
+        method: LanguageMethod,
+        length: Length,
+        origin: Origin,
+        teacher: FrozenLM | None = None,
+    ) -> None:
+        """teacher: by which the student is scored, whether its method learns from it or not."""
+        self.settings, self.data, self.tokenizer, self.length, self.origin = settings, data, tokenizer, length, origin
+        self.name = origin.name
+        self.method, self.model, self.task = method, method, method.task
+        self.scorer = teacher
+        self.teacher = None if teacher is None else teacher.model
+        self.dtype = autocast_dtype(settings)
+        self.splits, self.examples = splits, splits["train"].rows
+        self.lengths, self.cut_share = splits["train"].lengths, splits["train"].cut
+        self.words = np.arange(len(tokenizer))  # any may be written
+        self.collate = partial(collate_prompts, pad=self.task.pad)
+        self.metric = settings.select if "dev" in splits else None
+        self.written: dict[str, dict[str, list[list[int]]]] = {}
+
+    # ---- the training texts
+
+    @property
+    def known(self) -> Sequence[Known]:
+        return [Known()]
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return self.collate([self.examples[int(n)] for n in rows])
+
+    def batches(self, split: str) -> Iterable[dict[str, Tensor]]:
+        """The rows of a split, in their order."""
+        rows = self.splits[split].rows
+        return (self.collate(rows[n : n + SCORED]) for n in range(0, len(rows), SCORED))
+
+    # ---- a run's steps
+
+    def fingerprints(self) -> dict[str, Any]:
+        teacher = {} if self.scorer is None else {"teacher_fingerprint": self.scorer.fingerprint}
+        return {"data_fingerprint": self.data.fingerprint(), **teacher}
+
+    def use_cache(self) -> None:
+        """Stores nothing yet: the teacher runs in every step."""
+
+    def score_start(self, folder: RunFolder) -> Sequence[Mapping[str, Any]] | None:
+        if "dev" not in self.splits:
+            return None
+        self.method.student.model.to(processes().device)
+        return [{"epoch": 0, "step": 0, **{f"eval_{name}": value for name, value in self.on_dev().items()}}]
+
+    @property
+    def check(self) -> Callable[[], Mapping[str, float]] | None:
+        return self.on_dev if "dev" in self.splits else None
+
+    def on_dev(self) -> dict[str, float]:
+        """Dev scores of the student in its present state, and the method's own loss on the given answers."""
+        found = self.scores(self.method.student, "dev", written=self.settings.select == "exact_match")
+        return {**found.metrics, "loss": self.loss_on_dev()}
+
+    def loss_on_dev(self) -> float:
+        """The method's own loss on the given answers."""
+        method: Any = self.method
+        device, loss, tokens = method.student.model.device, 0.0, 0
+        with inference(method, self.dtype):
+            for batch in self.batches("dev"):
+                batch = {name: value.to(device) for name, value in batch.items()}
+                count = int(batch["answer_mask"].sum())
+                loss += count * float(method.loss_of(batch)["loss"])
+                tokens += count
+        return loss / max(1, tokens)
+
+    def scores(self, model: Any, split: str, written: bool = True, name: str | None = None) -> AnswerScores:
+        teacher = self.scorer if model is self.method.student else None
+        found = score_answers(model, self.batches(split), teacher, self.dtype)
+        if not written:
+            return found
+        answers = write_answers(model, self.batches(split), self.task, self.dtype)
+        if name is not None:
+            self.written.setdefault(split, {})[name] = answers
+        given = [row["answer"] for row in self.splits[split].rows[:]]
+        return replace(found, right=np.array([ours == theirs for ours, theirs in zip(answers, given, strict=True)]))
+
+    def describe(self) -> dict[str, Any]:
+        decided = {"length": self.length.cutting(self.cut_share), "new tokens": str(self.task.new_tokens)}
+        about = self.data.describe()
+        decided = {**about["decisions"], **decided}
+        return {**about, "tokens": int(self.lengths.sum()), "decisions": decided}
+
+    def results(self) -> RunResult:
+        metric = self.settings.select
+        splits = [split for split in ("dev", "test") if split in self.splits]
+        ours = {split: self.judged(self.method.student, split, metric, self.name) for split in splits}
+        models = {self.name: Scores(ours, size(self.method.student.model))}
+        if self.scorer is not None:
+            teacher = self.scorer.of(processes().device)
+            first = "perplexity" if metric == "kl" else metric
+            theirs = {split: self.judged(teacher, split, first, "teacher") for split in splits}
+            models = {"teacher": Scores(theirs, size(self.scorer.model)), **models}
+        figures: dict[str, Any] = {"train_rows": len(self.examples)}
+        if self.checkpoint is not None:
+            figures["checkpoint"] = self.checkpoint
+        return RunResult(self.data.name, metric, models=models, figures=figures)
+
+    def judged(self, model: Any, split: str, metric: str, name: str) -> Split:
+        found = self.scores(model, split, name=name)
+        return Split(found.metrics, len(found.tokens), found.interval(metric))
+
+    def evidence(self) -> dict[str, Any] | None:
+        """Answers of each model beside the given ones, on dev or test."""
+        return None
+
+    def save(self, folder: RunFolder) -> Path:
+        def write(place: Path) -> None:
+            self.method.student.model.save_pretrained(place)
+            self.tokenizer.save_pretrained(place)
+
+        return folder.save_model(self.name, write)
+
+    def card(self, result: RunResult) -> str:
+        return language_card(self.origin, result)
+
+
+def plan_language_finetuning(settings: LanguageFinetuning) -> LanguagePlan:
+    tokenizer, model = load_tokenizer(settings.model), load_causal_model(settings.model)
+    settings, data, splits, length, task = read(settings, settings.model, tokenizer, model)
+    set_seed(settings.seed)
+    origin = Origin("finetune", "model", settings.model, settings.seed, method="sft")
+    return LanguagePlan(settings, data, splits, tokenizer, SFT(model, None, task), length, origin)
+
+
+def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
+    made, given = method_class(settings.method), read_settings(settings.method, settings.set)
+    if not made.serves(Language):
+        known = ", ".join(name for name, cls in METHODS.items() if cls.serves(Language))
+        raise UserError(f"expected a method for language models ({known}), got {settings.method!r}")
+    tokenizer, teacher = load_tokenizer(settings.teacher), load_causal_model(settings.teacher)
+    if settings.student == AS_IS and not reads_alike(tokenizer, load_tokenizer(settings.start)):
+        raise UserError(
+            f"expected student and teacher with one tokenizer, got those of {settings.start} and {settings.teacher}, "
+            "which differ: a token of one is no token of the other. Choose models of one family, or make the student "
+            "of the teacher (--student 8L)"
+        )
+    settings, data, splits, length, task = read(settings, settings.teacher, tokenizer, teacher)
+    set_seed(settings.seed)
+    student = start_language_model(settings, teacher)
+    frozen = FrozenLM(teacher)
+    method: Any = made(student, frozen if made.uses_teacher else None, task, **given)
+    if settings.stages:
+        method.with_shares(settings.stages)
+    shape = settings.start if settings.student == AS_IS else settings.student
+    origin = Origin("distill", "student", shape, settings.seed, settings.teacher, settings.method)
+    return LanguagePlan(settings, data, splits, tokenizer, method, length, origin, frozen)
+
+
+def read(
+    settings: Any, name: str, tokenizer: Tokenizer, model: PreTrainedModel
+) -> tuple[Any, PromptData, dict[str, EncodedPrompts], Length, Language]:
+    """The rows of a run, as its models read them."""
+    data = load_prompts(settings.data, **settings.reading())
+    length = input_length(settings.max_length, name, tokenizer, model.config, WINDOW)
+    settings = replace(settings, max_length=length.tokens)
+    splits = {
+        split: encode_prompts(rows, tokenizer, length.tokens, chat=settings.chat) for split, rows in data.splits.items()
+    }
+    task = Language(
+        tuple(dict.fromkeys((*splits["train"].ends, *end_ids(tokenizer, model)))),
+        pad_of(tokenizer),
+        max(int(one.prompt_lengths.max()) for one in splits.values()),
+        settings.new_tokens or int(splits["train"].answer_lengths.max()),
+        settings.seed,
+    )
+    check_window(task, length, model)
+    return settings, data, splits, length, task
+
+
+def pad_of(tokenizer: Tokenizer) -> int:
+    pad: Any = tokenizer.pad_token_id  # `load_tokenizer` has seen to it that there is one
+    return int(pad)
+
+
+def check_window(task: Language, length: Length, model: PreTrainedModel) -> None:
+    """Raises a UserError where the longest prompt and a new answer together are more than the model can read."""
+    room, need = positions(model.config), task.longest_prompt + task.new_tokens
+    if room is not None and need > room:
+        raise UserError(
+            f"expected prompts and new answers of {room} tokens together, as the model has positions, got "
+            f"{task.longest_prompt} + {task.new_tokens}; lower --new-tokens, or shorten the longest prompts"
+        )

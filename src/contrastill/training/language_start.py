@@ -1,0 +1,73 @@
+"""The start of a smaller language model: some of the teacher's layers, random weights, or a model as it is."""
+
+import copy
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from contrastill.errors import UserError, first_line
+from contrastill.loading import load_causal_model
+from contrastill.settings import LanguageDistillation
+from contrastill.shapes import AS_IS, Shape, read_shape
+from contrastill.students import copy_layers
+
+__all__ = ["start_language_model"]
+
+
+def start_language_model(settings: LanguageDistillation, teacher: PreTrainedModel) -> PreTrainedModel:
+    """The student before training; the same settings give the same one.
+
+    Raises:
+        UserError: a shape that the teacher's family cannot have.
+    """
+    if settings.student == AS_IS:
+        return load_causal_model(settings.start)
+    shape, options = read_shape(settings.student)
+    if options or (isinstance(shape, Shape) and not shape.layers):
+        raise UserError(
+            f"--student: expected layers of a language model, such as 8L or 4/256/4/1024, got {settings.student!r}"
+        )
+    own = isinstance(shape, int)
+    layers = shape if isinstance(shape, int) else shape.layers
+    if not 0 < layers <= teacher.config.num_hidden_layers:
+        raise UserError(
+            f"--student {settings.student}: expected 1 to {teacher.config.num_hidden_layers} layers, as the teacher "
+            f"has, got {layers}"
+        )
+    if settings.start == "copy" and not own:
+        raise UserError(
+            f"--student {settings.student} --start copy: layers of another width cannot be copied; give their number "
+            f"alone (--student {layers}L), or --start random"
+        )
+    config = config_of(teacher, shape)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(settings.seed)
+            student: PreTrainedModel = type(teacher)(config).eval()
+    except Exception as error:  # an architecture's own check of its sizes
+        raise UserError(
+            f"a {teacher.config.model_type} of the shape {settings.student} cannot be built ({first_line(error)})"
+        ) from None
+    if settings.start == "copy":
+        with torch.no_grad():
+            copy_layers(student, teacher)
+    student.generation_config = copy.deepcopy(teacher.generation_config)
+    return student
+
+
+def config_of(teacher: PreTrainedModel, shape: Shape | int) -> Any:
+    """The teacher's config with other sizes."""
+    config: Any = copy.deepcopy(teacher.config)
+    layers = shape if isinstance(shape, int) else shape.layers
+    if (kinds := getattr(config, "layer_types", None)) is not None:
+        config.layer_types = kinds[:layers]
+    config.num_hidden_layers = layers
+    if isinstance(shape, Shape):
+        config.hidden_size, config.num_attention_heads = shape.hidden, shape.heads
+        setattr(config, "n_inner" if hasattr(config, "n_inner") else "intermediate_size", shape.ffn)
+        if hasattr(config, "num_key_value_heads"):
+            config.num_key_value_heads = min(config.num_key_value_heads, shape.heads)
+        if hasattr(config, "head_dim"):
+            config.head_dim = shape.hidden // shape.heads
+    return config
