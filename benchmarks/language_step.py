@@ -2,11 +2,12 @@
 
     python benchmarks/language_step.py --peer-python trl/bin/python        (benchmarks/peers/gkd_trl.py tells how)
 
-Random Llamas (teacher 4 layers of 256, student 2 of 128, 4 096 words), conversations of random words: 8 rows a step, prompts
-of 4 to 24 tokens and answers of 32. Given answers and the student's own (of 32 tokens at most), TRL at its defaults and
-without gradient checkpointing, which lets it generate with a key-value cache. The sides take turns within a round. A figure
-is the mean of a round's steps behind the fourth (of ours: two runs' difference), of several rounds their median. Then both train on the same eight rows for 20 steps at
-one constant rate: the greatest difference of a weight is compared with how far weights have moved.
+Random Llamas (teacher 4 layers of 256, student 2 of 128, 4 096 words), conversations of random words: 8 rows a step,
+prompts of 4 to 24 tokens and answers of 32. Given answers and the student's own (of 32 tokens at most), TRL at its
+defaults and without gradient checkpointing, which lets it generate with a key-value cache. The sides take turns within
+a round. A figure is the mean of a round's steps behind the fourth (of ours: two runs' difference), of several rounds
+their median. Then both train on the same eight rows for 20 steps at one constant rate: the greatest difference of a
+weight is compared with how far weights have moved.
 
 Writes results/language_step.json beside this file, unless --out says otherwise.
 """
@@ -54,7 +55,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="language-step-") as work:
         result = {
-            "about": {"command": "python benchmarks/language_step.py --peer-python trl/bin/python", "machine": describe_machine()},
+            "about": {
+                "command": "python benchmarks/language_step.py --peer-python trl/bin/python",
+                "machine": describe_machine(),
+            },
             "pace": pace(args, Path(work)),
             "same_weights": same_weights(args, Path(work)),
         }
@@ -169,9 +173,10 @@ def section(result: dict[str, Any]) -> str:
             [text, side, f"{found['median']:.3f}", f"{found['median'] / base:.2f}"] for side, found in sides.items()
         ]
     same = result["same_weights"]
+    steps, difference, moved = (same[name] for name in ("steps", "difference", "moved"))
     return (
-        f"{table(['', '', 'seconds a step', 'of ours'], rows)}\n\nAfter {same['steps']} steps on the same eight rows "
-        f"the greatest difference of a weight is {same['difference']:.1e}; the farthest has moved by {same['moved']:.1e}."
+        f"{table(['', '', 'seconds a step', 'of ours'], rows)}\n\nAfter {steps} steps on the same eight rows the "
+        f"greatest difference of a weight is {difference:.1e}; the farthest has moved by {moved:.1e}."
     )
 
 

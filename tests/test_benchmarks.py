@@ -355,6 +355,27 @@ def test_additions(script, tmp_path):
 
 
 @pytest.mark.whole
+def test_language_step(script, tmp_path):
+    def without_trl(module: ModuleType) -> None:
+        def theirs(args: Any, folder: Path, steps: int, own: int, **more: Any) -> dict[str, Any]:
+            if "save" in more:
+                shutil.copytree(folder / "student", more["save"])
+            return {"seconds": [0.25] * (steps - 1)}
+
+        module.theirs = theirs
+
+    words = ["--peer-python", sys.executable, "--steps", 6, "--rounds", 1, "--out", tmp_path / "out.json"]
+    module = script("language_step", *words, first=without_trl)
+    found = result(tmp_path / "out.json")
+    assert set(found["pace"]) == set(module.TEXTS)
+    for sides in found["pace"].values():
+        assert set(sides) == set(module.SIDES)
+        assert sides["TRL, its defaults"]["median"] == 0.25
+        assert 0 < sides["contrastill"]["median"] < 10
+    assert found["same_weights"]["difference"] == found["same_weights"]["moved"] > 0.001
+
+
+@pytest.mark.whole
 def test_robustness(script, tmp_path, workshop):
     axes = {"task": {"topics": {"data": str(workshop.data())}}, "method": {"kd": {"method": "kd"}}}
     shared = {**QUICK, "teacher": "{teacher}", "epochs": 4}

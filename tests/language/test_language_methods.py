@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def learnt(method, batch=None):
 
 
 def test_there_are_methods_and_they_serve_nothing_else():
-    assert NAMES == ["sft", "gkd", "skd", "distillm", "atkd"]
+    assert NAMES == ["sft", "gkd", "skd", "distillm", "atkd", "okd"]
     for name, cls in METHODS.items():
         assert issubclass(cls, LanguageMethod) == (name in NAMES)
         assert not (cls.serves(Language) and cls.serves(Classification))
@@ -47,6 +48,7 @@ def test_there_are_methods_and_they_serve_nothing_else():
 def test_a_step_gives_finite_terms_of_every_stage_and_gradients_to_the_student_alone(name):
     method = made(name)
     before = {key: value.clone() for key, value in method.teacher.lm.state_dict().items()} if method.teacher else {}
+    assert not any(p.requires_grad for p in method.teacher.lm.parameters()) if method.teacher else True
     for stage in method.stages:
         method.stage = stage
         found, gradient = learnt(method)
@@ -302,3 +304,87 @@ def test_settings_are_named_in_the_docstring(name):
     doc = METHODS[name].__doc__
     for setting in method_settings(name):
         assert setting in doc
+
+
+# ---- OKD's module
+
+
+def steps(method, count=6):
+    optimizer = torch.optim.AdamW(method.parameters(), lr=0.02)
+    for _ in range(count):
+        optimizer.zero_grad()
+        method(**batch_of(ROWS))["loss"].backward()
+        optimizer.step()
+
+
+def module_of(method):
+    return torch.cat([p.detach().flatten() for p in method.module])
+
+
+def test_the_module_learns_and_the_teacher_stays():
+    method = made("okd")
+    before, teacher = module_of(method), copy.deepcopy(method.teacher.lm.state_dict())
+    assert {id(p) for p in method.module} <= {id(p) for p in method.parameters()}
+    plain = method.teacher.lm(batch_of(ROWS))
+    steps(method)
+    assert (module_of(method) - before).abs().max() > 0.01
+    for name, value in method.teacher.lm.state_dict().items():
+        assert value.equal(teacher[name])
+    assert method.teacher.lm(batch_of(ROWS)).equal(plain)
+    (adapted,) = method.adapted
+    assert not torch.allclose(adapted(batch_of(ROWS)), plain, atol=1e-3)
+
+
+def test_the_module_begins_as_the_teacher_and_shares_its_weights():
+    method = made("okd")
+    (adapted,) = method.adapted
+    assert adapted(batch_of(ROWS)).equal(method.teacher.lm(batch_of(ROWS)))
+    shared = {p.data_ptr() for p in method.teacher.model.parameters()}
+    own = [p for p in adapted.model.parameters() if p.data_ptr() not in shared]
+    assert {id(p) for p in own} == {id(p) for p in method.module}
+
+
+def test_each_side_has_the_gradient_of_its_own_terms():
+    def gradients(**weights):
+        method = made("okd", **weights)
+        with torch.no_grad():
+            for number, p in enumerate(method.module):
+                p.add_(0.05 * (number + 1))  # off its start, where half of it has no gradient
+        _, student = learnt(method)
+        of_module = [torch.zeros_like(p) if p.grad is None else p.grad for p in method.module]
+        return student, torch.cat([each.flatten() for each in of_module])
+
+    student, module = gradients()
+    alone, _ = gradients(module_soft=0.0, module_hard=0.0)
+    torch.testing.assert_close(alone, student)
+    _, still = gradients(hard=0.0)
+    torch.testing.assert_close(still, module)
+    assert module.abs().sum() > 0
+
+
+def test_without_a_module_it_is_the_reverse_divergence():
+    method, twin = made("okd", rank=0, hard=0.0), made("gkd", beta=1.0)
+    (ours, gradient), (theirs, wanted) = learnt(method), learnt(twin)
+    assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-5)
+    torch.testing.assert_close(gradient, wanted)
+    assert set(method.state_dict()) == set(twin.state_dict())
+
+
+def test_a_checkpoint_has_the_module_and_not_the_teacher():
+    method, other = made("okd"), made("okd")
+    steps(method)
+    state = method.state_dict()
+    assert not [name for name in state if not name.startswith(("student.", "module."))]
+    other.load_state_dict(state)
+    assert module_of(other).equal(module_of(method))
+    assert float(other(**batch_of(ROWS))["loss"].detach()) == float(method(**batch_of(ROWS))["loss"].detach())
+
+
+def test_okd_names_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UserError, match=r"pip install 'contrastill\[adapters\]'"):
+        made("okd")
+    monkeypatch.undo()
+    monkeypatch.setattr("contrastill.methods.okd.QUERY_VALUE", ["nothing"])
+    with pytest.raises(UserError, match="layers of queries and values"):
+        made("okd")

@@ -21,6 +21,13 @@ from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
 from contrastill.training.labelled_plans import plan_distillation, plan_finetuning
 
+
+@pytest.fixture(autouse=True)
+def without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter cannot be merged here: that it is one is all that can be said."""
+    monkeypatch.setitem(sys.modules, "peft", None)
+
+
 # ---- what is wrong with a folder
 
 

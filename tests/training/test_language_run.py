@@ -76,6 +76,7 @@ def test_every_method_runs_from_its_defaults(name: str, teacher: Any, data: str,
         ("gkd", {"set": {"source": "student", "share": 0.5}}),
         ("skd", {"set": {"top_k": 2, "temperature": 1.0, "top_p": 1.0}}),
         ("atkd", {}),
+        ("okd", {}),
         ("distillm", {"set": {"replay": 40}}),
     ],
 )

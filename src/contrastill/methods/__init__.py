@@ -24,6 +24,7 @@ from contrastill.methods.lrc_bert import LRCBert
 from contrastill.methods.minilm import MiniLM
 from contrastill.methods.mixkd import MixKD
 from contrastill.methods.mse_kd import MSEKD
+from contrastill.methods.okd import OKD
 from contrastill.methods.pea_kd import PeaKD
 from contrastill.methods.perturbed import Perturbed
 from contrastill.methods.pkd import PKD
@@ -45,6 +46,7 @@ __all__ = [
     "LEAF",
     "METHODS",
     "MSEKD",
+    "OKD",
     "PKD",
     "RRD",
     "SFT",
@@ -81,7 +83,7 @@ METHODS: dict[str, type[Method]] = {
     for cls in (
         *(LRCBert, KD, Finetune, PKD, TinyBERT, MiniLM, DIST, Comparative, MixKD, PeaKD, RRDTask),
         *(DistilBERT, DisCo, MSEKD, ConGen, RRD, LEAF, SimCSE, DistillCSE),
-        *(SFT, GKD, SKD, DistiLLM, ATKD),
+        *(SFT, GKD, SKD, DistiLLM, ATKD, OKD),
     )
 }
 

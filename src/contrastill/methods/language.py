@@ -76,9 +76,13 @@ class LanguageMethod(Method):
 
     def loss_of(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The loss of a batch's answers as they are: {"loss": (), and each term: ()}."""
-        teacher, target = self.teacher.tokens(batch) if self.uses_teacher else None, answer_tokens(batch)
+        teacher, target = self.distributions(batch), answer_tokens(batch)
         values = self.by_token(self.student.states(batch), teacher, target)
         return self.weighted_sum(self.reduced(values, batch.get("tokens", torch.tensor(float(len(target))))))
+
+    def distributions(self, batch: Mapping[str, Tensor]) -> Part | None:
+        """What the teacher says of a batch's answers; None: there is no teacher."""
+        return self.teacher.tokens(batch) if self.uses_teacher else None
 
     def by_token(self, states: Tensor, teacher: Part | None, target: Tensor) -> dict[str, Tensor]:
         """`token_losses` of all tokens: name -> (N,). Logits are formed for some of them at a time, and again for their

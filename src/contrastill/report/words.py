@@ -61,6 +61,8 @@ TERMS = {
     "nats, over the tokens that the teacher finds easy.",
     "difficult": "Distance of the student's distribution from the teacher's, right token and others with equal weight, "
     "in nats, over the tokens that the teacher finds difficult.",
+    "module_soft": "Distance of the teacher with its module from the student (KL divergence), in nats a token.",
+    "module_hard": "Distance of the teacher with its module from the given answers (cross-entropy), in nats a token.",
     "accepted": "Share of the tokens that the student wrote and the teacher let stand; the teacher wrote the others.",
     "fresh": "Share of the steps that learnt from texts that the student had just written.",
     "replayed": "Share of the steps that learnt from texts that the student had written earlier.",

@@ -11,7 +11,7 @@ from contrastill.shapes import AS_IS, STARTS
 
 __all__ = ["LANGUAGE_METHODS", "LanguageDistillation", "LanguageFinetuning", "Prompts", "finetuning"]
 
-LANGUAGE_METHODS = ("atkd", "distillm", "gkd", "sft", "skd")
+LANGUAGE_METHODS = ("atkd", "distillm", "gkd", "okd", "sft", "skd")
 """Methods for language models, so that a help need not import them."""
 METRICS = ("kl", "perplexity", "exact_match")
 SELECT: dict[str, Any] = {"panel": "Data", "choices": METRICS}
