@@ -66,6 +66,7 @@ def test_every_method_runs_from_its_defaults(name: str, teacher: Any, data: str,
     rows = [json.loads(line) for line in (made.folder / "log.jsonl").read_text().splitlines()]
     assert {term for stage in METHODS[name].stages for term in stage.weights} <= {key for row in rows for key in row}
     assert (made.folder / "report.html").is_file()
+    assert "dev" in made._repr_html_()
     assert name in (made.model / "README.md").read_text()
 
 

@@ -43,10 +43,12 @@ def beside(result: RunResult) -> ResultTable:
         if split in ours.splits:
             cells = []
             for scores in result.models.values():
-                if split not in scores.splits:  # a file of answers may lack some
+                found = scores.splits.get(split)  # a file of answers may lack some
+                value = None if found is None else found.metrics.get(str(result.metric))
+                if found is None or value is None:  # a teacher is at no distance from itself
                     cells.append("")
                     continue
-                value, interval = scores.splits[split].metrics[str(result.metric)], scores.splits[split].interval
+                interval = found.interval
                 cells.append(f"{value:.4f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else ""))
             rows.append([split, *cells])
     if (chosen_by := str(result.metric)) in ours.figures:
