@@ -66,6 +66,7 @@ NOT_LOSSES = {
     "group_shuffled",
     "SparseLogits",  # what a language model's losses are given
     "top_k",
+    "outcome_of",
     "outcomes",
     "same_outcomes",
     "contrast",  # of anchors and candidates, whoever made them: see test_contrastive_term.py

@@ -11,6 +11,7 @@ from contrastill.losses import (
     decoupled,
     forward_kl,
     jensen_shannon,
+    outcome_of,
     outcomes,
     reverse_kl,
     skew_kl,
@@ -29,6 +30,7 @@ EVERY = {
     "skew_kl": skew_kl,
     "skew_reverse_kl": skew_reverse_kl,
 }
+TARGET = torch.tensor([0, 7, 3, 3, 5])
 every_loss = pytest.mark.parametrize("loss", EVERY.values(), ids=EVERY)
 
 
@@ -43,6 +45,37 @@ def test_outcomes_are_the_named_tokens_and_any_other(k):
         for side, chances in ((ours, q), (theirs, p)):
             expected = [*(chances[i] for i in named), sum(x for i, x in enumerate(chances) if i not in named)]
             assert side[row].exp().tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("k", range(1, V + 1))
+def test_the_target_is_always_named_if_need_be_in_place_of_the_last_one(k):
+    teacher = top_k(TEACHER, k, TARGET)
+    for row, target in enumerate(TARGET.tolist()):
+        p = softmax(TEACHER[row].tolist())
+        named = sorted(range(V), key=lambda i: -p[i])[:k]
+        if target not in named:
+            named = [*named[:-1], target]
+        assert teacher.ids[row].tolist() == named
+        assert teacher.log_probs[row].exp().tolist() == pytest.approx([p[i] for i in named], rel=1e-5)
+        assert teacher.tail[row].exp().item() == pytest.approx(
+            sum(x for i, x in enumerate(p) if i not in named), rel=1e-5
+        )
+        assert outcome_of(teacher, TARGET)[row] == named.index(target)
+
+
+def test_a_token_that_is_not_named_is_any_other():
+    teacher = top_k(TEACHER, 2)
+    for token in range(V):
+        got = outcome_of(teacher, torch.full((N,), token))
+        assert got.tolist() == [ids.index(token) if token in ids else 2 for ids in teacher.ids.tolist()]
+    assert outcome_of(top_k(TEACHER[:0], 2), TARGET[:0]).shape == (0,)
+
+
+@every_loss
+def test_with_the_target_named_too_the_bound_does_not_fall_with_k(loss):
+    values = torch.stack([loss(*outcomes(STUDENT, top_k(TEACHER, k, TARGET))) for k in range(1, V + 1)])
+    assert (values.diff(dim=0) >= -1e-6).all()
+    torch.testing.assert_close(values[-1], loss(STUDENT, TEACHER))
 
 
 @every_loss

@@ -23,6 +23,7 @@ __all__ = [
     "decoupled",
     "forward_kl",
     "jensen_shannon",
+    "outcome_of",
     "outcomes",
     "reverse_kl",
     "same_outcomes",
@@ -140,8 +141,10 @@ def decoupled(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[Tensor,
     return divergence(p_two, q_two), dkd, p_two[:, 1].exp()
 
 
-def top_k(teacher: Tensor, k: int) -> SparseLogits:
+def top_k(teacher: Tensor, k: int, target: Tensor | None = None) -> SparseLogits:
     """The k most likely tokens of the teacher's logits (N, V), most likely first, and the mass of the others.
+
+    target: (N,) tokens that are always named: where one is not among the k most likely, in place of the k-th.
 
     Raises:
         ValueError: not 1 to V tokens.
@@ -149,8 +152,12 @@ def top_k(teacher: Tensor, k: int) -> SparseLogits:
     if teacher.dim() != 2 or not 1 <= k <= teacher.shape[1]:
         raise ValueError(f"expected logits (N, V) and k from 1 to V, got {tuple(teacher.shape)} and {k}")
     p = teacher.detach().float().log_softmax(1)
-    named, ids = p.topk(k)
-    return SparseLogits(ids, named, p.scatter(1, ids, -torch.inf).logsumexp(1))
+    ids = p.topk(k).indices
+    if target is not None:
+        check_labels(teacher, target, teacher.shape[:1])
+        named = (ids == target.unsqueeze(1)).any(1)
+        ids[:, -1] = ids[:, -1].where(named, target)
+    return SparseLogits(ids, p.gather(1, ids), p.scatter(1, ids, -torch.inf).logsumexp(1))
 
 
 def outcomes(student: Tensor, teacher: SparseLogits) -> tuple[Tensor, Tensor]:
@@ -172,6 +179,12 @@ def outcomes(student: Tensor, teacher: SparseLogits) -> tuple[Tensor, Tensor]:
         tail = q.new_full((len(q), 1), -torch.inf)  # of no outcome: logsumexp would have no gradient
     named = torch.cat([teacher.log_probs, teacher.tail.unsqueeze(1)], 1)
     return torch.cat([q.gather(1, ids), tail], 1), named.float()
+
+
+def outcome_of(teacher: SparseLogits, target: Tensor) -> Tensor:
+    """The number of each token among the k + 1 outcomes of `outcomes`: (N,) -> (N,); k: it is any other."""
+    found = teacher.ids == target.unsqueeze(1)
+    return found.int().argmax(1).where(found.any(1), teacher.ids.shape[1])
 
 
 def same_outcomes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

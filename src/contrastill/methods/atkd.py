@@ -43,8 +43,7 @@ class ATKD(LanguageMethod):
 
     def token_losses(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
         of_target, of_others, unsure = losses.decoupled(student, teacher, target)
-        hard = torch.nn.functional.cross_entropy(student.float(), target, reduction="none")
-        return {"of_target": of_target, "of_others": of_others, "unsure": unsure, "hard": hard}
+        return {"of_target": of_target, "of_others": of_others, "unsure": unsure}
 
     def reduced(self, values: Mapping[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
         of_others, unsure = values["of_others"], values["unsure"].detach()
@@ -54,7 +53,7 @@ class ATKD(LanguageMethod):
         return {
             "easy": (of_others * easy).sum() / easy_tokens,
             "difficult": ((values["of_target"] + of_others) * ~easy).sum() / others,
-            "hard": values["hard"].sum() / tokens.clamp(min=1),
+            **super().reduced({"hard": values["hard"]}, tokens),
         }
 
 

@@ -3,7 +3,7 @@ from typing import Annotated
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from contrastill import losses
@@ -66,6 +66,10 @@ class DistiLLM(LanguageMethod):
         self.register_buffer("last", torch.tensor(torch.inf))  # dev loss when it last grew
 
     # ---- texts
+
+    @property
+    def writes(self) -> bool:
+        return self.source != "given"
 
     def text(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.source == "given" or not self.stage.weights.get("soft"):
@@ -134,5 +138,4 @@ class DistiLLM(LanguageMethod):
     # ---- terms
 
     def token_losses(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
-        soft = self.divergence(student, teacher, self.skew)
-        return {"soft": soft, "hard": cross_entropy(student.float(), target, reduction="none")}
+        return {"soft": self.divergence(student, teacher, self.skew)}

@@ -38,6 +38,10 @@ class GKD(LanguageMethod):
         super().__init__(student, teacher, task)
         self.beta, self.source, self.share = beta, source, share
 
+    @property
+    def writes(self) -> bool:
+        return self.source != "given"
+
     def text(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.source == "given" or self.chance() >= self.share:
             return dict(batch)

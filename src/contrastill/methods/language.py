@@ -9,11 +9,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from contrastill.language import CausalLM, answer_tokens, token_slices
-from contrastill.losses import SparseLogits, outcomes, same_outcomes
+from contrastill.losses import SparseLogits, outcome_of, outcomes, same_outcomes
 from contrastill.methods.base import Method, Stage, processes
 from contrastill.sampling import Decoding, Text, sample, uniform
 from contrastill.tasks.base import Task
@@ -28,7 +29,8 @@ STEP, STUDENT, TEACHER = range(3)  # streams of random numbers
 
 
 class LanguageMethod(Method):
-    """A method for language models. Subclasses state `stages`, `token_losses()`, and where texts come from: `text()`.
+    """A method for language models. Subclasses state `stages`, `token_losses()`, and where texts come from: `text()`
+    and `writes`. The term "hard", the cross-entropy of the answers, is there in every stage that names it.
 
     A term is the mean over all answer tokens of a step, over all parts of an accumulated batch and all processes: their
     number is known once the texts are there, so these are written before the first part is learnt from.
@@ -43,11 +45,17 @@ class LanguageMethod(Method):
         self.step, self.progress = -1, 0.0  # of a trial, before the first one
 
     def token_losses(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The paper's terms of each token: name -> (n,). Without `uses_teacher`, `teacher` is None.
+        """The paper's terms of each token, which compare two distributions: name -> (n,).
 
-        student, teacher: (n, V) logits, or (n, k + 1) of a teacher's k likeliest words and any other. target: (n,).
+        student, teacher: (n, V) logits, or (n, k + 1) of a teacher's k likeliest words and any other. target: (n,) the
+        number of the text's own word among these.
         """
         raise NotImplementedError
+
+    @property
+    def writes(self) -> bool:
+        """Whether it learns from answers that are written in training, so that nothing of its teacher can be stored."""
+        return False
 
     def text(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The batch with the answers that are learnt from: by default those that are given."""
@@ -85,16 +93,15 @@ class LanguageMethod(Method):
         return self.teacher.tokens(batch) if self.uses_teacher else None
 
     def by_token(self, states: Tensor, teacher: Part | None, target: Tensor) -> dict[str, Tensor]:
-        """`token_losses` of all tokens: name -> (N,). Logits are formed for some of them at a time, and again for their
+        """The terms of all tokens: name -> (N,). Logits are formed for some of them at a time, and again for their
         gradient, so that the memory for them does not grow with the batch."""
 
         def losses(states: Tensor, some: slice) -> dict[str, Tensor]:
-            student, theirs = self.student.head(states), None if teacher is None else teacher(some)
-            if isinstance(theirs, SparseLogits):
-                return self.token_losses(*outcomes(student, theirs), target[some])
-            if theirs is not None:
-                student, theirs = same_outcomes(student, theirs)
-            return self.token_losses(student, theirs, target[some])  # type: ignore[arg-type]
+            student = self.student.head(states)
+            found = {} if teacher is None else self.compared(student, teacher(some), target[some])
+            if "hard" in self.stage.weights:
+                found["hard"] = cross_entropy(student.float(), target[some], reduction="none")
+            return found
 
         parts = token_slices(len(target), int(self.student.model.config.vocab_size))
         if len(parts) == 1:
@@ -103,6 +110,12 @@ class LanguageMethod(Method):
             checkpoint(losses, states[some], some, use_reentrant=False) for some in parts
         ]
         return {name: torch.cat([value[name] for value in values]) for name in values[0]}
+
+    def compared(self, student: Tensor, teacher: Tensor | SparseLogits, target: Tensor) -> dict[str, Tensor]:
+        """`token_losses` of the student's logits (n, V) and the teacher's answer, over the outcomes of both."""
+        if not isinstance(teacher, SparseLogits):
+            return self.token_losses(*same_outcomes(student, teacher), target)
+        return self.token_losses(*outcomes(student[:, : self.teacher.words], teacher), outcome_of(teacher, target))
 
     def reduced(self, values: Mapping[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
         """Terms of a step, of their values a token. tokens: (), the answer tokens of the mean part of a step."""

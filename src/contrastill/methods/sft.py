@@ -1,6 +1,3 @@
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
 from contrastill.methods.base import Stage
 from contrastill.methods.language import LanguageMethod
 
@@ -14,6 +11,3 @@ class SFT(LanguageMethod):
     name = "sft"
     uses_teacher = False
     stages = (Stage("finetune", {"hard": 1.0}),)
-
-    def token_losses(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return {"hard": cross_entropy(student.float(), target, reduction="none")}

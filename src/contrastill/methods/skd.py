@@ -51,6 +51,10 @@ class SKD(LanguageMethod):
         self.top_k, self.draft = top_k, draft
         self.decodings = Decoding(temperature, top_p), Decoding(teacher_temperature, teacher_top_p)
 
+    @property
+    def writes(self) -> bool:
+        return True
+
     def text(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         task, device = self.task, batch["prompt"].device
         numbers = [self.draw(stream, batch["key"], task.new_tokens) for stream in (STUDENT, TEACHER)]

@@ -31,6 +31,10 @@ class LanguageTeacher(Protocol):
         """The language model, which writes texts of its own; None: its outputs are stored."""
 
     @property
+    def words(self) -> int:
+        """The number of words among which it has a distribution, the first ones of the tokenizer."""
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of all that its outputs depend on, beside the text."""
 
@@ -56,6 +60,10 @@ class FrozenLM:
     @property
     def depth(self) -> int:
         return self.lm.depth
+
+    @property
+    def words(self) -> int:
+        return int(self.model.config.vocab_size)
 
     @cached_property
     def fingerprint(self) -> str:
