@@ -544,7 +544,7 @@ def share_of(of, number, rows, monkeypatch):
     """What the process of that number, one of two, runs the teacher on."""
     world = SimpleNamespace(process_index=number, num_processes=2, wait_for_everyone=lambda: None)
     with monkeypatch.context() as patch:
-        patch.setattr("contrastill.teachers.stored.processes", lambda: world)
+        patch.setattr("contrastill.teachers.filled.processes", lambda: world)
         return of.fill([rows], collator())
 
 

@@ -12,12 +12,14 @@ from contrastill.teachers.load import load_teacher
 from contrastill.teachers.several import SideBySide
 from contrastill.teachers.stored import CachedTeacher
 from contrastill.teachers.table import TableTeacher
+from contrastill.teachers.tokens import CachedLM, answer_keys
 from contrastill.teachers.vectors import VectorTeacher
 from contrastill.teachers.words import WordsHead, load_words_head
 
 __all__ = [
     "AlignedTeacher",
     "CachedEmbedder",
+    "CachedLM",
     "CachedTeacher",
     "FrozenEncoder",
     "FrozenLM",
@@ -27,6 +29,7 @@ __all__ = [
     "TableTeacher",
     "VectorTeacher",
     "WordsHead",
+    "answer_keys",
     "cache_root",
     "entries",
     "fingerprint",

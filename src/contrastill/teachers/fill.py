@@ -25,7 +25,7 @@ from contrastill.teachers.fields import OUTPUTS, Field
 from contrastill.teachers.overlap import Outputs, accelerated, read_ahead
 from contrastill.teachers.store import KEY, Store
 
-__all__ = ["Options", "Rows", "budgeted", "fill", "keys_of", "missing"]
+__all__ = ["EncoderPass", "Options", "Rows", "Stores", "budgeted", "fill", "keys_of", "missing"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,25 +49,23 @@ class Options(TypedDict, total=False):
 
 
 def fill(
-    live: LiveTeacher,
+    run: Callable[[Mapping[str, Tensor]], Outputs],
     stores: Stores,
     chunks: Iterable[Rows],
     collate: Callable[[Rows], dict[str, Tensor]],
     *,
-    computed: str,
     share: tuple[int, int],
     **options: Unpack[Options],
 ) -> int:
     """Runs the teacher on what is missing of the rows, and stores it; returns how many texts it ran on.
 
-    chunks: rows with `input_ids` and `content`, as many at a time as memory should hold. computed: the type the teacher
-    computes in. share: this process's number, and how many share the work. options: see `Options`.
+    run: the teacher, on a batch. chunks: rows with `input_ids` and `content`, as many at a time as memory should hold.
+    share: this process's number, and how many share the work. options: see `Options`.
 
     Batches are cut from each chunk's missing texts in order of length, by their number of tokens: little padding, and
     after an interruption the same batches as without one.
     """
     keep_freed_memory()
-    teacher: LiveTeacher | None = None
     budget, overlapped = BUDGET["cuda" if torch.cuda.is_available() else "cpu"], accelerated()
     say = options.get("say", lambda row: "a text")
     with progress(options) as bar, Writer(stores) as writer:
@@ -89,8 +87,7 @@ def fill(
 
             for picked in budgeted([len(chunk[n]["input_ids"]) for n in todo], budget):
                 batch = collate([chunk[n] for n in todo[picked]])
-                teacher = teacher or lowered_teacher(live, stores, computed, batch)
-                running.append((todo[picked], extract(teacher, stores, batch, low=teacher is not live)))
+                running.append((todo[picked], run(batch)))
                 if len(running) > overlapped:
                     keep(*running.popleft())
             while running:
@@ -109,7 +106,21 @@ def progress(options: Options) -> Any:
     )
 
 
-def lowered_teacher(live: LiveTeacher, stores: Stores, computed: str, sample: Mapping[str, Tensor]) -> LiveTeacher:
+class EncoderPass:
+    """Runs an encoder on a batch, in the type it is `computed` in."""
+
+    def __init__(self, live: LiveTeacher, fields: Collection[Field], computed: str) -> None:
+        self.live, self.fields, self.computed = live, fields, computed
+        self.teacher: LiveTeacher | None = None
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> Outputs:
+        self.teacher = self.teacher or lowered_teacher(self.live, self.fields, self.computed, batch)
+        return extract(self.teacher, self.fields, batch, low=self.teacher is not self.live)
+
+
+def lowered_teacher(
+    live: LiveTeacher, fields: Collection[Field], computed: str, sample: Mapping[str, Tensor]
+) -> LiveTeacher:
     """The teacher as it runs: on the accelerator if there is one, and in bfloat16 if it is `computed` in that."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if computed == "float32":
@@ -120,7 +131,7 @@ def lowered_teacher(live: LiveTeacher, stores: Stores, computed: str, sample: Ma
     live.to(device)
     some = {key: value[:AGREE] for key, value in sample.items()}
     exact, low = (
-        {field: values.float() for field, values in extract(each, stores, some, n == 1).values().items()}
+        {field: values.float() for field, values in extract(each, fields, some, n == 1).values().items()}
         for n, each in enumerate((live, lowered))
     )
     # Logits are few and near nought for a new head: their direction says little. Of layers it says all.

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from contrastill.errors import UserError
-from contrastill.teachers.store import DTYPES, Facts, verified
+from contrastill.teachers.store import TYPES, Facts, verified
 
 __all__ = ["Entry", "cache_root", "entries", "make_cache_folder", "prune", "verify"]
 
 MARK = "CACHEDIR.TAG"  # backup tools leave such folders out (bford.info/cachedir)
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# Teacher outputs stored by contrastill; may be deleted.\n"
-OURS = re.compile(rf"[0-9a-f]{{16}}/(.+)-({'|'.join(DTYPES)})-[0-9a-f]{{16}}")  # the folder of a field, below the root
+OURS = re.compile(rf"[0-9a-f]{{16}}/(.+)-({'|'.join(TYPES)})-[0-9a-f]{{16}}")  # the folder of a field, below the root
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class FrozenLM:
         return self.lowered.to(device)
 
     @torch.no_grad()
-    def tokens(self, batch: Mapping[str, Tensor]) -> Part:
+    def tokens(self, batch: Mapping[str, Tensor]) -> Callable[[slice], Tensor]:
         lm = self.of(batch["prompt"].device)
         states = lm.states(batch)
 

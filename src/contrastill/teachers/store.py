@@ -24,14 +24,15 @@ from torch import Tensor
 
 from contrastill.errors import UserError
 
-__all__ = ["DTYPES", "KEY", "Facts", "Shard", "Store", "encoded"]
+__all__ = ["DTYPES", "KEY", "TYPES", "Facts", "Shard", "Store", "encoded"]
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 KEY = 16  # bytes of a content key
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
-NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # of safetensors
+TYPES = {**DTYPES, "uint8": torch.uint8}  # uint8: bytes that a teacher packs itself
+NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8", "uint8": "U8"}  # of safetensors
 OPEN = 256  # shards kept open at once, of all stores together
 NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 
@@ -44,7 +45,7 @@ class Facts:
     field: str  # logits, layer-3-tokens, layer-3-cls, layer-3-mean, attention-3, vector
     width: int
     computed: str  # float32 or bfloat16
-    stored: str  # float32, float16, bfloat16 or int8
+    stored: str  # of `TYPES`
     format: int = FORMAT
 
     def folder(self, root: Path) -> Path:
@@ -53,7 +54,7 @@ class Facts:
 
     @property
     def bytes_per_row(self) -> int:
-        return self.width * DTYPES[self.stored].itemsize + (4 if self.stored == "int8" else 0)
+        return self.width * TYPES[self.stored].itemsize + (4 if self.stored == "int8" else 0)
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ class Store:
 def encoded(values: Tensor, stored: str) -> dict[str, Tensor]:
     """(rows, D) in the type to store; int8 with a scale for each row."""
     if stored != "int8":
-        result = values.to(DTYPES[stored]).contiguous()
+        result = values.to(TYPES[stored]).contiguous()
         if stored == "float16" and not result.isfinite().all():
             raise UserError(
                 f"the teacher's outputs reach {values.abs().max():.3g}, more than float16 holds; pass --cache-dtype "

@@ -3,7 +3,6 @@
 Shapes: B batch, L tokens, D width, H heads, C classes.
 """
 
-import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,17 +14,17 @@ from torch import Tensor
 from contrastill.encoder import Encoding, Wanted
 from contrastill.errors import UserError
 from contrastill.machine import bf16_pays
-from contrastill.processes import processes
 from contrastill.teachers.base import LiveTeacher, Predict
 from contrastill.teachers.fields import Field, fields_of
-from contrastill.teachers.fill import Options, Rows, fill, missing
+from contrastill.teachers.fill import EncoderPass, Options, Rows
+from contrastill.teachers.filled import Filled
 from contrastill.teachers.folder import make_cache_folder
 from contrastill.teachers.store import DTYPES, KEY, Facts, Store
 
 __all__ = ["CachedTeacher"]
 
 
-class CachedTeacher:
+class CachedTeacher(Filled):
     """Answers from disk what `wanted` names of a live teacher, for texts that were filled in.
 
     root: the folder of all caches. stored: the type on disk. computed: the type the teacher computes in (by default
@@ -50,9 +49,9 @@ class CachedTeacher:
         self.live, self.wanted = live, wanted
         self.width, self.depth, self.heads, self.gives = live.width, live.depth, live.heads, live.gives
         self.answers = live.answers
-        self.name, self.root, self.stored, self.forwards = name, root, stored, 0
+        self.name, self.root, self.stored = name, root, stored
         self.computed = computed or ("bfloat16" if bf16_pays() else "float32")
-        self.stores = {field: self.store(field, stored, self.computed) for field in fields_of(wanted, live)}
+        super().__init__(root, {field: self.store(field, stored, self.computed) for field in fields_of(wanted, live)})
 
     @property
     def model(self) -> Any:
@@ -103,19 +102,7 @@ class CachedTeacher:
         one_a_text = bool(w.layers) and w.granularity != "tokens"
         return Encoding(mask.any(1, keepdim=True) if one_a_text else mask, **outputs)
 
-    def refresh(self) -> None:
-        """Reads the stores anew: other processes may have added to them."""
-        for store in self.stores.values():
-            store.refresh()
-
     # ---- filling
-
-    def space_needed(self, lengths: Sequence[int] | np.ndarray) -> tuple[int, int]:
-        """Bytes that texts of these lengths take at most, and bytes free where the cache is."""
-        place = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
-        n = np.asarray(lengths, np.int64)
-        need = sum(int(field.rows(n).sum()) * store.facts.bytes_per_row for field, store in self.stores.items())
-        return need, shutil.disk_usage(place).free
 
     def check_room(self, texts: int) -> None:
         """Raises a UserError if the disk has no room for the vectors of so many texts."""
@@ -125,10 +112,6 @@ class CachedTeacher:
                 f"the vectors of {texts:,} texts take {need / 1e9:.2f} GB, of {free / 1e9:.2f} GB free at {self.root}; "
                 "choose another folder (--cache DIR) or --cache-dtype int8"
             )
-
-    def missing(self, keys: np.ndarray) -> np.ndarray:
-        """(N, 16) -> positions of the texts that some field lacks, each text once."""
-        return missing(self.stores, keys)
 
     def fill(
         self, chunks: Iterable[Rows], collate: Callable[[Rows], dict[str, Tensor]], **options: Unpack[Options]
@@ -140,15 +123,7 @@ class CachedTeacher:
         Raises:
             UserError: an output is not finite (its text is named), or the cache cannot be written to.
         """
-        make_cache_folder(self.root)
-        world = processes()
-        share = world.process_index, world.num_processes
-        fresh = fill(self.live, self.stores, chunks, collate, computed=self.computed, share=share, **options)
-        self.forwards += fresh
-        world.wait_for_everyone()
-        if world.num_processes > 1:
-            self.refresh()  # what the others have stored
-        return fresh
+        return self.fill_by(EncoderPass(self.live, self.stores, self.computed), chunks, collate, **options)
 
     # ---- logits in full precision, for scores
 
