@@ -68,6 +68,7 @@ def test_every_method_runs_from_its_defaults(name: str, teacher: Any, data: str,
     assert (made.folder / "report.html").is_file()
     assert "dev" in made._repr_html_()
     assert name in (made.model / "README.md").read_text()
+    assert "test kl" in made._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -49,23 +49,24 @@ class Score:
 
 @dataclass(frozen=True)
 class Split:
-    """A model's metrics on a labelled split; interval: of the first."""
+    """A model's metrics on a labelled split. interval: of the first; intervals: of each, where all have one."""
 
     metrics: Mapping[str, float]
     rows: int | None = None
     interval: tuple[float, float] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
-        ends = found.get("interval")
-        low, high = map(number, ends) if isinstance(ends, list | tuple) and len(ends) == 2 else (None, None)
-        rows = number(found.get("rows"))
+        rows, several = number(found.get("rows")), found.get("intervals")
+        known = {str(name): ends(one) for name, one in several.items()} if isinstance(several, Mapping) else {}
         return cls(
             numbers(found.get("metrics")),
             None if rows is None else int(rows),
-            None if low is None or high is None else (low, high),
-            {key: value for key, value in found.items() if key not in ("metrics", "rows", "interval")},
+            ends(found.get("interval")),
+            {key: value for key, value in found.items() if key not in ("metrics", "rows", "interval", "intervals")},
+            {name: one for name, one in known.items() if one is not None},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -73,8 +74,13 @@ class Split:
             "metrics": dict(self.metrics),
             **({} if self.rows is None else {"rows": self.rows}),
             **({} if self.interval is None else {"interval": list(self.interval)}),
+            **({} if not self.intervals else {"intervals": {name: list(one) for name, one in self.intervals.items()}}),
             **self.more,
         }
+
+    def ends(self, metric: str, first: str | None) -> tuple[float, float] | None:
+        """The interval of a metric, if it has one. first: the metric that `interval` belongs to."""
+        return self.intervals.get(metric, self.interval if metric == first else None)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Scores:
         for where in SPLITS:
             split = self.splits.get(where, Split({}))
             for metric, value in split.metrics.items():
-                low, high = split.interval if split.interval and metric == first else (None, None)
+                low, high = split.ends(metric, first) or (None, None)
                 found.append(Score(value, metric, where, split.rows, low, high))
         found += [Score(self.figures[metric], metric, "dev") for metric in HELD_OUT if metric in self.figures]
         return sorted(found, key=lambda score: score.metric != first)
@@ -221,6 +227,12 @@ def number(value: Any) -> float | None:
         return value if math.isfinite(value) else None
     except OverflowError:  # an integer that no float holds
         return None
+
+
+def ends(value: Any) -> tuple[float, float] | None:
+    """The two ends of an interval."""
+    low, high = map(number, value) if isinstance(value, list | tuple) and len(value) == 2 else (None, None)
+    return None if low is None or high is None else (low, high)
 
 
 def numbers(value: Any) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from html import escape
 
-from contrastill.results.scores import YARDSTICKS, RunResult
+from contrastill.results.scores import LESS_IS_BETTER, YARDSTICKS, RunResult, Split
 
 __all__ = ["ResultTable", "result_table"]
 
@@ -38,19 +38,13 @@ def result_table(result: RunResult) -> ResultTable:
 def beside(result: RunResult) -> ResultTable:
     """Scores and sizes of teacher and student, or of a model alone."""
     rows: list[list[str]] = []
-    ours = list(result.models.values())[-1]
-    for split in ("dev", "test"):
-        if split in ours.splits:
-            cells = []
-            for scores in result.models.values():
-                found = scores.splits.get(split)  # a file of answers may lack some
-                value = None if found is None else found.metrics.get(str(result.metric))
-                if found is None or value is None:  # a teacher is at no distance from itself
-                    cells.append("")
-                    continue
-                interval = found.interval
-                cells.append(f"{value:.4f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else ""))
-            rows.append([split, *cells])
+    ours, metrics = list(result.models.values())[-1], dict[str, None]()
+    for split in (split for split in ("dev", "test") if split in ours.splits):
+        several = list(ours.splits[split].intervals)
+        for metric in several or [str(result.metric)]:
+            cells = [score_cell(scores.splits.get(split), metric, result.metric) for scores in result.models.values()]
+            rows.append([f"{split} {metric}" if several else split, *cells])
+        metrics |= dict.fromkeys(several)
     if (chosen_by := str(result.metric)) in ours.figures:
         known = [scores.figures.get(chosen_by) for scores in result.models.values()]  # of a teacher there may be none
         rows.append([f"dev {chosen_by}", *("" if value is None else f"{value:.4}" for value in known)])
@@ -61,6 +55,8 @@ def beside(result: RunResult) -> ResultTable:
         rows.append([each, *(f"{result.sts[name][each]:.2f}" for name in result.models)])
     kept = ", ".join(f"{split} {share:.1%}" for split, share in (result.kept or {}).items())
     notes = [f"kept of the teacher: {kept}"] if kept else []
+    if lower := [metric for metric in metrics if metric in LESS_IS_BETTER]:
+        notes.append(f"lower is better: {', '.join(lower)}")
     for split, (metric, *apart) in result.against_baseline.items():
         value, low, high = (100 * each for each in apart)
         notes.append(f"student minus baseline, {split} {metric} x 100: {value:+.2f} ({low:+.2f} to {high:+.2f})")
@@ -70,6 +66,14 @@ def beside(result: RunResult) -> ResultTable:
     if averaged := result.figures.get("averaged"):
         notes.append(f"weights: the mean of the last {averaged:.0f} checks")
     return ResultTable(f"{result.task} ({result.metric})", ["", *result.models], rows, notes)
+
+
+def score_cell(split: Split | None, metric: str, first: str | None) -> str:
+    """A score with its interval; "" where the model has none: a file of answers may lack a split, a teacher has no kl."""
+    if split is None or metric not in split.metrics:
+        return ""
+    found = split.ends(metric, first)
+    return f"{split.metrics[metric]:.4f}" + (f" ({found[0]:.3f}-{found[1]:.3f})" if found else "")
 
 
 def before_and_after(result: RunResult) -> ResultTable:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from contrastill.results import RunResult, Scores
+from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
 from contrastill.shapes import AS_IS
 from contrastill.tasks import LabelledTask
@@ -29,15 +29,7 @@ def model_card(origin: Origin, task: LabelledTask, result: RunResult) -> str:
     models = [result.models[name] for name in columns]
     for split in (split for split in ("dev", "test") if split in models[0].splits):
         for name in models[0].splits[split].metrics:
-            cells = []
-            for scores in (model.splits.get(split) for model in models):
-                if scores is None:
-                    cells.append("")
-                    continue
-                cell = f"{scores.metrics[name]:.4f}"
-                if name == result.metric and scores.interval is not None:
-                    cell += " ({:.4f} to {:.4f})".format(*scores.interval)
-                cells.append(cell)
+            cells = [cell(model.splits.get(split), name, result.metric) for model in models]
             rows.append(f"| {split} {name} | " + " | ".join(cells) + " |")
     for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
         sizes = [f"{model.figures[key]:,.0f}" if key in model.figures else "" for model in models]
@@ -68,6 +60,14 @@ from transformers import pipeline
 classify = pipeline("{kind}-classification", model="PATH OF THIS FOLDER"{options})
 ```
 """
+
+
+def cell(split: Split | None, metric: str, first: str | None) -> str:
+    """A score with its interval in a card's table; "" where the model has none."""
+    if split is None or metric not in split.metrics:
+        return ""
+    ends = split.ends(metric, first)
+    return f"{split.metrics[metric]:.4f}" + (" ({:.4f} to {:.4f})".format(*ends) if ends else "")
 
 
 def divided_by(model: Scores) -> str:
@@ -156,10 +156,8 @@ def language_card(origin: Origin, result: RunResult) -> str:
     models, rows = [result.models[name] for name in columns], []
     for split in (split for split in ("dev", "test") if split in models[0].splits):
         for metric in models[0].splits[split].metrics:
-            found = [model.splits[split].metrics.get(metric) for model in models]
-            rows.append(
-                f"| {split} {metric} | " + " | ".join("" if one is None else f"{one:.4f}" for one in found) + " |"
-            )
+            cells = [cell(model.splits[split], metric, result.metric) for model in models]
+            rows.append(f"| {split} {metric} | " + " | ".join(cells) + " |")
     for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
         rows.append(f"| {label} | " + " | ".join(f"{model.figures[key]:,.0f}" for model in models) + " |")
     table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
@@ -167,6 +165,7 @@ def language_card(origin: Origin, result: RunResult) -> str:
         made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
     else:
         made = f"`{origin.shape}`, fine-tuned by Contrastill"
+    kl = "kl: nats a token from the teacher, on the given answers; lower is better.\n" if origin.teacher else ""
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -179,8 +178,9 @@ tags: [contrastill, knowledge-distillation]
 
 {table}
 
-kl: nats a token from the teacher, on the given answers. All settings, versions and fingerprints are in the run's
-`run.json`; `contrastill {origin.command} --from run.json --out FOLDER` repeats it.
+{kl}perplexity: of the given answers, a token; lower is better. exact_match: share of the prompts whose likeliest answer
+is the given one. Intervals: 95 %, percentile bootstrap over the rows. All settings, versions and fingerprints are in
+the run's `run.json`; `contrastill {origin.command} --from run.json --out FOLDER` repeats it.
 
 ```python
 from transformers import pipeline

@@ -142,8 +142,7 @@ class LanguagePlan(Plan):
         models = {self.name: Scores(ours, size(self.method.student.model))}
         if self.scorer is not None:
             teacher = self.scorer.of(processes().device)
-            first = "perplexity" if metric == "kl" else metric
-            theirs = {split: self.judged(teacher, split, first, "teacher") for split in splits}
+            theirs = {split: self.judged(teacher, split, metric, "teacher") for split in splits}
             models = {"teacher": Scores(theirs, size(self.scorer.model)), **models}
         figures: dict[str, Any] = {"train_rows": len(self.examples)}
         if self.checkpoint is not None:
@@ -152,7 +151,8 @@ class LanguagePlan(Plan):
 
     def judged(self, model: Any, split: str, metric: str, name: str) -> Split:
         found = self.scores(model, split, name=name)
-        return Split(found.metrics, len(found.tokens), found.interval(metric))
+        intervals = {one: found.interval(one) for one in found.names}
+        return Split(found.metrics, len(found.tokens), intervals.get(metric), intervals=intervals)
 
     def evidence(self) -> dict[str, Any] | None:
         """Answers of each model beside the given ones, on dev or test."""
