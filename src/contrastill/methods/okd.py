@@ -73,10 +73,7 @@ class OKD(LanguageMethod):
         return lambda some: lm.head(states[some])
 
     def token_losses(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
-        found = {
-            "soft": losses.reverse_kl(student, teacher),
-            "hard": cross_entropy(student.float(), target, reduction="none"),
-        }
+        found = {"soft": losses.reverse_kl(student, teacher)}
         if self.adapted:
             found["module_soft"] = losses.forward_kl(teacher, student)  # KL(p_S || p_T), of which p_T moves
             found["module_hard"] = cross_entropy(teacher.float(), target, reduction="none")
