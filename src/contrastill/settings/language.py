@@ -4,7 +4,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from contrastill.errors import UserError
-from contrastill.settings.base import ROWS, Checked, delimiter_option, length_option, option
+from contrastill.settings.base import ROWS, STORED, Checked, delimiter_option, length_option, option
 from contrastill.settings.data import DEV_SHARE, ENCODING, TENTH
 from contrastill.settings.training import EPOCHS, METHOD, RATE, Finetuning, Settings
 from contrastill.shapes import AS_IS, STARTS
@@ -14,6 +14,10 @@ __all__ = ["LANGUAGE_METHODS", "LanguageDistillation", "LanguageFinetuning", "Pr
 LANGUAGE_METHODS = ("atkd", "distillm", "gkd", "okd", "sft", "skd")
 """Methods for language models, so that a help need not import them."""
 METRICS = ("kl", "perplexity", "exact_match")
+LOGARITHMS: dict[str, Any] = {
+    "help": "type the logarithms of its probabilities are stored in: float16, bfloat16 or float32",
+    "choices": ("float16", "bfloat16", "float32"),
+}
 SELECT: dict[str, Any] = {"panel": "Data", "choices": METRICS}
 
 
@@ -91,6 +95,23 @@ class LanguageDistillation(Prompts, Settings):
     )
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
+    cache: str | None = option(
+        None,
+        "folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill, for more "
+        "than one pass over given answers); 'none': run the teacher in every step",
+        "Cache",
+        path=True,
+    )
+    cache_dtype: str = option("float16", **(STORED | LOGARITHMS))
+    top_k: int = option(
+        64,
+        "likeliest words of the teacher that are stored for each token of a given answer, with the mass of all others; "
+        "0: all words",
+        "Cache",
+        at_least=0,
+        at_most=10_000_000,
+        unit="words",
+    )
     select: str = option("kl", "metric on dev that selects the checkpoint", **SELECT)
     epochs: float = option(3.0, "passes over the training texts", **EPOCHS)
     learning_rate: float = option(1e-4, "highest learning rate", **RATE)

@@ -42,7 +42,7 @@ class Facts:
     """Facts on which a store's values depend, beside the text. A change of any of them is another store."""
 
     teacher: str  # fingerprint of weights and config (for texts, of tokenizer and longest input too)
-    field: str  # logits, layer-3-tokens, layer-3-cls, layer-3-mean, attention-3, vector
+    field: str  # logits, layer-3-tokens, layer-3-cls, layer-3-mean, attention-3, vector, likeliest-64-of-49152-float16
     width: int
     computed: str  # float32 or bfloat16
     stored: str  # of `TYPES`

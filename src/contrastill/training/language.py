@@ -26,11 +26,12 @@ from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import LanguageDistillation, LanguageFinetuning
 from contrastill.shapes import AS_IS
 from contrastill.tasks import Language
-from contrastill.teachers import FrozenLM
+from contrastill.teachers import CachedLM, FrozenLM, cache_root, make_cache_folder
 from contrastill.training.answers import score_answers, write_answers
 from contrastill.training.as_is import reads_alike
 from contrastill.training.card import Origin, language_card
 from contrastill.training.folder import RunFolder
+from contrastill.training.language_cache import store_words
 from contrastill.training.language_start import start_language_model
 from contrastill.training.plan import Plan, autocast_dtype
 
@@ -43,6 +44,8 @@ SCORED = 64  # rows that are scored together
 
 
 class LanguagePlan(Plan):
+    method: LanguageMethod
+
     def __init__(
         self,
         settings: LanguageFinetuning | LanguageDistillation,
@@ -67,6 +70,8 @@ class LanguagePlan(Plan):
         self.collate = partial(collate_prompts, pad=self.task.pad)
         self.metric = settings.select if "dev" in splits else None
         self.written: dict[str, dict[str, list[list[int]]]] = {}
+        self.stored: CachedLM | None = None
+        self.decided: dict[str, str] = {}
 
     # ---- the training texts
 
@@ -89,13 +94,20 @@ class LanguagePlan(Plan):
         return {"data_fingerprint": self.data.fingerprint(), **teacher}
 
     def use_cache(self) -> None:
-        """Stores nothing yet: the teacher runs in every step."""
+        """Runs the teacher on the given answers that are not stored yet; from here on the method reads its words."""
+        if not isinstance(self.settings, LanguageDistillation) or not self.method.uses_teacher:
+            return
+        splits = [self.splits[split] for split in ("train", "dev") if split in self.splits]
+        stored, told = store_words(self.settings, self.method, splits, self.tokenizer, self.dtype)
+        self.stored, self.decided["teacher outputs"] = stored, told
+        self.method.teacher = stored or self.method.teacher
 
     def score_start(self, folder: RunFolder) -> Sequence[Mapping[str, Any]] | None:
         if "dev" not in self.splits:
             return None
         self.method.student.model.to(processes().device)
-        return [{"epoch": 0, "step": 0, **{f"eval_{name}": value for name, value in self.on_dev().items()}}]
+        found = self.scores(self.method.student, "dev", written=self.settings.select == "exact_match")
+        return [{"epoch": 0, "step": 0, **{f"eval_{name}": value for name, value in found.metrics.items()}}]
 
     @property
     def check(self) -> Callable[[], Mapping[str, float]] | None:
@@ -132,7 +144,7 @@ class LanguagePlan(Plan):
     def describe(self) -> dict[str, Any]:
         decided = {"length": self.length.cutting(self.cut_share), "new tokens": str(self.task.new_tokens)}
         about = self.data.describe()
-        decided = {**about["decisions"], **decided}
+        decided = {**about["decisions"], **decided, **self.decided}
         return {**about, "tokens": int(self.lengths.sum()), "decisions": decided}
 
     def results(self) -> RunResult:
@@ -145,6 +157,8 @@ class LanguagePlan(Plan):
             theirs = {split: self.judged(teacher, split, metric, "teacher") for split in splits}
             models = {"teacher": Scores(theirs, size(self.scorer.model)), **models}
         figures: dict[str, Any] = {"train_rows": len(self.examples)}
+        if self.stored is not None:
+            figures["teacher_forwards"] = self.stored.forwards
         if self.checkpoint is not None:
             figures["checkpoint"] = self.checkpoint
         return RunResult(self.data.name, metric, models=models, figures=figures)
@@ -182,6 +196,8 @@ def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
     if not made.serves(Language):
         known = ", ".join(name for name, cls in METHODS.items() if cls.serves(Language))
         raise UserError(f"expected a method for language models ({known}), got {settings.method!r}")
+    if settings.cache not in (None, "none"):
+        make_cache_folder(cache_root(settings.cache))  # that it can't be had is an error before all work
     tokenizer, teacher = load_tokenizer(settings.teacher), load_causal_model(settings.teacher)
     if settings.student == AS_IS and not reads_alike(tokenizer, load_tokenizer(settings.start)):
         raise UserError(
