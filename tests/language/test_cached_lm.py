@@ -25,6 +25,7 @@ ROUNDING = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 @pytest.fixture(autouse=True)
 def in_small_batches(monkeypatch):
     monkeypatch.setitem(fill.BUDGET, "cpu", 40)
+    monkeypatch.setattr("contrastill.teachers.tokens.processes", lambda: SimpleNamespace(device=torch.device("cpu")))
 
 
 def rows_of(count, seed=0):

@@ -60,12 +60,13 @@ class Likeliest(Field):
         border = (self.named + 1) * TYPES[self.stored].itemsize
         values = aligned(rows[:, :border]).view(TYPES[self.stored])
         ids = aligned(rows[:, border:]).view(ids_of(self.words))
-        return SparseLogits(ids.long(), values[:, :-1], values[:, -1])
+        return SparseLogits(ids.long() & (1 << 8 * ids.itemsize) - 1, values[:, :-1], values[:, -1])
 
 
 def ids_of(words: int) -> torch.dtype:
-    """The smaller of two types that holds the ids of so many words."""
-    return torch.uint16 if words <= 1 << 16 else torch.int32
+    """The smaller of two types whose bits hold the ids of so many words; the sign is one of them, as kernels for
+    unsigned types are few."""
+    return torch.int16 if words <= 1 << 16 else torch.int32
 
 
 def aligned(part: Tensor) -> Tensor:
