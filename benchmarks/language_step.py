@@ -105,6 +105,7 @@ def ours(folder: Path, out: Path, steps: int, own: int) -> float:
         warmup=0,
         checks=1,
         precision="fp32",
+        cache="none",  # TRL's teacher runs in every step
         set={"source": "student"} if own else {},
     )
     return float(made.result.seconds["training"])
