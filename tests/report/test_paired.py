@@ -161,7 +161,7 @@ def test_a_comparison_says_which_differences_are_more_than_chance(write_run, tmp
     assert float(between.split(" to ")[0].replace("\u2212", "-")) == pytest.approx(low, abs=1)
     assert any(cells[:1] == ["same"] and cells[-1] == "no difference shown" for cells in tidy(page))
     assert "on the same 240 rows of test" in page.text
-    assert "Not scored on these rows: without." in page.text
+    assert "Not scored on these rows by this metric: without." in page.text
 
 
 def test_differences_are_given_to_the_run_that_is_named(write_run, tmp_path) -> None:

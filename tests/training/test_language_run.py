@@ -69,6 +69,41 @@ def test_every_method_runs_from_its_defaults(name: str, teacher: Any, data: str,
     assert "dev" in made._repr_html_()
     assert name in (made.model / "README.md").read_text()
     assert "test kl" in made._repr_html_()
+    assert set(made.metrics["student"]["test"]["intervals"]) == {"kl", "perplexity", "exact_match"}
+    assert "✗ wrong" in (made.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_evidence_has_answers_of_both_models_and_the_scores_of_each_row(
+    teacher: Any, data: str, start: str, tmp_path: Path
+) -> None:
+    asked = {"method": "gkd", "student": "as-is", "start": start}
+    made = [distill(**settings(teacher, data, tmp_path / name, **asked)) for name in ("one", "two")]
+    found, again = (json.loads((run.folder / "evidence.json").read_text(encoding="utf-8")) for run in made)
+    assert found == again
+    assert (found["kind"], found["split"], found["rows"], len(found["samples"])) == ("language", "dev", 16, 10)
+    tokenizer = AutoTokenizer.from_pretrained(teacher.model)
+    rows = [json.loads(line) for line in (Path(data) / "dev.jsonl").read_text().splitlines()]
+    answers = {read(tokenizer, row["prompt"]): read(tokenizer, row["answer"]) for row in rows}
+    for one in found["samples"]:
+        assert one["given"] == answers[one["prompt"]]
+        assert list(one["answers"]) == ["teacher", "student"]
+        for said in one["answers"].values():
+            assert said["right"] == (said["text"] == one["given"]) or "differs" in said
+    kept = found["by_row"]["test"]
+    sums = [sum(column) for column in zip(*kept["ours"], strict=True)]
+    assert sums[0] / sums[1] == pytest.approx(made[0].metrics["student"]["test"]["metrics"]["kl"], rel=1e-4)
+    assert (kept["metric"], kept["rows"], "theirs" in kept) == ("kl", 20, False)
+
+
+def read(tokenizer: Any, text: str) -> str:
+    return str(tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]))
+
+
+def test_evidence_of_a_model_without_a_teacher_has_its_answers_alone(teacher: Any) -> None:
+    found = json.loads((teacher.folder / "evidence.json").read_text(encoding="utf-8"))
+    assert all(list(one["answers"]) == ["model"] for one in found["samples"])
+    assert found["equal_answers"] is None
+    assert found["by_row"].keys() == {"dev", "test"}
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,16 @@ class AnswerScores:
         drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
         return percentiles(self.of(metric, drawn), level)
 
+    def by_row(self, metric: str) -> Array:
+        """What each row adds to a metric: (rows,) of exact match; else (rows, 2), nats and tokens, whose sums' quotient
+        is kl, and its exponential perplexity."""
+        if metric == "exact_match":
+            assert self.right is not None
+            return self.right.astype(np.float64)
+        values = self.kl if metric == "kl" else self.nats
+        assert values is not None
+        return np.stack([values, self.tokens], 1)
+
     def of(self, metric: str, weights: Array) -> Array:
         """A metric of S weightings of the rows: (S, rows) -> (S,)."""
         if metric == "exact_match":

@@ -9,6 +9,7 @@ from contrastill.report import charts, figures
 from contrastill.report.charts import Chart
 from contrastill.report.record import plain
 from contrastill.report.run import RunFiles, dig, mapping, number, objects
+from contrastill.report.written import samples
 from contrastill.results import HELD_OUT_PAIRS
 
 __all__ = ["MOST_CLASSES", "evidence", "histogram"]
@@ -20,7 +21,7 @@ MOST_CONFUSIONS = 20
 
 def evidence(run: RunFiles) -> dict[str, Any] | None:
     found = run.evidence
-    if found.get("kind") not in (*CHOICES, "regression", "vectors", "pairs", "ranks"):
+    if found.get("kind") not in (*CHOICES, "regression", "vectors", "pairs", "ranks", "language"):
         return None
     examples = objects(found.get("examples"))
     names = {
@@ -44,6 +45,7 @@ def evidence(run: RunFiles) -> dict[str, Any] | None:
         "bands": [band(each) for each in objects(found.get("bands"))],
         "examples": [example(each, found["kind"], names) for each in examples],
         "histogram": histogram([(None, run)]),
+        "samples": samples(found),
     }
 
 

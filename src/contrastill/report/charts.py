@@ -141,9 +141,10 @@ def lines(
     mark: float | None = None,
     levels: Sequence[tuple[str, float]] = (),
     height: float = HEIGHT,
+    share: bool = False,
 ) -> Markup:
     """Curves over steps; `stages` (name, first step, last step) are parted by a line if there are several. mark: a step
-    with a line of its own, if it is reached. levels: named values to compare with."""
+    with a line of its own, if it is reached. levels: named values to compare with. share: values are from 0 to 1."""
     figure, axes = blank(height)
     for curve in curves:
         color, dash = look(curve.group)
@@ -154,6 +155,8 @@ def lines(
             line: dict[str, Any] = {"linestyle": ":", "alpha": 0.75} if faint else {"linestyle": DASHES[dash]}
             axes.plot(steps, values, color=color, **line, **marker)
     axes.margins(y=0.1)
+    if share:
+        axes.set_ylim(-0.04, 1.12)
     top = axes.get_xaxis_transform()
     for n, (name, first, _) in enumerate(stages if len(stages) > 1 else ()):
         if n:

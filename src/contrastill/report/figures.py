@@ -13,7 +13,7 @@ __all__ = [
     "times",
 ]
 
-PERCENT = {"accuracy", "f1", "precision", "recall", "agreement", "retrieval"}
+PERCENT = {"accuracy", "f1", "precision", "recall", "agreement", "retrieval", "exact_match"}
 WORDS = {
     "f1": "F1",
     "f1_macro": "macro F1",
@@ -23,6 +23,8 @@ WORDS = {
     "spearman": "Spearman correlation",
     "agreement": "agreement on neighbours",
     "retrieval": "partners found first",
+    "kl": "KL from the teacher",
+    "exact_match": "exact match",
 }
 
 

@@ -52,6 +52,15 @@ class Model:
     than: str | None = None
     doubt: str | None = None  # the reason not to quote the ratio
     note: str = ""
+    beside: tuple[Score, ...] = ()  # on the same rows, by other metrics that have intervals
+
+    def by(self, metric: str | None) -> Score | None:
+        """The score by a metric; None: the main one."""
+        return self.score if metric is None else next((s for s in self.scores if s.metric == metric), None)
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        return (*([self.score] if self.score else []), *self.beside)
 
 
 def alike(a: Score, b: Score) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from contrastill.report.latency import timings
 from contrastill.report.record import warnings
 from contrastill.report.results import models, name_of
-from contrastill.report.run import RunFiles
+from contrastill.report.run import RunFiles, dig
 
 __all__ = ["Step", "next_steps", "unmeasured"]
 
@@ -48,6 +48,13 @@ def every_step(run: RunFiles) -> Iterator[Step]:
         if changed := change(run, said):
             yield Step(f"Try the change that a doubt suggests ({said.partition(';')[0].strip()}):", changed)
     place = folder_of(run)
+    if of_prompts(run):
+        if run.command == "finetune":
+            smaller = command("distill", "--method", "gkd", "--teacher", inside(run, "model"), "--student", "NL")
+            rows = shlex.quote(str(run.settings.get("data")))
+            why = "Distil it into a smaller one, which keeps N of its layers:"
+            yield Step(why, f"{smaller} --data {rows} --out {beside(run, 'student')}")
+        return
     if run.command == "pretrain":
         general = command("distill", "--teacher", "TEACHER", "--data", "DATA.csv", "--start", inside(run, "student"))
         yield Step(
@@ -87,7 +94,12 @@ def model_of(run: RunFiles) -> str:
 
 def unmeasured(run: RunFiles) -> bool:
     """Whether `contrastill bench --run` has no texts of the run to time."""
-    return not any(run.settings.get(name) for name in ("data", "texts"))
+    return of_prompts(run) or not any(run.settings.get(name) for name in ("data", "texts"))
+
+
+def of_prompts(run: RunFiles) -> bool:
+    """Whether the run made a language model, which no other command exports, times or scores."""
+    return bool(dig(run.record, "data", "kind") == "prompts")
 
 
 def uncertain(run: RunFiles) -> bool:

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from contrastill.report import charts, figures
 from contrastill.report.charts import Chart, Point
 from contrastill.report.model import Model, Score, alike
 from contrastill.report.run import RunFiles
+from contrastill.report.words import METRICS
 from contrastill.results import LESS_IS_BETTER
 
-__all__ = ["measure", "scores", "shown", "tradeoff"]
+__all__ = ["Measure", "measures", "scores", "shown", "tradeoff"]
 
 
-def measure(found: Sequence[Model]) -> str | None:
-    """The metric and split of all scores in a table, if they share them."""
-    kinds = {f"{model.score.words}, {model.score.where}" for model in found if model.score}
-    return kinds.pop() if len(kinds) == 1 else None
+@dataclass(frozen=True)
+class Measure:
+    """A column of scores. metric: None, where each model has one score. told: each score says what it is. about: an
+    explanation."""
+
+    name: str
+    metric: str | None = None
+    told: bool = False
+    about: str = ""
+
+
+def measures(found: Sequence[Model]) -> list[Measure]:
+    """The columns of scores: one, or one a metric where models are scored by several."""
+    if not any(model.beside for model in found):
+        return [measure(found, None)]
+    ordered = sorted(found, key=lambda model: model.kind != "trained")  # a teacher has no distance to itself
+    return [measure(found, metric) for metric in dict.fromkeys(s.metric for model in ordered for s in model.scores)]
+
+
+def measure(found: Sequence[Model], metric: str | None) -> Measure:
+    kinds = {f"{score.words}, {score.where}" for model in found if (score := model.by(metric))}
+    words = "score" if metric is None else figures.WORDS.get(metric, metric)
+    about = f"{words[0].upper()}{words[1:]}: {METRICS[metric]}" if metric in METRICS else ""
+    alike = len(kinds) == 1
+    return Measure(kinds.pop() if alike else words, metric, not alike, about)
 
 
 def shown(found: Sequence[Model]) -> dict[str, bool]:

@@ -17,7 +17,7 @@ from contrastill.report.answers import evidence
 from contrastill.report.calibration import reliability
 from contrastill.report.model import Score
 from contrastill.report.next_steps import next_steps, unmeasured
-from contrastill.report.overview import measure, scores, shown, tradeoff
+from contrastill.report.overview import measures, scores, shown, tradeoff
 from contrastill.report.run import RunFiles, dig, objects
 from contrastill.report.together import side_by_side
 from contrastill.report.training import curves, not_finite
@@ -94,7 +94,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "headline": results.headline(run),
         "tiles": results.tiles(run, found),
         "models": found,
-        "measure": measure(found),
+        "measures": measures(found),
         "shown": shown(found),
         "rows_scored": results.rows_scored(run, found),
         "against_teacher": results.against_teacher(run),

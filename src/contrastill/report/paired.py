@@ -112,7 +112,7 @@ def difference(a: Answers, b: Answers) -> tuple[float, float, float] | None:
     first, truth = renumbered(a, names)
     second, other = renumbered(b, names)
     if truth is None or other is None:
-        return ratios(first, second) if truth is other else None
+        return ratios(first, second, np.exp if a.metric == "perplexity" else np.asarray) if truth is other else None
     if a.metric not in METRICS or not np.array_equal(truth, other):
         return None
     distinct, counts = np.unique(np.stack([first, second, truth], 1), axis=0, return_counts=True)
@@ -132,15 +132,15 @@ def renumbered(one: Answers, names: Sequence[str]) -> tuple[Array, Array | None]
     return ids[one.given.astype(np.int64)], ids[one.truth.astype(np.int64)]
 
 
-def ratios(first: Array, second: Array) -> tuple[float, float, float]:
-    """Of scores that are sums over rows: a mean, or (N, 2) one sum over another."""
+def ratios(first: Array, second: Array, score: Callable[[Array], Array] = np.asarray) -> tuple[float, float, float]:
+    """Of scores that are sums over rows: a mean, or (N, 2) one sum over another. score: what is made of it."""
     rows = len(first)
     sides = [np.stack([one, np.ones(rows)], 1) if one.ndim == 1 else one for one in (first, second)]
     distinct, counts = np.unique(np.concatenate(sides, 1), axis=0, return_counts=True)
 
     def scores(weights: Array) -> Array:
         sums = weights @ distinct
-        return divided(sums[:, 0], sums[:, 1]) - divided(sums[:, 2], sums[:, 3])
+        return score(divided(sums[:, 0], sums[:, 1])) - score(divided(sums[:, 2], sums[:, 3]))
 
     return resampled(scores, counts)
 

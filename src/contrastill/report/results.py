@@ -51,6 +51,7 @@ def models(run: RunFiles, gate: Score | None = None) -> list[Model]:
                 kept=ratio_of(score, like(score, compared_with(known))) if name != "before" else None,
                 parameters=parameters,
                 size_mb=run.result.size_of(name, "size_mb"),
+                beside=() if score is None else tuple(one for one in scores if is_beside(one, score)),
             )
         )
     return with_speed(run, [*found, *bundles_of(run)])
@@ -64,6 +65,11 @@ def compared_with(known: dict[str, list[Score]]) -> list[Score]:
 def like(wanted: Score | None, scores: Sequence[Score]) -> Score | None:
     """The first score of the same metric on the same rows."""
     return next((score for score in scores if wanted and alike(score, wanted)), None)
+
+
+def is_beside(one: Score, main: Score) -> bool:
+    """Whether a score is of another metric on the same rows, with an interval of its own."""
+    return one.where == main.where and one.metric != main.metric and one.low is not None
 
 
 def bundles_of(run: RunFiles) -> list[Model]:
@@ -189,6 +195,8 @@ def headline(run: RunFiles) -> str:
         change = score.value - reference.value
         turn = "higher after" if change > 0 else "lower after" if change < 0 else "unchanged by"
         return f"{what} on {score.where}{rows}, {turn} training: {reference.text} before, {score.text} after."
+    if score.metric in results.LESS_IS_BETTER:
+        return f"{what} {score.text} on {score.where}{rows}, its teacher's {reference.text}: lower is better."
     share = percent(ratio_of(score, reference) or 0)
     return (
         f"The student keeps {share} of its teacher's {score.words} on {score.where}{rows}: "
@@ -245,7 +253,8 @@ def rows_scored(run: RunFiles, found: list[Model]) -> str:
     if score is None:
         return ""
     rows = f" ({score.rows:,} rows)" if score.rows else ""
-    said = f"Every score in this table is {score.words} on {score.where}{rows}, as in the headline."
+    what = "" if any(model.beside for model in found) else f"{score.words} "
+    said = f"Every score in this table is {what}on {score.where}{rows}, as in the headline."
     bundles = [model for model in found if model.kind == "bundle" and model.checked]
     if bundles and not all(model.score for model in bundles):
         said += f" An exported model without a score was not scored on {score.where}."
@@ -267,7 +276,9 @@ def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
     elif score:
         untrained = run.result.yardsticks.get("untrained") if score.metric == "agreement" else None
         beside = "" if untrained is None else f"; {percent(untrained)} before training"
+        beside += "; lower is better" if score.metric in results.LESS_IS_BETTER else ""
         result.append((score.words, score.text, f"on {score.where}{beside}"))
+    result += tiles_beside(found)
     teacher = next((model.size_mb for model in found if model.kind == "teacher"), None)
     ours = next((model for model in found if model.kind == "trained" and model.size_mb), None)
     if ours and ours.size_mb and teacher:
@@ -289,4 +300,16 @@ def tiles(run: RunFiles, found: list[Model]) -> list[tuple[str, str, str]]:
     if seconds := run.result.seconds.get("training"):
         steps = run.result.figures.get("steps")
         result.append(("training", duration(seconds), f"{steps:,.0f} steps" if steps else ""))
+    return result
+
+
+def tiles_beside(found: list[Model]) -> list[tuple[str, str, str]]:
+    """The further scores of the trained model, with the teacher's."""
+    ours = next((model for model in found if model.kind == "trained"), None)
+    teacher = next((model for model in found if model.kind == "teacher"), None)
+    result = []
+    for score in ours.beside if ours else ():
+        theirs = teacher.by(score.metric) if teacher else None
+        against = f"; the teacher's {theirs.text}" if theirs else ""
+        result.append((score.words, score.text, f"on {score.where}{against}"))
     return result

@@ -9,14 +9,14 @@ from contrastill.report import charts, figures
 from contrastill.report.answers import MOST_CLASSES, histogram
 from contrastill.report.charts import Chart, Line
 from contrastill.report.model import Model
-from contrastill.report.overview import measure, shown, tradeoff
+from contrastill.report.overview import measures, shown, tradeoff
 from contrastill.report.paired import answers_of, difference
 from contrastill.report.record import doubts
 from contrastill.report.results import in_points
 from contrastill.report.run import RunFiles, mapping, number, objects
-from contrastill.report.training import dev_chart, smoothed, stages, terms, windows
-from contrastill.report.words import TERMS
-from contrastill.results import HELD_OUT_PAIRS
+from contrastill.report.training import dev_chart, share_chart, smoothed, stages, terms, windows
+from contrastill.report.words import SHARES, TERMS
+from contrastill.results import HELD_OUT_PAIRS, LESS_IS_BETTER
 
 __all__ = ["side_by_side"]
 
@@ -33,7 +33,7 @@ def side_by_side(
         "models": every,
         "teachers": teachers(named, each),
         "differences": differences([named[reference], *named[:reference], *named[reference + 1 :]]),
-        "measure": measure(every),
+        "measures": measures(every),
         "shown": shown(every),
         "tradeoff": tradeoff([(name, one["models"]) for name, one in zip(names, each, strict=True)]),
         "charts": overlays(named),
@@ -78,6 +78,8 @@ def differences(named: Sequence[tuple[str, RunFiles]]) -> dict[str, Any] | None:
                 said, between = in_points(other.metric, apart, hundred)
                 clear = apart[1] > 0 or apart[2] < 0
                 verdict = ("higher" if apart[0] > 0 else "lower") if clear else "no difference shown"
+                verdict += ", better" * (clear and other.metric in LESS_IS_BETTER and apart[0] < 0)
+                verdict += ", worse" * (clear and other.metric in LESS_IS_BETTER and apart[0] > 0)
                 rows.append((name, said, between, verdict))
         if len(rows) > (0 if best is None else len(best["rows"])):
             words = figures.WORDS.get(first.metric, first.metric)
@@ -104,6 +106,7 @@ def overlays(named: Sequence[tuple[str, RunFiles]]) -> list[Chart]:
     """The dev scores of all runs, and each loss term that several have; their sum only where the method is the same."""
     found = [dev] if (dev := dev_chart(named)) else []
     methods = {(run.command, str(run.settings.get("method"))) for _, run in named}
+    found += [chart for name in SHARES if (chart := share_chart(named, name)) and len(chart.key) > 1]
     for term in dict.fromkeys(term for _, run in named for term in terms(run)):
         if term == "loss" and len(methods) > 1:
             continue

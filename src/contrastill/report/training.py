@@ -11,15 +11,15 @@ import numpy as np
 from contrastill.report import charts, figures
 from contrastill.report.charts import Chart, Line
 from contrastill.report.run import RunFiles, dig, mapping, number, objects
-from contrastill.report.words import CURVES, TERMS
+from contrastill.report.words import CURVES, SHARES, TERMS
 
-__all__ = ["curves", "dev_chart", "not_finite", "smoothed", "terms", "windows"]
+__all__ = ["curves", "dev_chart", "not_finite", "share_chart", "smoothed", "terms", "windows"]
 
 Span = tuple[str, float, float, dict[str, Any]]  # a stage: name, first and last step, weights
 Window = tuple[Any, float, float, float]  # stage, last step, steps, and the mean over them
 FEWEST, SMOOTH = 16, 20  # points from which a curve is smoothed; the share of them on either side, one in so many
 SMOOTHED = "Strong line: smoothed; faint line: as logged."
-NOT_TERMS = {"grad_norm", "learning_rate", "stage", "epoch", "step", "total_flos"}
+NOT_TERMS = {"grad_norm", "learning_rate", "stage", "epoch", "step", "total_flos", *SHARES}
 
 
 def terms(run: RunFiles) -> list[str]:
@@ -127,6 +127,7 @@ def curves(run: RunFiles) -> list[Chart]:
     spans = stages(run)
     marks = [(name, first, last) for name, first, last, _ in spans]
     found = [chart for term in terms(run) if (chart := term_chart(run, term, spans))]
+    found += [chart for name in SHARES if (chart := share_chart([(None, run)], name, marks))]
     if dev := dev_chart([(None, run)], marks):
         found.append(dev)
     for key, title in (("learning_rate", "learning rate"), ("grad_norm", "gradient norm")):
@@ -175,6 +176,21 @@ def term_chart(run: RunFiles, term: str, spans: Sequence[Span]) -> Chart | None:
     return Chart(title, charts.lines([line], title, alt, stages=marks, mark=filling), " ".join(filter(None, notes)))
 
 
+def share_chart(
+    runs: Sequence[tuple[str | None, RunFiles]], name: str, marks: Sequence[tuple[str, float, float]] = ()
+) -> Chart | None:
+    """A share over steps, from 0 to 1, of one run or of several."""
+    found = [(run_name, n, *windows(run, name)) for n, (run_name, run) in enumerate(runs)]
+    ends = [last for _, _, last in marks]
+    lines = [drawn(each or name, steps, values, ends, group=n) for each, n, steps, values in found if steps]
+    if not lines:
+        return None
+    alt = "; ".join(f"{line.name} ends at {line.values[-1]:.4g}" for line in lines)
+    note = f"{SHARES[name]} {SMOOTHED if any(line.raw for line in lines) else ''}".strip()
+    picture = charts.lines(lines, name, alt, stages=marks, share=True)
+    return Chart(name, picture, note, key=charts.key([(line.name, line.group) for line in lines]))
+
+
 def choices(run: RunFiles, term: str) -> int:
     """The texts or classes among which a term lets choose at the end of training; 0: it does not, or none are known."""
     if term == "hard" and run.evidence.get("kind") == "classification":
@@ -207,7 +223,7 @@ def dev_chart(
             metric, (steps, values) = key.removeprefix("eval_"), points(run, key)
             group = len(drawn) if name is None else n
             line = Line(name or figures.WORDS.get(metric, metric), steps, values, dots=True, group=group)
-            if steps and (not drawn or (near(line, drawn[0][1]) and (name is None or metric == drawn[0][0]))):
+            if steps and (not drawn or (near(line, drawn[0][1]) if name is None else metric == drawn[0][0])):
                 drawn.append((metric, line))
     if not drawn:
         return None

@@ -1,13 +1,13 @@
 """Explanations of the curves, a sentence each, for readers who know no paper. Terms of user methods have none."""
 
-__all__ = ["CURVES", "TERMS"]
+__all__ = ["CURVES", "METRICS", "SHARES", "TERMS"]
 
 TERMS = {
     "loss": "The quantity that training minimises: lower is better.",
-    "hard": "Distance of the answers from the true labels: for classes, minus the logarithm of the true one's "
-    "probability (cross-entropy); for scores, squared error. 0 is perfect.",
-    "soft": "Distance of the student's answers from the teacher's (for classes: KL divergence; for scores: "
-    "squared error). 0 means equal answers.",
+    "hard": "Distance of the answers from the true labels: for classes and tokens, minus the logarithm of the true "
+    "one's probability (cross-entropy); for scores, squared error. 0 is perfect.",
+    "soft": "Distance of the student's answers from the teacher's (for classes and tokens: KL divergence; for "
+    "scores: squared error). 0 means equal answers.",
     "kd": "Distance of the student's answers from the teacher's (for classes: KL divergence, times the "
     "temperature squared). 0 means equal answers.",
     "cos_nce": "How far (by cosine) the student's layers are from the teacher's for the same text, compared with other "
@@ -63,11 +63,21 @@ TERMS = {
     "in nats, over the tokens that the teacher finds difficult.",
     "module_soft": "Distance of the teacher with its module from the student (KL divergence), in nats a token.",
     "module_hard": "Distance of the teacher with its module from the given answers (cross-entropy), in nats a token.",
+    "anchor": "Distance of the vectors' similarities from those of the anchor model: lower means closer to it.",
+}
+SHARES = {
     "accepted": "Share of the tokens that the student wrote and the teacher let stand; the teacher wrote the others.",
     "fresh": "Share of the steps that learnt from texts that the student had just written.",
     "replayed": "Share of the steps that learnt from texts that the student had written earlier.",
-    "anchor": "Distance of the vectors' similarities from those of the anchor model: lower means closer to it.",
 }
+"""What is logged beside the terms, each from 0 to 1."""
+METRICS = {
+    "kl": "nats a token between the model's and its teacher's distribution of the next token, on the given answers; "
+    "lower is better.",
+    "perplexity": "how surprised the model is by a token of the given answers; lower is better, 1 is best.",
+    "exact_match": "the share of the prompts whose likeliest answer is the given one, token by token.",
+}
+"""Explanations of the scores of a language model."""
 CURVES = {
     "learning_rate": "Size of the optimizer's steps, as scheduled.",
     "grad_norm": "Length of the loss's gradient over all weights. Single peaks are harmless; growth by powers of ten "

@@ -69,7 +69,7 @@ def beside(result: RunResult) -> ResultTable:
 
 
 def score_cell(split: Split | None, metric: str, first: str | None) -> str:
-    """A score with its interval; "" where the model has none: a file of answers may lack a split, a teacher kl."""
+    """A score with its interval; "" where there is none: a file of answers may lack a split, a teacher has no kl."""
     if split is None or metric not in split.metrics:
         return ""
     found = split.ends(metric, first)

@@ -22,6 +22,8 @@ from contrastill.evaluation.language import AnswerScores
 from contrastill.loading import Length, input_length, load_causal_model, load_tokenizer, positions
 from contrastill.methods import METHODS, SFT, LanguageMethod, method_class, read_settings
 from contrastill.processes import processes
+from contrastill.report.paired import by_row
+from contrastill.report.written import of_written
 from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import LanguageDistillation, LanguageFinetuning
 from contrastill.shapes import AS_IS
@@ -69,7 +71,8 @@ class LanguagePlan(Plan):
         self.words = np.arange(len(tokenizer))  # any may be written
         self.collate = partial(collate_prompts, pad=self.task.pad)
         self.metric = settings.select if "dev" in splits else None
-        self.written: dict[str, dict[str, list[list[int]]]] = {}
+        self.written: dict[str, dict[str, list[list[int]]]] = {}  # by split and model
+        self.found: dict[str, dict[str, AnswerScores]] = {}
         self.stored: CachedLM | None = None
         self.decided: dict[str, str] = {}
 
@@ -165,12 +168,29 @@ class LanguagePlan(Plan):
 
     def judged(self, model: Any, split: str, metric: str, name: str) -> Split:
         found = self.scores(model, split, name=name)
+        self.found.setdefault(split, {})[name] = found
         intervals = {one: found.interval(one) for one in found.names}
         return Split(found.metrics, len(found.tokens), intervals.get(metric), intervals=intervals)
 
     def evidence(self) -> dict[str, Any] | None:
-        """Answers of each model beside the given ones, on dev or test."""
-        return None
+        """Some answers of each model beside the given ones, on dev, else test; and the score of each row."""
+        if not self.written:
+            return None
+        split, decode = next(iter(self.written)), self.tokenizer.decode
+        written = {name: self.written[split][name] for name in sorted(self.written[split], key="teacher".__ne__)}
+
+        def text(ids: Sequence[int]) -> str:
+            return str(decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+        samples = of_written(self.splits[split].rows, written, text, self.task.ends, self.settings.seed)
+        return {**samples, "split": split, "by_row": {name: self.scored_rows(name) for name in self.found}}
+
+    def scored_rows(self, split: str) -> dict[str, Any]:
+        """The scores of a split's rows, for comparisons with runs that read the same tokens."""
+        read = ((str(row["prompt"]), str(row["answer"])) for row in self.splits[split].rows)
+        ours, teacher, metric = self.found[split][self.name], self.found[split].get("teacher"), self.settings.select
+        theirs = teacher.by_row(metric) if teacher is not None and metric in teacher.names else None
+        return by_row(metric, read, None, ours.by_row(metric), theirs)
 
     def save(self, folder: RunFolder) -> Path:
         def write(place: Path) -> None:
