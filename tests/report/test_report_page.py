@@ -16,8 +16,9 @@ from contrastill import UserError
 from contrastill.methods import METHODS
 from contrastill.report import compare, leave_report, write_report
 from contrastill.report.evidence import of_labels
-from contrastill.report.results import models, tiles
+from contrastill.report.results import models
 from contrastill.report.run import RunFiles, read_run
+from contrastill.report.tiles import tiles
 from contrastill.report.training import smoothed, windows
 from contrastill.report.words import SHARES, TERMS
 

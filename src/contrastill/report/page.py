@@ -19,6 +19,7 @@ from contrastill.report.model import Score
 from contrastill.report.next_steps import next_steps, unmeasured
 from contrastill.report.overview import measures, scores, shown, tradeoff
 from contrastill.report.run import RunFiles, dig, objects
+from contrastill.report.tiles import tiles
 from contrastill.report.together import side_by_side
 from contrastill.report.training import curves, not_finite
 from contrastill.results import YARDSTICKS
@@ -92,7 +93,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "finished": run.finished,
         "problems": problems,
         "headline": results.headline(run),
-        "tiles": results.tiles(run, found),
+        "tiles": tiles(run, found),
         "models": found,
         "measures": measures(found),
         "shown": shown(found),
