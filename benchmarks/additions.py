@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 END = "<end>"
@@ -37,6 +37,7 @@ def make_data(folder: Path) -> None:
 def make_model(folder: Path, width: int) -> None:
     made = Tokenizer(models.WordLevel(WORDS, unk_token=END))
     made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    made.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END, pad_token=END, model_max_length=32)
     torch.manual_seed(0)
     config = LlamaConfig(
