@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_resume import stopping_at
+from tokenizers import decoders, normalizers
 from transformers import BertForSequenceClassification
 from workshop import QUICK, QUICK_TEACHER, Workshop, sha256, write_splits
 
@@ -287,3 +288,11 @@ def test_the_method_suits_the_tokenizer_where_none_is_asked_for(workshop: Worksh
     assert (apart.settings.method, kin.settings.method) == ("kd", "lrc_bert")
     assert apart.describe()["decisions"]["method"].startswith("kd: student and teacher have different tokenizers")
     assert "method" not in planned(workshop).describe()["decisions"]
+
+
+def test_a_decoder_gives_no_text_other_ids(workshop: Workshop) -> None:
+    one, other = (load_tokenizer(str(workshop.pieces())) for _ in range(2))
+    other.backend_tokenizer.decoder = decoders.Fuse()
+    assert reads_alike(one, other)
+    other.backend_tokenizer.normalizer = normalizers.Lowercase()
+    assert not reads_alike(one, other)

@@ -45,6 +45,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+NO_IDS = {"truncation", "padding", "version", "decoder"}
+"""Parts of a tokenizer's file by which no text gets other ids."""
 OF_PAIRS = {"attention", "qkv"}
 """Outputs that methods compare by pairs of tokens."""
 
@@ -66,7 +68,7 @@ def reads_alike(one: Tokenizer, other: Tokenizer) -> bool:
 
 def facts_of(tokenizer: Tokenizer) -> Any:
     backend = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {"": id(tokenizer)}
-    facts = {name: value for name, value in backend.items() if name not in ("truncation", "padding", "version")}
+    facts = {name: value for name, value in backend.items() if name not in NO_IDS}
     typed = "token_type_ids" in tokenizer.model_input_names
     return facts, typed, tokenizer.padding_side, tokenizer.pad_token_id
 
