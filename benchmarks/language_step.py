@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from markdown_parts import table
+from markdown_parts import machine, table
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -176,8 +176,12 @@ def section(result: dict[str, Any]) -> str:
     same = result["same_weights"]
     steps, difference, moved = (same[name] for name in ("steps", "difference", "moved"))
     return (
-        f"{table(['', '', 'seconds a step', 'of ours'], rows)}\n\nAfter {steps} steps on the same eight rows the "
-        f"greatest difference of a weight is {difference:.1e}; the farthest has moved by {moved:.1e}."
+        "## A step of a language model beside TRL\n\n`distill --method gkd` and TRL 1.16's GKDTrainer on random Llamas "
+        "(teacher 4 layers of 256, student 2 of 128, 4,096 words), 8 conversations a step, answers of 32 tokens, one "
+        "thread, beside other work. At its defaults TRL checkpoints gradients, and so generates without a key-value "
+        f"cache. {machine(result['about'])}\n\n{table(['answers', '', 'seconds a step', 'of ours'], rows)}\n"
+        f"After {steps} steps on the same eight given answers the greatest difference of a weight is {difference:.1e}; "
+        f"the farthest has moved by {moved:.1e}.\n"
     )
 
 
