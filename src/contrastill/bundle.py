@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,17 @@ from contrastill.seal import SEAL, changed_file, seal_of, unique_keys
 from contrastill.spans import Reading, read, tagged
 from contrastill.tokenizing import encode, read_tokenizer
 
-__all__ = ["FORMAT", "METADATA", "Bundle", "is_bundle", "megabytes", "open_bundle", "read_metadata", "refuse_length"]
+__all__ = [
+    "FORMAT",
+    "METADATA",
+    "Bundle",
+    "is_bundle",
+    "megabytes",
+    "open_bundle",
+    "read_metadata",
+    "refuse_length",
+    "without_usage_data",
+]
 
 FORMAT = 2
 METADATA = "bundle.json"
@@ -334,6 +345,12 @@ def onnx_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers:
     return compute
 
 
+def without_usage_data() -> None:
+    """Keeps OpenVINO and NNCF, which are imported next, from sending usage data: an import of OpenVINO sends some, and
+    forks a process for it. They do without the package that sends it where there is none."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
 def openvino_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers: int, spin: bool) -> Compute:
     openvino = imported("openvino", "openvino")
     core = openvino.Core()
@@ -367,6 +384,7 @@ RUNTIMES = {"onnxruntime": onnx_runtime, "openvino": openvino_runtime}
 
 
 def imported(name: str, package: str) -> Any:
+    without_usage_data()
     try:
         return __import__(name)
     except ImportError as error:

@@ -256,3 +256,12 @@ def test_a_runtime_that_is_not_installed_is_named(bundle_of, monkeypatch):
 def test_threads_and_workers_that_make_no_sense(options, bundle_of):
     with pytest.raises(UserError, match="expected 1 or more threads"):
         open_bundle(bundle_of("bert"), **options)
+
+
+def test_openvino_is_imported_without_the_package_that_sends_usage_data() -> None:
+    code = (
+        "import sys\nfrom contrastill.bundle import imported\nimported('openvino', 'openvino')\n"
+        "print(sys.modules['openvino_telemetry'], 'openvino.tools.ovc.telemetry_stub' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["None", "True"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from contrastill.bundle import without_usage_data
 from contrastill.errors import UserError
 from contrastill.exporting.source import Exportable
 
@@ -27,6 +28,7 @@ SAMPLE = ("a short text", "another, which is somewhat longer, so that one of the
 
 def needed(*names: str) -> None:
     """Raises a UserError that says how to install what is missing."""
+    without_usage_data()
     for name in names:
         try:
             __import__(name)

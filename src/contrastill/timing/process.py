@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,5 +103,8 @@ class Process:
 
     def __exit__(self, *error: object) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()  # not for the end of its pipes, which a process that a library forked may hold
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):  # what was not read any more
+                pipe.close()  # type: ignore[union-attr]
         self.said.close()
