@@ -55,10 +55,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="language-step-") as work:
         result = {
-            "about": {
-                "command": "python benchmarks/language_step.py --peer-python trl/bin/python",
-                "machine": describe_machine(),
-            },
+            "command": "python benchmarks/language_step.py --peer-python trl/bin/python",
+            "machine": describe_machine(),
             "pace": pace(args, Path(work)),
             "same_weights": same_weights(args, Path(work)),
         }
@@ -179,7 +177,7 @@ def section(result: dict[str, Any]) -> str:
         "## A step of a language model beside TRL\n\n`distill --method gkd` and TRL 1.16's GKDTrainer on random Llamas "
         "(teacher 4 layers of 256, student 2 of 128, 4,096 words), 8 conversations a step, answers of 32 tokens, one "
         "thread, beside other work. At its defaults TRL checkpoints gradients, and so generates without a key-value "
-        f"cache. {machine(result['about'])}\n\n{table(['answers', '', 'seconds a step', 'of ours'], rows)}\n"
+        f"cache. {machine(result)}\n\n{table(['answers', '', 'seconds a step', 'of ours'], rows)}\n"
         f"After {steps} steps on the same eight given answers the greatest difference of a weight is {difference:.1e}; "
         f"the farthest has moved by {moved:.1e}.\n"
     )

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from additions import gpt2, llama
+from tiny_language import gpt2, llama
 
 from contrastill.data.prompt_batches import collate_prompts
 from contrastill.errors import UserError

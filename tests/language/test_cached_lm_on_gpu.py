@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from additions import llama
+from tiny_language import llama
 
 from contrastill.data.prompt_batches import collate_prompts
 from contrastill.language import answer_tokens

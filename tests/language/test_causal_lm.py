@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from additions import gpt2, llama
 from batches import batch_of
+from tiny_language import gpt2, llama
 from torch.nn.functional import cross_entropy
 
 from contrastill.language import CausalLM, answer_tokens, token_slices

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
-from additions import gpt2, llama
 from batches import batch_of
+from tiny_language import gpt2, llama
 
 from contrastill.errors import UserError
 from contrastill.language import CausalLM, answer_tokens

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from additions import llama
 from batches import batch_of
+from tiny_language import llama
 
 from contrastill.language import answer_tokens
 from contrastill.losses import SparseLogits, top_k

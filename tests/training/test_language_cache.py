@@ -16,7 +16,7 @@ from contrastill import Interrupted, UserError, distill
 from contrastill.teachers import FrozenLM, entries, verify
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "language"))
-from additions import llama, problems, save, write
+from tiny_language import llama, problems, save, write
 
 QUICK: dict[str, Any] = {"batch_size": 16, "checks": 2, "learning_rate": 3e-3, "precision": "fp32", "epochs": 2}
 ROWS = 32

@@ -16,7 +16,7 @@ from contrastill.methods import METHODS
 from contrastill.tasks import Language
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "language"))
-from additions import llama, problems, save, write
+from tiny_language import llama, problems, save, write
 
 NAMES = [name for name, cls in METHODS.items() if cls.serves(Language)]
 QUICK: dict[str, Any] = {"batch_size": 16, "checks": 2, "learning_rate": 3e-3, "precision": "fp32", "epochs": 1}
