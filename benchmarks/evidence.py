@@ -61,7 +61,7 @@ PUBLISHED = {  # GLUE test, teacher BERT-base; LRC-BERT: Fu et al. 2021, the oth
 def study(name: str, seeds: int) -> Study:
     """A study of this folder, with the rows that are recorded."""
     file = json.loads((HERE / f"{name}.variants.json").read_text())
-    places = {**file["places"], **dict.fromkeys(("mpnet", "glue", "start"), "elsewhere")}
+    places = dict.fromkeys(("mpnet", "glue", "start", "additions"), "elsewhere") | file["places"]
     return Study(None, RESULTS / f"{name}.jsonl", axes=file["axes"], shared=file["shared"], places=places, seeds=seeds)
 
 
@@ -149,18 +149,11 @@ def page() -> str:
         parts += results(glue, "method", "kd", "glue.svg")
         published = [[name, *(f"{row[task]:.1f}" for task in SEEDS)] for name, row in PUBLISHED.items()]
         parts += [PAPERS, table(["× 100", *SEEDS], published)]
-    if (additions := additions_study()).rows():
+    if (additions := study("additions", 5)).rows():
         parts += ["## Language models: additions", *of_additions(additions)]
     if (ablation := study("ablation", 3)).rows():
         parts += ["## Ablations of LRC-BERT", ABLATIONS, *results(ablation, "ablation", "LRC-BERT1", "ablation.svg")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def additions_study() -> Study:
-    file = json.loads((HERE / "additions.variants.json").read_text())
-    places = {**file["places"], "additions": "elsewhere"}
-    out = RESULTS / "additions.jsonl"
-    return Study(None, out, axes=file["axes"], shared=file["shared"], places=places, seeds=5)
 
 
 def of_additions(found: Study) -> list[str]:

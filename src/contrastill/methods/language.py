@@ -127,7 +127,7 @@ class LanguageMethod(Method):
         """Random numbers of a step, of each row by its key and of each place: (B, places)."""
         return uniform(self.task.seed, self.step, keys, places, stream)
 
-    def chance(self, device: torch.device | str = "cpu") -> float:
+    def chance(self) -> float:
         """A random number of the step, the same one on all processes."""
         return float(self.draw(STEP, torch.zeros(1, dtype=torch.int64), 1))
 

@@ -9,10 +9,10 @@ from torch.nn.functional import cross_entropy
 from contrastill.evaluation.inference import inference
 from contrastill.evaluation.language import AnswerScores
 from contrastill.language import CausalLM, answer_tokens, token_slices
-from contrastill.losses import SparseLogits, forward_kl, outcomes, same_outcomes
+from contrastill.losses import forward_kl, same_outcomes
 from contrastill.sampling import Decoding, sample
 from contrastill.tasks import Language
-from contrastill.teachers import LanguageTeacher
+from contrastill.teachers import FrozenLM
 
 __all__ = ["score_answers", "write_answers"]
 
@@ -20,7 +20,7 @@ __all__ = ["score_answers", "write_answers"]
 def score_answers(
     model: CausalLM,
     batches: Iterable[Mapping[str, Tensor]],
-    teacher: LanguageTeacher | None = None,
+    teacher: FrozenLM | None = None,
     dtype: torch.dtype | None = None,
 ) -> AnswerScores:
     """Scores the given answers of batches. dtype: of autocast."""
@@ -35,9 +35,7 @@ def score_answers(
                 logits = model.head(states[some])
                 values[0, some] = cross_entropy(logits.float(), target[some], reduction="none").cpu()
                 if theirs is not None:
-                    right = theirs(some)
-                    pair = outcomes(logits, right) if isinstance(right, SparseLogits) else same_outcomes(logits, right)
-                    values[1, some] = forward_kl(*pair).cpu()
+                    values[1, some] = forward_kl(*same_outcomes(logits, theirs(some))).cpu()
             by_row = torch.zeros(2, *mask.shape).masked_scatter(mask.cpu().expand(2, -1, -1), values).sum(2)
             tokens.append(mask.sum(1).cpu())
             nats.append(by_row[0])
