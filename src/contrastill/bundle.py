@@ -352,6 +352,7 @@ def without_usage_data() -> None:
 
 
 def openvino_runtime(path: Path, metadata: Mapping[str, Any], threads: int, workers: int, spin: bool) -> Compute:
+    without_usage_data()
     openvino = imported("openvino", "openvino")
     core = openvino.Core()
     settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": workers}
@@ -384,7 +385,6 @@ RUNTIMES = {"onnxruntime": onnx_runtime, "openvino": openvino_runtime}
 
 
 def imported(name: str, package: str) -> Any:
-    without_usage_data()
     try:
         return __import__(name)
     except ImportError as error:
