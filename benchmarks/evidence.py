@@ -45,6 +45,18 @@ ADDITIONS = (
     "one checkpoint, which was trained on the answers of 300 problems, and learn from the same 300 in 1,000 steps of "
     "64. Best of 8 checks for all alike. Nats: KL to the teacher a token, on the given answers of dev."
 )
+METHODS = (
+    "All methods for labels, on the data of the demo (77 classes, 9,003 texts). Teacher: `all-MiniLM-L6-v2` (22.7 M), "
+    "fine-tuned in 3 passes. Students: `4L-312` (14.4 M), from `models/4L-312`, 2 passes in batches of 32. *Step*: "
+    "seconds of a step (the median run's) divided by those on labels alone, on a core of its own.\n\n"
+    "```console\ncontrastill study benchmarks/methods.variants.json --seeds 3 --out benchmarks/results/methods.jsonl "
+    "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place data=demo/banking77 "
+    "--place start=models/4L-312\n```\n\n"
+)
+RATES = (
+    "CoLA, as above, with another learning rate, or three times the steps: whether the methods differ by rate or "
+    "length alone. `contrastill study benchmarks/rates.variants.json …`, places as above."
+)
 ABLATIONS = (
     "One thing is changed at a time ([names](methods/lrc_bert.md#ablations)); all have perturbation but `LRC-BERT_g`; "
     "else as above: `contrastill study benchmarks/ablation.variants.json --seeds 3 …`. The paper (dev, in its own "
@@ -61,7 +73,7 @@ PUBLISHED = {  # GLUE test, teacher BERT-base; LRC-BERT: Fu et al. 2021, the oth
 def study(name: str, seeds: int) -> Study:
     """A study of this folder, with the rows that are recorded."""
     file = json.loads((HERE / f"{name}.variants.json").read_text())
-    places = dict.fromkeys(("mpnet", "glue", "start", "additions"), "elsewhere") | file["places"]
+    places = dict.fromkeys(("mpnet", "glue", "start", "additions", "minilm", "data"), "elsewhere") | file["places"]
     return Study(None, RESULTS / f"{name}.jsonl", axes=file["axes"], shared=file["shared"], places=places, seeds=seeds)
 
 
@@ -71,10 +83,7 @@ def teacher_of(found: Study, task: str) -> dict[str, Any] | None:
 
 def by_task(found: Study, axis: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Task -> value of the axis -> rows."""
-    made: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in found.rows():
-        made.setdefault(row["axes"]["task"], {}).setdefault(row["axes"][axis], []).append(row)
-    return made
+    return {task: by_axis(rows, axis) for task, rows in by_axis(found.rows(), "task").items()}
 
 
 def score(rows: Sequence[dict[str, Any]]) -> str:
@@ -149,6 +158,10 @@ def page() -> str:
         parts += results(glue, "method", "kd", "glue.svg")
         published = [[name, *(f"{row[task]:.1f}" for task in SEEDS)] for name, row in PUBLISHED.items()]
         parts += [PAPERS, table(["× 100", *SEEDS], published)]
+    if (rates := study("rates", 1)).rows():
+        parts += ["### Rates and lengths", RATES, *of_rates(rates)]
+    if (methods := study("methods", 3)).rows():
+        parts += ["## BANKING77", *of_methods(methods)]
     if (additions := study("additions", 5)).rows():
         parts += ["## Language models: additions", *of_additions(additions)]
     if (ablation := study("ablation", 3)).rows():
@@ -156,26 +169,74 @@ def page() -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def of_additions(found: Study) -> list[str]:
-    rows, made = found.rows(), dict[str, list[dict[str, Any]]]()
+def by_axis(rows: Sequence[dict[str, Any]], axis: str) -> dict[str, list[dict[str, Any]]]:
+    """Value of the axis -> rows."""
+    made: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        made.setdefault(row["axes"]["method"], []).append(row)
+        made.setdefault(row["axes"][axis], []).append(row)
+    return made
+
+
+def a_step(rows: Sequence[dict[str, Any]]) -> float:
+    """Seconds of a step: the median run's, as a pause of the machine makes one run long."""
+    return statistics.median(row["seconds"]["training"] / row["steps"] for row in rows)
+
+
+def left(found: Study) -> str:
+    lacking = len(found.missing(found.chosen()))
+    return f"Cells that are missing: {lacking}. The command continues the table." if lacking else "No cell is missing."
+
+
+def of_rates(found: Study) -> list[str]:
+    rows = by_axis(found.rows(), "rate")
+    lines = [
+        [rate, f"`{method}`", str(len(some)), score(some)]
+        for rate, each in rows.items()
+        for method, some in by_axis(each, "method").items()
+    ]
+    return [table(["rate", "", "runs", "Matthews on dev, × 100"], lines)]
+
+
+def of_methods(found: Study) -> list[str]:
+    rows = found.rows()
+    made, teacher = by_axis(rows, "method"), found.table()[found.identity(("teacher", 0))]
+    labels = made.get("finetune")
+    lines = [["teacher", "1", f"{100 * teacher['dev']:.1f}", "", ""]]
+    for value, some in made.items():
+        kept = 100 * statistics.mean(row["kept"] for row in some)
+        step = f"{a_step(some) / a_step(labels):.2f}" if labels else ""
+        lines.append([f"`{value}`", str(len(some)), score(some), f"{kept:.1f}", step])
+    return [
+        f"{METHODS}{rows[0]['machine']['cpu']}, one core. {left(found)}",
+        table(["", "runs", "accuracy on dev, × 100", "kept, %", "step"], lines),
+        *of_differences(rows, "kd"),
+    ]
+
+
+def of_differences(rows: Sequence[dict[str, Any]], to: str) -> list[str]:
+    """Of a study whose one axis is the method."""
+    return [
+        f"Differences to `{to}`, paired by seed:",
+        table(
+            ["", "difference", "95 % over seeds", "better in", "so"],
+            [[f"`{one.value}`", *words(one)] for one in differences(rows, "method", to)],
+        ),
+    ]
+
+
+def of_additions(found: Study) -> list[str]:
+    rows = found.rows()
+    made = by_axis(rows, "method")
     start = found.table().get(found.identity(("start", 0)))
     lines = [["start (its checkpoint)", "1", f"{100 * start['dev']:.1f}", "", ""]] if start is not None else []
     for value, some in made.items():
         seconds = statistics.mean(row["seconds"]["training"] for row in some)
         kl = statistics.mean(row["metrics"]["kl"] for row in some) if "kl" in some[0].get("metrics", {}) else None
         lines.append([f"`{value}`", str(len(some)), score(some), "" if kl is None else f"{kl:.3f}", f"{seconds:.0f}"])
-    lacking = len(found.missing(found.chosen()))
-    left = f"Cells that are missing: {lacking}. The command continues the table." if lacking else "No cell is missing."
     return [
-        f"{ADDITIONS} {rows[0]['machine']['cpu']}, one core. {left}",
+        f"{ADDITIONS} {rows[0]['machine']['cpu']}, one core. {left(found)}",
         table(["", "runs", "exact match on dev, × 100", "nats from the teacher", "seconds"], lines),
-        "Differences to `gkd, given`, paired by seed:",
-        table(
-            ["", "difference", "95 % over seeds", "better in", "so"],
-            [[f"`{one.value}`", *words(one)] for one in differences(rows, "method", "gkd, given")],
-        ),
+        *of_differences(rows, "gkd, given"),
     ]
 
 

@@ -290,6 +290,24 @@ def test_methods_lists_every_method_with_paper_stages_and_settings() -> None:
         assert f"{name}: " in shown
 
 
+def test_methods_tells_how_often_a_teacher_runs_and_what_was_kept() -> None:
+    result = json.loads(contrastill_("methods", "--json").stdout)
+    ran = {name: result[name]["teacher"] for name in ("finetune", "kd", "mixkd", "gkd", "atkd", "okd")}
+    assert {name: said.split(";")[0].split(",")[0] for name, said in ran.items()} == {
+        "finetune": "never",
+        "kd": "once on each text",
+        "mixkd": "in every step",
+        "gkd": "once on each given text",
+        "atkd": "once on each text",
+        "okd": "in every step",
+    }
+    glue = next(one for one in result["lrc_bert"]["measured"] if one["page"] == "docs/evidence.md#glue")
+    assert glue["seeds"] >= 5
+    assert f"{glue['kept']:.1%} of the teacher's score on {glue['on']} ({glue['seeds']} seeds)" in words(
+        contrastill_("methods").stdout
+    )
+
+
 def test_doctor_describes_the_machine() -> None:
     result = contrastill_("doctor", "--json")
     assert result.exit_code == 0

@@ -1,6 +1,7 @@
 """Commands that measure without training: evaluate, doctor, methods."""
 
 import inspect
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -93,9 +94,9 @@ def doctor(as_json: bool, **options: Any) -> None:
 
 
 def methods(as_json: Json = False) -> None:
-    """List the distillation methods: their papers, stages and settings."""
+    """List the distillation methods: their papers, stages and settings, what they cost and what students kept."""
     with reporting(as_json) as show:
-        from contrastill.methods import METHODS, method_ranges, method_settings
+        from contrastill.methods import METHODS, measured, method_ranges, method_settings, teacher_runs
 
         ranges = {name: method_ranges(name) for name in METHODS}
         result: dict[str, Any] = {
@@ -105,6 +106,8 @@ def methods(as_json: Json = False) -> None:
                 "settings": method_settings(name),
                 "ranges": {key: one.as_dict() for key, one in ranges[name].items()},
                 "stages": {stage.name: {"share": stage.share, "weights": dict(stage.weights)} for stage in cls.stages},
+                "teacher": teacher_runs(cls),
+                "measured": [asdict(one) for one in measured(name)],
             }
             for name, cls in METHODS.items()
         }
@@ -113,7 +116,7 @@ def methods(as_json: Json = False) -> None:
             range_ = ranges[name][setting]
             return " | ".join(range_.choices) if range_.choices else str(range_)
 
-        show(result, lambda: print_methods(result, allowed))
+        show(result, lambda: print_methods(result, allowed, measured))
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,14 +265,19 @@ def print_augmented(made: "Augmented") -> None:
     say(f"texts: {made.out}")
 
 
-def print_methods(result: dict[str, Any], allowed: Callable[[str, str], str]) -> None:
-    """The distillation methods. allowed: method, setting -> its range in words."""
+def print_methods(
+    result: dict[str, Any], allowed: Callable[[str, str], str], measured: Callable[[str], Iterable[object]]
+) -> None:
+    """The distillation methods. allowed: method, setting -> its range in words. measured: method -> lines."""
     for name, facts in result.items():
         say(f"{name}: {facts['paper']}")
         for stage, what in facts["stages"].items():
             say(f"    stage {stage}, {what['share']:.0%} of the run: {what['weights']}")
         listed = (f"{k}={v} [{allowed(name, k)}]" for k, v in facts["settings"].items())
         say("    settings: " + (", ".join(listed) or "none"))
+        say(f"    the teacher runs: {facts['teacher']}")
+        for one in measured(name):
+            say(f"    kept: {one}")
 
 
 def print_stored(root: Path, found: list["Entry"]) -> None:

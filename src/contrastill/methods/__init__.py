@@ -21,6 +21,7 @@ from contrastill.methods.kd import KD
 from contrastill.methods.language import LanguageMethod
 from contrastill.methods.leaf import LEAF
 from contrastill.methods.lrc_bert import LRCBert
+from contrastill.methods.measured import Measured, measured, teacher_runs
 from contrastill.methods.minilm import MiniLM
 from contrastill.methods.mixkd import MixKD
 from contrastill.methods.mse_kd import MSEKD
@@ -62,6 +63,7 @@ __all__ = [
     "Finetune",
     "LRCBert",
     "LanguageMethod",
+    "Measured",
     "Method",
     "MiniLM",
     "MixKD",
@@ -71,11 +73,13 @@ __all__ = [
     "SimCSE",
     "Stage",
     "TinyBERT",
+    "measured",
     "method_class",
     "method_name",
     "method_ranges",
     "method_settings",
     "read_settings",
+    "teacher_runs",
 ]
 
 METHODS: dict[str, type[Method]] = {

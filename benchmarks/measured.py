@@ -1,0 +1,87 @@
+"""src/contrastill/methods/measured.json, which `contrastill methods` shows, from benchmarks/results.
+
+python benchmarks/measured.py          (--check: exit code 1 if the file is not what the results say)
+"""
+
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evidence import RESULTS, TEACHERS, a_step, by_axis, study, teacher_of
+from markdown_parts import write_or_check
+
+from contrastill import Study
+from contrastill.methods import METHODS
+
+FILE = Path(__file__).parents[1] / "src" / "contrastill" / "methods" / "measured.json"
+
+Row = dict[str, Any]
+
+
+def lines() -> str:
+    found = sorted([*of_methods(), *of_glue(), *of_embeddings(), *of_additions()], key=lambda one: order(one["method"]))
+    return "[\n" + ",\n".join(f" {json.dumps(one)}" for one in found) + "\n]\n"
+
+
+def order(method: str) -> int:
+    return list(METHODS).index(method)
+
+
+def line(method: str, on: str, kept: float, rows: list[Row], page: str, step: float | None = None) -> Row:
+    seeds = len({row["seed"] for row in rows})
+    rounded = None if step is None else round(step, 2)
+    return {"method": method, "on": on, "kept": round(kept, 4), "seeds": seeds, "step": rounded, "page": page}
+
+
+def kept(rows: list[Row]) -> float:
+    return statistics.mean(row["kept"] for row in rows)
+
+
+def of_methods() -> Iterator[Row]:
+    """All methods for labels on one task, on a core of their own."""
+    made = by_axis(study("methods", 3).rows(), "method")
+    labels = made.get("finetune")
+    for method, rows in made.items():
+        step = a_step(rows) / a_step(labels) if labels else None
+        yield line(method, "BANKING77, from a general student", kept(rows), rows, "docs/evidence.md#banking77", step)
+
+
+def of_glue() -> Iterator[Row]:
+    found = study("glue", 5)
+    for task in TEACHERS:
+        rows = [row for row in found.rows() if row["axes"]["task"] == task and teacher_of(found, task) is not None]
+        for method, some in by_axis(rows, "method").items():
+            yield line(method, f"{task}, from a general student", kept(some), some, "docs/evidence.md#glue")
+
+
+def of_embeddings() -> Iterator[Row]:
+    """The seven STS sets, by what the methods keep of their teacher's mean."""
+    result = json.loads((RESULTS / "embeddings.json").read_text())
+    teacher = json.loads((RESULTS / "sts.json").read_text())["models"]["all-mpnet-base-v2"]["scores"]["mean"]
+    rows = [row for row in result["rows"] if row["about"]["group"] == "Methods" and "method" in row["settings"]]
+    for method in METHODS:
+        if not (some := [row for row in rows if row["settings"]["method"] == method]):
+            continue
+        mean = statistics.mean(row["sts"]["mean"] for row in some)
+        yield line(method, "7 STS sets, 30,000 sentences", mean / teacher, some, "docs/benchmarks.md#methods")
+
+
+def of_additions() -> Iterator[Row]:
+    """The variants that are a method by its defaults; and the best one."""
+    found: Study = study("additions", 5)
+    names = {"gkd, given": "gkd", "gkd, reverse, own text": "gkd"} | {
+        name: name for name in ("sft", "distillm", "atkd", "okd", "skd")
+    }
+    made = by_axis(found.rows(), "method")
+    teacher = found.table()[found.identity(("teacher", 0))]["dev"]
+    for value, method in names.items():
+        mean = statistics.mean(row["dev"] for row in made[value]) / teacher
+        page = "docs/evidence.md#language-models-additions"
+        own = ", by source=student and beta=1" if "own" in value else ""
+        yield line(method, f"additions, exact match{own}", mean, made[value], page)
+
+
+if __name__ == "__main__":
+    write_or_check(__doc__, FILE, lines)
