@@ -118,7 +118,9 @@ def test_a_run_that_learnt_nothing_gets_one_sentence_with_one_thing_to_change(ra
     for words, run in cases.items():
         [said] = sentences(run, stuck, RISING)
         assert words in said
-        assert said.endswith(f"; {RATES[rate]}")
+        slower = "try --learning-rate 2e-05 (it was 5e-05)"
+        collapsed = "every dev text" in words and rate == 5e-5  # nothing is clearly wrong, but for the answers
+        assert said.endswith(f"; {slower if collapsed else RATES[rate]}")
 
 
 def test_few_steps_ask_for_more_of_them() -> None:

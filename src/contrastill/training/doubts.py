@@ -97,6 +97,12 @@ class Remedies:
     def first(self) -> str:
         return self.certain or self.longer
 
+    @property
+    def collapsed(self) -> str:
+        """Advice for a model with one answer: of CoLA's runs at the usual rate a third of it helped more than three
+        times the steps (docs/evidence.md#rates-and-lengths)."""
+        return self.certain or self.slower
+
 
 # ---- noise
 

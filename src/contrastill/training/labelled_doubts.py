@@ -106,7 +106,7 @@ def same_answer(run: LabelledPlan, answer: str, remedies: Remedies) -> list[str]
     said = f"the {run.name} answers {answer} to every dev text"
     truth, marks = task.truth(dev.labels), dev.tasks.get("ours", task).marks(dev.kept["ours"])
     if truth is None or marks is None:
-        return [f"{said}; {remedies.first}"]
+        return [f"{said}; {remedies.collapsed}"]
     others = int((truth != marks).any(1).sum())
     if others < TELLING:
         return [f"{said}, of which {others} have another label: too few to tell; score it on more rows (--dev FILE)"]
@@ -117,7 +117,7 @@ def same_answer(run: LabelledPlan, answer: str, remedies: Remedies) -> list[str]
         return [
             f"{said}, as {share:.0%} of the training rows have it; add rows with others, or leave out some of these"
         ]
-    return [f"{said}; {remedies.first}"]
+    return [f"{said}; {remedies.collapsed}"]
 
 
 def loss_near_chance(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
