@@ -39,6 +39,7 @@ __all__ = [
     "task_name",
     "task_of",
     "task_of_model",
+    "trained_class",
 ]
 
 LABELLED: dict[str, type[LabelledTask]] = {cls.name: cls for cls in (Classification, Regression, MultiLabel, Tagging)}
@@ -57,6 +58,16 @@ def labelled_class(task: str | type[LabelledTask]) -> type[LabelledTask]:
         UserError: there is none.
     """
     found: type[LabelledTask] = class_of(task, LABELLED, LabelledTask, "task")
+    return found
+
+
+def trained_class(task: str | type[Task]) -> type[Task]:
+    """The task of that name which `finetune` trains: one of texts with labels, a user's own, or "language".
+
+    Raises:
+        UserError: there is none.
+    """
+    found: type[Task] = class_of(task, {**LABELLED, Language.name: Language}, Task, "task")
     return found
 
 

@@ -14,7 +14,7 @@ from contrastill.settings import (
     Pretraining,
     finetuning,
 )
-from contrastill.tasks import Embedding, Language, task_name
+from contrastill.tasks import Embedding, Language, task_name, trained_class
 from contrastill.training.baseline import with_baseline
 from contrastill.training.embeddings import plan_embedding
 from contrastill.training.encoder import plan_pretraining
@@ -39,6 +39,8 @@ def finetune(*, resume: bool = False, **settings: Any) -> Run:
     settings = named(settings)
     kind = finetuning(settings.get("task"))
     asked: Any = kind.given(settings)
+    if asked.task is not None:
+        trained_class(asked.task)
     plan: Any = plan_language_finetuning if kind is LanguageFinetuning else plan_finetuning
     with RunFolder("finetune", asked, resume) as folder, saving(folder):
         return finished(folder, "model") or train(folder, partial(plan, folder.decided(asked)), resume)
