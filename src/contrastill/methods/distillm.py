@@ -85,6 +85,9 @@ class DistiLLM(LanguageMethod):
             return {**self.replayed(batch), **self.seen(0, 1)}
         return {**batch, **self.seen(0, 0)}
 
+    def dearest(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.by("student", batch) if self.writes and self.stage.weights.get("soft") else dict(batch)
+
     def seen(self, fresh: float, replayed: float) -> dict[str, Tensor]:
         """The source of a step's texts, for the log."""
         return {"seen_fresh": torch.tensor(fresh), "seen_replayed": torch.tensor(replayed)}

@@ -47,5 +47,8 @@ class GKD(LanguageMethod):
             return dict(batch)
         return self.by(self.source, batch)
 
+    def dearest(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(batch) if self.source == "given" or not self.share else self.by(self.source, batch)
+
     def token_losses(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
         return {"jsd": losses.jensen_shannon(student, teacher, self.beta)}

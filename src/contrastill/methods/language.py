@@ -61,6 +61,10 @@ class LanguageMethod(Method):
         """The batch with the answers that are learnt from: by default those that are given."""
         return dict(batch)
 
+    def dearest(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with answers of the dearest source that the stage may learn from."""
+        return self.text(batch)
+
     # ---- one training step
 
     def set_stage(self, step: int, total: int) -> Stage:

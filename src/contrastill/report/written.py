@@ -98,7 +98,10 @@ def samples(found: Mapping[str, Any]) -> dict[str, Any] | None:
     if not kept:
         return None
     differ = sum(bool(each.get("differ")) for each in objects(found.get("samples"))[:SAMPLES])
-    return {"rows": kept, "differ": differ, "of": number(dict(found), "differ") or 0}
+    counts = mapping(found.get("unended"))
+    ends = {str(name): count for name in counts if (count := number(counts, name)) is not None}
+    places = number(dict(found), "new_tokens")
+    return {"rows": kept, "differ": differ, "of": number(dict(found), "differ") or 0, "unended": ends, "places": places}
 
 
 def sides(one: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
             "leave --accumulate at 1 and choose a smaller --batch-size (a queue, --set queue=256, restores the number "
             "of negatives), or launch several processes, which share their negatives"
         )
-    steps = math.ceil(settings.epochs * max(1, rows // run.batch_size))
+    steps = run.steps
     every, gpu = math.ceil(steps / settings.checks), torch.cuda.is_available()
     args = TrainingArguments(
         output_dir=str(folder.checkpoints),

@@ -32,8 +32,12 @@ from contrastill.teachers import CachedLM, FrozenLM, cache_root, make_cache_fold
 from contrastill.training.answers import score_answers, write_answers
 from contrastill.training.as_is import reads_alike
 from contrastill.training.card import Origin, language_card
+from contrastill.training.checks import Check
+from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.language_cache import store_words
+from contrastill.training.language_checks import answers_end, costs, dearest, pace, teacher_helps
+from contrastill.training.language_doubts import endless, unended
 from contrastill.training.language_start import start_language_model
 from contrastill.training.plan import Plan, autocast_dtype
 
@@ -75,6 +79,7 @@ class LanguagePlan(Plan):
         self.found: dict[str, dict[str, AnswerScores]] = {}
         self.stored: CachedLM | None = None
         self.decided: dict[str, str] = {}
+        self.start: AnswerScores | None = None  # of the student on dev, before its first step
 
     # ---- the training texts
 
@@ -89,6 +94,27 @@ class LanguagePlan(Plan):
         """The rows of a split, in their order."""
         rows = self.splits[split].rows
         return (self.collate(rows[n : n + SCORED]) for n in range(0, len(rows), SCORED))
+
+    # ---- checks and doubts
+
+    @property
+    def costs(self) -> np.ndarray:
+        return costs(self)
+
+    def dearest(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return dearest(self, batch)
+
+    def checks_of_rows(self) -> list[Check]:
+        return [answers_end(self)]
+
+    def checks_of_teacher(self) -> list[Check]:
+        return teacher_helps(self)
+
+    def checks_of_pace(self, seconds: float, memory: float) -> list[Check]:
+        return pace(self, seconds, memory)
+
+    def doubts(self, history: Sequence[Mapping[str, Any]], remedies: Remedies) -> list[str]:
+        return endless(self)
 
     # ---- a run's steps
 
@@ -109,7 +135,7 @@ class LanguagePlan(Plan):
         if "dev" not in self.splits:
             return None
         self.method.student.model.to(processes().device)
-        found = self.scores(self.method.student, "dev", written=self.settings.select == "exact_match")
+        found = self.start = self.scores(self.method.student, "dev", written=self.settings.select == "exact_match")
         return [{"epoch": 0, "step": 0, **{f"eval_{name}": value for name, value in found.metrics.items()}}]
 
     @property
@@ -170,7 +196,8 @@ class LanguagePlan(Plan):
         found = self.scores(model, split, name=name)
         self.found.setdefault(split, {})[name] = found
         intervals = {one: found.interval(one) for one in found.names}
-        return Split(found.metrics, len(found.tokens), intervals.get(metric), intervals=intervals)
+        more = {"unended": unended(self.written[split][name], self.task.ends)}
+        return Split(found.metrics, len(found.tokens), intervals.get(metric), more, intervals)
 
     def evidence(self) -> dict[str, Any] | None:
         """Some answers of each model beside the given ones, on dev, else test; and the score of each row."""
@@ -183,7 +210,9 @@ class LanguagePlan(Plan):
             return str(decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
         samples = of_written(self.splits[split].rows, written, text, self.task.ends, self.settings.seed)
-        return {**samples, "split": split, "by_row": {name: self.scored_rows(name) for name in self.found}}
+        counts = {name: unended(answers, self.task.ends) for name, answers in written.items()}
+        samples |= {"split": split, "new_tokens": self.task.new_tokens, "unended": counts}
+        return {**samples, "by_row": {name: self.scored_rows(name) for name in self.found}}
 
     def scored_rows(self, split: str) -> dict[str, Any]:
         """The scores of a split's rows, for comparisons with runs that read the same tokens."""

@@ -1,6 +1,7 @@
 """Everything a run needs before training, for every kind of run."""
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -97,9 +98,23 @@ class Plan(ABC):
         """These rows as a padded batch."""
 
     @property
+    def costs(self) -> np.ndarray:
+        """The most tokens of each row that a step may learn from."""
+        return self.lengths
+
+    def dearest(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch of rows as the dearest step of the method's stage learns from them."""
+        return batch
+
+    @property
     def batch_size(self) -> int:
         """Rows a step, over all processes."""
         return int(self.settings.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run, from its first to its last."""
+        return math.ceil(self.settings.epochs * max(1, len(self.examples) // self.batch_size))
 
     def order(self) -> Order:
         """Of the training rows."""
@@ -114,6 +129,10 @@ class Plan(ABC):
 
     def checks_of_teacher(self) -> list[Check]:
         """Checks that run the teacher."""
+        return []
+
+    def checks_of_pace(self, seconds: float, memory: float) -> list[Check]:
+        """Checks of the time of a dearest step, without its update, and of the memory (bytes) that training needs."""
         return []
 
     @property

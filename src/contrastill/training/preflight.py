@@ -3,6 +3,8 @@
 import resource
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 from contrastill.loading import FITS, load_classifier, misfit, positions, rows_of
+from contrastill.processes import processes
 from contrastill.settings import Distillation
 from contrastill.students import fitting_shape
 from contrastill.training.checks import FEW_UNKNOWN, Check, Report
@@ -107,13 +110,15 @@ def dry_run(run: Plan) -> list[Check]:
     model, method = run.model, run.method
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     size = min(len(run.examples), max(2, run.batch_size // run.settings.accumulate))
-    order = np.argsort(-run.lengths, kind="stable")
+    order = np.argsort(-run.costs, kind="stable")
     halves = [order[:size], order[size : 2 * size] if len(order) >= 2 * size else order[-size:]]
-    before, stage, reached, losses = peak_memory(device), method.stage, set(), []
+    before, stage, reached, losses, took = peak_memory(device), method.stage, set(), [], []
     with trial(run, device) as step:
         for each in method.stages:
             method.stage = each
-            losses += [step(rows) for rows in halves]
+            tried = [timed(step, rows) for rows in halves]
+            losses += [loss for loss, _ in tried]
+            took.append(min(seconds for _, seconds in tried))  # the first one also starts the device's work
             reached |= {name for name, p in model.named_parameters() if p.grad is not None}
             model.zero_grad(set_to_none=True)
     method.stage = stage
@@ -121,6 +126,7 @@ def dry_run(run: Plan) -> list[Check]:
     adam = 2 * sum(p.numel() * 4 for p in trained.values())
     need = peak_memory(device) - before + adam
     free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
+    parts = min(run.batch_size, len(run.examples)) / size / processes().num_processes
     finite = bool(np.isfinite(losses).all())
     added = {name for name, p in trained.items() if id(p) not in {id(q) for q in method.student.parameters()}}
     idle = sorted(added - reached)
@@ -139,7 +145,14 @@ def dry_run(run: Plan) -> list[Check]:
             f"about {need / 1e6:.0f} MB for training, {free / 1e6:.0f} MB free"
             + ("" if need < free else "; lower --batch-size or --max-length"),
         ),
+        *run.checks_of_pace(max(took) * parts, need),
     ]
+
+
+def timed(step: Callable[[np.ndarray], float], rows: np.ndarray) -> tuple[float, float]:
+    """The loss of a trial's step, and its seconds."""
+    begun = time.perf_counter()
+    return step(rows), time.perf_counter() - begun
 
 
 def peak_memory(device: torch.device) -> int:

@@ -22,7 +22,7 @@ def trial(run: Plan, device: torch.device) -> Iterator[Callable[[Sequence[int] |
     def step(rows: Sequence[int] | np.ndarray) -> float:
         batch = {name: value.to(device) for name, value in run.batch(rows).items()}
         with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
-            loss: Tensor = model(**batch)["loss"]
+            loss: Tensor = model(**run.dearest(batch))["loss"]
         loss.backward()
         return float(loss.detach())  # waits for the device
 
