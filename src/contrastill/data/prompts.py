@@ -167,11 +167,19 @@ def divide_prompts(
     """Holds out a dev split where there is none, and keeps as many training rows as `limit` says.
 
     Prompts are held out with all their answers, so that none of dev's is learnt from.
+
+    Raises:
+        UserError: too few prompts.
     """
     train = frames["train"].assign(label=0.0)
     if "dev" not in frames and dev_share != 0:
         keys = train["prompt"].map(prompt_key)
         once = {"train": train[~keys.duplicated()]}
+        if len(once["train"]) < 2:
+            raise UserError(
+                f"{name}: expected at least two different prompts, so that some can be held out, got one in {len(train)} "
+                f"{'row' if len(train) == 1 else 'rows'}; pass --dev FILE, or --dev-share 0"
+            )
         divide(once, BY_LOT, name, dev_share=dev_share, limit=None, seed=seed, decided={})
         chosen = keys.isin(keys[once["dev"].index])
         decided["dev"] = f"{int(chosen.sum())} of {len(train)} rows of train, held out by prompt"

@@ -35,14 +35,18 @@ class Decoding:
             raise UserError(f"expected top_p above 0 and at most 1, got {self.top_p}; 1 draws from all tokens")
 
     def choose(self, logits: Tensor, u: Tensor) -> Tensor:
-        """Tokens (B,) of raw logits (B, V): where the cumulated mass, in the order of ids, exceeds u (B,) in [0, 1)."""
+        """Tokens (B,) of raw logits (B, V): where the cumulated mass, in the order of ids, exceeds u (B,) in [0, 1).
+
+        Of logits that are no numbers some token: a diverged model is told of by its loss.
+        """
         if self.temperature == 0:
             return logits.argmax(-1)
         chances = (logits.float() / self.temperature).softmax(-1)
         if self.top_p < 1:
             chances = nucleus(chances, self.top_p)
         mass = chances.cumsum(-1, dtype=torch.float64)
-        return torch.searchsorted(mass, u.unsqueeze(1) * mass[:, -1:], right=True).squeeze(1)
+        place = torch.searchsorted(mass, u.unsqueeze(1) * mass[:, -1:], right=True).squeeze(1)
+        return place.clamp(max=logits.shape[-1] - 1)
 
 
 def nucleus(chances: Tensor, top_p: float) -> Tensor:
