@@ -315,7 +315,7 @@ def test_numbers_out_of_range_are_refused(options, said):
 def test_one_row_is_enough_without_dev_and_too_few_with_it():
     rows = [{"prompt": "q", "answer": "a"}]
     assert len(load_prompts(rows, **NO).train) == 1
-    with pytest.raises(UserError, match="hold some out, got 1; pass --dev FILE, or --dev-share 0"):
+    with pytest.raises(UserError, match="held out, got one in 3 rows; pass --dev FILE, or --dev-share 0"):
         load_prompts(rows * 3)
 
 

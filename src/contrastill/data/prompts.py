@@ -177,8 +177,8 @@ def divide_prompts(
         once = {"train": train[~keys.duplicated()]}
         if len(once["train"]) < 2:
             raise UserError(
-                f"{name}: expected at least two different prompts, so that some can be held out, got one in {len(train)} "
-                f"{'row' if len(train) == 1 else 'rows'}; pass --dev FILE, or --dev-share 0"
+                f"{name}: expected at least two different prompts, so that some can be held out, got one in "
+                f"{len(train)} {'row' if len(train) == 1 else 'rows'}; pass --dev FILE, or --dev-share 0"
             )
         divide(once, BY_LOT, name, dev_share=dev_share, limit=None, seed=seed, decided={})
         chosen = keys.isin(keys[once["dev"].index])

@@ -114,7 +114,7 @@ class LanguagePlan(Plan):
         return pace(self, seconds, memory)
 
     def doubts(self, history: Sequence[Mapping[str, Any]], remedies: Remedies) -> list[str]:
-        return endless(self)
+        return endless(self, remedies)
 
     # ---- a run's steps
 

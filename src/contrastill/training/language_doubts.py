@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from contrastill.training.doubts import noise_of
+from contrastill.training.doubts import Remedies, noise_of
 from contrastill.training.language_checks import without_end
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def unended(answers: Sequence[Sequence[int]], ends: Collection[int]) -> int:
     return sum(not ids or ids[-1] not in ends for ids in answers)
 
 
-def endless(run: LanguagePlan) -> list[str]:
+def endless(run: LanguagePlan, remedies: Remedies) -> list[str]:
     """Doubts a model of whose answers on dev many more have no end than of the teacher's (without one: of the given
     answers), beyond the noise of both shares."""
     written, dev = run.written.get("dev", {}), run.splits.get("dev")
@@ -38,5 +38,5 @@ def endless(run: LanguagePlan) -> list[str]:
         return []
     return [
         f"{ours:,} of the {rows:,} answers on dev have no end within {run.task.new_tokens} tokens, of {whose} "
-        f"{theirs:,}; try --new-tokens {2 * run.task.new_tokens} (it was {run.task.new_tokens}), or train for longer"
+        f"{theirs:,}; {remedies.longer}"
     ]
