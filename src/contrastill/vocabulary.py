@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from contrastill.errors import UserError
 from contrastill.loading import check_ids, rows_of
 
-__all__ = ["Trimming", "check_trims", "trim"]
+__all__ = ["Cut", "Trimming", "check_trims", "cut_model", "smaller_tokenizer", "trim"]
 
 CHUNK = 1024  # texts read at once
 BYTE = re.compile("<0x[0-9A-F]{2}>")
@@ -27,16 +27,30 @@ FIRST = 256
 """Up to this place all pieces before a Unigram's unknown one stay, as some tokenizers of transformers know it by its
 number."""
 
+NAMING = ("bad_words_ids", "begin_suppress_tokens", "force_words_ids", "sequence_bias", "suppress_tokens")
+"""Entries of a generation config that name tokens and are not renumbered."""
+
 State = dict[str, Any]  # a tokenizer.json
 
 
 @dataclass(frozen=True)
-class Trimming:
-    """The pieces left out, and the effect on other texts."""
+class Cut:
+    """The pieces left out."""
 
     before: int
     after: int
     parameters_saved: int
+
+    @property
+    def told(self) -> str:
+        saved = f"{self.parameters_saved / 1e6:.1f} M parameters ({self.parameters_saved * 4 / 1e6:.1f} MB)"
+        return f"vocabulary: {self.after:,} of {self.before:,} pieces kept, {saved} saved"
+
+
+@dataclass(frozen=True)
+class Trimming(Cut):
+    """The pieces left out, and the effect on other texts."""
+
     texts: int
     """Other texts that were looked at."""
     unknown_before: float
@@ -52,13 +66,11 @@ class Trimming:
 
     def of(self, others: str) -> str:
         """In words, where the other texts are called so."""
-        saved = f"{self.parameters_saved / 1e6:.1f} M parameters ({self.parameters_saved * 4 / 1e6:.1f} MB)"
-        said = f"vocabulary: {self.after:,} of {self.before:,} pieces kept, {saved} saved"
         if not self.texts:
-            return said
+            return self.told
         return (
-            f"{said}; of {others} {self.split_otherwise:.1%} are split otherwise, {self.longer:.3f} x as long; unknown "
-            f"tokens {self.unknown_after:.3%} (before: {self.unknown_before:.3%})"
+            f"{self.told}; of {others} {self.split_otherwise:.1%} are split otherwise, {self.longer:.3f} x as long; "
+            f"unknown tokens {self.unknown_after:.3%} (before: {self.unknown_before:.3%})"
         )
 
 
@@ -75,21 +87,25 @@ def trim(
         UserError: a tokenizer of another kind than WordPiece, Unigram or BPE, one that does not always give a text
             the same tokens, or one of another model.
     """
-    old, smaller, ids = trimmed(model, tokenizer, texts)
-    saved = cut_model(model, ids)
+    smaller, ids = smaller_tokenizer([model], tokenizer, texts)
+    old, saved = bare(tokenizer), cut_model(model, ids)
     return smaller, Trimming(len(old.get_vocab()), len(ids), saved, len(others), *cost(old, bare(smaller), ids, others))
 
 
 def check_trims(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises the UserErrors of `trim` before there is work to lose."""
-    trimmed(model, tokenizer, [])
+    smaller_tokenizer([model], tokenizer, [])
 
 
-def trimmed(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
-) -> tuple[Tokenizer, PreTrainedTokenizerBase, list[int]]:
-    """The tokenizer as it was, without padding and truncation; with the pieces of the texts alone; and the old number
-    of each of these."""
+def smaller_tokenizer(
+    models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
+) -> tuple[PreTrainedTokenizerBase, list[int]]:
+    """The tokenizer with the pieces alone that the texts and the models need; and the old number of each, for
+    `cut_model` of each model.
+
+    Raises:
+        UserError: as `trim`.
+    """
     if not tokenizer.is_fast:
         raise UserError(
             "expected a fast tokenizer (tokenizer.json) to trim its vocabulary, got a slow one; save it as a fast one"
@@ -97,14 +113,10 @@ def trimmed(
     old = bare(tokenizer)
     state = json.loads(tokenizer._tokenizer.to_str())
     check_kind(state)
-    known, pad = old.get_vocab(with_added_tokens=True), padding_of(model)
-    check_ids(max(known.values()), rows_of(model))
-    if pad is not None and pad not in known.values():
-        raise UserError(
-            f"expected a tokenizer with the token {pad}, with which the model pads, to trim its vocabulary, got one "
-            "without; keep the whole vocabulary"
-        )
-    ids = sorted((kept_ids(old, state, texts) | ids_of(model)) & {*known.values()})
+    known = old.get_vocab(with_added_tokens=True)
+    for model in models:
+        check_model(model, known)
+    ids = sorted(kept_ids(old, state, texts).union(*map(ids_of, models)) & {*known.values()})
     place = {before: after for after, before in enumerate(ids)}
     smaller = copy.deepcopy(tokenizer)
     backend: Any = Tokenizer.from_str(json.dumps(renumbered(state, place)))
@@ -116,7 +128,24 @@ def trimmed(
         )
     smaller._tokenizer = backend
     smaller.vocab_file = None  # of the whole vocabulary: not to be copied beside the new tokenizer.json
-    return old, smaller, ids
+    return smaller, ids
+
+
+def check_model(model: PreTrainedModel, known: Mapping[str, int]) -> None:
+    """Raises a UserError where a model's tokens are not those of the tokenizer, or are named where they are not
+    renumbered."""
+    pad = padding_of(model)
+    check_ids(max(known.values()), rows_of(model))
+    if pad is not None and pad not in known.values():
+        raise UserError(
+            f"expected a tokenizer with the token {pad}, with which the model pads, to trim its vocabulary, got one "
+            "without; keep the whole vocabulary"
+        )
+    if named := [name for name in NAMING if getattr(generation_config(model), name, None)]:
+        raise UserError(
+            f"expected a model whose generation_config.json names no tokens in {', '.join(NAMING)} to trim its "
+            f"vocabulary, got {', '.join(named)}; keep the whole vocabulary, or remove them from the file"
+        )
 
 
 def bare(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
@@ -387,13 +416,22 @@ def ids_of(model: PreTrainedModel) -> set[int]:
     table = model.get_input_embeddings()
     others = (module for module in model.modules() if isinstance(module, nn.Embedding) and module is not table)
     behind = max((module.padding_idx for module in others if module.padding_idx is not None), default=-1)
-    named = {n for _, some in config_ids(model.config) for n in some}
+    named = {n for config in configs_of(model) for _, some in config_ids(config) for n in some}
     pad = padding_of(model)
     return named | {*range(behind + 1)} | ({pad} if pad is not None else set())
 
 
+def generation_config(model: PreTrainedModel) -> Any:
+    """None: the model writes no text."""
+    return getattr(model, "generation_config", None)
+
+
+def configs_of(model: PreTrainedModel) -> list[Any]:
+    return [config for config in (model.config, generation_config(model)) if config is not None]
+
+
 def config_ids(config: Any) -> Iterator[tuple[str, list[int]]]:
-    """The entries of a model's config that name tokens, as lists."""
+    """The entries of a config that name tokens, as lists."""
     for name in config.to_dict():
         value = getattr(config, name, None)
         if name.endswith("_token_id") and value is not None:
@@ -419,9 +457,10 @@ def cut_model(model: PreTrainedModel, ids: Sequence[int]) -> int:
             other = isinstance(module, nn.Embedding) and module is not table
             if not other and getattr(module, "padding_idx", None) == pad:
                 vars(module)["padding_idx"] = place[pad]
-    for name, named in config_ids(model.config):
-        new = [place.get(n, n) for n in named]
-        setattr(model.config, name, new if isinstance(getattr(model.config, name), list) else new[0])
+    for config in configs_of(model):
+        for name, named in config_ids(config):
+            new = [place.get(n, n) for n in named if n in place or n < 0]  # none is another token by its old number
+            setattr(config, name, new if isinstance(getattr(config, name), list) else next(iter(new), None))
     model.config.vocab_size = len(ids)
     return before - sum(parameter.numel() for parameter in model.parameters())
 

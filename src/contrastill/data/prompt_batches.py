@@ -19,7 +19,7 @@ from contrastill.data.collate import flat, padded
 from contrastill.data.prompts import row_key
 from contrastill.errors import UserError
 
-__all__ = ["EncodedPrompts", "EncodedRows", "collate_prompts", "encode_prompts", "end_ids"]
+__all__ = ["EncodedPrompts", "EncodedRows", "collate_prompts", "encode_prompts", "end_ids", "texts_of_prompts"]
 
 CHUNK = 10_000  # rows tokenised at once
 Pair = tuple[list[int], list[int]]  # the ids of a prompt and of its answer
@@ -145,6 +145,20 @@ def encode_prompts(rows: Dataset, tokenizer: Tokenizer, length: int, *, chat: bo
     borders = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     encoded = EncodedRows(np.concatenate(parts), borders, np.array(keys, np.int64))
     return EncodedPrompts(encoded, cut / len(keys), tuple(closed))
+
+
+def texts_of_prompts(rows: Dataset, tokenizer: Tokenizer, *, chat: bool = False) -> Iterator[str]:
+    """Every text that `encode_prompts` gives the tokenizer, uncut: each prompt with its answer, or by the chat template
+    the prompt and the whole conversation.
+
+    Raises:
+        UserError: as `encode_prompts`, of the template.
+    """
+    chat = chat or isinstance(rows.features["prompt"], List)
+    template = Template(tokenizer, end_ids(tokenizer)) if chat else None
+    for part in chunks(rows):
+        for row in zip(part["example_id"], part["prompt"], part["answer"], strict=True):
+            yield from template.texts(*row) if template else row[1:]
 
 
 def check_prompts(lengths: np.ndarray, length: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from contrastill.errors import UserError
 from contrastill.settings.base import ROWS, STORED, Checked, delimiter_option, length_option, option
 from contrastill.settings.data import DEV_SHARE, ENCODING, TENTH
-from contrastill.settings.training import EPOCHS, METHOD, RATE, Finetuning, Settings
+from contrastill.settings.training import EPOCHS, METHOD, RATE, VOCABULARY, Finetuning, Settings
 from contrastill.shapes import AS_IS, STARTS
 
 __all__ = ["LANGUAGE_METHODS", "LanguageDistillation", "LanguageFinetuning", "Prompts", "finetuning"]
@@ -17,6 +17,10 @@ METRICS = ("kl", "perplexity", "exact_match")
 LOGARITHMS: dict[str, Any] = {
     "help": "type the logarithms of its probabilities are stored in: float16, bfloat16 or float32",
     "choices": ("float16", "bfloat16", "float32"),
+}
+PIECES: dict[str, Any] = {
+    "help": "pieces of words that student and teacher know, from before the first step on: 'all' of the tokenizer's, or "
+    "those of the 'texts' of train, dev and test and single characters"
 }
 SELECT: dict[str, Any] = {"panel": "Data", "choices": METRICS}
 
@@ -93,6 +97,7 @@ class LanguageDistillation(Prompts, Settings):
     start: str = option(
         "copy", "copy (the teacher's layers), random, or with --student as-is any language model", "Models", path=True
     )
+    vocabulary: str = option("all", **(VOCABULARY | PIECES))
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
     cache: str | None = option(

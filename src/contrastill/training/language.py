@@ -39,6 +39,7 @@ from contrastill.training.language_cache import store_words
 from contrastill.training.language_checks import answers_end, costs, dearest, pace, teacher_helps
 from contrastill.training.language_doubts import endless, unended
 from contrastill.training.language_start import start_language_model
+from contrastill.training.language_vocabulary import LanguageTrimming, trim_language_models
 from contrastill.training.plan import Plan, autocast_dtype
 
 __all__ = ["plan_language_distillation", "plan_language_finetuning"]
@@ -62,8 +63,10 @@ class LanguagePlan(Plan):
         length: Length,
         origin: Origin,
         teacher: FrozenLM | None = None,
+        trimmed: LanguageTrimming | None = None,
     ) -> None:
-        """teacher: by which the student is scored, whether its method learns from it or not."""
+        """teacher: by which the student is scored, whether its method learns from it or not. trimmed: both had their
+        vocabulary cut."""
         self.settings, self.data, self.tokenizer, self.length, self.origin = settings, data, tokenizer, length, origin
         self.name = origin.name
         self.method, self.model, self.task = method, method, method.task
@@ -78,7 +81,8 @@ class LanguagePlan(Plan):
         self.written: dict[str, dict[str, list[list[int]]]] = {}  # by split and model
         self.found: dict[str, dict[str, AnswerScores]] = {}
         self.stored: CachedLM | None = None
-        self.decided: dict[str, str] = {}
+        self.decided: dict[str, str] = {} if trimmed is None else {"vocabulary": str(trimmed)}
+        self.trimmed = trimmed
         self.start: AnswerScores | None = None  # of the student on dev, before its first step
 
     # ---- the training texts
@@ -130,6 +134,10 @@ class LanguagePlan(Plan):
         stored, told = store_words(self.settings, self.method, splits, self.tokenizer, self.dtype)
         self.stored, self.decided["teacher outputs"] = stored, told
         self.method.teacher = stored or self.method.teacher
+
+    def trim_vocabulary(self) -> LanguageTrimming | None:
+        """It was trimmed before training."""
+        return self.trimmed
 
     def score_start(self, folder: RunFolder) -> Sequence[Mapping[str, Any]] | None:
         if "dev" not in self.splits:
@@ -184,7 +192,8 @@ class LanguagePlan(Plan):
         if self.scorer is not None:
             teacher = self.scorer.of(processes().device)
             theirs = {split: self.judged(teacher, split, metric, "teacher") for split in splits}
-            models = {"teacher": Scores(theirs, size(self.scorer.model)), **models}
+            whole = size(self.scorer.model) if self.trimmed is None else self.trimmed.teacher_size
+            models = {"teacher": Scores(theirs, whole), **models}
         figures: dict[str, Any] = {"train_rows": len(self.examples)}
         if self.stored is not None:
             figures["teacher_forwards"] = self.stored.forwards
@@ -256,14 +265,18 @@ def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
         )
     settings, data, splits, length, task = read(settings, settings.teacher, tokenizer, teacher)
     set_seed(settings.seed)
-    student = start_language_model(settings, teacher)
+    student, trimmed = start_language_model(settings, teacher), None
+    if settings.vocabulary != "all":
+        dtype = autocast_dtype(settings)
+        tokenizer, splits, trimmed = trim_language_models(settings, data, splits, tokenizer, teacher, student, dtype)
+        task = language_task(settings, splits, tokenizer, teacher)
     frozen = FrozenLM(teacher)
     method: Any = made(student, frozen if made.uses_teacher else None, task, **given)
     if settings.stages:
         method.with_shares(settings.stages)
     shape = settings.start if settings.student == AS_IS else settings.student
     origin = Origin("distill", "student", shape, settings.seed, settings.teacher, settings.method)
-    return LanguagePlan(settings, data, splits, tokenizer, method, length, origin, frozen)
+    return LanguagePlan(settings, data, splits, tokenizer, method, length, origin, frozen, trimmed)
 
 
 def read(
@@ -276,15 +289,22 @@ def read(
     splits = {
         split: encode_prompts(rows, tokenizer, length.tokens, chat=settings.chat) for split, rows in data.splits.items()
     }
-    task = Language(
+    task = language_task(settings, splits, tokenizer, model)
+    check_window(task, length, model)
+    return settings, data, splits, length, task
+
+
+def language_task(
+    settings: Any, splits: Mapping[str, EncodedPrompts], tokenizer: Tokenizer, model: PreTrainedModel
+) -> Language:
+    """The task of writing the answers of these rows. settings: with the length of a row in tokens."""
+    return Language(
         tuple(dict.fromkeys((*splits["train"].ends, *end_ids(tokenizer, model)))),
         pad_of(tokenizer),
         max(int(one.prompt_lengths.max()) for one in splits.values()),
         settings.new_tokens or int(splits["train"].answer_lengths.max()),
         settings.seed,
     )
-    check_window(task, length, model)
-    return settings, data, splits, length, task
 
 
 def pad_of(tokenizer: Tokenizer) -> int:

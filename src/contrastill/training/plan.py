@@ -26,7 +26,7 @@ from contrastill.training.checks import Check
 from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.order import GroupedByLength, Order
-from contrastill.vocabulary import Trimming
+from contrastill.vocabulary import Cut
 
 __all__ = ["CorpusPlan", "Plan", "Trained", "autocast_dtype", "scored_sets", "shorten_queue"]
 
@@ -183,7 +183,7 @@ class Plan(ABC):
             trained.load_best()
         return trained.best
 
-    def trim_vocabulary(self) -> Trimming | None:
+    def trim_vocabulary(self) -> Cut | None:
         """Leaves the trained model the pieces of words of the training texts alone, where the settings say so. Scores,
         evidence and the saved model are of that model; the training is over, and its texts are read as before."""
         return None
