@@ -19,7 +19,7 @@ LOGARITHMS: dict[str, Any] = {
     "choices": ("float16", "bfloat16", "float32"),
 }
 PIECES: dict[str, Any] = {
-    "help": "pieces of words that student and teacher know, from before the first step on: 'all' of the tokenizer's, or "
+    "help": "pieces of words that student and teacher know from the first step on: 'all' of the tokenizer's, or "
     "those of the 'texts' of train, dev and test and single characters"
 }
 SELECT: dict[str, Any] = {"panel": "Data", "choices": METRICS}
