@@ -2,8 +2,8 @@
 
     python benchmarks/captions.py MULTI30K FOLDER
 
-MULTI30K has train.captions.tsv, val.captions.tsv and test_2016.captions.tsv, an image's captions in each line; the first
-of them is taken. FOLDER/many has 4,000 captions to learn from (for the teacher), FOLDER/few the first 2,000 of them; both
+MULTI30K has train.captions.tsv, val.captions.tsv and test_2016.captions.tsv, with the captions of an image in each line;
+the first one is taken. FOLDER/many has 4,000 to learn from (for the teacher), FOLDER/few the first 2,000 of them; both
 have the same 300 for dev and 500 for test.
 """
 
