@@ -2,7 +2,7 @@
 
     python benchmarks/captions.py MULTI30K FOLDER
 
-MULTI30K has train.captions.tsv, val.captions.tsv and test_2016.captions.tsv, with the captions of an image in each line;
+MULTI30K has train.captions.tsv, val.captions.tsv and test_2016.captions.tsv, all captions of an image in each line;
 the first one is taken. FOLDER/many has 4,000 to learn from (for the teacher), FOLDER/few the first 2,000 of them; both
 have the same 300 for dev and 500 for test.
 """
