@@ -2,9 +2,9 @@
 
     python benchmarks/captions.py MULTI30K FOLDER
 
-MULTI30K has train.captions.tsv, val.captions.tsv and test_2016.captions.tsv, all captions of an image in each line;
-the first one is taken. FOLDER/many has 4,000 to learn from (for the teacher), FOLDER/few the first 2,000 of them; both
-have the same 300 for dev and 500 for test.
+MULTI30K has train.captions.tsv and val.captions.tsv, all captions of an image in each line; the first one is taken.
+FOLDER/many has 4,000 to learn from (for the teacher), FOLDER/few the first 2,000 of them; both have the same 200 for
+dev.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 PROMPT = 4  # words
-SPLITS = {"train": ("train", 4000), "dev": ("val", 300), "test": ("test_2016", 500)}
+SPLITS = {"train": ("train", 4000), "dev": ("val", 200)}
 
 
 def captions(file: Path, count: int) -> list[dict[str, str]]:

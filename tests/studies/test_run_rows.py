@@ -19,7 +19,8 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"task": "classification", "metric": "accuracy",
          "student": {"dev": LABELLED, "test": {"metrics": {"accuracy": 0.1}}},
          "teacher": {**TEACHER, "dev": LABELLED}, "kept": {"test": 0.5, "dev": 1.0}},
-        {"metric": "accuracy", "dev": 0.8, "metrics": LABELLED["metrics"], "interval": [0.7, 0.9], "kept": 1.0},
+        {"metric": "accuracy", "dev": 0.8, "metrics": LABELLED["metrics"], "interval": [0.7, 0.9], "kept": 1.0,
+         "teacher_metrics": LABELLED["metrics"]},
     ),
     "fine-tuned": (
         {"task": "classification", "metric": "accuracy", "model": {"dev": LABELLED, **TEACHER}},

@@ -72,11 +72,13 @@ def measured(run: Any) -> dict[str, Any]:
     if dev is not None and dev.metric == "spearman" and dev.rows is None:  # of embeddings: as `contrast` gives it
         dev = replace(dev, metric="Spearman x 100", value=100 * dev.value)
     splits = result.models[ours].splits if ours in result.models else {}
+    theirs = result.models["teacher"].splits.get("dev") if "teacher" in result.models else None
     row = {
         "metric": dev and dev.metric,
         "dev": dev and dev.value,
         "interval": [dev.low, dev.high] if dev and dev.low is not None else None,
         "metrics": dict(split.metrics) if (split := splits.get("dev")) is not None else None,
+        "teacher_metrics": dict(theirs.metrics) if theirs is not None else None,
         "kept": (result.kept or {}).get("dev"),
         "sts": result.sts.get(ours),
         "rows": result.figures.get("train_rows"),
