@@ -56,7 +56,7 @@ def test_files_page_and_table_have_it(both: Any) -> None:
     assert stored == json.loads(json.dumps(both.metrics))
     page = (both.folder / "report.html").read_text()
     assert "Student minus baseline, accuracy on test:" in page
-    assert "the same student, trained on the labels alone" in page
+    assert "the same student, trained on the labels or given answers alone" in page
     assert "student minus baseline, dev accuracy x 100" in both._repr_html_()
     assert json.loads((both.folder / "baseline/run.json").read_text())["settings"]["with_baseline"] is False
 

@@ -235,7 +235,8 @@ def against_baseline(run: RunFiles) -> str:
         return ""
     metric, *apart = found
     said, between = in_points(metric, (apart[0], apart[1], apart[2]))
-    clear = "" if apart[1] > 0 or apart[2] < 0 else "; no difference is shown"
+    lower = "; lower is better" if metric in results.LESS_IS_BETTER else ""
+    clear = lower if apart[1] > 0 or apart[2] < 0 else "; no difference is shown"
     words = WORDS.get(metric, metric)
     return f"Student minus baseline, {words} on {score.where}: {said}, 95\u00a0% interval {between}{clear}."
 

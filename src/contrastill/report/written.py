@@ -5,14 +5,14 @@ A model is "teacher", "baseline", "student" or "model".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from contrastill.report.run import mapping, number, objects
 
-__all__ = ["SAMPLES", "of_written", "samples"]
+__all__ = ["SAMPLES", "answers_to", "of_written", "samples", "with_model"]
 
 SAMPLES = 10
 KEPT = 2_000  # characters of a text in evidence.json
@@ -48,6 +48,7 @@ def of_written(
         text = decode(given[row])
         answers = {name: answer(each[row], given[row], text, decode, ends) for name, each in written.items()}
         return {
+            "row": row,
             "prompt": cut(decode(rows[row]["prompt"]), KEPT),
             "given": cut(text, KEPT),
             "differ": bool(apart[row]),
@@ -62,6 +63,32 @@ def of_written(
         "differ": int(apart.sum()),
         "samples": [sample(row) for row in chosen(apart, seed)],
     }
+
+
+def answers_to(
+    chosen: Iterable[int],
+    rows: Sequence[Mapping[str, Any]],
+    said: Sequence[Ids],
+    decode: Callable[[Ids], str],
+    ends: Collection[int],
+) -> list[dict[str, str | bool]]:
+    """One model's answers to the chosen rows, as the samples of `of_written` have them. said: those to all rows."""
+    given = {n: list(rows[n]["answer"]) for n in chosen}
+    return [answer(said[n], true, decode(true), decode, ends) for n, true in given.items()]
+
+
+def with_model(found: Mapping[str, Any], name: str, answers: Sequence[Any]) -> dict[str, Any]:
+    """The evidence of `of_written` with a further model's answers, one a sample, before those of the trained model."""
+    kept = objects(found.get("samples"))
+    if len(kept) != len(answers):
+        return dict(found)
+    samples = []
+    for one, said in zip(kept, answers, strict=True):
+        known = mapping(one.get("answers"))
+        last = list(known)[-1:]
+        others = {who: known[who] for who in known if who not in (name, *last)}
+        samples.append({**one, "answers": {**others, name: said, **{who: known[who] for who in last}}})
+    return {**found, "samples": samples}
 
 
 def chosen(apart: np.ndarray, seed: int) -> list[int]:

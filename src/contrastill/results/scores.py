@@ -16,7 +16,7 @@ COLUMNS = ("teacher", "vectors", "probe", "baseline", "student", "model")
 YARDSTICKS = {
     "vectors": "a linear fit on the frozen encoder's vectors of the two texts, each read by itself",
     "probe": "a linear fit on the frozen encoder, before any training",
-    "baseline": "the same student, trained on the labels alone: same start, labelled rows, order and steps",
+    "baseline": "the same student, trained on the labels or given answers alone: same start, rows, order and steps",
 }
 """Columns beside a trained model that show what its training adds, and what they are."""
 SPLITS = ("test", "dev")
@@ -115,7 +115,9 @@ class RunResult:
     """What a run measured.
 
     models: "teacher", "student", "model" -> scores; "probe": of a linear fit on the frozen encoder; "vectors": of one
-    on its vectors of the two texts of a pair, each read by itself; "baseline": of the student trained on labels alone.
+    on its vectors of the two texts of a pair, each read by itself; "baseline": of the student without its
+    teacher.
+
     base: the start of a model that was trained further; changes: its scores before and after. sts: column -> STS
     set -> Spearman x 100. kept: split -> share of the teacher's score; None where splits aren't scored.
     figures: numbers of the whole run (steps, train_rows, parameters, …). more: the other entries.

@@ -58,8 +58,10 @@ def beside(result: RunResult) -> ResultTable:
     if lower := [metric for metric in metrics if metric in LESS_IS_BETTER]:
         notes.append(f"lower is better: {', '.join(lower)}")
     for split, (metric, *apart) in result.against_baseline.items():
-        value, low, high = (100 * each for each in apart)
-        notes.append(f"student minus baseline, {split} {metric} x 100: {value:+.2f} ({low:+.2f} to {high:+.2f})")
+        factor, places = (1, 4) if metric in LESS_IS_BETTER else (100, 2)
+        value, low, high = (f"{factor * each:+.{places}f}" for each in apart)
+        unit = " x 100" if factor == 100 else ""
+        notes.append(f"student minus baseline, {split} {metric}{unit}: {value} ({low} to {high})")
     notes += [f"{name}: {what}" for name, what in YARDSTICKS.items() if name in result.models]
     if result.figures.get("checkpoint") == 0:
         notes.append("no checkpoint was better on dev than the start: the weights before the first step are kept")

@@ -100,6 +100,12 @@ class LanguageDistillation(Prompts, Settings):
     vocabulary: str = option("all", **(VOCABULARY | PIECES))
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
+    with_baseline: bool = option(
+        False,
+        "train the same student on the given answers alone too (sft), in OUT/baseline: same start, rows, order and "
+        "steps; scores, samples and page have it beside the student (with --resume, of a finished run too)",
+        "Method",
+    )
     cache: str | None = option(
         None,
         "folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill, for more "
@@ -133,6 +139,8 @@ class LanguageDistillation(Prompts, Settings):
                 f"--student {self.student}: expected --start copy or random, got {self.start!r}; with --student "
                 f"{AS_IS} any language model can be the start"
             )
+        if self.with_baseline and self.method == "sft":
+            raise UserError("--with-baseline: expected a method that distils, got 'sft', the baseline itself")
 
 
 def finetuning(task: Any) -> type[Finetuning] | type[LanguageFinetuning]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from contrastill.results import RunResult, Scores, Split
+from contrastill.results import YARDSTICKS, RunResult, Scores, Split
 from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
 from contrastill.shapes import AS_IS
 from contrastill.tasks import LabelledTask
@@ -152,11 +152,11 @@ repeats it.
 
 def language_card(origin: Origin, result: RunResult) -> str:
     """README.md of a language model: its scores beside its teacher's, how to load and repeat it."""
-    columns = [name for name in (origin.name, "teacher") if name in result.models]
+    columns = [name for name in (origin.name, "baseline", "teacher") if name in result.models]
     models, rows = [result.models[name] for name in columns], []
     for split in (split for split in ("dev", "test") if split in models[0].splits):
         for metric in models[0].splits[split].metrics:
-            cells = [cell(model.splits[split], metric, result.metric) for model in models]
+            cells = [cell(model.splits.get(split), metric, result.metric) for model in models]
             rows.append(f"| {split} {metric} | " + " | ".join(cells) + " |")
     for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
         rows.append(f"| {label} | " + " | ".join(f"{model.figures[key]:,.0f}" for model in models) + " |")
@@ -165,7 +165,10 @@ def language_card(origin: Origin, result: RunResult) -> str:
         made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
     else:
         made = f"`{origin.shape}`, fine-tuned by Contrastill"
+    baseline = f"baseline: {YARDSTICKS['baseline']}.\n" if "baseline" in result.models else ""
     kl = "kl: nats a token from the teacher, on the given answers; lower is better.\n" if origin.teacher else ""
+    said = f"""{baseline}{kl}perplexity: of the given answers, a token; lower is better.
+exact_match: share of the prompts whose likeliest answer is the given one."""
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -178,9 +181,10 @@ tags: [contrastill, knowledge-distillation]
 
 {table}
 
-{kl}perplexity: of the given answers, a token; lower is better. exact_match: share of the prompts whose likeliest answer
-is the given one. Intervals: 95 %, percentile bootstrap over the rows. All settings, versions and fingerprints are in
-the run's `run.json`; `contrastill {origin.command} --from run.json --out FOLDER` repeats it.
+{said}
+
+Intervals: 95 %, percentile bootstrap over the rows. All settings, versions and fingerprints are in the run's
+`run.json`; `contrastill {origin.command} --from run.json --out FOLDER` repeats it.
 
 ```python
 from transformers import pipeline

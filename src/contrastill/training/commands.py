@@ -64,7 +64,7 @@ def distill(*, resume: bool = False, **settings: Any) -> Run:
         if taken:
             folder.note(as_teacher=taken)
         done = finished(folder, "student") or train(folder, partial(plan, folder.decided(asked)), resume)
-        return with_baseline(done, folder, asked) if isinstance(asked, Distillation) and asked.with_baseline else done
+        return with_baseline(done, folder, asked) if getattr(asked, "with_baseline", False) else done
 
 
 def distillation(

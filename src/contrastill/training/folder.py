@@ -8,7 +8,7 @@ log.jsonl     every logged step: each loss term, the stage, dev scores
 evidence.json answers on dev that the page shows
 seen.safetensors  keys of the rows that were learnt from, by which later runs tell whether theirs are new
 report.html   the run's page
-baseline/     the run of the same student on the labels alone (--with-baseline)
+baseline/     the run of the same student on the labels or given answers alone (--with-baseline)
 exports/      bundles, if the model was exported; bench.json: their speed, if it was measured
 .lock         held by the process that is at work here
 """

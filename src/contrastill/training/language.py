@@ -23,7 +23,7 @@ from contrastill.loading import Length, input_length, load_causal_model, load_to
 from contrastill.methods import METHODS, SFT, LanguageMethod, method_class, read_settings
 from contrastill.processes import processes
 from contrastill.report.paired import by_row
-from contrastill.report.written import of_written
+from contrastill.report.written import answers_to, of_written
 from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import LanguageDistillation, LanguageFinetuning
 from contrastill.shapes import AS_IS
@@ -42,7 +42,7 @@ from contrastill.training.language_start import start_language_model
 from contrastill.training.language_vocabulary import LanguageTrimming, trim_language_models
 from contrastill.training.plan import Plan, autocast_dtype
 
-__all__ = ["plan_language_distillation", "plan_language_finetuning"]
+__all__ = ["origin_of", "plan_language_distillation", "plan_language_finetuning"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class LanguagePlan(Plan):
         self.metric = settings.select if "dev" in splits else None
         self.written: dict[str, dict[str, list[list[int]]]] = {}  # by split and model
         self.found: dict[str, dict[str, AnswerScores]] = {}
+        self.beside: Sequence[int] = ()  # rows whose answers are kept for the page of the run whose baseline this is
         self.stored: CachedLM | None = None
         self.decided: dict[str, str] = {} if trimmed is None else {"vocabulary": str(trimmed)}
         self.trimmed = trimmed
@@ -220,8 +221,12 @@ class LanguagePlan(Plan):
 
         samples = of_written(self.splits[split].rows, written, text, self.task.ends, self.settings.seed)
         counts = {name: unended(answers, self.task.ends) for name, answers in written.items()}
-        samples |= {"split": split, "new_tokens": self.task.new_tokens, "unended": counts}
-        return {**samples, "by_row": {name: self.scored_rows(name) for name in self.found}}
+        kept: dict[str, Any] = {"split": split, "new_tokens": self.task.new_tokens, "unended": counts}
+        kept["by_row"] = {name: self.scored_rows(name) for name in self.found}
+        if self.beside:
+            rows, ours = self.splits[split].rows, self.written[split][self.name]
+            kept["beside"] = answers_to(self.beside, rows, ours, text, self.task.ends)
+        return {**samples, **kept}
 
     def scored_rows(self, split: str) -> dict[str, Any]:
         """The scores of a split's rows, for comparisons with runs that read the same tokens."""
@@ -274,9 +279,12 @@ def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
     method: Any = made(student, frozen if made.uses_teacher else None, task, **given)
     if settings.stages:
         method.with_shares(settings.stages)
+    return LanguagePlan(settings, data, splits, tokenizer, method, length, origin_of(settings), frozen, trimmed)
+
+
+def origin_of(settings: LanguageDistillation) -> Origin:
     shape = settings.start if settings.student == AS_IS else settings.student
-    origin = Origin("distill", "student", shape, settings.seed, settings.teacher, settings.method)
-    return LanguagePlan(settings, data, splits, tokenizer, method, length, origin, frozen, trimmed)
+    return Origin("distill", "student", shape, settings.seed, settings.teacher, settings.method)
 
 
 def read(
