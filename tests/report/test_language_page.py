@@ -238,14 +238,16 @@ def scored(seed: int, drift: float) -> AnswerScores:
     random = np.random.default_rng(seed)
     tokens = random.integers(1, 9, 50)
     nats = tokens * random.uniform(1, 2, 50)
-    return AnswerScores(tokens, nats * (1 + drift), tokens * (0.25 + drift), random.uniform(0, 1, 50) < 0.5 + drift)
+    right, overlap = random.uniform(0, 1, 50) < 0.5 + drift, random.uniform(0, 1 - drift, 50)
+    own = np.stack([nats * (2 + drift), tokens + random.integers(0, 3, 50)], 1)
+    return AnswerScores(tokens, nats * (1 + drift), tokens * (0.25 + drift), right, overlap, own)
 
 
 def rows_of(found: AnswerScores, metric: str) -> dict[str, Any]:
     return by_row(metric, [[str(n)] for n in range(50)], None, found.by_row(metric), None)
 
 
-@pytest.mark.parametrize("metric", ["kl", "perplexity", "exact_match"])
+@pytest.mark.parametrize("metric", ["kl", "perplexity", "exact_match", "rouge_l", "own_nats"])
 def test_the_difference_of_two_runs_is_that_of_their_scores(metric: str) -> None:
     first, second = scored(0, 0.25), scored(0, 0.0)
 

@@ -69,7 +69,8 @@ def test_every_method_runs_from_its_defaults(name: str, teacher: Any, data: str,
     assert "dev" in made._repr_html_()
     assert name in (made.model / "README.md").read_text()
     assert "test kl" in made._repr_html_()
-    assert set(made.metrics["student"]["test"]["intervals"]) == {"kl", "perplexity", "exact_match"}
+    scored = ["kl", "perplexity", "exact_match", "rouge_l", "own_nats"]
+    assert list(made.metrics["student"]["test"]["intervals"]) == scored
     assert "✗ wrong" in (made.folder / "report.html").read_text(encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ __all__ = [
     "times",
 ]
 
-PERCENT = {"accuracy", "f1", "precision", "recall", "agreement", "retrieval", "exact_match"}
+PERCENT = {"accuracy", "f1", "precision", "recall", "agreement", "retrieval", "exact_match", "rouge_l"}
 WORDS = {
     "f1": "F1",
     "f1_macro": "macro F1",
@@ -25,6 +25,9 @@ WORDS = {
     "retrieval": "partners found first",
     "kl": "KL from the teacher",
     "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+    "own_nats": "teacher's nats on own answers",
+    "distinct_2": "distinct bigrams",
 }
 
 

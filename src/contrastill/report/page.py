@@ -22,6 +22,7 @@ from contrastill.report.run import RunFiles, dig, objects
 from contrastill.report.tiles import tiles
 from contrastill.report.together import side_by_side
 from contrastill.report.training import curves, not_finite
+from contrastill.report.written import diversity
 from contrastill.results import YARDSTICKS
 
 __all__ = ["comparison_page", "run_page"]
@@ -100,6 +101,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
         "rows_scored": results.rows_scored(run, found),
         "against_teacher": results.against_teacher(run),
         "against_baseline": results.against_baseline(run),
+        "diversity": diversity(run.result),
         "timed": next((model.timed for model in found if model.timed), None),
         "tradeoff": tradeoff([(None, found)]),
         "scores": scores(run),

@@ -76,6 +76,13 @@ METRICS = {
     "lower is better.",
     "perplexity": "how surprised the model is by a token of the given answers; lower is better, 1 is best.",
     "exact_match": "the share of the prompts whose likeliest answer is the given one, token by token.",
+    "rouge_l": "words in common with the given answer, in their order (longest common subsequence, F-measure); higher "
+    "is better.",
+    "own_nats": "how unlikely the teacher finds a token of the answers that the model writes, in nats; lower is "
+    "better, unless the model repeats itself.",
+    "distinct_2": "the share of all pairs of neighbouring tokens in the written answers that are different ones: far "
+    "below the given answers', the model repeats itself. No interval: rows drawn twice would repeat their pairs. "
+    "None where no answer has two tokens.",
 }
 """Explanations of the scores of a language model."""
 CURVES = {

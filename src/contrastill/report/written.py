@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from contrastill.report.run import mapping, number, objects
+from contrastill.report.words import METRICS
+from contrastill.results import RunResult
 
-__all__ = ["SAMPLES", "answers_to", "of_written", "samples", "with_model"]
+__all__ = ["SAMPLES", "answers_to", "diversity", "of_written", "samples", "with_model"]
 
 SAMPLES = 10
 KEPT = 2_000  # characters of a text in evidence.json
@@ -145,3 +147,16 @@ def shown(text: Any) -> str:
     """A text of the data, cut for the page; "" where nothing of it would be seen."""
     said = "" if text is None else str(text)
     return cut(said, SHOWN) if said.strip() else ""
+
+
+def diversity(result: RunResult) -> str:
+    """Distinct bigrams of each model's answers to test, else dev, and of the given ones, in a sentence; "" without."""
+    where = "test" if any("test" in scores.splits for scores in result.models.values()) else "dev"
+    splits = {name: scores.splits.get(where) for name, scores in result.models.items()}
+    known = {name: one.metrics["distinct_2"] for name, one in splits.items() if one and "distinct_2" in one.metrics}
+    if not known:
+        return ""
+    given = result.yardsticks.get(f"{where} distinct_2")
+    said = [f"{name} {value:.4f}" for name, value in known.items()]
+    said += [] if given is None else [f"given answers {given:.4f}"]
+    return f"Distinct bigrams on {where}: {', '.join(said)}. This is {METRICS['distinct_2']}"

@@ -28,7 +28,7 @@ ORDER = (
 """Of the entries of metrics.json; others follow."""
 HELD_OUT = ("spearman", "agreement", "cosine", "loss")
 """Metrics of a model without labels, beside its size."""
-LESS_IS_BETTER = frozenset({"loss", "kl", "perplexity"})
+LESS_IS_BETTER = frozenset({"loss", "kl", "perplexity", "own_nats"})
 """Metrics of which less is better; of all others more is."""
 HELD_OUT_PAIRS = "held-out pairs"
 """Rows on which a model that is trained on pairs is scored, where there are no scored ones."""
@@ -49,7 +49,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Split:
-    """A model's metrics on a labelled split. interval: of the first; intervals: of each, where all have one."""
+    """A model's metrics on a labelled split. interval: of the first; intervals: of each metric that has one."""
 
     metrics: Mapping[str, float]
     rows: int | None = None

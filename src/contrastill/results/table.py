@@ -40,7 +40,7 @@ def beside(result: RunResult) -> ResultTable:
     rows: list[list[str]] = []
     ours, metrics = list(result.models.values())[-1], dict[str, None]()
     for split in (split for split in ("dev", "test") if split in ours.splits):
-        several = list(ours.splits[split].intervals)
+        several = list(ours.splits[split].metrics) if ours.splits[split].intervals else []
         for metric in several or [str(result.metric)]:
             cells = [score_cell(scores.splits.get(split), metric, result.metric) for scores in result.models.values()]
             rows.append([f"{split} {metric}" if several else split, *cells])
@@ -57,6 +57,9 @@ def beside(result: RunResult) -> ResultTable:
     notes = [f"kept of the teacher: {kept}"] if kept else []
     if lower := [metric for metric in metrics if metric in LESS_IS_BETTER]:
         notes.append(f"lower is better: {', '.join(lower)}")
+    if given := {name: value for name, value in result.yardsticks.items() if name.endswith(" distinct_2")}:
+        shown = ", ".join(f"{name.split()[0]} {value:.4f}" for name, value in given.items())
+        notes.append(f"distinct_2 of the given answers: {shown}")
     for split, (metric, *apart) in result.against_baseline.items():
         factor, places = (1, 4) if metric in LESS_IS_BETTER else (100, 2)
         value, low, high = (f"{factor * each:+.{places}f}" for each in apart)

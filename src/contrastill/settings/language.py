@@ -13,7 +13,7 @@ __all__ = ["LANGUAGE_METHODS", "LanguageDistillation", "LanguageFinetuning", "Pr
 
 LANGUAGE_METHODS = ("atkd", "distillm", "gkd", "okd", "sft", "skd")
 """Methods for language models, so that a help need not import them."""
-METRICS = ("kl", "perplexity", "exact_match")
+METRICS = ("kl", "perplexity", "exact_match", "rouge_l", "own_nats")
 LOGARITHMS: dict[str, Any] = {
     "help": "type the logarithms of its probabilities are stored in: float16, bfloat16 or float32",
     "choices": ("float16", "bfloat16", "float32"),
@@ -78,8 +78,10 @@ class LanguageFinetuning(Prompts, Settings):
 
     def check_together(self) -> None:
         super().check_together()
-        if self.select == "kl":
-            raise UserError("--select kl: expected a run with a teacher; choose perplexity or exact_match")
+        if self.select in ("kl", "own_nats"):
+            raise UserError(
+                f"--select {self.select}: expected a run with a teacher; choose perplexity, exact_match or rouge_l"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ class Language(Task):
     name = "language"
     per = "answer"
     outputs = frozenset({"tokens"})
-    metrics = ("kl", "perplexity", "exact_match")
+    metrics = ("kl", "perplexity", "exact_match", "rouge_l", "own_nats", "distinct_2")
 
     def __init__(self, ends: tuple[int, ...], pad: int, longest_prompt: int, new_tokens: int, seed: int = 0) -> None:
         self.ends, self.pad, self.seed = ends, pad, seed

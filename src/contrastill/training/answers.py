@@ -48,14 +48,19 @@ def score_answers(
 
 
 def write_answers(
-    model: CausalLM, batches: Iterable[Mapping[str, Tensor]], task: Language, dtype: torch.dtype | None = None
+    model: CausalLM,
+    batches: Iterable[Mapping[str, Tensor]],
+    task: Language,
+    dtype: torch.dtype | None = None,
+    words: int | None = None,
 ) -> list[list[int]]:
-    """The model's own answers, its likeliest token at each place: token ids of each row, the end included."""
+    """The model's own answers, its likeliest token at each place: token ids of each row, the end included. words:
+    number of the tokenizer's tokens, where the head may be padded to more."""
     written = []
     with inference(model, dtype):
         for batch in batches:
             prompt, mask = (batch[name].to(model.model.device) for name in ("prompt", "prompt_mask"))
             unused = torch.zeros(len(prompt), task.new_tokens, device=prompt.device)
-            text = sample(model.model, prompt, mask, unused, task.ends, task.pad, Decoding(temperature=0))
+            text = sample(model.model, prompt, mask, unused, task.ends, task.pad, Decoding(temperature=0), words)
             written += [ids[real].tolist() for ids, real in zip(text.ids.cpu(), text.mask.cpu(), strict=True)]
     return written

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from contrastill.report.words import METRICS
 from contrastill.results import YARDSTICKS, RunResult, Scores, Split
 from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
 from contrastill.shapes import AS_IS
@@ -165,10 +166,9 @@ def language_card(origin: Origin, result: RunResult) -> str:
         made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
     else:
         made = f"`{origin.shape}`, fine-tuned by Contrastill"
-    baseline = f"baseline: {YARDSTICKS['baseline']}.\n" if "baseline" in result.models else ""
-    kl = "kl: nats a token from the teacher, on the given answers; lower is better.\n" if origin.teacher else ""
-    said = f"""{baseline}{kl}perplexity: of the given answers, a token; lower is better.
-exact_match: share of the prompts whose likeliest answer is the given one."""
+    scored = {metric: METRICS[metric] for split in models[0].splits.values() for metric in split.metrics}
+    known = {"baseline": f"{YARDSTICKS['baseline']}."} if "baseline" in columns else {}
+    said = "\n".join(f"- {name}: {what}" for name, what in (known | scored).items())
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation

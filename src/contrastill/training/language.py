@@ -1,7 +1,7 @@
 """Runs on language models: fine-tuned on answers, or distilled from a larger one with the same tokenizer."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from contrastill.data.prompts import PromptData, load_prompts
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
-from contrastill.evaluation.language import AnswerScores
+from contrastill.evaluation.language import WRITTEN, AnswerScores
 from contrastill.loading import Length, input_length, load_causal_model, load_tokenizer, positions
 from contrastill.methods import METHODS, SFT, LanguageMethod, method_class, read_settings
 from contrastill.processes import processes
@@ -41,6 +41,7 @@ from contrastill.training.language_doubts import endless, unended
 from contrastill.training.language_start import start_language_model
 from contrastill.training.language_vocabulary import LanguageTrimming, trim_language_models
 from contrastill.training.plan import Plan, autocast_dtype
+from contrastill.training.written import diversity, own_nats, score_written
 
 __all__ = ["origin_of", "plan_language_distillation", "plan_language_finetuning"]
 
@@ -144,7 +145,7 @@ class LanguagePlan(Plan):
         if "dev" not in self.splits:
             return None
         self.method.student.model.to(processes().device)
-        found = self.start = self.scores(self.method.student, "dev", written=self.settings.select == "exact_match")
+        found = self.start = self.scores(self.method.student, "dev", wanted=[self.settings.select])
         return [{"epoch": 0, "step": 0, **{f"eval_{name}": value for name, value in found.metrics.items()}}]
 
     @property
@@ -153,7 +154,7 @@ class LanguagePlan(Plan):
 
     def on_dev(self) -> dict[str, float]:
         """Dev scores of the student in its present state, and the method's own loss on the given answers."""
-        found = self.scores(self.method.student, "dev", written=self.settings.select == "exact_match")
+        found = self.scores(self.method.student, "dev", wanted=[self.settings.select])
         return {**found.metrics, "loss": self.loss_on_dev()}
 
     def loss_on_dev(self) -> float:
@@ -168,16 +169,27 @@ class LanguagePlan(Plan):
                 tokens += count
         return loss / max(1, tokens)
 
-    def scores(self, model: Any, split: str, written: bool = True, name: str | None = None) -> AnswerScores:
+    def scores(
+        self, model: Any, split: str, wanted: Collection[str] = WRITTEN, name: str | None = None
+    ) -> AnswerScores:
+        """Scores of the given answers, and those of the model's own that are wanted: it writes for these alone."""
         teacher = self.scorer if model is self.method.student else None
         found = score_answers(model, self.batches(split), teacher, self.dtype)
-        if not written:
+        if not set(wanted) & set(WRITTEN):
             return found
-        answers = write_answers(model, self.batches(split), self.task, self.dtype)
+        answers, rows = self.write(model, split), self.splits[split].rows
         if name is not None:
             self.written.setdefault(split, {})[name] = answers
-        given = [row["answer"] for row in self.splits[split].rows[:]]
-        return replace(found, right=np.array([ours == theirs for ours, theirs in zip(answers, given, strict=True)]))
+        if self.scorer is not None and "own_nats" in wanted:
+            judge = self.scorer.of(processes().device)
+            found = replace(found, own=own_nats(judge, answers, rows, self.collate, SCORED, self.dtype))
+        return score_written(found, answers, rows, wanted, self.text, self.task.ends)
+
+    def write(self, model: Any, split: str) -> list[list[int]]:
+        return write_answers(model, self.batches(split), self.task, self.dtype, len(self.tokenizer))
+
+    def text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def describe(self) -> dict[str, Any]:
         decided = {"length": self.length.cutting(self.cut_share), "new tokens": str(self.task.new_tokens)}
@@ -200,32 +212,34 @@ class LanguagePlan(Plan):
             figures["teacher_forwards"] = self.stored.forwards
         if self.checkpoint is not None:
             figures["checkpoint"] = self.checkpoint
-        return RunResult(self.data.name, metric, models=models, figures=figures)
+        given = {
+            split: diversity((row["answer"] for row in self.splits[split].rows), self.task.ends) for split in splits
+        }
+        yardsticks = {f"{split} distinct_2": value for split, value in given.items() if value is not None}
+        return RunResult(self.data.name, metric, models=models, yardsticks=yardsticks, figures=figures)
 
     def judged(self, model: Any, split: str, metric: str, name: str) -> Split:
         found = self.scores(model, split, name=name)
         self.found.setdefault(split, {})[name] = found
         intervals = {one: found.interval(one) for one in found.names}
-        more = {"unended": unended(self.written[split][name], self.task.ends)}
+        more: dict[str, Any] = {"unended": unended(self.written[split][name], self.task.ends)}
+        if found.distinct_2 is None:
+            more["left_out"] = {"distinct_2": "no answer has two tokens"}
         return Split(found.metrics, len(found.tokens), intervals.get(metric), more, intervals)
 
     def evidence(self) -> dict[str, Any] | None:
         """Some answers of each model beside the given ones, on dev, else test; and the score of each row."""
         if not self.written:
             return None
-        split, decode = next(iter(self.written)), self.tokenizer.decode
+        split = next(iter(self.written))
         written = {name: self.written[split][name] for name in sorted(self.written[split], key="teacher".__ne__)}
-
-        def text(ids: Sequence[int]) -> str:
-            return str(decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-        samples = of_written(self.splits[split].rows, written, text, self.task.ends, self.settings.seed)
+        samples = of_written(self.splits[split].rows, written, self.text, self.task.ends, self.settings.seed)
         counts = {name: unended(answers, self.task.ends) for name, answers in written.items()}
         kept: dict[str, Any] = {"split": split, "new_tokens": self.task.new_tokens, "unended": counts}
         kept["by_row"] = {name: self.scored_rows(name) for name in self.found}
         if self.beside:
             rows, ours = self.splits[split].rows, self.written[split][self.name]
-            kept["beside"] = answers_to(self.beside, rows, ours, text, self.task.ends)
+            kept["beside"] = answers_to(self.beside, rows, ours, self.text, self.task.ends)
         return {**samples, **kept}
 
     def scored_rows(self, split: str) -> dict[str, Any]:
