@@ -92,12 +92,16 @@ class LanguageDistillation(Prompts, Settings):
     method: str = option("gkd", METHOD, "Models")
     student: str = option(
         AS_IS,
-        "number of the teacher's layers, taken evenly, such as 8L; layers/hidden/heads/ffn, with --start random; or "
-        "'as-is', with a folder or Hub name as --start",
+        "number of the teacher's layers, taken evenly, such as 8L; layers/hidden/heads/ffn, with --start inherit or "
+        "random; or 'as-is', with a folder or Hub name as --start",
         "Models",
     )
     start: str = option(
-        "copy", "copy (the teacher's layers), random, or with --student as-is any language model", "Models", path=True
+        "copy",
+        "copy (the teacher's layers), inherit (its weights, reduced to the shape and corrected on training texts), "
+        "random, or with --student as-is any language model",
+        "Models",
+        path=True,
     )
     vocabulary: str = option("all", **(VOCABULARY | PIECES))
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
@@ -136,10 +140,10 @@ class LanguageDistillation(Prompts, Settings):
                 f"--student {AS_IS} takes a language model as it is: name its folder or Hub name with --start, got "
                 f"--start {self.start}; or give the number of layers to keep, such as --student 8L"
             )
-        if self.student != AS_IS and self.start not in ("copy", "random"):
+        if self.student != AS_IS and self.start not in STARTS:
             raise UserError(
-                f"--student {self.student}: expected --start copy or random, got {self.start!r}; with --student "
-                f"{AS_IS} any language model can be the start"
+                f"--student {self.student}: expected --start copy, inherit or random, got {self.start!r}; with "
+                f"--student {AS_IS} any language model can be the start"
             )
         if self.with_baseline and self.method == "sft":
             raise UserError("--with-baseline: expected a method that distils, got 'sft', the baseline itself")

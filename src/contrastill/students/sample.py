@@ -1,7 +1,7 @@
 """The texts that a student's weights are fitted on, and a model's activations on them."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from contrastill.errors import UserError
 from contrastill.students.families import Point
 
-__all__ = ["Sample", "cpu", "read_sample", "record"]
+__all__ = ["Sample", "cpu", "read_sample", "record", "sample_rows"]
 
 Sample = list[tuple[Tensor, Tensor]]  # batches of (input_ids, attention_mask)
 SAMPLE_TOKENS = 12_288  # what `inherit` reads, ten times the neurons of a 4L-312 student
@@ -37,12 +37,29 @@ def read_sample(tokenizer: Any, texts: Sequence[str] | None, config: PreTrainedC
         tokens += len(chosen[-1])
         if tokens >= SAMPLE_TOKENS:
             break
-    chosen.sort(key=len)  # little padding
+    return padded_sample(chosen, tokenizer.pad_token_id)
+
+
+def sample_rows(rows: Sequence[Mapping[str, Any]], pad: int, seed: int) -> Sample:
+    """About SAMPLE_TOKENS tokens of rows ("prompt", "answer": ids) drawn from all, none of them cut."""
+    chosen: list[list[int]] = []
+    tokens = 0
+    for k in torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist():
+        row = rows[k]
+        chosen.append([*row["prompt"], *row["answer"]])
+        tokens += len(chosen[-1])
+        if tokens >= SAMPLE_TOKENS:
+            break
+    return padded_sample(chosen, pad)
+
+
+def padded_sample(chosen: list[list[int]], pad: int) -> Sample:
+    """Batches of texts of about the same length, padded on the right."""
+    chosen.sort(key=len)
     sample: Sample = []
     for n in range(0, len(chosen), 32):
-        ids = nn.utils.rnn.pad_sequence(
-            [torch.tensor(one) for one in chosen[n : n + 32]], batch_first=True, padding_value=tokenizer.pad_token_id
-        )
+        texts = [torch.tensor(one) for one in chosen[n : n + 32]]
+        ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad)
         sizes = torch.tensor([len(one) for one in chosen[n : n + 32]])
         sample.append((ids, (torch.arange(ids.shape[1]) < sizes[:, None]).long()))
     return sample

@@ -284,7 +284,7 @@ def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
         )
     settings, data, splits, length, task = read(settings, settings.teacher, tokenizer, teacher)
     set_seed(settings.seed)
-    student, trimmed = start_language_model(settings, teacher), None
+    student, trimmed = start_language_model(settings, teacher, splits["train"].rows, task.pad), None
     if settings.vocabulary != "all":
         dtype = autocast_dtype(settings)
         tokenizer, splits, trimmed = trim_language_models(settings, data, splits, tokenizer, teacher, student, dtype)

@@ -1,6 +1,7 @@
-"""The start of a smaller language model: some of the teacher's layers, random weights, or a model as it is."""
+"""The start of a smaller language model: the teacher's layers or reduced weights, random ones, or another model."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +11,18 @@ from contrastill.errors import UserError, first_line
 from contrastill.loading import load_causal_model
 from contrastill.settings import LanguageDistillation
 from contrastill.shapes import AS_IS, Shape, read_shape
-from contrastill.students import copy_layers
+from contrastill.students import NoDirections, copy_layers, fit_decoder, inherit_decoder, sample_rows
 
 __all__ = ["start_language_model"]
 
 
-def start_language_model(settings: LanguageDistillation, teacher: PreTrainedModel) -> PreTrainedModel:
+def start_language_model(
+    settings: LanguageDistillation, teacher: PreTrainedModel, rows: Sequence[Mapping[str, Any]], pad: int
+) -> PreTrainedModel:
     """The student before training; the same settings give the same one.
+
+    Args:
+        rows: training rows ("prompt", "answer": ids), on some of which `inherit` is fitted. pad: the id of padding.
 
     Raises:
         UserError: a shape that the teacher's family cannot have.
@@ -38,9 +44,11 @@ def start_language_model(settings: LanguageDistillation, teacher: PreTrainedMode
     if settings.start == "copy" and not own:
         raise UserError(
             f"--student {settings.student} --start copy: layers of another width cannot be copied; give their number "
-            f"alone (--student {layers}L), or --start random"
+            f"alone (--student {layers}L), or --start inherit or random"
         )
     config = config_of(teacher, shape)
+    if settings.start == "inherit":
+        fit_decoder(config, teacher.config, settings.student)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)
@@ -52,8 +60,26 @@ def start_language_model(settings: LanguageDistillation, teacher: PreTrainedMode
     if settings.start == "copy":
         with torch.no_grad():
             copy_layers(student, teacher)
+    elif settings.start == "inherit":
+        inherited(student, teacher, sample_rows(rows, pad, settings.seed))
     student.generation_config = copy.deepcopy(teacher.generation_config)
     return student
+
+
+def inherited(student: PreTrainedModel, teacher: PreTrainedModel, sample: Any) -> None:
+    """Reduces the teacher's weights to the student's shape.
+
+    Raises:
+        UserError: a teacher whose values are not finite, or the same for every text.
+    """
+    try:
+        with torch.no_grad():
+            inherit_decoder(student, teacher, sample)
+    except torch.linalg.LinAlgError:
+        raise NoDirections(
+            "--start inherit cannot reduce the teacher's layers: their values are not finite, or the same for every "
+            "text; check the teacher's weights, or use --start random"
+        ) from None
 
 
 def config_of(teacher: PreTrainedModel, shape: Shape | int) -> Any:

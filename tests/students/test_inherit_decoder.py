@@ -1,0 +1,219 @@
+"""Decoders that start from a larger one's weights: exact where the teacher's stream is as narrow as the student's."""
+
+import copy
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from contrastill import UserError
+from contrastill.settings import LanguageDistillation
+from contrastill.students import sample_rows
+from contrastill.students.inherit_decoder import attended, attention_calls, choose, fit_decoder, key_heads
+from contrastill.training.language_start import start_language_model
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "language"))
+from tiny_language import gpt2
+
+FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "llama with biases": (LlamaConfig, LlamaForCausalLM, {"attention_bias": True, "mlp_bias": True}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": 4}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 4}),
+}
+WORDS = 40
+
+
+def teacher_of(family="llama", tied=False, rank=16, layers=2, seed=0):
+    """16 wide, 4 heads of 4 and 2 of keys; its stream, and the states behind its norms, fill `rank` dimensions."""
+    made, model, more = FAMILIES[family]
+    config = made(
+        **{
+            "vocab_size": WORDS,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 64,
+            "initializer_range": 0.4,
+            "tie_word_embeddings": tied,
+            "bos_token_id": None,
+            "eos_token_id": 0,
+            "pad_token_id": 0,
+        },
+        **more,
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        teacher = model(config).eval()
+        B = torch.linalg.qr(torch.randn(16, rank)).Q
+        for name, weight in teacher.named_parameters():
+            if "norm" in name:
+                weight.uniform_(0.5, 1.5)
+            elif name.endswith("bias"):
+                weight.normal_(0, 0.3)
+            if "o_proj" in name or "down_proj" in name:  # their weights (D, F) and biases (D,) alike
+                weight.copy_(B @ (B.T @ weight))
+        table = teacher.get_input_embeddings().weight
+        table.copy_(table @ B @ B.T)
+    return teacher
+
+
+def rows_of(count=40, seed=1):
+    draw = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(2, 12, (count,), generator=draw).tolist()
+    words = [torch.randint(1, WORDS, (n,), generator=draw).tolist() for n in lengths]
+    return [{"prompt": ids[:1], "answer": ids[1:]} for ids in words]
+
+
+def start(teacher, shape, how="inherit", rows=None, pad=0, seed=0):
+    settings = LanguageDistillation(teacher="t", data="d", out="o", student=shape, start=how, seed=seed)
+    return start_language_model(settings, teacher, rows or rows_of(), pad)
+
+
+def logits(model):
+    with torch.no_grad():
+        return torch.cat([model(input_ids=torch.tensor([r["prompt"] + r["answer"]])).logits[0] for r in rows_of(20, 2)])
+
+
+def far(student, teacher):
+    """Mean KL of the teacher from the student, in nats a token."""
+    ours, theirs = logits(student).log_softmax(-1), logits(teacher).log_softmax(-1)
+    return float((theirs.exp() * (theirs - ours)).sum(-1).mean())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_at_the_teachers_own_shape_it_is_the_teacher(family, tied):
+    teacher = teacher_of(family, tied)
+    student = start(teacher, "2/16/4/24")
+    torch.testing.assert_close(logits(student), logits(teacher), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits(start(teacher, "2L")), logits(teacher), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["llama", "llama with biases", "mistral", "qwen3"])
+def test_where_the_stream_is_as_narrow_as_the_student_nothing_is_lost(family, tied):
+    teacher = teacher_of(family, tied, rank=8)
+    student = start(teacher, "2/8/4/24")
+    assert (student.config.hidden_size, student.config.head_dim) == (8, 4)
+    torch.testing.assert_close(logits(student), logits(teacher), rtol=1e-3, atol=1e-3)
+    assert (student.get_output_embeddings().weight is student.get_input_embeddings().weight) == tied
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("shape", ["2/8/4/24", "2/8/2/16", "1/8/4/24"])
+def test_a_smaller_student_is_nearer_the_teacher_than_random_weights(shape, tied):
+    teacher = teacher_of(tied=tied, rank=10, seed=3)
+    assert far(start(teacher, shape), teacher) < 0.7 * far(start(teacher, shape, "random"), teacher)
+
+
+def test_layers_are_nearer_where_they_are_corrected():
+    teacher = teacher_of(layers=4, seed=4)
+    assert far(start(teacher, "2L"), teacher) < 0.8 * far(start(teacher, "2L", "copy"), teacher)
+
+
+def test_padding_changes_nothing():
+    teacher = teacher_of()
+    one, other = (start(teacher, "1/8/2/16", pad=pad) for pad in (0, 7))
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def test_attention_reads_each_text_by_itself():
+    model = teacher_of("mistral")
+    sample = sample_rows(rows_of(), 0, 0)
+    stream = torch.randn(sum(int(mask.sum()) for _, mask in sample), 16)
+    with torch.no_grad():
+        layer = model.model.layers[1].self_attn
+        got = layer.o_proj(attended(layer, stream, attention_calls(model.model, sample)[1], sample))
+        slow, place = [], 0
+        for _, mask in sample:
+            for length in mask.sum(1).tolist():
+                ids = torch.ones(1, length, dtype=torch.long)
+                call = attention_calls(model.model, [(ids, ids)])[1][0]
+                slow.append(layer(hidden_states=stream[None, place : place + length], **call)[0][0])
+                place += length
+    torch.testing.assert_close(got, torch.cat(slow), rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state(monkeypatch):
+    monkeypatch.setattr("contrastill.students.sample.SAMPLE_TOKENS", 150)
+    teacher = teacher_of()
+    before = torch.get_rng_state()
+    one, two, other = (start(teacher, "1/8/2/16", seed=seed) for seed in (0, 0, 1))
+    assert torch.get_rng_state().equal(before)
+    assert all(a.equal(b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not all(a.equal(b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_the_teacher_is_left_as_it_was():
+    teacher = teacher_of()
+    before = copy.deepcopy(teacher.state_dict())
+    start(teacher, "1/8/2/16")
+    assert all(before[name].equal(value) for name, value in teacher.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in teacher.modules())
+
+
+@pytest.mark.parametrize(
+    ("groups", "kept_groups", "kept_heads"), [(3, 3, 6), (3, 2, 4), (3, 1, 3), (1, 1, 2), (9, 4, 4)]
+)
+def test_chosen_heads_are_the_strongest_with_their_keys(groups, kept_groups, kept_heads):
+    power = torch.rand(9, generator=torch.Generator().manual_seed(groups + kept_heads))
+    size, wanted = 9 // groups, kept_heads // kept_groups
+
+    def best_of(group):
+        return max(
+            itertools.combinations(range(group * size, (group + 1) * size), wanted), key=lambda h: power[[*h]].sum()
+        )
+
+    best = max(
+        itertools.combinations(range(groups), kept_groups),
+        key=lambda chosen: sum(float(power[[*best_of(group)]].sum()) for group in chosen),
+    )
+    found, heads = choose(power, groups, kept_groups, kept_heads)
+    assert found.tolist() == list(best)
+    assert heads.tolist() == [h for group in best for h in best_of(group)]
+
+
+def test_keys_are_as_many_as_query_heads_can_share():
+    config = LlamaConfig(hidden_size=36, num_attention_heads=9, num_key_value_heads=3)
+    assert [key_heads(config, n) for n in range(1, 10)] == [1, 2, 3, 2, 0, 3, 0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "shape", "said"),
+    [
+        (gpt2(), "1L", "llama, mistral, qwen2, qwen3.*got a gpt2.*--start random"),
+        (gpt2(), "1/8/2/16", "got a gpt2"),
+        (teacher_of(), "2/32/4/24", "hidden_size of at most 16"),
+        (teacher_of(), "2/8/2/32", "intermediate_size of at most 24"),
+        (teacher_of(), "2/8/8/16", "num_attention_heads of at most 4"),
+        (teacher_of(), "2/8/3/16", "1, 2, 4 heads.*got 3"),
+        (teacher_of("qwen2"), "2/8/4/16", "heads of 4 numbers.*2 heads, got 4"),
+    ],
+)
+def test_what_cannot_be_inherited_is_refused(teacher, shape, said):
+    with pytest.raises(UserError, match=said):
+        start(teacher, shape)
+
+
+def test_a_config_keeps_the_width_of_its_heads():
+    teacher = teacher_of("qwen3").config
+    config = copy.deepcopy(teacher)
+    config.hidden_size, config.num_attention_heads = 12, 2
+    fit_decoder(config, teacher, "2/12/2/24")
+    assert (config.head_dim, config.num_key_value_heads) == (4, 2)
