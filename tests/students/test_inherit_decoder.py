@@ -20,8 +20,8 @@ from transformers import (
 
 from contrastill import UserError
 from contrastill.settings import LanguageDistillation
-from contrastill.students import sample_rows
 from contrastill.students.inherit_decoder import attended, attention_calls, choose, fit_decoder, key_heads
+from contrastill.students.sample import sample_rows
 from contrastill.training.language_start import start_language_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "language"))

@@ -148,6 +148,18 @@ def test_a_student_of_some_layers_starts_as_the_teacher_does(teacher: Any, data:
     assert made.metrics["student"]["parameters"] < made.metrics["teacher"]["parameters"]
 
 
+def test_a_narrower_student_inherits(teacher: Any, data: str, tmp_path: Path) -> None:
+    asked = {"method": "gkd", "student": "2/16/2/32"}
+    kl = {}
+    for start in ("inherit", "random"):
+        made = distill(start=start, **settings(teacher, data, tmp_path / start, **asked))
+        rows = [json.loads(line) for line in (made.folder / "log.jsonl").read_text().splitlines()]
+        kl[start] = next(row["eval_kl"] for row in rows if "eval_kl" in row)
+        student = AutoModelForCausalLM.from_pretrained(made.model)
+        assert (student.config.num_hidden_layers, student.config.hidden_size, student.config.head_dim) == (2, 16, 8)
+    assert kl["inherit"] < kl["random"]
+
+
 def test_a_step_in_parts_learns_the_same(teacher: Any, data: str, start: str, tmp_path: Path) -> None:
     asked = {"method": "gkd", "student": "as-is", "start": start, "set": {"source": "student"}}
     made = [distill(accumulate=parts, **settings(teacher, data, tmp_path / str(parts), **asked)) for parts in (1, 2, 4)]
@@ -162,7 +174,9 @@ def test_a_step_in_parts_learns_the_same(teacher: Any, data: str, start: str, tm
     [
         ({"student": "as-is"}, "--start"),
         ({"student": "9L"}, "expected 1 to 2 layers"),
-        ({"student": "1/8/2/16"}, "--start random"),
+        ({"student": "1/8/2/16"}, "--start inherit or random"),
+        ({"student": "1/8/3/16", "start": "inherit"}, "not a multiple"),
+        ({"student": "1/64/4/16", "start": "inherit"}, "hidden_size of at most 32"),
         ({"student": "static-8"}, "8L"),
         ({"method": "kd"}, "is a language model; .*--method gkd"),
         ({"student": "1L", "new_tokens": 63}, "--new-tokens"),

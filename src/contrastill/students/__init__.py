@@ -1,21 +1,16 @@
 """The student: its shape, its construction from the teacher, and its start, stored in the cache."""
 
-from contrastill.students.inherit_decoder import fit_decoder, inherit_decoder
 from contrastill.students.make import NoDirections, copy_layers, make_student
 from contrastill.students.remembered import start_student
-from contrastill.students.sample import sample_rows
 from contrastill.students.shape import fitting_shape, parse_shape, shape_of
 from contrastill.students.structure import student_config
 
 __all__ = [
     "NoDirections",
     "copy_layers",
-    "fit_decoder",
     "fitting_shape",
-    "inherit_decoder",
     "make_student",
     "parse_shape",
-    "sample_rows",
     "shape_of",
     "start_student",
     "student_config",

@@ -12,6 +12,7 @@ V words, P (D, W) the basis.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def inherit_decoder(student: PreTrainedModel, teacher: PreTrainedModel, sample: 
         stream = corrected(s.self_attn.o_proj, attended(s.self_attn, x, calls[i - 1], sample), stream, goal)
         x, back = reading(s.post_attention_layernorm, stream, t.post_attention_layernorm, seen[f"middle {i}"], P)
         inherit_gated(s.mlp, t.mlp, back, P, seen[f"neurons {i}"].mean(0))
-        features = inputs_of(s.mlp.down_proj, lambda x=x, s=s: s.mlp(x))
+        features = inputs_of(s.mlp.down_proj, partial(s.mlp, x))
         stream = corrected(s.mlp.down_proj, features, stream, seen[f"output {i}"] @ P)
     inherit_head(student, teacher, stream, seen["top"], P)
 
@@ -193,7 +194,7 @@ def corrected(linear: Any, features: Tensor, stream: Tensor, goal: Tensor) -> Te
     scale = 1 / goal.norm(dim=1, keepdim=True).clamp_min(1e-6)
     gap = goal - stream - linear(features)
     linear.weight.add_(regress(features * scale, gap * scale, False, WRITE_RIDGE)[0])
-    return stream + linear(features)  # type: ignore[no-any-return]
+    return stream + linear(features)
 
 
 def inputs_of(module: nn.Module, run: Callable[[], Any]) -> Tensor:
@@ -235,7 +236,7 @@ def attended(attention: Any, x: Tensor, calls: list[dict[str, Any]], sample: Sam
         real = mask.bool()
         hidden = x.new_zeros(*mask.shape, x.shape[1])
         hidden[real] = part
-        features = inputs_of(attention.o_proj, lambda hidden=hidden, call=call: attention(hidden_states=hidden, **call))
+        features = inputs_of(attention.o_proj, partial(attention, hidden_states=hidden, **call))
         found.append(features[real])
     return torch.cat(found)
 

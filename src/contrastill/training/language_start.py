@@ -11,7 +11,9 @@ from contrastill.errors import UserError, first_line
 from contrastill.loading import load_causal_model
 from contrastill.settings import LanguageDistillation
 from contrastill.shapes import AS_IS, Shape, read_shape
-from contrastill.students import NoDirections, copy_layers, fit_decoder, inherit_decoder, sample_rows
+from contrastill.students import NoDirections, copy_layers
+from contrastill.students.inherit_decoder import fit_decoder, inherit_decoder
+from contrastill.students.sample import Sample, sample_rows
 
 __all__ = ["start_language_model"]
 
@@ -50,12 +52,14 @@ def start_language_model(
     if settings.start == "inherit":
         fit_decoder(config, teacher.config, settings.student)
     try:
+        config.validate()  # saving it does so too, after training
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)
             student: PreTrainedModel = type(teacher)(config).eval()
     except Exception as error:  # an architecture's own check of its sizes
         raise UserError(
-            f"a {teacher.config.model_type} of the shape {settings.student} cannot be built ({first_line(error)})"
+            f"a {teacher.config.model_type} of the shape {settings.student} cannot be built "
+            f"({first_line(error.__cause__ or error)})"
         ) from None
     if settings.start == "copy":
         with torch.no_grad():
@@ -66,7 +70,7 @@ def start_language_model(
     return student
 
 
-def inherited(student: PreTrainedModel, teacher: PreTrainedModel, sample: Any) -> None:
+def inherited(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample) -> None:
     """Reduces the teacher's weights to the student's shape.
 
     Raises:
