@@ -20,7 +20,15 @@ from transformers import (
 
 from contrastill import UserError
 from contrastill.settings import LanguageDistillation
-from contrastill.students.inherit_decoder import attended, attention_calls, choose, fit_decoder, key_heads
+from contrastill.students.inherit_decoder import (
+    WRITE_RIDGE,
+    attended,
+    attention_calls,
+    choose,
+    corrected,
+    fit_decoder,
+    key_heads,
+)
 from contrastill.students.sample import sample_rows
 from contrastill.training.language_start import start_language_model
 
@@ -158,6 +166,31 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state(monkey
     assert torch.get_rng_state().equal(before)
     assert all(a.equal(b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not all(a.equal(b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_corrected_outputs_are_the_ridge_solution_of_tokens_at_one_length():
+    torch.manual_seed(0)
+    linear, features, stream = torch.nn.Linear(5, 3, bias=False), torch.randn(30, 5), torch.randn(30, 3)
+    goal = torch.randn(30, 3) * torch.logspace(0, 3, 30)[:, None]
+    rows, gaps = [], []
+    with torch.no_grad():
+        for f, u, wanted in zip(features, stream, goal, strict=True):
+            rows.append(f / wanted.norm())
+            gaps.append((wanted - u - linear(f)) / wanted.norm())
+        ridge = WRITE_RIDGE * torch.stack(rows).square().sum() / 5
+        penalised = torch.cat([torch.stack(rows), ridge.sqrt() * torch.eye(5)])  # five more rows, whose gap is 0
+        change = torch.linalg.lstsq(penalised, torch.cat([torch.stack(gaps), torch.zeros(5, 3)])).solution
+        wanted = linear.weight + change.T
+        got = corrected(linear, features, stream, goal)
+    torch.testing.assert_close(linear.weight, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, stream + features @ wanted.T, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("row", [{"prompt": [3], "answer": [0]}, {"prompt": [3, 4, 5], "answer": [6, 0]}])
+def test_one_row_is_enough(row):
+    teacher = teacher_of(tied=True)
+    assert logits(start(teacher, "1/8/2/16", rows=[row])).isfinite().all()
+    torch.testing.assert_close(logits(start(teacher, "2L", rows=[row])), logits(teacher), rtol=1e-3, atol=1e-3)
 
 
 def test_the_teacher_is_left_as_it_was():
