@@ -21,7 +21,6 @@ from transformers import (
 from contrastill import UserError
 from contrastill.settings import LanguageDistillation
 from contrastill.students.inherit_decoder import (
-    WRITE_RIDGE,
     attended,
     attention_calls,
     choose,
@@ -29,6 +28,7 @@ from contrastill.students.inherit_decoder import (
     fit_decoder,
     key_heads,
 )
+from contrastill.students.regression import SHRINK
 from contrastill.students.sample import sample_rows
 from contrastill.training.language_start import start_language_model
 
@@ -177,7 +177,7 @@ def test_corrected_outputs_are_the_ridge_solution_of_tokens_at_one_length():
         for f, u, wanted in zip(features, stream, goal, strict=True):
             rows.append(f / wanted.norm())
             gaps.append((wanted - u - linear(f)) / wanted.norm())
-        ridge = WRITE_RIDGE * torch.stack(rows).square().sum() / 5
+        ridge = SHRINK * torch.stack(rows).square().sum() / 5
         penalised = torch.cat([torch.stack(rows), ridge.sqrt() * torch.eye(5)])  # five more rows, whose gap is 0
         change = torch.linalg.lstsq(penalised, torch.cat([torch.stack(gaps), torch.zeros(5, 3)])).solution
         wanted = linear.weight + change.T

@@ -22,15 +22,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from contrastill.errors import UserError
 from contrastill.mapping import uniform
 from contrastill.students.families import Point
-from contrastill.students.regression import directions, regress, write
+from contrastill.students.regression import SHRINK, directions, regress, write
 from contrastill.students.sample import Sample, cpu, record
 
 __all__ = ["DECODERS", "fit_decoder", "inherit_decoder"]
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3")
 """Families (model_type) whose layers are known."""
-READ_RIDGE = 1e-2  # both in units of the mean eigenvalue, towards the teacher's projected weights
-WRITE_RIDGE = 1e-1
 
 
 def inherit_decoder(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample) -> None:
@@ -144,7 +142,7 @@ def reading(norm: Any, stream: Tensor, norm_t: Any, stream_t: Tensor, P: Tensor)
     norm.weight.copy_(gain if W == D else torch.ones(W))
     x, x_t = norm(stream), norm_t(stream_t.to(norm_t.weight)).float().cpu()
     prior = torch.eye(D) if W == D else gain[:, None] * P * (D / W)
-    return x, prior + regress(x, x_t - x @ prior.T, False, READ_RIDGE)[0]
+    return x, prior + regress(x, x_t - x @ prior.T, False)[0]
 
 
 def inherit_heads(s: Any, t: Any, back: Tensor, P: Tensor, energy: Tensor) -> None:
@@ -193,7 +191,7 @@ def corrected(linear: Any, features: Tensor, stream: Tensor, goal: Tensor) -> Te
     """
     scale = 1 / goal.norm(dim=1, keepdim=True).clamp_min(1e-6)
     gap = goal - stream - linear(features)
-    linear.weight.add_(regress(features * scale, gap * scale, False, WRITE_RIDGE)[0])
+    linear.weight.add_(regress(features * scale, gap * scale, False, SHRINK)[0])
     return stream + linear(features)
 
 
