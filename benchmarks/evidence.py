@@ -125,10 +125,9 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
         mean = [f"{100 * statistics.mean(known):.1f}" if len(known) == len(tasks) else ""] if len(tasks) > 1 else []
         shares.append([f"`{value}`", *("" if cell is None else f"{100 * cell:.1f}" for cell in cells), *mean])
         rows = [row for task in tasks for row in made[task].get(value, [])]
-        seconds = statistics.mean(row["seconds"]["training"] / row["steps"] for row in rows)
         hours = sum(sum(row["seconds"].values()) for row in rows) / 3600
         forwards = sum(row.get("teacher_forwards", 0) for row in rows)
-        costs.append([f"`{value}`", str(len(rows)), f"{seconds:.2f}", f"{hours:.1f}", f"{forwards:,}"])
+        costs.append([f"`{value}`", str(len(rows)), f"{a_step(rows):.2f}", f"{hours:.1f}", f"{forwards:,}"])
     metrics = [METRICS[next(iter(made[task].values()))[0]["metric"]] for task in tasks]
     fewest = {task: min(len(rows) for rows in made[task].values()) for task in tasks}
     counts = ", ".join(f"{task} {count} or more" for task, count in fewest.items())
@@ -145,7 +144,8 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
             [[one.label, f"`{one.value}`", *words(one)] for one in apart],
         ),
         f"![Differences to {to} with their intervals](figures/{figure})",
-        "Cost by the clock, on one core beside other work; some runs were paused meanwhile:",
+        "Cost by the clock, on one core beside other work (a step: the median run's; of a run that was stopped and resumed "
+        "only the last part counts):",
         table(["", "runs", "s a step", "hours", "texts read by the teacher"], costs),
     ]
 
