@@ -144,8 +144,8 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
             [[one.label, f"`{one.value}`", *words(one)] for one in apart],
         ),
         f"![Differences to {to} with their intervals](figures/{figure})",
-        "Cost by the clock, on one core beside other work (a step: the median run's; of a run that was stopped and resumed "
-        "only the last part counts):",
+        "Cost by the clock, on one core beside other work (a step: the median run's; of a run that was stopped and "
+        "resumed only the last part counts):",
         table(["", "runs", "s a step", "hours", "texts read by the teacher"], costs),
     ]
 

@@ -18,7 +18,8 @@ from contrastill.methods.language import LanguageMethod
 from contrastill.sampling import Decoding
 from contrastill.settings import LanguageFinetuning
 from contrastill.training import check_run
-from contrastill.training.language import LanguagePlan, plan_language_finetuning
+from contrastill.training.language import LanguagePlan
+from contrastill.training.language_plans import plan_language_finetuning
 
 Rows = list[dict[str, Any]]
 GOOD = problems(40)

@@ -14,9 +14,10 @@ import torch
 from contrastill import UserError, distill, finetune
 from contrastill.settings import LanguageDistillation
 from contrastill.training import check_run
-from contrastill.training.language import LanguagePlan, plan_language_distillation
+from contrastill.training.language import LanguagePlan
 from contrastill.training.language_checks import span, without_end
 from contrastill.training.language_doubts import unended
+from contrastill.training.language_plans import plan_language_distillation
 from contrastill.training.trial import trial
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "language"))

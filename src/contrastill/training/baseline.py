@@ -16,7 +16,7 @@ from contrastill.training.budget import epochs_of
 from contrastill.training.card import language_card
 from contrastill.training.folder import BASELINE, RunFolder
 from contrastill.training.labelled_plans import plan_distillation
-from contrastill.training.language import origin_of, plan_language_distillation
+from contrastill.training.language_plans import origin_of, plan_language_distillation
 from contrastill.training.plan import Plan
 from contrastill.training.run import Run, finished, saving, train
 

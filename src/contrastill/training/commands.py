@@ -21,7 +21,7 @@ from contrastill.training.encoder import plan_pretraining
 from contrastill.training.examples import score_model
 from contrastill.training.folder import RunFolder
 from contrastill.training.labelled_plans import plan_distillation, plan_finetuning
-from contrastill.training.language import plan_language_distillation, plan_language_finetuning
+from contrastill.training.language_plans import plan_language_distillation, plan_language_finetuning
 from contrastill.training.pairs import check_checkpoint, check_settings, plan_pairs
 from contrastill.training.run import Run, finished, saving, train
 from contrastill.training.teacher_run import as_teacher

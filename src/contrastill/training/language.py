@@ -9,28 +9,23 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transformers import PreTrainedModel, set_seed
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.data.collate import Known
-from contrastill.data.prompt_batches import EncodedPrompts, collate_prompts, encode_prompts, end_ids
-from contrastill.data.prompts import PromptData, load_prompts
-from contrastill.errors import UserError
+from contrastill.data.prompt_batches import EncodedPrompts, collate_prompts
+from contrastill.data.prompts import PromptData
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
 from contrastill.evaluation.language import WRITTEN, AnswerScores
-from contrastill.loading import Length, input_length, load_causal_model, load_tokenizer, positions
-from contrastill.methods import METHODS, SFT, LanguageMethod, method_class, read_settings
+from contrastill.loading import Length
+from contrastill.methods import LanguageMethod
 from contrastill.processes import processes
 from contrastill.report.paired import by_row
 from contrastill.report.written import answers_to, of_written
 from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import LanguageDistillation, LanguageFinetuning
-from contrastill.shapes import AS_IS
-from contrastill.tasks import Language
-from contrastill.teachers import CachedLM, FrozenLM, cache_root, make_cache_folder
+from contrastill.teachers import CachedLM, FrozenLM
 from contrastill.training.answers import score_answers, write_answers
-from contrastill.training.as_is import reads_alike
 from contrastill.training.card import Origin, language_card
 from contrastill.training.checks import Check
 from contrastill.training.doubts import Remedies
@@ -38,16 +33,14 @@ from contrastill.training.folder import RunFolder
 from contrastill.training.language_cache import store_words
 from contrastill.training.language_checks import answers_end, costs, dearest, pace, teacher_helps
 from contrastill.training.language_doubts import endless, unended
-from contrastill.training.language_start import start_language_model
-from contrastill.training.language_vocabulary import LanguageTrimming, trim_language_models
+from contrastill.training.language_vocabulary import LanguageTrimming
 from contrastill.training.plan import Plan, autocast_dtype
 from contrastill.training.written import diversity, own_nats, score_written
 
-__all__ = ["origin_of", "plan_language_distillation", "plan_language_finetuning"]
+__all__ = ["LanguagePlan"]
 
 logger = logging.getLogger(__name__)
 
-WINDOW = 512  # tokens of prompt and answer, where neither the user nor a run says how many
 SCORED = 64  # rows that are scored together
 
 
@@ -258,87 +251,3 @@ class LanguagePlan(Plan):
 
     def card(self, result: RunResult) -> str:
         return language_card(self.origin, result)
-
-
-def plan_language_finetuning(settings: LanguageFinetuning) -> LanguagePlan:
-    tokenizer, model = load_tokenizer(settings.model), load_causal_model(settings.model)
-    settings, data, splits, length, task = read(settings, settings.model, tokenizer, model)
-    set_seed(settings.seed)
-    origin = Origin("finetune", "model", settings.model, settings.seed, method="sft")
-    return LanguagePlan(settings, data, splits, tokenizer, SFT(model, None, task), length, origin)
-
-
-def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
-    made, given = method_class(settings.method), read_settings(settings.method, settings.set)
-    if not made.serves(Language):
-        known = ", ".join(name for name, cls in METHODS.items() if cls.serves(Language))
-        raise UserError(f"expected a method for language models ({known}), got {settings.method!r}")
-    if settings.cache not in (None, "none"):
-        make_cache_folder(cache_root(settings.cache))  # that it can't be had is an error before all work
-    tokenizer, teacher = load_tokenizer(settings.teacher), load_causal_model(settings.teacher)
-    if settings.student == AS_IS and not reads_alike(tokenizer, load_tokenizer(settings.start)):
-        raise UserError(
-            f"expected student and teacher with one tokenizer, got those of {settings.start} and {settings.teacher}, "
-            "which differ: a token of one is no token of the other. Choose models of one family, or make the student "
-            "of the teacher (--student 8L)"
-        )
-    settings, data, splits, length, task = read(settings, settings.teacher, tokenizer, teacher)
-    set_seed(settings.seed)
-    student, trimmed = start_language_model(settings, teacher, splits["train"].rows, task.pad), None
-    if settings.vocabulary != "all":
-        dtype = autocast_dtype(settings)
-        tokenizer, splits, trimmed = trim_language_models(settings, data, splits, tokenizer, teacher, student, dtype)
-        task = language_task(settings, splits, tokenizer, teacher)
-    frozen = FrozenLM(teacher)
-    method: Any = made(student, frozen if made.uses_teacher else None, task, **given)
-    if settings.stages:
-        method.with_shares(settings.stages)
-    return LanguagePlan(settings, data, splits, tokenizer, method, length, origin_of(settings), frozen, trimmed)
-
-
-def origin_of(settings: LanguageDistillation) -> Origin:
-    shape = settings.start if settings.student == AS_IS else settings.student
-    return Origin("distill", "student", shape, settings.seed, settings.teacher, settings.method)
-
-
-def read(
-    settings: Any, name: str, tokenizer: Tokenizer, model: PreTrainedModel
-) -> tuple[Any, PromptData, dict[str, EncodedPrompts], Length, Language]:
-    """The rows of a run, as its models read them."""
-    data = load_prompts(settings.data, **settings.reading())
-    length = input_length(settings.max_length, name, tokenizer, model.config, WINDOW)
-    settings = replace(settings, max_length=length.tokens)
-    splits = {
-        split: encode_prompts(rows, tokenizer, length.tokens, chat=settings.chat) for split, rows in data.splits.items()
-    }
-    task = language_task(settings, splits, tokenizer, model)
-    check_window(task, length, model)
-    return settings, data, splits, length, task
-
-
-def language_task(
-    settings: Any, splits: Mapping[str, EncodedPrompts], tokenizer: Tokenizer, model: PreTrainedModel
-) -> Language:
-    """The task of writing the answers of these rows. settings: with the length of a row in tokens."""
-    return Language(
-        tuple(dict.fromkeys((*splits["train"].ends, *end_ids(tokenizer, model)))),
-        pad_of(tokenizer),
-        max(int(one.prompt_lengths.max()) for one in splits.values()),
-        settings.new_tokens or int(splits["train"].answer_lengths.max()),
-        settings.seed,
-    )
-
-
-def pad_of(tokenizer: Tokenizer) -> int:
-    pad: Any = tokenizer.pad_token_id  # `load_tokenizer` has seen to it that there is one
-    return int(pad)
-
-
-def check_window(task: Language, length: Length, model: PreTrainedModel) -> None:
-    """Raises a UserError where the longest prompt and a new answer together are more than the model can read."""
-    room, need = positions(model.config), task.longest_prompt + task.new_tokens
-    if room is not None and need > room:
-        raise UserError(
-            f"expected prompts and new answers of {room} tokens together, as the model has positions, got "
-            f"{task.longest_prompt} + {task.new_tokens}; lower --new-tokens, or shorten the longest prompts"
-        )
