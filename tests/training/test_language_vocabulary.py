@@ -5,6 +5,7 @@ import logging
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from contrastill.data.prompt_batches import EncodedPrompts, EncodedRows, encode_
 from contrastill.data.prompts import load_prompts
 from contrastill.settings import finetuning
 from contrastill.teachers import entries
+from contrastill.training.language_checks import mass_kept
 from contrastill.training.language_vocabulary import cut_checked, lost_mass, sampled
 from contrastill.vocabulary import cut_model, smaller_tokenizer
 
@@ -259,6 +261,19 @@ def test_what_was_cut_and_lost_stands_in_the_record(made: Any, asked: dict[str, 
     assert sizes[0]["student"]["parameters"] - sizes[1]["student"]["parameters"] == told["parameters_saved"]
     assert found["data_fingerprint"] == whole["data_fingerprint"]
     assert found["teacher_fingerprint"] != whole["teacher_fingerprint"]
+    checked = next(one for one in found["preflight"] if one["name"] == "vocabulary")
+    assert checked["ok"]
+    assert checked["seen"].endswith("that were left out")
+    assert not [one for one in whole["preflight"] if one["name"] == "vocabulary"]
+
+
+@pytest.mark.parametrize(("lost", "ok"), [(0.1, True), (0.11, False)])
+def test_a_large_lost_mass_is_warned_of(lost: float, ok: bool) -> None:
+    run: Any = SimpleNamespace(trimmed=SimpleNamespace(lost_mass=lost))
+    [found] = mass_kept(run)
+    assert found.ok == ok
+    assert ("--vocabulary all" in found.seen) != ok
+    assert not found.fatal
 
 
 def test_the_cut_teachers_outputs_are_stored_apart(made: Any, asked: dict[str, Any], tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from contrastill.training.checks import Check
 from contrastill.training.doubts import Remedies
 from contrastill.training.folder import RunFolder
 from contrastill.training.language_cache import store_words
-from contrastill.training.language_checks import answers_end, costs, dearest, pace, teacher_helps
+from contrastill.training.language_checks import answers_end, costs, dearest, mass_kept, pace, teacher_helps
 from contrastill.training.language_doubts import endless, unended
 from contrastill.training.language_vocabulary import LanguageTrimming
 from contrastill.training.plan import Plan, autocast_dtype
@@ -104,7 +104,7 @@ class LanguagePlan(Plan):
         return dearest(self, batch)
 
     def checks_of_rows(self) -> list[Check]:
-        return [answers_end(self)]
+        return [answers_end(self), *mass_kept(self)]
 
     def checks_of_teacher(self) -> list[Check]:
         return teacher_helps(self)

@@ -19,9 +19,10 @@ from contrastill.training.checks import Check
 if TYPE_CHECKING:
     from contrastill.training.language import LanguagePlan
 
-__all__ = ["answers_end", "costs", "dearest", "pace", "teacher_helps", "without_end"]
+__all__ = ["answers_end", "costs", "dearest", "mass_kept", "pace", "teacher_helps", "without_end"]
 
 FEW = 0.05  # share of given answers without an end above which there is a warning
+LOST = 0.1  # share of the teacher's mass on left-out words above which there is a warning
 READ = ("data", "dev", "test", "prompt", "answer", "messages")  # settings that say how the data are read
 
 logger = logging.getLogger(__name__)
@@ -119,3 +120,16 @@ def answers_end(run: LanguagePlan) -> Check:
     )
     ok = count <= FEW * rows
     return Check("answers end", ok, seen if ok else wrong, fatal=False)
+
+
+# ---- the vocabulary
+
+
+def mass_kept(run: LanguagePlan) -> list[Check]:
+    """Checks that little of the teacher's mass lay on the words that were left out, where some were."""
+    if run.trimmed is None:
+        return []
+    seen = f"{run.trimmed.lost_mass:.1%} of the teacher's mass lay on the words that were left out"
+    wrong = f"{seen}: the texts are too few to stand for its answers; add texts, or use --vocabulary all"
+    ok = run.trimmed.lost_mass <= LOST
+    return [Check("vocabulary", ok, seen if ok else wrong, fatal=False)]
