@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evidence_texts import ABLATIONS, ABOUT, ADDITIONS, CAPTIONS, GLUE, METHODS, PAPERS, PUBLISHED, RATES
 from markdown_parts import table, write_or_check
 
 from contrastill import Study
@@ -20,66 +21,19 @@ RESULTS = HERE / "results"
 FIGURES = HERE.parent / "docs" / "figures"
 METRICS = {"matthews": "Matthews correlation", "accuracy": "accuracy", "spearman": "Spearman correlation"}
 TEACHERS = {"CoLA": "cola", "RTE": "rte", "MRPC": "mrpc", "STS-B": "stsb"}
+OUTSIDE = ("mpnet", "glue", "start", "additions", "minilm", "data", "captions", "teacher")  # places that a user names
 USUAL, EPOCHS = 3e-4, 5  # the rule's learning rate for this width; passes over CoLA
 SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3}  # asked of each
-ABOUT = (
-    "Which method keeps how much of a teacher at equal cost. Made by `python benchmarks/evidence.py` from "
-    "`benchmarks/results/*.jsonl`, which hold a line for each run, with its settings. Scores are on dev, where the "
-    "best of the 8 checks of a run counts, for all methods alike. *better* and *worse*: the 95 % interval of the "
-    "differences over seeds (Student's t) lies on one side of 0; *level*: 0 is within it."
-)
-GLUE = (
-    "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "
-    "Students: `4L-312` (14.4 M), from `models/4L-312`. Start, rows, batches (32), steps and schedule are the same for "
-    "every method; its own settings are the defaults (so `lrc_bert` has no perturbation).\n\n"
-    "```console\ncontrastill study benchmarks/glue.variants.json --seeds 5 --out benchmarks/results/glue.jsonl "
-    "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
-    "--place start=models/4L-312\n```\n\n"
-)
-PAPERS = (
-    "Published, of other students (GLUE test, × 100, MRPC by F1; teacher BERT-base). There the general students were "
-    "trained on all of Wikipedia, and the task's rows were augmented. Some cells of LRC-BERT's row are not certain."
-)
-ADDITIONS = (
-    "Additions of two numbers of two digits as text ([commands](language.md#additions)). The teacher (187 thousand "
-    "parameters) has learnt 8,500 problems and answers all 500 of dev rightly; the students (21 thousand) start from "
-    "one checkpoint, which was trained on the answers of 300 problems, and learn from the same 300 in 1,000 steps of "
-    "64. Best of 8 checks for all alike. Nats: KL to the teacher a token, on the given answers of dev."
-)
-METHODS = (
-    "All methods for labels, on the data of the demo (77 classes, 9,003 texts). Teacher: `all-MiniLM-L6-v2` (22.7 M), "
-    "fine-tuned in 3 passes. Students: `4L-312` (14.4 M), from `models/4L-312`, 2 passes in batches of 32, at the "
-    "better of two rates (1e-4, 3e-4; by seed 0). *Step*: seconds of a step (the median run's) divided by those on "
-    "labels alone, on a core of its own.\n\n"
-    "```console\ncontrastill study benchmarks/methods.variants.json --seeds 3 --out benchmarks/results/methods.jsonl "
-    "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place data=demo/banking77 "
-    "--place start=models/4L-312\n```\n\n"
-)
-RATES = (
-    "CoLA with other learning rates (3e-4 is the rule's for this width), or three times the steps: Matthews "
-    "correlation on dev, × 100, mean and standard deviation, with the number of seeds. At a third of the rule's rate "
-    "`kd` and labels learn, at the rule's they answer one class; LRC-BERT learns from 1e-4 to 1e-3.\n\n"
-    "```console\ncontrastill study benchmarks/rates.variants.json --seeds 1 --out benchmarks/results/rates.jsonl "
-    "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
-    "--place start=models/4L-312\ncontrastill study benchmarks/rates.variants.json --seeds 5 --only '1e-4, kd' …\n```"
-)
-ABLATIONS = (
-    "One thing is changed at a time ([names](methods/lrc_bert.md#ablations)); all have perturbation but `LRC-BERT_g`; "
-    "else as above: `contrastill study benchmarks/ablation.variants.json --seeds 3 …`. The paper (dev, in its own "
-    "setting): CoLA falls from 50 to 37 without COS-NCE."
-)
-PUBLISHED = {  # GLUE test, teacher BERT-base; LRC-BERT: Fu et al. 2021, the others as that paper quotes them
-    "DistilBERT4": {"CoLA": 32.8, "RTE": 54.1, "MRPC": 82.4, "STS-B": 76.1},
-    "BERT4-PKD": {"CoLA": 24.8, "RTE": 62.3, "MRPC": 82.6, "STS-B": 79.8},
-    "TinyBERT4": {"CoLA": 44.1, "RTE": 66.6, "MRPC": 86.4, "STS-B": 80.4},
-    "LRC-BERT": {"CoLA": 46.5, "RTE": 63.1, "MRPC": 87.0, "STS-B": 81.2},
-}
+SCORES = {
+    "kl": ("KL", 3), "perplexity": ("perplexity", 1), "own_nats": ("own nats", 3), "distinct_2": ("distinct-2", 3),
+    "rouge_l": ("ROUGE-L", 3),
+}  # fmt: skip
 
 
 def study(name: str, seeds: int) -> Study:
     """A study of this folder, with the rows that are recorded."""
     file = json.loads((HERE / f"{name}.variants.json").read_text())
-    places = dict.fromkeys(("mpnet", "glue", "start", "additions", "minilm", "data"), "elsewhere") | file["places"]
+    places = dict.fromkeys(OUTSIDE, "elsewhere") | file.get("places", {})
     return Study(None, RESULTS / f"{name}.jsonl", axes=file["axes"], shared=file["shared"], places=places, seeds=seeds)
 
 
@@ -93,9 +47,7 @@ def by_task(found: Study, axis: str) -> dict[str, dict[str, list[dict[str, Any]]
 
 
 def score(rows: Sequence[dict[str, Any]]) -> str:
-    values = [100 * row["dev"] for row in rows]
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
+    return mean_and_spread([100 * row["dev"] for row in rows], 1)
 
 
 def missing(found: Study, axis_values: Sequence[str]) -> str:
@@ -170,6 +122,8 @@ def page() -> str:
         parts += ["## BANKING77", *of_methods(methods)]
     if (additions := study("additions", 5)).rows():
         parts += ["## Language models: additions", *of_additions(additions)]
+    if (captions := study("captions", 3)).rows():
+        parts += ["## Language models: captions", *of_captions(captions)]
     if (ablation := study("ablation", 3)).rows():
         parts += ["## Ablations of LRC-BERT", ABLATIONS, *results(ablation, "ablation", "LRC-BERT1", "ablation.svg")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -271,6 +225,28 @@ def of_additions(found: Study) -> list[str]:
         table(["", "runs", "exact match on dev, × 100", "nats from the teacher", "seconds"], lines),
         *of_differences(rows, "gkd, given"),
     ]
+
+
+def of_captions(found: Study) -> list[str]:
+    rows = found.rows()
+    theirs = rows[0]["teacher_metrics"]
+    head = ["", "runs", *(name for name, _ in SCORES.values()), "seconds"]
+    lines = [["teacher", "1", *(f"{theirs[key]:.{n}f}" if key in theirs else "" for key, (_, n) in SCORES.items()), ""]]
+    for value, some in by_axis(rows, "method").items():
+        cells = [mean_and_spread([row["metrics"][key] for row in some], n) for key, (_, n) in SCORES.items()]
+        seconds = statistics.median(row["seconds"]["training"] for row in some)
+        lines.append([f"`{value}`", str(len(some)), *cells, f"{seconds:.0f}"])
+    return [
+        f"{CAPTIONS}{rows[0]['machine']['cpu']}, one core. {left(found)}",
+        table(head, lines),
+        "KL, less is better:",
+        *of_differences(rows, "gkd, given"),
+    ]
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
 def draw() -> None:

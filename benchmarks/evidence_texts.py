@@ -1,0 +1,66 @@
+"""The texts of docs/evidence.md between its tables."""
+
+ABOUT = (
+    "Which method keeps how much of a teacher at equal cost. Made by `python benchmarks/evidence.py` from "
+    "`benchmarks/results/*.jsonl`, which hold a line for each run, with its settings. Scores are on dev, where the "
+    "best of the 8 checks of a run counts, for all methods alike. *better* and *worse*: the 95 % interval of the "
+    "differences over seeds (Student's t) lies on one side of 0; *level*: 0 is within it."
+)
+GLUE = (
+    "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "
+    "Students: `4L-312` (14.4 M), from `models/4L-312`. Start, rows, batches (32), steps and schedule are the same for "
+    "every method; its own settings are the defaults (so `lrc_bert` has no perturbation).\n\n"
+    "```console\ncontrastill study benchmarks/glue.variants.json --seeds 5 --out benchmarks/results/glue.jsonl "
+    "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
+    "--place start=models/4L-312\n```\n\n"
+)
+PAPERS = (
+    "Published, of other students (GLUE test, × 100, MRPC by F1; teacher BERT-base). There the general students were "
+    "trained on all of Wikipedia, and the task's rows were augmented. Some cells of LRC-BERT's row are not certain."
+)
+ADDITIONS = (
+    "Additions of two numbers of two digits as text ([commands](language.md#additions)). The teacher (187 thousand "
+    "parameters) has learnt 8,500 problems and answers all 500 of dev rightly; the students (21 thousand) start from "
+    "one checkpoint, which was trained on the answers of 300 problems, and learn from the same 300 in 1,000 steps of "
+    "64. Best of 8 checks for all alike. Nats: KL to the teacher a token, on the given answers of dev."
+)
+METHODS = (
+    "All methods for labels, on the data of the demo (77 classes, 9,003 texts). Teacher: `all-MiniLM-L6-v2` (22.7 M), "
+    "fine-tuned in 3 passes. Students: `4L-312` (14.4 M), from `models/4L-312`, 2 passes in batches of 32, at the "
+    "better of two rates (1e-4, 3e-4; by seed 0). *Step*: seconds of a step (the median run's) divided by those on "
+    "labels alone, on a core of its own.\n\n"
+    "```console\ncontrastill study benchmarks/methods.variants.json --seeds 3 --out benchmarks/results/methods.jsonl "
+    "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place data=demo/banking77 "
+    "--place start=models/4L-312\n```\n\n"
+)
+RATES = (
+    "CoLA with other learning rates (3e-4 is the rule's for this width), or three times the steps: Matthews "
+    "correlation on dev, × 100, mean and standard deviation, with the number of seeds. At a third of the rule's rate "
+    "`kd` and labels learn, at the rule's they answer one class; LRC-BERT learns from 1e-4 to 1e-3.\n\n"
+    "```console\ncontrastill study benchmarks/rates.variants.json --seeds 1 --out benchmarks/results/rates.jsonl "
+    "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
+    "--place start=models/4L-312\ncontrastill study benchmarks/rates.variants.json --seeds 5 --only '1e-4, kd' …\n```"
+)
+CAPTIONS = (
+    "Captions to go on with (Multi30k): the first four words are the prompt. Teacher: SmolLM2-135M-Instruct, "
+    "fine-tuned on 4,000 captions in one pass. Students: 8 of its 30 layers, by `inherit`, and the pieces of words "
+    "that the texts need; 2,000 captions, 2 passes in batches of 16, the last checkpoint, 200 dev captions. *KL* and "
+    "*perplexity* are of the given answers. *Own nats*: the teacher's nats a token on what a model writes; "
+    "*distinct-2*: the share of different bigrams in it ([the scores](language.md#scores)).\n\n"
+    "```console\npython benchmarks/captions.py MULTI30K captions\n"
+    "contrastill finetune --task language --model HuggingFaceTB/SmolLM2-135M-Instruct --data captions/many \\\n"
+    "  --epochs 1 --batch-size 16 --learning-rate 5e-5 --checks 2 --out runs/teacher\n"
+    "contrastill study benchmarks/captions.variants.json --seeds 3 --out benchmarks/results/captions.jsonl \\\n"
+    "  --by method --to 'gkd, given' --place teacher=runs/teacher --place captions=captions\n```\n\n"
+)
+ABLATIONS = (
+    "One thing is changed at a time ([names](methods/lrc_bert.md#ablations)); all have perturbation but `LRC-BERT_g`; "
+    "else as above: `contrastill study benchmarks/ablation.variants.json --seeds 3 …`. The paper (dev, in its own "
+    "setting): CoLA falls from 50 to 37 without COS-NCE."
+)
+PUBLISHED = {  # GLUE test, teacher BERT-base; LRC-BERT: Fu et al. 2021, the others as that paper quotes them
+    "DistilBERT4": {"CoLA": 32.8, "RTE": 54.1, "MRPC": 82.4, "STS-B": 76.1},
+    "BERT4-PKD": {"CoLA": 24.8, "RTE": 62.3, "MRPC": 82.6, "STS-B": 79.8},
+    "TinyBERT4": {"CoLA": 44.1, "RTE": 66.6, "MRPC": 86.4, "STS-B": 80.4},
+    "LRC-BERT": {"CoLA": 46.5, "RTE": 63.1, "MRPC": 87.0, "STS-B": 81.2},
+}
