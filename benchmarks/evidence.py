@@ -116,7 +116,7 @@ def page() -> str:
         parts += results(glue, "method", "kd", "glue.svg")
         published = [[name, *(f"{row[task]:.1f}" for task in SEEDS)] for name, row in PUBLISHED.items()]
         parts += [PAPERS, table(["× 100", *SEEDS], published)]
-    if (rates := study("rates", 1)).rows():
+    if (rates := study("rates", 5)).rows():
         parts += ["### Rates and lengths", RATES, *of_rates(glue, rates)]
     if (methods := study("methods", 3)).rows():
         parts += ["## BANKING77", *of_methods(methods)]
