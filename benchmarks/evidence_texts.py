@@ -9,8 +9,8 @@ ABOUT = (
 GLUE = (
     "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "
     "Students: `4L-312` (14.4 M), from `models/4L-312`. Start, rows, batches (32), steps and schedule are the same for "
-    "every method; its own settings are the defaults (so `lrc_bert` has no perturbation). The rate is the rule's for this "
-    "width, 3e-4, which suits some methods better than others: [other rates](#rates-and-lengths).\n\n"
+    "every method; its own settings are the defaults (so `lrc_bert` has no perturbation). The rate is the rule's for "
+    "this width, 3e-4, which suits some methods better than others: [other rates](#rates-and-lengths).\n\n"
     "```console\ncontrastill study benchmarks/glue.variants.json --seeds 5 --out benchmarks/results/glue.jsonl "
     "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
     "--place start=models/4L-312\n```\n\n"
