@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evidence_texts import ABLATIONS, ABOUT, ADDITIONS, CAPTIONS, GLUE, METHODS, PAPERS, PUBLISHED, RATES
+from evidence_texts import ABLATIONS, ABOUT, ADDITIONS, CAPTIONS, GLUE, METHODS, PAPERS, PUBLISHED, RATES, ROBUSTNESS
 from markdown_parts import table, write_or_check
 
 from contrastill import Study
+from contrastill.studies import Cells
 from contrastill.studies.paired import differences, words
 
 HERE = Path(__file__).parent
@@ -118,6 +119,8 @@ def page() -> str:
         parts += [PAPERS, table(["× 100", *SEEDS], published)]
     if (rates := study("rates", 5)).rows():
         parts += ["### Rates and lengths", RATES, *of_rates(glue, rates)]
+    if noisy := robustness():
+        parts += ["### Typos and dropped words", ROBUSTNESS, noisy]
     if (methods := study("methods", 3)).rows():
         parts += ["## BANKING77", *of_methods(methods)]
     if (additions := study("additions", 5)).rows():
@@ -198,6 +201,22 @@ def of_methods(found: Study) -> list[str]:
         table(["", "rate", "runs", "accuracy on dev, × 100", "kept, %", "step"], lines),
         *of_differences(rows, "kd"),
     ]
+
+
+def robustness() -> str:
+    """Scores of CoLA's students on changed dev texts; "" without results."""
+    rows = Cells(RESULTS / "robustness.jsonl").read()["rows"]
+    if not rows:
+        return ""
+    made = [[row for row in rows if row["name"] == name] for name in dict.fromkeys(row["name"] for row in rows)]
+    noises = list(rows[0]["noise"])
+    lines = [
+        [f"`{some[0]['axes']['method']}`", str(len(some))]
+        + [mean_and_spread([100 * row["noise"][noise] for row in some], 1) for noise in noises]
+        + [mean_and_spread([row["unsteadiness"] for row in some], 2)]
+        for some in made
+    ]
+    return table(["", "runs", *noises, "unsteadiness"], lines)
 
 
 def of_differences(rows: Sequence[dict[str, Any]], to: str) -> list[str]:

@@ -65,3 +65,13 @@ PUBLISHED = {  # GLUE test, teacher BERT-base; LRC-BERT: Fu et al. 2021, the oth
     "TinyBERT4": {"CoLA": 44.1, "RTE": 66.6, "MRPC": 86.4, "STS-B": 80.4},
     "LRC-BERT": {"CoLA": 46.5, "RTE": 63.1, "MRPC": 87.0, "STS-B": 81.2},
 }
+ROBUSTNESS = (
+    "The students above, each method at its best rate, on dev texts in which a letter of 50 or of 20 is wrong, or a "
+    "word of 20 or of 10 is left out (the labels stay, though a sentence may become wrong by it): Matthews correlation "
+    "× 100. *Unsteadiness*: the spread of the loss from one logged step to the next in the last stage, over its "
+    "mean.\n\n"
+    "```console\npython benchmarks/robustness.py benchmarks/glue.variants.json --rows benchmarks/results/glue.jsonl "
+    "--runs RUNS \\\n  --only 'CoLA, lrc_bert' --place …\n"
+    "python benchmarks/robustness.py benchmarks/rates.variants.json --rows benchmarks/results/rates.jsonl --runs RUNS "
+    "\\\n  --only '1e-4, kd' --place …\n```"
+)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from workshop import sha256
 
 from contrastill import Interrupted, UserError, distill, finetune
 from contrastill.methods import METHODS
+from contrastill.settings import LanguageDistillation
 from contrastill.tasks import Language
+from contrastill.training.language_start import with_start
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "language"))
-from tiny_language import llama, problems, save, write
+from tiny_language import gpt2, llama, problems, save, write
 
 NAMES = [name for name, cls in METHODS.items() if cls.serves(Language)]
 QUICK: dict[str, Any] = {"batch_size": 16, "checks": 2, "learning_rate": 3e-3, "precision": "fp32", "epochs": 1}
@@ -160,6 +163,13 @@ def test_a_narrower_student_inherits(teacher: Any, data: str, tmp_path: Path) ->
     assert kl["inherit"] < kl["random"]
 
 
+@pytest.mark.parametrize(("make", "start"), [(llama, "inherit"), (gpt2, "copy")])
+def test_the_start_is_inherit_where_the_layers_are_known(make: Any, start: str) -> None:
+    asked = LanguageDistillation(teacher="t", data="d", out="o", student="1L")
+    assert with_start(asked, make(16, 2, 1)).start == start
+    assert with_start(replace(asked, start="random"), make(16, 2, 1)).start == "random"
+
+
 def test_a_step_in_parts_learns_the_same(teacher: Any, data: str, start: str, tmp_path: Path) -> None:
     asked = {"method": "gkd", "student": "as-is", "start": start, "set": {"source": "student"}}
     made = [distill(accumulate=parts, **settings(teacher, data, tmp_path / str(parts), **asked)) for parts in (1, 2, 4)]
@@ -174,7 +184,7 @@ def test_a_step_in_parts_learns_the_same(teacher: Any, data: str, start: str, tm
     [
         ({"student": "as-is"}, "--start"),
         ({"student": "9L"}, "expected 1 to 2 layers"),
-        ({"student": "1/8/2/16"}, "--start inherit or random"),
+        ({"student": "1/8/2/16", "start": "copy"}, "--start inherit or random"),
         ({"student": "1/8/3/16", "start": "inherit"}, "not a multiple"),
         ({"student": "1/64/4/16", "start": "inherit"}, "hidden_size of at most 32"),
         ({"student": "static-8"}, "8L"),

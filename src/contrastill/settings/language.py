@@ -96,10 +96,10 @@ class LanguageDistillation(Prompts, Settings):
         "random; or 'as-is', with a folder or Hub name as --start",
         "Models",
     )
-    start: str = option(
-        "copy",
-        "copy (the teacher's layers), inherit (its weights, reduced to the shape and corrected on training texts), "
-        "random, or with --student as-is any language model",
+    start: str | None = option(
+        None,
+        "inherit (the teacher's weights, reduced to the student's shape), copy (whole layers of them), random, or with "
+        "--student as-is any language model [default: inherit where the teacher's layers are known, else copy]",
         "Models",
         path=True,
     )
@@ -135,12 +135,12 @@ class LanguageDistillation(Prompts, Settings):
 
     def check_together(self) -> None:
         super().check_together()
-        if self.student == AS_IS and self.start in STARTS:
+        if self.student == AS_IS and self.start in (None, *STARTS):
             raise UserError(
                 f"--student {AS_IS} takes a language model as it is: name its folder or Hub name with --start, got "
-                f"--start {self.start}; or give the number of layers to keep, such as --student 8L"
+                f"{self.start or 'none'}; or give the number of layers to keep, such as --student 8L"
             )
-        if self.student != AS_IS and self.start not in STARTS:
+        if self.student != AS_IS and self.start not in (None, *STARTS):
             raise UserError(
                 f"--student {self.student}: expected --start copy, inherit or random, got {self.start!r}; with "
                 f"--student {AS_IS} any language model can be the start"

@@ -46,6 +46,7 @@ DECIDED = {
     "epochs",
     "learning_rate",
     "method",
+    "start",
     "task",
 }  # settings that the run fills in where they are not given
 FREE = {

@@ -19,7 +19,7 @@ from contrastill.teachers import FrozenLM, cache_root, make_cache_folder
 from contrastill.training.as_is import reads_alike
 from contrastill.training.card import Origin
 from contrastill.training.language import LanguagePlan
-from contrastill.training.language_start import start_language_model
+from contrastill.training.language_start import start_language_model, with_start
 from contrastill.training.language_vocabulary import trim_language_models
 from contrastill.training.plan import autocast_dtype
 
@@ -44,12 +44,13 @@ def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
     if settings.cache not in (None, "none"):
         make_cache_folder(cache_root(settings.cache))  # that it can't be had is an error before all work
     tokenizer, teacher = load_tokenizer(settings.teacher), load_causal_model(settings.teacher)
-    if settings.student == AS_IS and not reads_alike(tokenizer, load_tokenizer(settings.start)):
+    if settings.student == AS_IS and not reads_alike(tokenizer, load_tokenizer(str(settings.start))):
         raise UserError(
             f"expected student and teacher with one tokenizer, got those of {settings.start} and {settings.teacher}, "
             "which differ: a token of one is no token of the other. Choose models of one family, or make the student "
             "of the teacher (--student 8L)"
         )
+    settings = with_start(settings, teacher)
     settings, data, splits, length, task = read(settings, settings.teacher, tokenizer, teacher)
     set_seed(settings.seed)
     student, trimmed = start_language_model(settings, teacher, splits["train"].rows, task.pad), None
@@ -65,7 +66,7 @@ def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
 
 
 def origin_of(settings: LanguageDistillation) -> Origin:
-    shape = settings.start if settings.student == AS_IS else settings.student
+    shape = str(settings.start) if settings.student == AS_IS else settings.student
     return Origin("distill", "student", shape, settings.seed, settings.teacher, settings.method)
 
 

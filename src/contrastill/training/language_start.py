@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,17 @@ from contrastill.loading import load_causal_model
 from contrastill.settings import LanguageDistillation
 from contrastill.shapes import AS_IS, Shape, read_shape
 from contrastill.students import NoDirections, copy_layers
-from contrastill.students.inherit_decoder import fit_decoder, inherit_decoder
+from contrastill.students.inherit_decoder import DECODERS, fit_decoder, inherit_decoder
 from contrastill.students.sample import Sample, sample_rows
 
-__all__ = ["start_language_model"]
+__all__ = ["start_language_model", "with_start"]
+
+
+def with_start(settings: LanguageDistillation, teacher: PreTrainedModel) -> LanguageDistillation:
+    """The settings with a start where none was asked for: `inherit` if the teacher's layers are known, else `copy`."""
+    if settings.start is not None:
+        return settings
+    return replace(settings, start="inherit" if teacher.config.model_type in DECODERS else "copy")
 
 
 def start_language_model(
@@ -24,13 +32,14 @@ def start_language_model(
     """The student before training; the same settings give the same one.
 
     Args:
+        settings: with a start.
         rows: training rows ("prompt", "answer": ids), on some of which `inherit` is fitted. pad: the id of padding.
 
     Raises:
         UserError: a shape that the teacher's family cannot have.
     """
     if settings.student == AS_IS:
-        return load_causal_model(settings.start)
+        return load_causal_model(str(settings.start))
     shape, options = read_shape(settings.student)
     if options or (isinstance(shape, Shape) and not shape.layers):
         raise UserError(
