@@ -161,13 +161,19 @@ def of_rates(glue: Study, rates: Study) -> list[str]:
         [rate, *(f"{score(each[method])} ({len(each[method])})" if method in each else "" for method in named)]
         for rate, each in rows.items()
     ]
-    best = at_best_rates([*usual, *(row for row in rates.rows() if row["settings"]["epochs"] == EPOCHS)])
+    best = at_best_rates([*usual, *comparable(rates)])
     said = ", ".join(f"`{method}` {rate_of(some[0])}" for method, some in by_axis(best, "method").items())
     return [
         table(["rate", *(f"`{method}`" for method in named)], lines),
         f"Each at its best rate in 5 passes, by seed 0 ({said}).",
         *of_differences(best, "kd"),
     ]
+
+
+def comparable(rates: Study) -> list[dict[str, Any]]:
+    """Of the runs at other rates those of the same start in as many steps."""
+    usual = {"epochs": EPOCHS, "start": "{start}"}
+    return [row for row in rates.rows() if usual.items() <= row["settings"].items()]
 
 
 def rate_of(row: dict[str, Any]) -> str:

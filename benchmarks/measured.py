@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evidence import EPOCHS, RESULTS, TEACHERS, a_step, at_best_rates, by_axis, study, teacher_of
+from evidence import RESULTS, TEACHERS, a_step, at_best_rates, by_axis, comparable, study, teacher_of
 from markdown_parts import write_or_check
 
 from contrastill import Study
@@ -54,7 +54,7 @@ def of_glue() -> Iterator[Row]:
     for task in TEACHERS:
         rows = [row for row in found.rows() if row["axes"]["task"] == task and teacher_of(found, task) is not None]
         if task == "CoLA":
-            rows = at_best_rates([*rows, *(row for row in rates.rows() if row["settings"]["epochs"] == EPOCHS)])
+            rows = at_best_rates([*rows, *comparable(rates)])
         page = "docs/evidence.md#" + ("rates-and-lengths" if task == "CoLA" else "glue")
         for method, some in by_axis(rows, "method").items():
             yield line(method, f"{task}, from a general student", kept(some), some, page)
