@@ -230,6 +230,7 @@ def test_the_share_of_own_texts_grows_where_the_dev_loss_rises():
     for _ in range(12):
         method.after_check({"loss": float(method.last) + 1})
     assert float(method.own) == 1
+    assert float(adaptive(share=0.3).own) == pytest.approx(0.3)
 
 
 def test_the_first_stage_learns_the_given_answers_and_counts_no_check():

@@ -21,9 +21,9 @@ class DistiLLM(LanguageMethod):
     """DistiLLM: bounded divergences, own texts as far as they help. Ko et al., ICML 2024. arXiv:2402.03898.
 
     `KL(p_S || skew p_S + (1 - skew) p_T)` of each token, or `KL(p_T || skew p_T + (1 - skew) p_S)`. With source
-    "adaptive", a share of the steps learns from the student's own texts: it begins at 0 and grows by 0.1 whenever the
-    dev loss has risen by 0.1 since it last grew. Such a step writes new texts with a probability that falls over the
-    run, else it takes texts written earlier.
+    "adaptive", a share of the steps learns from the student's own texts: it begins at `share` and grows by 0.1
+    whenever the dev loss has risen by 0.1 since it last grew. Such a step writes new texts with a probability that
+    falls over the run, else it takes texts written earlier.
 
     The first stage learns from the given answers alone, as the paper's students have before.
 
@@ -31,6 +31,7 @@ class DistiLLM(LanguageMethod):
     reverse: whether the student's distribution comes first.
     source: of the answers: "adaptive", "given" or "student".
     replay: texts that are kept.
+    share: of the steps that learn from own texts at first, with source "adaptive".
     """
 
     kept: Tensor
@@ -53,6 +54,7 @@ class DistiLLM(LanguageMethod):
         reverse: bool = True,
         source: Annotated[str, Range(choices=("adaptive", "given", "student"))] = "adaptive",
         replay: Annotated[int, Range(at_least=1, at_most=1_000_000, unit="texts")] = 1000,
+        share: Share = 0.0,
     ) -> None:
         super().__init__(student, teacher, task)
         self.skew, self.source = skew, source
@@ -62,7 +64,7 @@ class DistiLLM(LanguageMethod):
         self.register_buffer("lengths", torch.zeros(replay, 2, dtype=torch.int32))  # of prompt and answer
         self.register_buffer("keys", torch.zeros(replay, dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))  # texts ever kept
-        self.register_buffer("own", torch.zeros(()))  # share of the steps that learn from own texts
+        self.register_buffer("own", torch.tensor(share))  # share of the steps that learn from own texts
         self.register_buffer("last", torch.tensor(torch.inf))  # dev loss when it last grew
 
     # ---- texts
