@@ -45,7 +45,7 @@ def of_methods() -> Iterator[Row]:
     labels = made.get("finetune")
     for method, rows in made.items():
         step = a_step(rows) / a_step(labels) if labels else None
-        yield line(method, "BANKING77, from a general student", kept(rows), rows, "docs/evidence.md#banking77", step)
+        yield line(method, "BANKING77, by inherit", kept(rows), rows, "docs/evidence.md#banking77", step)
 
 
 def of_glue() -> Iterator[Row]:
