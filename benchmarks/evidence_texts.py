@@ -31,7 +31,8 @@ METHODS = (
     "better of two rates (1e-4, 3e-4; by seed 0). *Step*: seconds of a step (the median run's) divided by those on "
     "labels alone, on a core of its own.\n\n"
     "```console\ncontrastill study benchmarks/methods.variants.json --seeds 3 --out benchmarks/results/methods.jsonl "
-    "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place data=demo/banking77\n```\n\n"
+    "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 "
+    "--place data=demo/banking77\n```\n\n"
 )
 RATES = (
     "CoLA with other learning rates (3e-4 is the rule's for this width), or three times the steps: Matthews "
