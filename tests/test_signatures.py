@@ -109,6 +109,7 @@ def test_where_kinds_differ_types_are_joined_and_defaults_are_told() -> None:
     said = arguments([settings.Distillation, settings.EmbeddingDistillation])
     assert said["batch_size"].endswith("[EmbeddingDistillation: 128]")
     assert said["pooling"].endswith("[EmbeddingDistillation alone]")
+    assert said["with_baseline"].endswith("[Distillation and LanguageDistillation alone]")
     assert "[" not in said["seed"].replace("[0 <= x <= 4,294,967,295]", "")
     fields = settings.Finetuning.__dataclass_fields__
     assert annotation("labels", [(settings.Finetuning, fields["labels"])], 1) == "list[str] | tuple[str, ...] | None"

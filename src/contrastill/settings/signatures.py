@@ -75,7 +75,7 @@ def arguments(kinds: Kinds) -> dict[str, str]:
             if default([(kind, other)], 1) != default([(first, field)], 1)
         ]
         if len(same) < len(kinds):
-            notes.append(f"[{first.__name__} alone]")
+            notes.append(f"[{' and '.join(kind.__name__ for kind, _ in same)} alone]")
         found[name] = " ".join([field.metadata["help"], *notes])
     return found
 
