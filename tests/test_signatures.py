@@ -85,10 +85,10 @@ KINDS: dict[str, list[Any]] = {
     "bench": [settings.Bench],
     "build_cache": [settings.CacheBuild],
     "contrast": [settings.Contrast],
-    "distill": [settings.Distillation, settings.EmbeddingDistillation],
+    "distill": [settings.Distillation, settings.EmbeddingDistillation, settings.LanguageDistillation],
     "evaluate": [settings.Evaluation],
     "export": [settings.Export],
-    "finetune": [settings.Finetuning],
+    "finetune": [settings.Finetuning, settings.LanguageFinetuning],
     "label": [settings.Labelling],
     "predict": [settings.Prediction],
     "pretrain": [settings.Pretraining],
@@ -106,7 +106,7 @@ def test_where_kinds_differ_types_are_joined_and_defaults_are_told() -> None:
     assert shown["texts"].annotation.endswith("| None")
     assert shown["schedule"].annotation == "Literal['stages', 'linear', 'constant']"
     assert shown["method"].annotation == "str | type | None"
-    said = arguments([settings.Distillation, settings.EmbeddingDistillation])
+    said = arguments(KINDS["distill"])
     assert said["batch_size"].endswith("[EmbeddingDistillation: 128]")
     assert said["pooling"].endswith("[EmbeddingDistillation alone]")
     assert said["with_baseline"].endswith("[Distillation and LanguageDistillation alone]")

@@ -32,6 +32,8 @@ from contrastill.settings import Evaluation as Evaluation
 from contrastill.settings import Export as Export
 from contrastill.settings import Finetuning as Finetuning
 from contrastill.settings import Labelling as Labelling
+from contrastill.settings import LanguageDistillation as LanguageDistillation
+from contrastill.settings import LanguageFinetuning as LanguageFinetuning
 from contrastill.settings import Prediction as Prediction
 from contrastill.settings import Pretraining as Pretraining
 from contrastill.settings import Serving as Serving
@@ -323,7 +325,7 @@ def distill(
     teacher_outputs: str | PathLike[str] | Rows | None = None,
     method: str | type | None = None,
     student: str = '4L-312',
-    start: str | PathLike[str] = 'inherit',
+    start: str | PathLike[str] | None = 'inherit',
     set: Mapping[str, Any] = ...,
     stages: Mapping[str, float] = ...,
     perturb: Literal['none', 'l2-per-token'] | None = None,
@@ -331,29 +333,36 @@ def distill(
     unlabelled: str | PathLike[str] | Rows | None = None,
     with_baseline: bool = False,
     cache: str | PathLike[str] | None = None,
-    cache_dtype: Literal['float16', 'bfloat16', 'int8', 'float32'] = 'float16',
+    cache_dtype: Literal['float16', 'bfloat16', 'int8', 'float32'] | Literal['float16', 'bfloat16', 'float32'] = 'float16',
     texts: list[str] | tuple[str, ...] | Rows | None = None,
     pooling: Literal['mean', 'cls'] = 'mean',
     projection: Literal['compact', 'keep', 'drop'] = 'compact',
     dropout: float = 0.0,
     sts: str | PathLike[str] | None = None,
+    prompt: str | None = None,
+    answer: str | None = None,
+    messages: str | None = None,
+    chat: bool = False,
+    new_tokens: int | None = None,
+    top_k: int = 64,
+    select: Literal['kl', 'perplexity', 'exact_match', 'rouge_l', 'own_nats'] = 'kl',
     resume: bool = False,
 ) -> Run:
-    """Distils a teacher of a task (or, with such a method, of sentence embeddings) into a small student.
+    """Distils a teacher of a task (or, with such a method, of sentence embeddings or a language model) into a student.
 
     resume: continues the interrupted run in `out`. Raises as `finetune` does.
 
-    The settings are those of `Distillation` and `EmbeddingDistillation`.
+    The settings are those of `Distillation` and `EmbeddingDistillation` and `LanguageDistillation`.
 
     Args:
-        data: glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet) [default: as in the teacher's run] [Distillation alone]
-        dev_share: share of train held out when there is no dev file [default: as in the teacher's run on these data, else a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows] [0 <= x <= 0.5] [Distillation alone]
-        encoding: encoding of the text files [default: as in the teacher's run on these data, else utf-8] [EmbeddingDistillation: 'utf-8']
+        data: glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet) [default: as in the teacher's run] [LanguageDistillation: <class 'inspect._empty'>] [Distillation and LanguageDistillation alone]
+        dev_share: share of train held out when there is no dev file [default: as in the teacher's run on these data, else a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows] [0 <= x <= 0.5] [Distillation and LanguageDistillation alone]
+        encoding: encoding of the text files [default: as in the teacher's run on these data, else utf-8] [EmbeddingDistillation: 'utf-8'] [LanguageDistillation: 'utf-8']
         out: folder for the run: student/, report.html, metrics.json, run.json, checkpoints/, log.jsonl
-        epochs: passes over the training texts, instead of --preset or --minutes [default: as many as --preset says] [0 < x <= 100,000] [EmbeddingDistillation: 1.0]
+        epochs: passes over the training texts, instead of --preset or --minutes [default: as many as --preset says] [0 < x <= 100,000] [EmbeddingDistillation: 1.0] [LanguageDistillation: 3.0]
         batch_size: examples a step, over all processes [1 <= x <= 1,000,000] [EmbeddingDistillation: 128]
         accumulate: split each batch into this many parts, which saves memory [1 <= x <= 1,000,000]
-        learning_rate: highest learning rate [default: by the width of the trained model] [0 < x <= 1] [EmbeddingDistillation: 0.001]
+        learning_rate: highest learning rate [default: by the width of the trained model] [0 < x <= 1] [EmbeddingDistillation: 0.001] [LanguageDistillation: 0.0001]
         schedule: learning rate: 'stages' (constant, then decay in the last stage), 'linear' (one decay) or 'constant' [EmbeddingDistillation: 'linear']
         warmup: share of the steps over which the learning rate rises [0 <= x < 1]
         weight_decay: AdamW's weight decay [0 <= x <= 1,000]
@@ -366,7 +375,7 @@ def distill(
         keep_checkpoints: keep checkpoints/, with the optimizer's state, when the run has finished
         overwrite: replace the run in the output folder
         force: start although a check before training failed
-        text: column of the (first) text
+        text: column of the (first) text [Distillation and EmbeddingDistillation alone]
         text_pair: column of the second text, for pairs [Distillation alone]
         label: column of the label or score [Distillation alone]
         task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a task of your own, package.module:Class [Distillation alone]
@@ -374,7 +383,7 @@ def distill(
         labels: class names in the order of their ids, once for each class [Distillation alone]
         metric: metric that selects the checkpoint [default: the task's first] [Distillation alone]
         dev: file of development examples [default: a share of train is held out]
-        test: file of test examples, scored once, at the end [Distillation alone]
+        test: file of test examples, scored once, at the end [Distillation and LanguageDistillation alone]
         limit: use at most this many training examples [1 <= x <= 1,000,000,000]
         delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
         max_length: longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller of the model's own limit and 128] [2 <= x <= 1,048,576]
@@ -383,17 +392,17 @@ def distill(
         vocabulary: pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and single characters, which makes it smaller
         class_weights: weights of the classes in the label loss: 'balanced' (rare classes count as much as common ones), or a JSON file, {class: weight}; with several labels a text they weigh the rows that have the label [Distillation alone]
         average: keep the mean of the weights at the last so many checks (of the last stage), unless the best checkpoint leads it on dev by more than a standard error [2 <= x <= 1,000] [Distillation alone]
-        teacher: folder of the fine-tuned teacher, or of the run that made it, or Hub name
-        teacher_outputs: in place of --teacher: file (.jsonl .parquet .csv .tsv; .gz .xz) with a teacher's answers: texts, and probabilities, logits, top, labels, label with confidence, score or spans (docs/teacher-outputs.md)
-        method: distillation method (see `contrastill methods`), or your own: package.module:Class [default: lrc_bert; kd with --teacher-outputs, for a student without layers, or one with another tokenizer than the teacher's] [EmbeddingDistillation: 'disco']
-        student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers); or, with a folder or Hub name as --start, 'as-is'
-        start: random, copy, inherit, the folder of a distilled student, or with --student as-is any encoder, with its own tokenizer
+        teacher: folder of the fine-tuned teacher, or of the run that made it, or Hub name [LanguageDistillation: <class 'inspect._empty'>]
+        teacher_outputs: in place of --teacher: file (.jsonl .parquet .csv .tsv; .gz .xz) with a teacher's answers: texts, and probabilities, logits, top, labels, label with confidence, score or spans (docs/teacher-outputs.md) [Distillation and EmbeddingDistillation alone]
+        method: distillation method (see `contrastill methods`), or your own: package.module:Class [default: lrc_bert; kd with --teacher-outputs, for a student without layers, or one with another tokenizer than the teacher's] [EmbeddingDistillation: 'disco'] [LanguageDistillation: 'gkd']
+        student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers); or, with a folder or Hub name as --start, 'as-is' [LanguageDistillation: 'as-is']
+        start: random, copy, inherit, the folder of a distilled student, or with --student as-is any encoder, with its own tokenizer [LanguageDistillation: None]
         set: a setting of the method, as name=value
-        stages: a stage's share of the run, as name=share [0 <= x <= 1] [Distillation alone]
+        stages: a stage's share of the run, as name=share [0 <= x <= 1] [Distillation and LanguageDistillation alone]
         perturb: add a step along the gradient to the embeddings: 'none' (the raw gradient) or 'l2-per-token' [Distillation alone]
         epsilon: size of the perturbation [0 < x <= 1,000,000] [Distillation alone]
         unlabelled: file of further texts without labels, used by every loss except the label loss [Distillation alone]
-        with_baseline: train the same student on the labels alone too, in OUT/baseline: same start, labelled rows, order and steps; scores and page have it beside the student (with --resume, of a finished run too) [Distillation alone]
+        with_baseline: train the same student on the labels alone too, in OUT/baseline: same start, labelled rows, order and steps; scores and page have it beside the student (with --resume, of a finished run too) [Distillation and LanguageDistillation alone]
         cache: folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill); 'none': run the teacher in every step
         cache_dtype: type the outputs are stored in: float16, bfloat16, int8 or float32
         texts: file of texts (a line each; or .csv .tsv .jsonl .parquet with --text; .gz .xz), or Hub data set; once for each source [default: those of --teacher-outputs] [EmbeddingDistillation alone]
@@ -401,6 +410,13 @@ def distill(
         projection: projection to the teacher's space in the saved model: 'compact' (vectors of the student's width with the cosines of the teacher's space), 'keep' (vectors in the teacher's space, for an index built by the teacher), 'drop' (the student's own space) [EmbeddingDistillation alone]
         dropout: dropout of the student during training [0 <= x < 1] [EmbeddingDistillation alone]
         sts: 'hub', or a folder with the seven STS sets: score them at the end [EmbeddingDistillation alone]
+        prompt: column of the prompt [LanguageDistillation alone]
+        answer: column of the answer [LanguageDistillation alone]
+        messages: column of whole conversations (role, content); the last message is the answer [LanguageDistillation alone]
+        chat: write prompts and answers by the tokenizer's chat template [LanguageDistillation alone]
+        new_tokens: longest answer that is written, in tokens [default: that of the training answers] [1 <= x <= 100,000] [LanguageDistillation alone]
+        top_k: likeliest words of the teacher that are stored for each token of a given answer, with the mass of all others; 0: all words [0 <= x <= 10,000,000] [LanguageDistillation alone]
+        select: metric on dev that selects the checkpoint [LanguageDistillation alone]
     """
 
 def evaluate(
@@ -543,7 +559,7 @@ def finetune(
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
-    task: str | type | None = None,
+    task: str | type | Literal['language'] | None = None,
     separator: str | None = None,
     labels: list[str] | tuple[str, ...] | None = None,
     metric: str | None = None,
@@ -558,25 +574,31 @@ def finetune(
     class_weights: str | PathLike[str] | None = None,
     average: int | None = None,
     head: Literal['probe', 'probe-cls', 'random'] = 'probe',
+    prompt: str | None = None,
+    answer: str | None = None,
+    messages: str | None = None,
+    chat: bool = False,
+    new_tokens: int | None = None,
+    select: Literal['kl', 'perplexity', 'exact_match', 'rouge_l', 'own_nats'] = 'perplexity',
     resume: bool = False,
 ) -> Run:
-    """Trains a model on labels. resume: goes on with the interrupted run in `out`.
+    """Trains a model on labels, or a language model on answers. resume: goes on with the interrupted run in `out`.
 
     Raises:
         UserError: bad settings, data or model; before training where it can be known.
         Interrupted: stopped by Ctrl-C or SIGTERM, and saved; call again with `resume=True`.
 
-    The settings are those of `Finetuning`.
+    The settings are those of `Finetuning` and `LanguageFinetuning`.
 
     Args:
         data: glue/TASK, a Hub data set, a folder (GLUE's, or train/dev/test files), or a file (csv, tsv, jsonl, parquet)
         dev_share: share of train held out when there is no dev file [default: a tenth; of fewer than 1,000 rows up to a quarter, for 100 rows] [0 <= x <= 0.5]
         encoding: encoding of the text files
         out: folder for the run: student/, report.html, metrics.json, run.json, checkpoints/, log.jsonl
-        epochs: passes over the training texts, instead of --preset or --minutes [default: as many as --preset says] [0 < x <= 100,000]
+        epochs: passes over the training texts, instead of --preset or --minutes [default: as many as --preset says] [0 < x <= 100,000] [LanguageFinetuning: 3.0]
         batch_size: examples a step, over all processes [1 <= x <= 1,000,000]
         accumulate: split each batch into this many parts, which saves memory [1 <= x <= 1,000,000]
-        learning_rate: highest learning rate [default: by the width of the trained model] [0 < x <= 1]
+        learning_rate: highest learning rate [default: by the width of the trained model] [0 < x <= 1] [LanguageFinetuning: 0.0001]
         schedule: learning rate: 'stages' (constant, then decay in the last stage), 'linear' (one decay) or 'constant'
         warmup: share of the steps over which the learning rate rises [0 <= x < 1]
         weight_decay: AdamW's weight decay [0 <= x <= 1,000]
@@ -589,25 +611,31 @@ def finetune(
         keep_checkpoints: keep checkpoints/, with the optimizer's state, when the run has finished
         overwrite: replace the run in the output folder
         force: start although a check before training failed
-        text: column of the (first) text
-        text_pair: column of the second text, for pairs
-        label: column of the label or score
-        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a task of your own, package.module:Class
-        separator: character between the labels of a cell, with --task multilabel
-        labels: class names in the order of their ids, once for each class
-        metric: metric that selects the checkpoint [default: the task's first]
+        text: column of the (first) text [Finetuning alone]
+        text_pair: column of the second text, for pairs [Finetuning alone]
+        label: column of the label or score [Finetuning alone]
+        task: kind of labels, if the data do not show it: 'classification', 'regression', 'multilabel', 'tagging', or a task of your own, package.module:Class [LanguageFinetuning: 'language']
+        separator: character between the labels of a cell, with --task multilabel [Finetuning alone]
+        labels: class names in the order of their ids, once for each class [Finetuning alone]
+        metric: metric that selects the checkpoint [default: the task's first] [Finetuning alone]
         dev: file of development examples [default: a share of train is held out]
         test: file of test examples, scored once, at the end
         limit: use at most this many training examples [1 <= x <= 1,000,000,000]
         delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
         max_length: longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller of the model's own limit and 128] [2 <= x <= 1,048,576]
-        preset: length of the run: 'quick' (one pass, at least 60 steps), 'good' (4 passes, at least 200 steps) or 'best' (10 passes, at least 600 steps)
-        minutes: train for about so many minutes instead [0 < x <= 100,000]
-        vocabulary: pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and single characters, which makes it smaller
-        class_weights: weights of the classes in the label loss: 'balanced' (rare classes count as much as common ones), or a JSON file, {class: weight}; with several labels a text they weigh the rows that have the label
-        average: keep the mean of the weights at the last so many checks (of the last stage), unless the best checkpoint leads it on dev by more than a standard error [2 <= x <= 1,000]
+        preset: length of the run: 'quick' (one pass, at least 60 steps), 'good' (4 passes, at least 200 steps) or 'best' (10 passes, at least 600 steps) [Finetuning alone]
+        minutes: train for about so many minutes instead [0 < x <= 100,000] [Finetuning alone]
+        vocabulary: pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' and single characters, which makes it smaller [Finetuning alone]
+        class_weights: weights of the classes in the label loss: 'balanced' (rare classes count as much as common ones), or a JSON file, {class: weight}; with several labels a text they weigh the rows that have the label [Finetuning alone]
+        average: keep the mean of the weights at the last so many checks (of the last stage), unless the best checkpoint leads it on dev by more than a standard error [2 <= x <= 1,000] [Finetuning alone]
         model: Hub name or folder of the model to fine-tune
-        head: start of a head that is made new: 'probe' (fitted on the frozen encoder, if that tells anything; where rows are few and the mean of the tokens fits better than the first one, a layer that averages them is added), 'probe-cls' (no layer is added) or 'random'
+        head: start of a head that is made new: 'probe' (fitted on the frozen encoder, if that tells anything; where rows are few and the mean of the tokens fits better than the first one, a layer that averages them is added), 'probe-cls' (no layer is added) or 'random' [Finetuning alone]
+        prompt: column of the prompt [LanguageFinetuning alone]
+        answer: column of the answer [LanguageFinetuning alone]
+        messages: column of whole conversations (role, content); the last message is the answer [LanguageFinetuning alone]
+        chat: write prompts and answers by the tokenizer's chat template [LanguageFinetuning alone]
+        new_tokens: longest answer that is written, in tokens [default: that of the training answers] [1 <= x <= 100,000] [LanguageFinetuning alone]
+        select: metric on dev that selects the checkpoint [LanguageFinetuning alone]
     """
 
 def label(

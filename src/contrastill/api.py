@@ -15,6 +15,8 @@ from contrastill.settings import (
     Export,
     Finetuning,
     Labelling,
+    LanguageDistillation,
+    LanguageFinetuning,
     Prediction,
     Pretraining,
     Serving,
@@ -49,9 +51,9 @@ __all__ = [
 ]
 
 
-@takes(Finetuning)
+@takes(Finetuning, LanguageFinetuning)
 def finetune(*, resume: bool = False, **settings: Any) -> "Run":
-    """Trains a model on labels. resume: goes on with the interrupted run in `out`.
+    """Trains a model on labels, or a language model on answers. resume: goes on with the interrupted run in `out`.
 
     Raises:
         UserError: bad settings, data or model; before training where it can be known.
@@ -62,9 +64,9 @@ def finetune(*, resume: bool = False, **settings: Any) -> "Run":
     return commands.finetune(resume=resume, **settings)
 
 
-@takes(Distillation, EmbeddingDistillation)
+@takes(Distillation, EmbeddingDistillation, LanguageDistillation)
 def distill(*, resume: bool = False, **settings: Any) -> "Run":
-    """Distils a teacher of a task (or, with such a method, of sentence embeddings) into a small student.
+    """Distils a teacher of a task (or, with such a method, of sentence embeddings or a language model) into a student.
 
     resume: continues the interrupted run in `out`. Raises as `finetune` does.
     """
