@@ -300,6 +300,8 @@ def test_the_public_names_are_these_and_each_can_be_imported():
         "FrozenEncoder",
         "Interrupted",
         "Labelling",
+        "LanguageDistillation",
+        "LanguageFinetuning",
         "Method",
         "Perturbed",
         "Prediction",
