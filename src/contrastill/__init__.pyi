@@ -362,7 +362,7 @@ def distill(
         epochs: passes over the training texts, instead of --preset or --minutes [default: as many as --preset says] [0 < x <= 100,000] [EmbeddingDistillation: 1.0] [LanguageDistillation: 3.0]
         batch_size: examples a step, over all processes [1 <= x <= 1,000,000] [EmbeddingDistillation: 128]
         accumulate: split each batch into this many parts, which saves memory [1 <= x <= 1,000,000]
-        learning_rate: highest learning rate [default: by the width of the trained model] [0 < x <= 1] [EmbeddingDistillation: 0.001] [LanguageDistillation: 0.0001]
+        learning_rate: highest learning rate [default: by the width of the trained model] [0 < x <= 1] [EmbeddingDistillation: 0.001]
         schedule: learning rate: 'stages' (constant, then decay in the last stage), 'linear' (one decay) or 'constant' [EmbeddingDistillation: 'linear']
         warmup: share of the steps over which the learning rate rises [0 <= x < 1]
         weight_decay: AdamW's weight decay [0 <= x <= 1,000]

@@ -161,9 +161,12 @@ def test_a_narrower_student_inherits(teacher: Any, data: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("make", "start"), [(llama, "inherit"), (gpt2, "copy")])
-def test_the_start_is_inherit_where_the_layers_are_known(make: Any, start: str) -> None:
+def test_the_start_is_inherit_where_the_layers_are_known_and_has_its_rate(make: Any, start: str) -> None:
     asked = LanguageDistillation(teacher="t", data="d", out="o", student="1L")
-    assert with_start(asked, make(16, 2, 1)).start == start
+    assert (made := with_start(asked, make(16, 2, 1))).start == start
+    assert made.learning_rate == 5e-4
+    assert with_start(replace(asked, student="as-is", start="x"), make(16, 2, 1)).learning_rate == 1e-4
+    assert with_start(replace(asked, learning_rate=1e-3), make(16, 2, 1)).learning_rate == 1e-3
     assert with_start(replace(asked, start="random"), make(16, 2, 1)).start == "random"
 
 

@@ -13,6 +13,8 @@ __all__ = ["LANGUAGE_METHODS", "LanguageDistillation", "LanguageFinetuning", "Pr
 
 LANGUAGE_METHODS = ("atkd", "distillm", "gkd", "okd", "sft", "skd")
 """Methods for language models, so that a help need not import them."""
+OF_TEACHER, OF_MODEL = 5e-4, 1e-4
+"""Default learning rates: of a student that is made of its teacher, and of a language model as it is."""
 METRICS = ("kl", "perplexity", "exact_match", "rouge_l", "own_nats")
 LOGARITHMS: dict[str, Any] = {
     "help": "type the logarithms of its probabilities are stored in: float16, bfloat16 or float32",
@@ -74,7 +76,7 @@ class LanguageFinetuning(Prompts, Settings):
     task: str = option("language", "'language'", "Data", choices=("language",))
     select: str = option("perplexity", "metric on dev that selects the checkpoint", **SELECT)
     epochs: float = option(3.0, "passes over the training texts", **EPOCHS)
-    learning_rate: float = option(1e-4, "highest learning rate", **RATE)
+    learning_rate: float = option(OF_MODEL, "highest learning rate", **RATE)
 
     def check_together(self) -> None:
         super().check_together()
@@ -131,7 +133,17 @@ class LanguageDistillation(Prompts, Settings):
     )
     select: str = option("kl", "metric on dev that selects the checkpoint", **SELECT)
     epochs: float = option(3.0, "passes over the training texts", **EPOCHS)
-    learning_rate: float = option(1e-4, "highest learning rate", **RATE)
+    learning_rate: float | None = option(
+        None,
+        f"highest learning rate [default: {OF_TEACHER:g} for a student made of the teacher, {OF_MODEL:g} for one as it "
+        "is]",
+        **RATE,
+    )
+
+    @property
+    def usual_rate(self) -> float:
+        """The learning rate where none is given."""
+        return OF_MODEL if self.student == AS_IS else OF_TEACHER
 
     def check_together(self) -> None:
         super().check_together()

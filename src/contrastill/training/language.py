@@ -80,6 +80,11 @@ class LanguagePlan(Plan):
         self.trimmed = trimmed
         self.start: AnswerScores | None = None  # of the student on dev, before its first step
 
+    @property
+    def usual_rate(self) -> float:
+        own = isinstance(self.settings, LanguageDistillation)
+        return self.settings.usual_rate if own else super().usual_rate
+
     # ---- the training texts
 
     @property

@@ -20,10 +20,11 @@ __all__ = ["start_language_model", "with_start"]
 
 
 def with_start(settings: LanguageDistillation, teacher: PreTrainedModel) -> LanguageDistillation:
-    """The settings with a start where none was asked for: `inherit` if the teacher's layers are known, else `copy`."""
-    if settings.start is not None:
-        return settings
-    return replace(settings, start="inherit" if teacher.config.model_type in DECODERS else "copy")
+    """The settings with a start and a rate where none was asked for: `inherit` if the teacher's layers are known, else
+    `copy`."""
+    start = settings.start or ("inherit" if teacher.config.model_type in DECODERS else "copy")
+    rate = settings.usual_rate if settings.learning_rate is None else settings.learning_rate
+    return replace(settings, start=start, learning_rate=rate)
 
 
 def start_language_model(
