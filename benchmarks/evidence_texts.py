@@ -45,8 +45,8 @@ RATES = (
 CAPTIONS = (
     "Captions to go on with (Multi30k): the first four words are the prompt. Teacher: SmolLM2-135M-Instruct, "
     "fine-tuned on 4,000 captions in one pass. Students: 8 of its 30 layers, by `inherit`, and the pieces of words "
-    "that the texts need; 2,000 captions, 2 passes in batches of 16 at 5e-4, the last checkpoint, 200 dev captions. *KL* and "
-    "*perplexity* are of the given answers. *Own nats*: the teacher's nats a token on what a model writes; "
+    "that the texts need; 2,000 captions, 2 passes in batches of 16 at 5e-4, the last checkpoint, 200 dev captions. "
+    "*KL* and *perplexity* are of the given answers. *Own nats*: the teacher's nats a token on what a model writes; "
     "*distinct-2*: the share of different bigrams in it ([the scores](language.md#scores)).\n\n"
     "```console\npython benchmarks/captions.py MULTI30K captions\n"
     "contrastill finetune --task language --model HuggingFaceTB/SmolLM2-135M-Instruct --data captions/many \\\n"
