@@ -360,6 +360,39 @@ def test_additions(script, tmp_path):
     assert sizes == [187_296, 21_472]
 
 
+def test_captions(script, tmp_path):
+    for name, rows in {"train": 4100, "val": 210}.items():
+        lines = [f"A dog {name} {n} runs far away.\tanother caption" for n in range(rows)]
+        (tmp_path / f"{name}.captions.tsv").write_text("\n".join(["Too short a one", *lines]) + "\n")
+    script("captions", tmp_path, tmp_path / "made")
+    rows = {
+        (kind, split): [
+            json.loads(line) for line in (tmp_path / "made" / kind / f"{split}.jsonl").read_text().splitlines()
+        ]
+        for kind in ("many", "few")
+        for split in ("train", "dev")
+    }
+    assert {key: len(some) for key, some in rows.items()} == {
+        ("many", "train"): 4000, ("many", "dev"): 200, ("few", "train"): 2000, ("few", "dev"): 200
+    }  # fmt: skip
+    assert rows["few", "train"][0] == {"prompt": "A dog train 0", "answer": " runs far away."}
+    assert rows["few", "train"] == rows["many", "train"][:2000]
+
+
+def test_intents_as_text(script, tmp_path):
+    data = "text,label\n" + "".join(f"question {n},{'lost_card' if n % 2 else 'top_up'}\n" for n in range(60))
+    (tmp_path / "data.csv").write_text(data)
+    script("intents_as_text", tmp_path / "data.csv", tmp_path / "made")
+    train, dev = (
+        [json.loads(line) for line in (tmp_path / "made" / f"{split}.jsonl").read_text().splitlines()]
+        for split in ("train", "dev")
+    )
+    assert len(train) + len(dev) == 60
+    for row in train + dev:
+        number = int(row["prompt"].removeprefix("question ").removesuffix("\nintent:"))
+        assert row["answer"] == (" lost card" if number % 2 else " top up")
+
+
 @pytest.mark.whole
 def test_language_step(script, tmp_path):
     def without_trl(module: ModuleType) -> None:
