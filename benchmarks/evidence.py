@@ -9,7 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evidence_texts import ABLATIONS, ABOUT, ADDITIONS, CAPTIONS, GLUE, METHODS, PAPERS, PUBLISHED, RATES, ROBUSTNESS
+from evidence_texts import (
+    ABLATIONS,
+    ABOUT,
+    ADDITIONS,
+    CAPTIONS,
+    GLUE,
+    INTENTS,
+    METHODS,
+    PAPERS,
+    PUBLISHED,
+    RATES,
+    ROBUSTNESS,
+)
 from markdown_parts import table, write_or_check
 
 from contrastill import Study
@@ -127,6 +139,8 @@ def page() -> str:
         parts += ["## Language models: additions", *of_additions(additions)]
     if (captions := study("captions", 3)).rows():
         parts += ["## Language models: captions", *of_captions(captions)]
+    if (intents := RESULTS / "intents.json").exists():
+        parts += ["## Language models: intents as text", *of_intents(json.loads(intents.read_text()))]
     if (ablation := study("ablation", 3)).rows():
         parts += ["## Ablations of LRC-BERT", ABLATIONS, *results(ablation, "ablation", "LRC-BERT1", "ablation.svg")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -266,6 +280,19 @@ def of_captions(found: Study) -> list[str]:
         table(head, lines),
         "KL, less is better:",
         *of_differences(rows, "gkd, given"),
+    ]
+
+
+def of_intents(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, row in found["rows"].items():
+        value, low, high = (100 * one for one in (row["accuracy"], *row["interval"]))
+        size, seconds = f"{row['parameters'] / 1e6:.1f} M", row["seconds"]["training"]
+        scored = f"{value:.1f} ({low:.1f} to {high:.1f})"
+        lines.append([name, scored, f"{row['ms']:.1f}", size, f"{row['size_mb']:.0f}", f"{seconds:.0f}"])
+    return [
+        f"{INTENTS}{found['machine']['cpu']}, one thread.",
+        table(["", "accuracy on dev, % (95 %)", "ms a question", "parameters", "MB", "training, s"], lines),
     ]
 
 
