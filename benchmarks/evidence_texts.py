@@ -78,11 +78,11 @@ ROBUSTNESS = (
 INTENTS = (
     "BANKING77 twice, on the same rows: 8 layers of SmolLM2-135M-Instruct, by `inherit` and with the pieces of words "
     "that the texts need, learn to write the name of the intent behind the question (exact match); a `4L-312` encoder "
-    "learns to choose among the 77 (`lrc_bert`, 1e-4, of the table above; the training of its teacher apart). Both in 2 "
-    "passes, one seed. Time: a question at a time, PyTorch float32.\n\n"
+    "learns to choose among the 77 (`lrc_bert`, 1e-4, of the table above; the training of its teacher apart). Both in "
+    "2 passes, one seed. Time: a question at a time, PyTorch float32.\n\n"
     "```console\npython benchmarks/intents_as_text.py demo/banking77 intents\n"
     "contrastill distill --method sft --teacher HuggingFaceTB/SmolLM2-135M-Instruct --student 8L \\\n"
-    "  --vocabulary texts --data intents --epochs 2 --batch-size 32 --select exact_match --checks 1 --new-tokens 14 \\\n"
-    "  --out runs/writer\n"
+    "  --vocabulary texts --data intents --epochs 2 --batch-size 32 --select exact_match --checks 1 \\\n"
+    "  --new-tokens 14 --out runs/writer\n"
     "python benchmarks/intents.py runs/writer ENCODER_RUN intents\n```\n\n"
 )
