@@ -40,7 +40,8 @@ RATES = (
     "`kd` and labels learn, at the rule's they answer one class; LRC-BERT learns from 1e-4 to 1e-3.\n\n"
     "```console\ncontrastill study benchmarks/rates.variants.json --seeds 1 --out benchmarks/results/rates.jsonl "
     "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
-    "--place start=models/4L-312\ncontrastill study benchmarks/rates.variants.json --seeds 5 --only '1e-4, kd' …\n```"
+    "--place start=models/4L-312\ncontrastill study benchmarks/rates.variants.json --seeds 5 "
+    "--only '1e-4, kd' --out benchmarks/results/rates.jsonl …\n```"
 )
 CAPTIONS = (
     "Captions to go on with (Multi30k): the first four words are the prompt. Teacher: SmolLM2-135M-Instruct, "

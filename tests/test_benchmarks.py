@@ -394,6 +394,29 @@ def test_intents_as_text(script, tmp_path):
 
 
 @pytest.mark.whole
+def test_intents(script, tiny, tmp_path):
+    asked = {"student": "1/16/4/32", "start": "random", "out": str(tmp_path / "encoder")}
+    run = distill(teacher=str(tiny.teacher.parent), **QUICK | asked)
+    script("additions", tmp_path / "additions")
+    shutil.copytree(tmp_path / "additions" / "small", tmp_path / "lm" / "student")
+    scores = {"metrics": {"exact_match": 0.5}, "interval": [0.4, 0.6]}
+    metrics = {"metric": "exact_match", "seconds": {"training": 1.0}, "student": {"dev": scores, "parameters": 21_472}}
+    metrics["student"]["size_mb"] = 0.1
+    (tmp_path / "lm" / "metrics.json").write_text(json.dumps(metrics))
+    rows = "".join(json.dumps({"prompt": f"{n}+1=\nintent:", "answer": " top up"}) + "\n" for n in range(9))
+    (tmp_path / "dev.jsonl").write_text(rows)
+
+    def small(module: ModuleType) -> None:
+        module.COUNT, module.RESULT = 3, tmp_path / "intents.json"
+
+    script("intents", tmp_path / "lm", run.folder, tmp_path, first=small)
+    found = json.loads((tmp_path / "intents.json").read_text())["rows"]
+    assert found["language model"]["unnamed"] == 1
+    assert found["language model"]["accuracy"] == 0.5
+    assert found["encoder"]["ms"] > 0
+
+
+@pytest.mark.whole
 def test_language_step(script, tmp_path):
     def without_trl(module: ModuleType) -> None:
         def theirs(args: Any, folder: Path, steps: int, own: int, **more: Any) -> dict[str, Any]:
@@ -865,6 +888,8 @@ ELSEWHERE = {
     "tagging_negatives": "beside `tagging`, of whose teacher its students are",
     "first_hour_page": "`first_hour` makes its results",
     "markdown_parts": "of the page that is compared above",
+    "evidence_texts": "of the page that is compared above",
+    "measured": "its file is compared above",
     "multilabel_page": "`multilabel` makes its results",
     "made_up": "its models and texts are those of `gpu`",
     "tables": "its page is compared above",
