@@ -8,6 +8,8 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from contrastill import finetune
+
 CHARACTERS = "0123456789+="
 END = "<end>"
 
@@ -64,6 +66,15 @@ def save(model: Any, folder: Path) -> str:
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+def taught(place: Path, **settings: Any) -> dict[str, Any]:
+    """A teacher that has learnt the problems, a small start and their data, as settings of a distillation."""
+    rows = problems(100)
+    data = write(place / "data", train=rows[:64] * 2, dev=rows[64:80], test=rows[80:])
+    large, small = save(llama(32, 2, 1), place / "large"), save(llama(16, 1, 2), place / "small")
+    teacher = finetune(task="language", model=large, data=data, out=str(place / "teacher"), **settings)
+    return {**settings, "teacher": str(teacher.model), "student": "as-is", "start": small, "data": data}
 
 
 def problem(a: int, b: int) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from interruptions import cut_at, stopping_at
 from workshop import sha256, snapshot
 
-from contrastill import Interrupted, UserError, distill, finetune
+from contrastill import Interrupted, UserError, distill
 from contrastill.cli.options import settings_of
 from contrastill.report.paired import answers_of, difference
 from contrastill.report.run import read_run
@@ -17,7 +17,7 @@ from contrastill.results import result_table
 from contrastill.settings import LanguageDistillation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "language"))
-from tiny_language import llama, problems, save, write
+from tiny_language import taught
 
 QUICK: dict[str, Any] = {"batch_size": 16, "checks": 2, "learning_rate": 3e-3, "precision": "fp32", "epochs": 1}
 
@@ -25,12 +25,8 @@ QUICK: dict[str, Any] = {"batch_size": 16, "checks": 2, "learning_rate": 3e-3, "
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The settings of a distillation with a baseline, without its folder."""
-    place, rows = tmp_path_factory.mktemp("language"), problems(100)
-    data = write(place / "data", train=rows[:64] * 2, dev=rows[64:80], test=rows[80:])
-    large, small = save(llama(32, 2, 1), place / "large"), save(llama(16, 1, 2), place / "small")
-    teacher = finetune(task="language", model=large, data=data, out=str(place / "teacher"), **QUICK)
-    student = {"teacher": str(teacher.model), "student": "as-is", "start": small, "data": data}
-    return {**QUICK, **student, "method": "gkd", "set": {"beta": 1.0}, "with_baseline": True}
+    made = taught(tmp_path_factory.mktemp("language"), **QUICK)
+    return {**made, "method": "gkd", "set": {"beta": 1.0}, "with_baseline": True}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from workshop import sha256
 
-from contrastill import UserError, distill, finetune
+from contrastill import UserError, distill
 from contrastill.data.prompt_batches import collate_prompts
 from contrastill.language import CausalLM
 from contrastill.results import result_table
@@ -21,7 +21,7 @@ from contrastill.training.language import LanguagePlan
 from contrastill.training.written import diversity, own_nats
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "language"))
-from tiny_language import llama, problems, save, write
+from tiny_language import llama, problems, save, taught
 
 QUICK: dict[str, Any] = {"batch_size": 16, "checks": 2, "learning_rate": 3e-3, "precision": "fp32", "epochs": 1}
 END = 12
@@ -85,11 +85,7 @@ def test_no_token_that_the_tokenizer_lacks_is_written() -> None:
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    place, rows = tmp_path_factory.mktemp("language"), problems(100)
-    data = write(place / "data", train=rows[:64] * 2, dev=rows[64:80], test=rows[80:])
-    large, small = save(llama(32, 2, 1), place / "large"), save(llama(16, 1, 2), place / "small")
-    teacher = finetune(task="language", model=large, data=data, out=str(place / "teacher"), **QUICK)
-    return {**QUICK, "method": "gkd", "teacher": str(teacher.model), "student": "as-is", "start": small, "data": data}
+    return taught(tmp_path_factory.mktemp("language"), **QUICK) | {"method": "gkd"}
 
 
 def log(folder: Path, metric: str) -> list[float]:
