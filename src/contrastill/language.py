@@ -3,7 +3,7 @@
 Shapes: B batch, P tokens of a prompt, R of an answer, N answer tokens of the whole batch, D width, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,11 @@ class CausalLM(nn.Module):
         """The model's own logits of these states: (n, D) -> (n, V)."""
         logits: Tensor = self.alone[0](inputs_embeds=states.unsqueeze(0), use_cache=False).logits
         return logits.squeeze(0)
+
+    def tokens(self, batch: Batch) -> Callable[[slice], Tensor]:
+        """Gives the logits (n, V) of some of the answer tokens, formed when they are asked for."""
+        states = self.states(batch)
+        return lambda some: self.head(states[some])
 
     def forward(self, batch: Batch) -> Tensor:
         """The logits of the answer tokens, row by row: (N, V)."""

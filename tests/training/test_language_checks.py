@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from contrastill import UserError, distill, finetune
+from contrastill.language import CausalLM
 from contrastill.settings import LanguageDistillation
 from contrastill.training import check_run
 from contrastill.training.language import LanguagePlan
@@ -234,3 +235,21 @@ def test_a_misspelt_task_is_told_of_language_too(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tagging, language, or your own.*did you mean 'language'"):
         finetune(task="languag", model="x", data="y", out=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_reads_the_texts_of_dev_by_the_teacher_once(
+    teacher: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    states = CausalLM.states
+
+    def counted(lm: CausalLM, batch: Any) -> torch.Tensor:
+        if lm.depth == 2 and len(batch["prompt"]) == 20:  # the teacher has two layers, the student one
+            read.append(int(batch["answer_mask"].sum()))
+        return states(lm, batch)
+
+    monkeypatch.setattr(CausalLM, "states", counted)
+    asked = {"method": "gkd", "student": "1L", "start": "copy", "new_tokens": NEW, "cache": "none"}
+    distill(teacher=teacher, data=data, out=str(tmp_path / "run"), **{**QUICK, **asked, "checks": 3, "batch_size": 8})
+    given = read[0]
+    assert read.count(given) == 1 + 3, "for the scores, and for the method's own loss at each check"

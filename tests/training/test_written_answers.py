@@ -75,7 +75,7 @@ def test_no_token_that_the_tokenizer_lacks_is_written() -> None:
         model.lm_head.weight[15] = 10 * model.lm_head.weight.abs().max() * model.lm_head.weight[15].sign()
         model.lm_head.weight[16] = -model.lm_head.weight[15]  # one of both is ahead of all others
     task = Language((END,), END, 5, 6)
-    free, kept = (write_answers(CausalLM(model), [collate(ROWS)], task, None, words) for words in (None, 13))
+    free, kept = (write_answers(model, [collate(ROWS)], task, None, words) for words in (None, 13))
     assert max(max(one) for one in free) > END
     assert max(max(one) for one in kept) <= END
 

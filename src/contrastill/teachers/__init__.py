@@ -6,7 +6,7 @@ from contrastill.teachers.embedder import CachedEmbedder
 from contrastill.teachers.fields import outputs_named
 from contrastill.teachers.fill import keys_of
 from contrastill.teachers.folder import cache_root, entries, make_cache_folder, prune, verify
-from contrastill.teachers.language import FrozenLM, LanguageTeacher
+from contrastill.teachers.language import FrozenLM, LanguageTeacher, RecalledLM
 from contrastill.teachers.live import FrozenEncoder
 from contrastill.teachers.load import load_teacher
 from contrastill.teachers.several import SideBySide
@@ -25,6 +25,7 @@ __all__ = [
     "FrozenLM",
     "LanguageTeacher",
     "LiveTeacher",
+    "RecalledLM",
     "SideBySide",
     "TableTeacher",
     "VectorTeacher",

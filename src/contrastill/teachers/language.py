@@ -1,9 +1,10 @@
-"""A language model as a teacher that runs in every step."""
+"""A language model as a teacher that runs in every step, or once for each text by which students are scored."""
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from contrastill.language import CausalLM
 from contrastill.losses import SparseLogits
 from contrastill.teachers.base import fingerprint
 
-__all__ = ["FrozenLM", "LanguageTeacher", "Part"]
+__all__ = ["FrozenLM", "LanguageTeacher", "Part", "RecalledLM"]
+
+RECALLED = 2**29  # bytes of states that are kept: those of 230,000 answer tokens of a model 576 wide
 
 Part = Callable[[slice], Tensor | SparseLogits]
 """Gives the logits (n, V), or the likeliest outcomes, of some of a batch's answer tokens."""
@@ -82,10 +85,55 @@ class FrozenLM:
     @torch.no_grad()
     def tokens(self, batch: Mapping[str, Tensor]) -> Callable[[slice], Tensor]:
         lm = self.of(batch["prompt"].device)
-        states = lm.states(batch)
+        return logits_of(lm, lm.states(batch))
 
-        @torch.no_grad()
-        def part(some: slice) -> Tensor:
-            return lm.head(states[some])
 
-        return part
+class RecalledLM:
+    """A teacher that recalls the batches that it has read, for scores on a split that is read again at each check.
+
+    It keeps the states of their answer tokens before the head, on the CPU, as far as `most` bytes go; other batches
+    are read anew.
+    """
+
+    def __init__(self, teacher: FrozenLM, most: int = RECALLED) -> None:
+        self.teacher, self.left = teacher, most
+        self.kept: dict[bytes, Tensor] = {}
+
+    def on(self, device: torch.device) -> Self:
+        """Itself, once its model is on a device."""
+        self.teacher.of(device)
+        return self
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.teacher.model
+
+    @torch.no_grad()
+    def tokens(self, batch: Mapping[str, Tensor]) -> Callable[[slice], Tensor]:
+        lm = self.teacher.of(batch["prompt"].device)
+        key = batch_key(batch, str(lm.model.dtype))
+        if (states := self.kept.get(key)) is None:
+            states = lm.states(batch)
+            if states.nbytes <= self.left:
+                self.left -= states.nbytes
+                self.kept[key] = states.cpu()
+        return logits_of(lm, states.to(batch["prompt"].device))
+
+
+def logits_of(lm: CausalLM, states: Tensor) -> Callable[[slice], Tensor]:
+    """Gives the logits (n, V) of some of the states (N, D)."""
+
+    @torch.no_grad()
+    def part(some: slice) -> Tensor:
+        return lm.head(states[some])
+
+    return part
+
+
+def batch_key(batch: Mapping[str, Tensor], kind: str) -> bytes:
+    """16 bytes that stand for what a model reads of a batch, in numbers of this kind."""
+    digest = hashlib.blake2b(kind.encode(), digest_size=16)
+    for name in ("prompt", "prompt_mask", "answer", "answer_mask"):
+        digest.update(str(tuple(batch[name].shape)).encode())
+        digest.update(batch[name].cpu().numpy().tobytes())
+    return digest.digest()

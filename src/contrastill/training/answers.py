@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
 
 from contrastill.evaluation.inference import inference
 from contrastill.evaluation.language import AnswerScores
@@ -12,27 +13,27 @@ from contrastill.language import CausalLM, answer_tokens, token_slices
 from contrastill.losses import forward_kl, same_outcomes
 from contrastill.sampling import Decoding, sample
 from contrastill.tasks import Language
-from contrastill.teachers import FrozenLM
+from contrastill.teachers import FrozenLM, RecalledLM
 
 __all__ = ["score_answers", "write_answers"]
 
 
 def score_answers(
-    model: CausalLM,
+    model: CausalLM | FrozenLM | RecalledLM,
     batches: Iterable[Mapping[str, Tensor]],
-    teacher: FrozenLM | None = None,
+    teacher: FrozenLM | RecalledLM | None = None,
     dtype: torch.dtype | None = None,
 ) -> AnswerScores:
     """Scores the given answers of batches. dtype: of autocast."""
     tokens, nats, kl = list[Tensor](), list[Tensor](), list[Tensor]()
-    with inference(model, dtype):
+    with inference(model.model, dtype):
         for batch in batches:
             batch = {name: value.to(model.model.device) for name, value in batch.items()}
-            mask, target, states = batch["answer_mask"], answer_tokens(batch), model.states(batch)
+            mask, target, ours = batch["answer_mask"], answer_tokens(batch), model.tokens(batch)
             theirs = teacher.tokens(batch) if teacher is not None else None
             values = torch.zeros(2, len(target))
             for some in token_slices(len(target), int(model.model.config.vocab_size)):
-                logits = model.head(states[some])
+                logits = ours(some)
                 values[0, some] = cross_entropy(logits.float(), target[some], reduction="none").cpu()
                 if theirs is not None:
                     values[1, some] = forward_kl(*same_outcomes(logits, theirs(some))).cpu()
@@ -48,7 +49,7 @@ def score_answers(
 
 
 def write_answers(
-    model: CausalLM,
+    model: PreTrainedModel,
     batches: Iterable[Mapping[str, Tensor]],
     task: Language,
     dtype: torch.dtype | None = None,
@@ -59,8 +60,8 @@ def write_answers(
     written = []
     with inference(model, dtype):
         for batch in batches:
-            prompt, mask = (batch[name].to(model.model.device) for name in ("prompt", "prompt_mask"))
+            prompt, mask = (batch[name].to(model.device) for name in ("prompt", "prompt_mask"))
             unused = torch.zeros(len(prompt), task.new_tokens, device=prompt.device)
-            text = sample(model.model, prompt, mask, unused, task.ends, task.pad, Decoding(temperature=0), words)
+            text = sample(model, prompt, mask, unused, task.ends, task.pad, Decoding(temperature=0), words)
             written += [ids[real].tolist() for ids, real in zip(text.ids.cpu(), text.mask.cpu(), strict=True)]
     return written

@@ -24,7 +24,7 @@ from contrastill.report.paired import by_row
 from contrastill.report.written import answers_to, of_written
 from contrastill.results import RunResult, Scores, Split
 from contrastill.settings import LanguageDistillation, LanguageFinetuning
-from contrastill.teachers import CachedLM, FrozenLM
+from contrastill.teachers import CachedLM, FrozenLM, RecalledLM
 from contrastill.training.answers import score_answers, write_answers
 from contrastill.training.card import Origin, language_card
 from contrastill.training.checks import Check
@@ -64,7 +64,7 @@ class LanguagePlan(Plan):
         self.settings, self.data, self.tokenizer, self.length, self.origin = settings, data, tokenizer, length, origin
         self.name = origin.name
         self.method, self.model, self.task = method, method, method.task
-        self.scorer = teacher
+        self.scorer = None if teacher is None else RecalledLM(teacher)
         self.teacher = None if teacher is None else teacher.model
         self.dtype = autocast_dtype(settings)
         self.splits, self.examples = splits, splits["train"].rows
@@ -123,7 +123,7 @@ class LanguagePlan(Plan):
     # ---- a run's steps
 
     def fingerprints(self) -> dict[str, Any]:
-        teacher = {} if self.scorer is None else {"teacher_fingerprint": self.scorer.fingerprint}
+        teacher = {} if self.scorer is None else {"teacher_fingerprint": self.scorer.teacher.fingerprint}
         return {"data_fingerprint": self.data.fingerprint(), **teacher}
 
     def use_cache(self) -> None:
@@ -179,12 +179,12 @@ class LanguagePlan(Plan):
         if name is not None:
             self.written.setdefault(split, {})[name] = answers
         if self.scorer is not None and "own_nats" in wanted:
-            judge = self.scorer.of(processes().device)
+            judge = self.scorer.teacher.of(processes().device)
             found = replace(found, own=own_nats(judge, answers, rows, self.collate, SCORED, self.dtype))
         return score_written(found, answers, rows, wanted, self.text, self.task.ends)
 
     def write(self, model: Any, split: str) -> list[list[int]]:
-        return write_answers(model, self.batches(split), self.task, self.dtype, len(self.tokenizer))
+        return write_answers(model.model, self.batches(split), self.task, self.dtype, len(self.tokenizer))
 
     def text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -201,7 +201,7 @@ class LanguagePlan(Plan):
         ours = {split: self.judged(self.method.student, split, metric, self.name) for split in splits}
         models = {self.name: Scores(ours, size(self.method.student.model))}
         if self.scorer is not None:
-            teacher = self.scorer.of(processes().device)
+            teacher = self.scorer.on(processes().device)
             theirs = {split: self.judged(teacher, split, metric, "teacher") for split in splits}
             whole = size(self.scorer.model) if self.trimmed is None else self.trimmed.teacher_size
             models = {"teacher": Scores(theirs, whole), **models}

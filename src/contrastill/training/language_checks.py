@@ -80,7 +80,7 @@ def teacher_helps(run: LanguagePlan) -> list[Check]:
     start = run.start
     if start is None or run.scorer is None or not run.method.uses_teacher:
         return []
-    teacher = score_answers(run.scorer.of(processes().device), run.batches("dev"), None, run.dtype)
+    teacher = score_answers(run.scorer.on(processes().device), run.batches("dev"), None, run.dtype)
     low, _ = AnswerScores(start.tokens, teacher.nats - start.nats).interval("perplexity")
     theirs, ours = (each.metrics["perplexity"] for each in (teacher, start))
     seen = f"perplexity {theirs:.4g} on the answers of dev, the student's start {ours:.4g}"

@@ -1,6 +1,7 @@
 """The start of a smaller language model: the teacher's layers or reduced weights, random ones, or another model."""
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,8 @@ from contrastill.students.inherit_decoder import DECODERS, fit_decoder, inherit_
 from contrastill.students.sample import Sample, sample_rows
 
 __all__ = ["start_language_model", "with_start"]
+
+logger = logging.getLogger(__name__)
 
 
 def with_start(settings: LanguageDistillation, teacher: PreTrainedModel) -> LanguageDistillation:
@@ -75,7 +78,10 @@ def start_language_model(
         with torch.no_grad():
             copy_layers(student, teacher)
     elif settings.start == "inherit":
-        inherited(student, teacher, sample_rows(rows, pad, settings.seed))
+        sample = sample_rows(rows, pad, settings.seed)
+        read = sum(int(mask.sum()) for _, mask in sample)
+        logger.info("start: the teacher reads %s tokens of the training texts, to be reduced by them", f"{read:,}")
+        inherited(student, teacher, sample)
     student.generation_config = copy.deepcopy(teacher.generation_config)
     return student
 
