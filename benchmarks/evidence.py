@@ -6,14 +6,28 @@ python benchmarks/evidence.py          (--check: exit code 1 if the page is not 
 import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
+from evidence_rows import (
+    HERE,
+    RESULTS,
+    a_step,
+    at_best_rates,
+    by_axis,
+    left,
+    mean_and_spread,
+    of_differences,
+    rate_of,
+    score,
+    study,
+)
 from evidence_texts import (
     ABLATIONS,
     ABOUT,
     ADDITIONS,
     CAPTIONS,
+    CONTRAST,
     GLUE,
     INTENTS,
     METHODS,
@@ -26,28 +40,20 @@ from markdown_parts import table, write_or_check
 
 from contrastill import Study
 from contrastill.studies import Cells
-from contrastill.studies.paired import differences, words
+from contrastill.studies.paired import Difference, differences, words
+from contrastill.studies.plot import forest
 
-HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "evidence.md"
-RESULTS = HERE / "results"
 FIGURES = HERE.parent / "docs" / "figures"
 METRICS = {"matthews": "Matthews correlation", "accuracy": "accuracy", "spearman": "Spearman correlation"}
 TEACHERS = {"CoLA": "cola", "RTE": "rte", "MRPC": "mrpc", "STS-B": "stsb"}
-OUTSIDE = ("mpnet", "glue", "start", "additions", "minilm", "data", "captions", "teacher")  # places that a user names
-USUAL, EPOCHS = 3e-4, 5  # the rule's learning rate for this width; passes over CoLA
+EPOCHS = 5  # passes over CoLA
+MAP = ("set", "labels", "start", "method")
 SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3}  # asked of each
 SCORES = {
     "kl": ("KL", 3), "perplexity": ("perplexity", 1), "own_nats": ("own nats", 3), "distinct_2": ("distinct-2", 3),
     "rouge_l": ("ROUGE-L", 3),
 }  # fmt: skip
-
-
-def study(name: str, seeds: int) -> Study:
-    """A study of this folder, with the rows that are recorded."""
-    file = json.loads((HERE / f"{name}.variants.json").read_text())
-    places = dict.fromkeys(OUTSIDE, "elsewhere") | file.get("places", {})
-    return Study(None, RESULTS / f"{name}.jsonl", axes=file["axes"], shared=file["shared"], places=places, seeds=seeds)
 
 
 def teacher_of(found: Study, task: str) -> dict[str, Any] | None:
@@ -57,10 +63,6 @@ def teacher_of(found: Study, task: str) -> dict[str, Any] | None:
 def by_task(found: Study, axis: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Task -> value of the axis -> rows."""
     return {task: by_axis(rows, axis) for task, rows in by_axis(found.rows(), "task").items()}
-
-
-def score(rows: Sequence[dict[str, Any]]) -> str:
-    return mean_and_spread([100 * row["dev"] for row in rows], 1)
 
 
 def missing(found: Study, axis_values: Sequence[str]) -> str:
@@ -133,6 +135,8 @@ def page() -> str:
         parts += ["### Rates and lengths", RATES, *of_rates(glue, rates)]
     if noisy := robustness():
         parts += ["### Typos and dropped words", ROBUSTNESS, noisy]
+    if (found := study("map", 3)).rows():
+        parts += ["## Where contrast pays", *of_map(found)]
     if (methods := study("methods", 3)).rows():
         parts += ["## BANKING77", *of_methods(methods)]
     if (additions := study("additions", 5)).rows():
@@ -144,24 +148,6 @@ def page() -> str:
     if (ablation := study("ablation", 3)).rows():
         parts += ["## Ablations of LRC-BERT", ABLATIONS, *results(ablation, "ablation", "LRC-BERT1", "ablation.svg")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def by_axis(rows: Sequence[dict[str, Any]], axis: str) -> dict[str, list[dict[str, Any]]]:
-    """Value of the axis -> rows."""
-    made: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        made.setdefault(row["axes"][axis], []).append(row)
-    return made
-
-
-def a_step(rows: Sequence[dict[str, Any]]) -> float:
-    """Seconds of a step: the median run's, as a pause of the machine makes one run long."""
-    return statistics.median(row["seconds"]["training"] / row["steps"] for row in rows)
-
-
-def left(found: Study) -> str:
-    lacking = len(found.missing(found.chosen()))
-    return f"Cells that are missing: {lacking}. The command continues the table." if lacking else "No cell is missing."
 
 
 def of_rates(glue: Study, rates: Study) -> list[str]:
@@ -190,21 +176,32 @@ def comparable(rates: Study) -> list[dict[str, Any]]:
     return [row for row in rates.rows() if usual.items() <= row["settings"].items()]
 
 
-def rate_of(row: dict[str, Any]) -> str:
-    """The learning rate of a row; without one in its settings the rule's, of this width."""
-    return f"{row['settings'].get('learning_rate', USUAL):.0e}".replace("e-0", "e-")
+def of_map(found: Study) -> list[str]:
+    """Sets, numbers of labels and starts; the methods of each at their best rates, side by side."""
+    rows, methods = at_best_rates(found.rows(), MAP), axis_values(found, "method")
+    apart = {(one.label, one.value): one for one in map_differences(found)}
+    apart_head = ["`lrc_bert` less `kd`", "95 % over seeds", "better in", "so"]
+    head, lines = ["on dev, × 100", "teacher", *(f"`{one}`" for one in methods), *apart_head], list[list[str]]()
+    for given in dict.fromkeys(tuple(row["axes"][axis] for axis in MAP[:-1]) for row in rows):
+        made = by_axis([row for row in rows if given == tuple(row["axes"].values())[:-1]], "method")
+        some = next(iter(made.values()))
+        cells = [
+            f"{score(made[one])} ({len(made[one])}, {rate_of(made[one][0])})" if one in made else "" for one in methods
+        ]
+        teacher = f"{100 * some[0]['teacher_metrics'][some[0]['metric']]:.1f}"
+        lines.append([", ".join(given), teacher, *cells, *words(apart.get((given[0], ", ".join(given[1:]))))])
+    return [
+        f"{CONTRAST}{rows[0]['machine']['cpu']}, one core. {left(found)}",
+        table(head, lines),
+        "![Differences of LRC-BERT to kd with their intervals, by set](figures/map.svg)",
+    ]
 
 
-def at_best_rates(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each method the rows of the rate that was best at seed 0; their one axis is the method."""
-    found = []
-    for some in by_axis(rows, "method").values():
-        rates: dict[str, list[dict[str, Any]]] = {}
-        for row in some:
-            rates.setdefault(rate_of(row), []).append(row)
-        best = max(rates.values(), key=lambda each: max((row["dev"] for row in each if row["seed"] == 0), default=-1))
-        found += [{**row, "name": (name := row["axes"]["method"]), "axes": {"method": name}} for row in best]
-    return found
+def map_differences(found: Study) -> list[Difference]:
+    """Of LRC-BERT to kd, each at its best rate. label: the set; value: the number of labels, and the start."""
+    rows = [row for row in at_best_rates(found.rows(), MAP) if row["axes"]["method"] != "finetune"]
+    apart = [(one, one.label.split(", ")) for one in differences(rows, "method", "kd")]
+    return [replace(one, label=given[0], value=", ".join(given[1:])) for one, given in apart]
 
 
 def of_methods(found: Study) -> list[str]:
@@ -237,17 +234,6 @@ def robustness() -> str:
         for some in made
     ]
     return table(["", "runs", *noises, "unsteadiness"], lines)
-
-
-def of_differences(rows: Sequence[dict[str, Any]], to: str) -> list[str]:
-    """Of a study whose one axis is the method."""
-    return [
-        f"Differences to `{to}`, paired by seed:",
-        table(
-            ["", "difference", "95 % over seeds", "better in", "so"],
-            [[f"`{one.value}`", *words(one)] for one in differences(rows, "method", to)],
-        ),
-    ]
 
 
 def of_additions(found: Study) -> list[str]:
@@ -296,11 +282,6 @@ def of_intents(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def mean_and_spread(values: Sequence[float], digits: int) -> str:
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
-
-
 def draw() -> None:
     """Draws the figures of the page."""
     for name, seeds, axis, to in (
@@ -309,6 +290,8 @@ def draw() -> None:
     ):
         if (found := study(name, seeds)).rows():
             found.plot(FIGURES / f"{name}.svg", axis, to)
+    if (found := study("map", 3)).rows():
+        forest(map_differences(found), FIGURES / "map.svg")
 
 
 def axis_values(found: Study, axis: str) -> list[str]:

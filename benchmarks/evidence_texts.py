@@ -43,6 +43,16 @@ RATES = (
     "--place start=models/4L-312\ncontrastill study benchmarks/rates.variants.json --seeds 5 "
     "--only '1e-4, kd' --out benchmarks/results/rates.jsonl …\n```"
 )
+CONTRAST = (
+    "LRC-BERT beside `kd` where labels are few, on sets of several kinds and from several starts: `random` weights, "
+    "`inherit` of the teacher, or `general`, the student `models/4L-312` with its own tokenizer. Teacher: "
+    "`all-MiniLM-L6-v2` (22.7 M), fine-tuned on at most 9,000 rows in 3 passes. Students: `4L-312`, equal rows, "
+    "batches (32) and steps, each at the better of two rates (1e-4, 3e-4; by seed 0): mean and spread on dev, "
+    "with the number of seeds and the rate. The teacher has seen more labels than the students.\n\n"
+    "```console\ncontrastill study benchmarks/map.variants.json --seeds 3 --out benchmarks/results/map.jsonl "
+    "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place glue=FOLDER "
+    "--place intents=demo/banking77 \\\n  --place start=models/4L-312\n```\n\n"
+)
 CAPTIONS = (
     "Captions to go on with (Multi30k): the first four words are the prompt. Teacher: SmolLM2-135M-Instruct, "
     "fine-tuned on 4,000 captions in one pass. Students: 8 of its 30 layers, by `inherit`, and the pieces of words "

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evidence import RESULTS, TEACHERS, a_step, at_best_rates, by_axis, comparable, study, teacher_of
+from evidence import TEACHERS, comparable, teacher_of
+from evidence_rows import RESULTS, a_step, at_best_rates, by_axis, study
 from markdown_parts import write_or_check
 
 from contrastill import Study

@@ -1,0 +1,84 @@
+"""The recorded rows of the studies of this folder, and the tables that several sections of docs/evidence.md have."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markdown_parts import table
+
+from contrastill import Study
+from contrastill.studies.paired import differences, words
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+OUTSIDE = ("mpnet", "glue", "start", "additions", "minilm", "data", "captions", "teacher", "intents")
+"""Places that a user names."""
+USUAL = 3e-4  # the rule's learning rate for a width of 312
+
+Rows = Sequence[dict[str, Any]]
+
+
+def study(name: str, seeds: int) -> Study:
+    """A study of this folder, with the rows that are recorded."""
+    file = json.loads((HERE / f"{name}.variants.json").read_text())
+    places = dict.fromkeys(OUTSIDE, "elsewhere") | file.get("places", {})
+    return Study(None, RESULTS / f"{name}.jsonl", axes=file["axes"], shared=file["shared"], places=places, seeds=seeds)
+
+
+def by_axis(rows: Rows, axis: str) -> dict[str, list[dict[str, Any]]]:
+    """Value of the axis -> rows."""
+    made: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        made.setdefault(row["axes"][axis], []).append(row)
+    return made
+
+
+def at_best_rates(rows: Rows, axes: Sequence[str] = ("method",)) -> list[dict[str, Any]]:
+    """Of each combination of these axes the rows of the rate that was best at seed 0; they keep these axes alone."""
+    found = []
+    for values in dict.fromkeys(tuple(row["axes"][axis] for axis in axes) for row in rows):
+        kept = dict(zip(axes, values, strict=True))
+        rates: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if kept.items() <= row["axes"].items():
+                rates.setdefault(rate_of(row), []).append(row)
+        best = max(rates.values(), key=lambda each: max((row["dev"] for row in each if row["seed"] == 0), default=-1))
+        found += [{**row, "name": ", ".join(values), "axes": kept} for row in best]
+    return found
+
+
+def rate_of(row: dict[str, Any]) -> str:
+    """The learning rate of a row; without one in its settings the rule's, of this width."""
+    return f"{row['settings'].get('learning_rate', USUAL):.0e}".replace("e-0", "e-")
+
+
+def a_step(rows: Rows) -> float:
+    """Seconds of a step: the median run's, as a pause of the machine makes one run long."""
+    return statistics.median(row["seconds"]["training"] / row["steps"] for row in rows)
+
+
+def left(found: Study) -> str:
+    lacking = len(found.missing(found.chosen()))
+    return f"Cells that are missing: {lacking}. The command continues the table." if lacking else "No cell is missing."
+
+
+def score(rows: Rows) -> str:
+    return mean_and_spread([100 * row["dev"] for row in rows], 1)
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+def of_differences(rows: Rows, to: str) -> list[str]:
+    """Of a study whose one axis is the method."""
+    return [
+        f"Differences to `{to}`, paired by seed:",
+        table(
+            ["", "difference", "95 % over seeds", "better in", "so"],
+            [[f"`{one.value}`", *words(one)] for one in differences(rows, "method", to)],
+        ),
+    ]
