@@ -118,7 +118,7 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
         ),
         f"![Differences to {to} with their intervals](figures/{figure})",
         "Cost by the clock, on one core beside other work (a step: the median run's; of a run that was stopped and "
-        "resumed only the last part counts):",
+        "resumed only the last part was counted when these were made):",
         table(["", "runs", "s a step", "hours", "texts read by the teacher"], costs),
     ]
 

@@ -20,7 +20,7 @@ from workshop import Workshop, sha256, snapshot
 
 import warm
 from contrastill import Distillation, Finetuning, Interrupted, UserError, distill, finetune
-from contrastill.training.callbacks import Stages, StopRequest
+from contrastill.training.callbacks import Elapsed, Stages, StopRequest
 from contrastill.training.checkpoints import Seal, last_good_checkpoint
 from contrastill.training.examples import Examples
 from contrastill.training.folder import RunFolder
@@ -167,6 +167,33 @@ def test_the_resumed_log_has_every_step_once(reference: Reference, tmp_path: Pat
         logs.append([row for row in rows if "train_runtime" not in row])
     assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]]
     assert logs[0] == logs[1]
+
+
+def test_the_seconds_are_those_of_all_parts(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a first part that began 1,000 seconds ago, and one before it whose preparation took 500."""
+    settings = reference.settings("lrc_bert", tmp_path / "run")
+    began = Elapsed.__init__
+    with monkeypatch.context() as first:
+
+        def long_ago(self: Elapsed, checkpoint: Path | None) -> None:
+            began(self, checkpoint)
+            self.begun -= 1000
+
+        first.setattr(Elapsed, "__init__", long_ago)
+        interrupted(settings, 3)
+    record = tmp_path / "run" / "run.json"
+    noted = json.loads(record.read_text())
+    assert set(noted["seconds"]) == {"preparation", "scores before", "teacher outputs", "checks"}
+    noted["seconds"]["preparation"] += 500
+    record.write_text(json.dumps(noted))
+    with stopping_at(6), pytest.raises(Interrupted):
+        distill(**settings, resume=True)
+    found = distill(**settings, resume=True).metrics["seconds"]
+    assert 1000 < found["training"] < 1100
+    assert 500 < found["preparation"] < 600
+    assert found["evaluation"] < 100
 
 
 def test_fine_tuning_resumes_as_well(workshop: Workshop, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ class Study:
                 made, resumed = taken_up(function, settings, f"remove {settings['out']} if it may be made anew")
             else:
                 made, resumed = function(**settings), False
-            notes = {**self.notes(cell), "resumed": resumed}  # then its seconds are not all
+            notes = {**self.notes(cell), "resumed": resumed}  # then its teacher forwards are the last part's
             known = {name: value for name, value in notes.items() if value or name == "seed"}
             return {**known, "settings": self.settings(cell[0]), **measured(made), "machine": describe_machine()}
 

@@ -1,11 +1,14 @@
-"""Callbacks around the steps of a run: stages, last step, signals, patience, log, progress bar."""
+"""Callbacks around the steps of a run: stages, last step, signals, patience, log, time, progress bar."""
 
+import json
 import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +19,7 @@ from contrastill.methods import Method
 from contrastill.processes import bar_pause
 from contrastill.training.order import Order
 
-__all__ = ["Epochs", "LastStep", "Patience", "Progress", "Record", "Stages", "StopRequest"]
+__all__ = ["Elapsed", "Epochs", "LastStep", "Patience", "Progress", "Record", "Stages", "StopRequest"]
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +141,26 @@ class Record(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.record(state.log_history)
+
+
+class Elapsed(TrainerCallback):
+    """Seconds of training in all parts of a run, those up to a checkpoint; each checkpoint holds them.
+
+    checkpoint: from which the run goes on; None: it begins.
+    """
+
+    FILE = "seconds.json"
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        self.begun, self.before = time.perf_counter(), 0.0
+        if checkpoint is not None and (file := checkpoint / self.FILE).is_file():  # earlier versions wrote none
+            self.before = float(json.loads(file.read_text(encoding="utf-8"))["training"])
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            spent = {"training": round(self.before + time.perf_counter() - self.begun, 2)}
+            file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.FILE
+            file.write_text(json.dumps(spent), encoding="utf-8")
 
 
 class Progress(ProgressCallback):

@@ -239,6 +239,12 @@ class RunFolder:
                 )
         self.note(**facts)
 
+    def spent(self) -> dict[str, float]:
+        """Seconds of the phases before training, in the parts of the run up to now."""
+        noted = self.record.facts.get("seconds")
+        known = noted.items() if isinstance(noted, dict) else ()
+        return {str(phase): float(seconds) for phase, seconds in known if isinstance(seconds, int | float)}
+
     def write(self, name: str, content: Any) -> None:
         if self.main:
             write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -5,7 +5,7 @@ import logging
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -21,7 +21,7 @@ from contrastill.methods.queue import Queue
 from contrastill.report import PAGE, leave_report
 from contrastill.results import LESS_IS_BETTER, RunResult, result_table, write_text
 from contrastill.training.arguments import training_arguments
-from contrastill.training.callbacks import Patience
+from contrastill.training.callbacks import Elapsed, Patience
 from contrastill.training.checkpoints import LastWeights, last_good_checkpoint
 from contrastill.training.folder import RunFolder
 from contrastill.training.outcome import warnings
@@ -66,7 +66,7 @@ class Run:
 
 def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     """From a plan to the finished folder."""
-    clock, run = Clock(), plan()
+    clock, run = Clock(folder.spent() if resume else {}), plan()
     settings = run.settings
     clock.lap("preparation")
     folder.settle(settings)
@@ -92,9 +92,12 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     of_models.raise_if_failed(force=settings.force)
     folder.begin()
     clock.lap("checks")
+    folder.note(seconds=dict(clock.seconds))
 
     average = getattr(settings, "average", None)
     kept = LastWeights(average, run.method, folder.checkpoints) if average is not None else None
+    checkpoint = last_good_checkpoint(folder.checkpoints) if resume else None
+    elapsed = Elapsed(checkpoint)
     trainer = DistillationTrainer(
         run.model,
         run.method,
@@ -107,14 +110,14 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
         schedule=settings.schedule,
         warmup=settings.warmup,
         patience=patience_of(run),
-        more=[kept] if kept is not None else [],
+        more=[elapsed, *([kept] if kept is not None else [])],
     )
     pad = getattr(run.tokenizer, "pad_token_id", None)  # whatever the model's config says it is; word vectors have none
     read = run.words if pad is None else np.union1d(run.words, [pad])
     words = partial(only_occurring_words, run.method.student.transformer, read)
     with words():
-        trained = trainer.train_or_resume(last_good_checkpoint(folder.checkpoints) if resume else None)
-    clock.lap("training")
+        trained = trainer.train_or_resume(checkpoint)
+    clock.lap("training", elapsed.before)
     if trained.stopped is not None:
         logger.info("%s", trained.stopped)
         run.stopped = trained.stopped
@@ -163,15 +166,15 @@ def conclude(folder: RunFolder, done: Run, run: Plan) -> None:
 
 
 class Clock:
-    """Wall time of a run's phases."""
+    """Wall time of a run's phases. before: that of earlier parts of the run, by phase."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, before: Mapping[str, float]) -> None:
+        self.before, self.seconds = before, dict[str, float]()
         self.last = time.perf_counter()
 
-    def lap(self, phase: str) -> None:
+    def lap(self, phase: str, before: float = 0.0) -> None:
         now = time.perf_counter()
-        self.seconds[phase] = round(now - self.last, 2)
+        self.seconds[phase] = round(self.before.get(phase, before) + now - self.last, 2)
         self.last = now
 
 
