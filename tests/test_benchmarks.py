@@ -296,11 +296,13 @@ def test_texts(script, tmp_path, capsys):
         ("methods.variants", "methods", None),
         ("rates.variants", "rates", None),
         ("captions.variants", "captions", None),
+        ("map.variants", "map", None),
+        ("terms.variants", "terms", None),
     ],
 )
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
-    names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start", "additions", "captions")
+    names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start", "additions", "captions", "intents")
     places = dict.fromkeys(names, "somewhere") | file.get("places", {})
     out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
     given = {name: file.get(name) for name in ("variants", "axes")}
