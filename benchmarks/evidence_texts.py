@@ -55,8 +55,8 @@ CONTRAST = (
 )
 TERMS = (
     "BANKING77 with 1,000 labels from random weights, where the method counts most: LRC-BERT with one thing changed "
-    "at a time ([names](methods/lrc_bert.md#ablations)), all at 3e-4 for 20 passes, without perturbation unless that is "
-    "the change. The paper, on CoLA in its own setting: 50 with COS-NCE, 37 without.\n\n"
+    "at a time ([names](methods/lrc_bert.md#ablations)), all at 3e-4 for 20 passes, without perturbation unless that "
+    "is the change. The paper, on CoLA in its own setting: 50 with COS-NCE, 37 without.\n\n"
     "```console\ncontrastill study benchmarks/terms.variants.json --seeds 3 --out benchmarks/results/terms.jsonl "
     "--by ablation --to LRC-BERT \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 "
     "--place intents=demo/banking77\n```\n\n"
