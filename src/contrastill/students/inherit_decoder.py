@@ -27,7 +27,7 @@ from contrastill.students.sample import Sample, cpu, record
 
 __all__ = ["DECODERS", "fit_decoder", "inherit_decoder"]
 
-DECODERS = ("llama", "mistral", "qwen2", "qwen3")
+DECODERS = ("llama", "mistral", "ministral", "qwen2", "qwen3", "smollm3", "seed_oss")
 """Families (model_type) whose layers are known."""
 
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
@@ -11,11 +12,23 @@ from contrastill.errors import UserError
 from contrastill.mapping import uniform
 from contrastill.shapes import PRESETS, Shape, read_shape
 
-__all__ = ["check_shape", "fitted", "fitting_shape", "parse_shape", "resized", "shape_of"]
+__all__ = [
+    "check_shape",
+    "fitted",
+    "fitting_shape",
+    "keep_layers",
+    "parse_shape",
+    "resized",
+    "shape_of",
+    "shared_keys",
+]
 
 WIDTHS = ("pooler_hidden_size", "embedding_size", "input_embedding_size", "d_embed")  # where they are the model's own
 HEAD_WIDTHS = ("attention_head_size", "head_dim", "d_kv")
 FFN_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
+BY_LAYER = ("layer_types", "no_rope_layers", "attention_window")
+"""Lists of what differs from layer to layer: which see the whole text (ModernBERT, Gemma 3, Qwen3), which have no
+rotary positions (SmolLM3), how far they see (Longformer)."""
 FACTORISED = ("albert", "electra")
 """Families that have a linear map between their tables and their layers."""
 
@@ -123,13 +136,9 @@ def problem_of(shape: Shape, teacher: Shape, config: PreTrainedConfig) -> str | 
 
 def resized(teacher_config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
     """The teacher's config in a shape that its own architecture can have."""
-    config = copy.deepcopy(teacher_config)
-    if getattr(config, "layer_types", None) is not None:  # ModernBERT: which layers see the whole text
-        config.layer_types = [config.layer_types[j - 1] for _, j in uniform(shape.layers, config.num_hidden_layers)]
-    own = shape_of(teacher_config)
-    if isinstance(getattr(config, "attention_window", None), list):  # Longformer: one for each layer
-        config.attention_window = [config.attention_window[j - 1] for _, j in uniform(shape.layers, own.layers)]
-    config.num_hidden_layers, config.hidden_size, config.num_attention_heads = shape.layers, shape.hidden, shape.heads
+    config, own = copy.deepcopy(teacher_config), shape_of(teacher_config)
+    keep_layers(config, shape.layers)
+    config.hidden_size, config.num_attention_heads = shape.hidden, shape.heads
     if config.model_type in FACTORISED:
         config.embedding_size = shape.embedding or shape.hidden
     if hasattr(config, "num_hidden_groups"):
@@ -143,8 +152,22 @@ def resized(teacher_config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
     for name in HEAD_WIDTHS:
         if getattr(config, name, None) is not None:
             setattr(config, name, shape.hidden // shape.heads)
-    shared = getattr(config, "num_key_value_heads", None)  # keys and values that several heads share
-    if shared is not None:
-        config.num_key_value_heads = math.gcd(shape.heads, max(1, shape.heads * shared // own.heads))
+    if getattr(config, "num_key_value_heads", None) is not None:
+        config.num_key_value_heads = shared_keys(shape.heads, teacher_config)
     config.dtype = torch.float32
     return config
+
+
+def keep_layers(config: Any, layers: int) -> None:
+    """Leaves a config so many layers, and what it says of each layer for those that `uniform` keeps."""
+    depth = config.num_hidden_layers
+    for name in BY_LAYER:
+        if isinstance(each := getattr(config, name, None), list):
+            setattr(config, name, [each[j - 1] for _, j in uniform(layers, depth)])
+    config.num_hidden_layers = layers
+
+
+def shared_keys(heads: int, teacher_config: Any) -> int:
+    """The number of keys and values of so many heads, several of which share one as the teacher's do."""
+    own, shared = teacher_config.num_attention_heads, teacher_config.num_key_value_heads
+    return math.gcd(heads, max(1, heads * shared // own))

@@ -16,6 +16,7 @@ from contrastill.shapes import AS_IS, Shape, read_shape
 from contrastill.students import NoDirections, copy_layers
 from contrastill.students.inherit_decoder import DECODERS, fit_decoder, inherit_decoder
 from contrastill.students.sample import Sample, sample_rows
+from contrastill.students.shape import keep_layers, shared_keys
 
 __all__ = ["start_language_model", "with_start"]
 
@@ -66,9 +67,10 @@ def start_language_model(
         fit_decoder(config, teacher.config, settings.student)
     try:
         config.validate()  # saving it does so too, after training
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(settings.seed)
             student: PreTrainedModel = type(teacher)(config).eval()
+            student(input_ids=torch.zeros(1, 2, dtype=torch.long))  # heads of an odd width are met here
     except Exception as error:  # an architecture's own check of its sizes
         raise UserError(
             f"a {teacher.config.model_type} of the shape {settings.student} cannot be built "
@@ -105,15 +107,12 @@ def inherited(student: PreTrainedModel, teacher: PreTrainedModel, sample: Sample
 def config_of(teacher: PreTrainedModel, shape: Shape | int) -> Any:
     """The teacher's config with other sizes."""
     config: Any = copy.deepcopy(teacher.config)
-    layers = shape if isinstance(shape, int) else shape.layers
-    if (kinds := getattr(config, "layer_types", None)) is not None:
-        config.layer_types = kinds[:layers]
-    config.num_hidden_layers = layers
+    keep_layers(config, shape if isinstance(shape, int) else shape.layers)
     if isinstance(shape, Shape):
         config.hidden_size, config.num_attention_heads = shape.hidden, shape.heads
         setattr(config, "n_inner" if hasattr(config, "n_inner") else "intermediate_size", shape.ffn)
         if hasattr(config, "num_key_value_heads"):
-            config.num_key_value_heads = min(config.num_key_value_heads, shape.heads)
+            config.num_key_value_heads = shared_keys(shape.heads, teacher.config)
         if hasattr(config, "head_dim"):
             config.head_dim = shape.hidden // shape.heads
     return config
