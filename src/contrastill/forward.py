@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -53,11 +54,22 @@ def output_of(module: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]
         handle.remove()
 
 
+@dataclass
+class GivenStates(BaseModelOutputWithPastAndCrossAttentions):
+    router_logits: Any = None
+    """Of mixtures of experts: their loss is not computed."""
+
+
 class Given(nn.Module):
     """Stands where a model's layers were: the last layer's states are its inputs."""
 
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
+    @property
+    def decoder(self) -> nn.Module:
+        """Itself: OPT asks for its layers by this name."""
+        return self
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> GivenStates:
+        return GivenStates(last_hidden_state=inputs_embeds)
 
 
 def head_alone(model: PreTrainedModel) -> Any:

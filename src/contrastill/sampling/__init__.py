@@ -4,9 +4,10 @@ Randomness is one uniform number a place (`uniform`): an answer depends on its p
 not on the other rows, on padding, or on the number of tokens drafted at once.
 """
 
+from contrastill.sampling.cache import Reader
 from contrastill.sampling.decoding import Decoding
 from contrastill.sampling.numbers import uniform
 from contrastill.sampling.speculative import interleave
 from contrastill.sampling.text import Text, sample
 
-__all__ = ["Decoding", "Text", "interleave", "sample", "uniform"]
+__all__ = ["Decoding", "Reader", "Text", "interleave", "sample", "uniform"]

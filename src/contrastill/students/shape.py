@@ -26,9 +26,9 @@ __all__ = [
 WIDTHS = ("pooler_hidden_size", "embedding_size", "input_embedding_size", "d_embed")  # where they are the model's own
 HEAD_WIDTHS = ("attention_head_size", "head_dim", "d_kv")
 FFN_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
-BY_LAYER = ("layer_types", "no_rope_layers", "attention_window")
-"""Lists of what differs from layer to layer: which see the whole text (ModernBERT, Gemma 3, Qwen3), which have no
-rotary positions (SmolLM3), how far they see (Longformer)."""
+BY_LAYER = ("layer_types", "no_rope_layers", "mlp_layer_types", "attention_layers", "attention_window")
+"""Lists of what differs from layer to layer: which see the whole text (ModernBERT, Gemma 3, GPT-Neo), which have no
+rotary positions (SmolLM3) or are mixtures of experts, how far they see (Longformer)."""
 FACTORISED = ("albert", "electra")
 """Families that have a linear map between their tables and their layers."""
 
@@ -162,7 +162,7 @@ def keep_layers(config: Any, layers: int) -> None:
     """Leaves a config so many layers, and what it says of each layer for those that `uniform` keeps."""
     depth = config.num_hidden_layers
     for name in BY_LAYER:
-        if isinstance(each := getattr(config, name, None), list):
+        if isinstance(each := vars(config).get(name), list):  # some derive it from other settings
             setattr(config, name, [each[j - 1] for _, j in uniform(layers, depth)])
     config.num_hidden_layers = layers
 
