@@ -194,7 +194,7 @@ def of_map(found: Study) -> list[str]:
         teacher = f"{100 * some[0]['teacher_metrics'][some[0]['metric']]:.1f}"
         lines.append([", ".join(given), teacher, *cells, *words(apart.get((given[0], ", ".join(given[1:]))))])
     return [
-        f"{CONTRAST}{rows[0]['machine']['cpu']}, one core. Of {len(found.chosen()):,} cells, all rates and seeds of each, "
+        f"{CONTRAST}{rows[0]['machine']['cpu']}, one core. Of {len(found.chosen()):,} cells, all rates and seeds, "
         f"{len(found.rows())} are made; the command continues.",
         table(head, lines),
         "![Differences of LRC-BERT to kd with their intervals, by set](figures/map.svg)",
