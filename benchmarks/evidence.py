@@ -35,6 +35,7 @@ from evidence_texts import (
     PUBLISHED,
     RATES,
     ROBUSTNESS,
+    STAGES,
     TERMS,
 )
 from markdown_parts import table, write_or_check
@@ -139,9 +140,11 @@ def page() -> str:
     if (found := study("map", 3)).rows():
         parts += ["## Where contrast pays", *of_map(found)]
     if (terms := study("terms", 3)).rows():
-        parts += ["### What each part adds", *of_terms(terms)]
+        parts += ["### What each part adds", *side_by_side(terms, "ablation", "LRC-BERT", TERMS)]
     if (methods := study("methods", 3)).rows():
         parts += ["## BANKING77", *of_methods(methods)]
+    if (stages := study("stages", 3)).rows():
+        parts += ["### Stages of LRC-BERT", *side_by_side(stages, "stages", "kd", STAGES)]
     if (additions := study("additions", 5)).rows():
         parts += ["## Language models: additions", *of_additions(additions)]
     if (captions := study("captions", 3)).rows():
@@ -208,17 +211,16 @@ def map_differences(found: Study) -> list[Difference]:
     return [replace(one, label=given[0], value=", ".join(given[1:])) for one, given in apart]
 
 
-def of_terms(found: Study) -> list[str]:
+def side_by_side(found: Study, axis: str, to: str, about: str) -> list[str]:
+    """The values of a study's one axis: accuracies, and differences to one of them."""
     rows = found.rows()
-    apart = {one.value: one for one in differences(rows, "ablation", "LRC-BERT")}
+    apart = {one.value: one for one in differences(rows, axis, to)}
     lines = [
         [name, str(len(some)), score(some), *(words(apart[name]) if name in apart else [""] * 4)]
-        for name, some in by_axis(rows, "ablation").items()
+        for name, some in by_axis(rows, axis).items()
     ]
-    return [
-        f"{TERMS}{rows[0]['machine']['cpu']}, one core. {left(found)}",
-        table(["", "runs", "accuracy on dev, × 100", "difference", "95 % over seeds", "better in", "so"], lines),
-    ]
+    head = ["", "runs", "accuracy on dev, × 100", f"less {to}", "95 % over seeds", "better in", "so"]
+    return [f"{about}{rows[0]['machine']['cpu']}, one core. {left(found)}", table(head, lines)]
 
 
 def of_methods(found: Study) -> list[str]:

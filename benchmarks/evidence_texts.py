@@ -53,6 +53,13 @@ CONTRAST = (
     "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place glue=FOLDER "
     "--place intents=demo/banking77 \\\n  --place start=models/4L-312\n```\n\n"
 )
+STAGES = (
+    "The same students at 1e-4, `lrc_bert` with other shares of the steps for its first stage, in which it learns "
+    "layers alone: a half (the default), a fifth, none.\n\n"
+    "```console\ncontrastill study benchmarks/stages.variants.json --seeds 3 --out benchmarks/results/stages.jsonl "
+    "--by stages --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 "
+    "--place data=demo/banking77\n```\n\n"
+)
 TERMS = (
     "BANKING77 with 1,000 labels from random weights, where the method counts most: LRC-BERT with one thing changed "
     "at a time ([names](methods/lrc_bert.md#ablations)), all at 3e-4 for 20 passes, without perturbation unless that "

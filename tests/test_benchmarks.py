@@ -298,6 +298,7 @@ def test_texts(script, tmp_path, capsys):
         ("captions.variants", "captions", None),
         ("map.variants", "map", None),
         ("terms.variants", "terms", None),
+        ("stages.variants", "stages", None),
     ],
 )
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
