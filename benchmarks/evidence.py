@@ -137,7 +137,7 @@ def page() -> str:
         parts += ["### Rates and lengths", RATES, *of_rates(glue, rates)]
     if noisy := robustness():
         parts += ["### Typos and dropped words", ROBUSTNESS, noisy]
-    if (found := study("map", 3)).rows():
+    if (found := study("map", 5)).rows():
         parts += ["## Where contrast pays", *of_map(found)]
     if (terms := study("terms", 3)).rows():
         parts += ["### What each part adds", *side_by_side(terms, "ablation", "LRC-BERT", TERMS)]
@@ -309,7 +309,7 @@ def draw() -> None:
     ):
         if (found := study(name, seeds)).rows():
             found.plot(FIGURES / f"{name}.svg", axis, to)
-    if (found := study("map", 3)).rows():
+    if (found := study("map", 5)).rows():
         forest(map_differences(found), FIGURES / "map.svg")
 
 

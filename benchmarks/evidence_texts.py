@@ -47,9 +47,10 @@ CONTRAST = (
     "LRC-BERT beside `kd` where labels are few, on sets of several kinds and from several starts: `random` weights, "
     "`inherit` of the teacher, or `general`, the student `models/4L-312` with its own tokenizer. Teacher: "
     "`all-MiniLM-L6-v2` (22.7 M), fine-tuned on at most 9,000 rows in 3 passes. Students: `4L-312`, equal rows, "
-    "batches (32) and steps, each at the better of two rates (1e-4, 3e-4; by seed 0): mean and spread on dev, "
-    "with the number of seeds and the rate. The teacher has seen more labels than the students.\n\n"
-    "```console\ncontrastill study benchmarks/map.variants.json --seeds 3 --out benchmarks/results/map.jsonl "
+    "batches (32) and steps, each method at the best of the rates that were run (1e-4 and 3e-4; from random weights "
+    "3e-4 and 1e-3, with 300 labels all three; by seed 0): mean and spread on dev, with the number of seeds and the "
+    "rate. The teacher has seen more labels than the students.\n\n"
+    "```console\ncontrastill study benchmarks/map.variants.json --seeds 5 --out benchmarks/results/map.jsonl "
     "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place glue=FOLDER "
     "--place intents=demo/banking77 \\\n  --place start=models/4L-312\n```\n\n"
 )
