@@ -33,17 +33,6 @@ def test_the_page_shows_what_the_run_found():
     assert page == banking77.markdown(summary)
 
 
-def test_readme_has_the_first_rows_of_that_page():
-    def tables(name):
-        lines = (ROOT / name).read_text("utf-8").splitlines()
-        return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-
-    page = [row[:1] + row[2:] for row in tables("demo/result.md")]  # README's rows are all of all texts
-    shown = [row for row in tables("README.md") if len(row) == len(page[0])]
-    assert len(shown) == 6
-    assert [row for row in shown if "---" not in row] == [page[0], *page[2:6]]
-
-
 def test_demos_write_where_git_looks_away():
     recipes = [line.strip() for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if ".studies." in line]
     assert len(recipes) == 3

@@ -219,11 +219,9 @@ def test_the_readme_is_short() -> None:
 
 def rows_of(text: str) -> list[dict[str, str]]:
     """The rows of the first table whose first column is `model`."""
-    lines = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
-    ]
-    start = next(n for n, line in enumerate(lines) if line[0] == "model")
-    return [dict(zip(lines[start], line, strict=True)) for line in lines[start + 2 :]]
+    table = text[text.index("| model |") :].split("\n\n")[0]
+    head, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return [dict(zip(head, line, strict=True)) for line in lines]
 
 
 def test_the_readme_shows_rows_of_the_demo() -> None:
