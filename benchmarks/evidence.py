@@ -140,11 +140,11 @@ def page() -> str:
     if (found := study("map", 5)).rows():
         parts += ["## Where contrast pays", *of_map(found)]
     if (terms := study("terms", 3)).rows():
-        parts += ["### What each part adds", *side_by_side(terms, "ablation", "LRC-BERT", TERMS)]
+        parts += ["### What each part adds", *of_variants(terms, "ablation", "LRC-BERT", TERMS)]
     if (methods := study("methods", 3)).rows():
         parts += ["## BANKING77", *of_methods(methods)]
     if (stages := study("stages", 3)).rows():
-        parts += ["### Stages of LRC-BERT", *side_by_side(stages, "stages", "kd", STAGES)]
+        parts += ["### Stages of LRC-BERT", *of_variants(stages, "stages", "kd", STAGES)]
     if (additions := study("additions", 5)).rows():
         parts += ["## Language models: additions", *of_additions(additions)]
     if (captions := study("captions", 3)).rows():
@@ -211,7 +211,7 @@ def map_differences(found: Study) -> list[Difference]:
     return [replace(one, label=given[0], value=", ".join(given[1:])) for one, given in apart]
 
 
-def side_by_side(found: Study, axis: str, to: str, about: str) -> list[str]:
+def of_variants(found: Study, axis: str, to: str, about: str) -> list[str]:
     """The values of a study's one axis: accuracies, and differences to one of them."""
     rows = found.rows()
     apart = {one.value: one for one in differences(rows, axis, to)}

@@ -10,12 +10,12 @@ from contrastill.language import CausalLM
 from contrastill.loading import load_causal_model
 from contrastill.sampling import Reader
 
-__all__ = ["check_exact", "load_language_model"]
+__all__ = ["check_exact", "load_exact_model"]
 
 TOLERANCE = 1e-3  # of the largest logit
 
 
-def load_language_model(name: str) -> PreTrainedModel:
+def load_exact_model(name: str) -> PreTrainedModel:
     """An autoregressive language model, in float32, whose every answer can be had in the ways of a run.
 
     Raises:

@@ -19,7 +19,7 @@ from contrastill.teachers import FrozenLM, cache_root, make_cache_folder
 from contrastill.training.as_is import reads_alike
 from contrastill.training.card import Origin
 from contrastill.training.language import LanguagePlan
-from contrastill.training.language_models import load_language_model
+from contrastill.training.language_models import load_exact_model
 from contrastill.training.language_start import start_language_model, with_start
 from contrastill.training.language_vocabulary import trim_language_models
 from contrastill.training.plan import autocast_dtype
@@ -30,7 +30,7 @@ WINDOW = 512  # tokens of prompt and answer, where neither the user nor a run sa
 
 
 def plan_language_finetuning(settings: LanguageFinetuning) -> LanguagePlan:
-    tokenizer, model = load_tokenizer(settings.model), load_language_model(settings.model)
+    tokenizer, model = load_tokenizer(settings.model), load_exact_model(settings.model)
     settings, data, splits, length, task = read(settings, settings.model, tokenizer, model)
     set_seed(settings.seed)
     origin = Origin("finetune", "model", settings.model, settings.seed, method="sft")
@@ -44,7 +44,7 @@ def plan_language_distillation(settings: LanguageDistillation) -> LanguagePlan:
         raise UserError(f"expected a method for language models ({known}), got {settings.method!r}")
     if settings.cache not in (None, "none"):
         make_cache_folder(cache_root(settings.cache))  # that it can't be had is an error before all work
-    tokenizer, teacher = load_tokenizer(settings.teacher), load_language_model(settings.teacher)
+    tokenizer, teacher = load_tokenizer(settings.teacher), load_exact_model(settings.teacher)
     if settings.student == AS_IS and not reads_alike(tokenizer, load_tokenizer(str(settings.start))):
         raise UserError(
             f"expected student and teacher with one tokenizer, got those of {settings.start} and {settings.teacher}, "

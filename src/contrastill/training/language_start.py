@@ -16,7 +16,7 @@ from contrastill.students import NoDirections, copy_layers
 from contrastill.students.inherit_decoder import DECODERS, fit_decoder, inherit_decoder
 from contrastill.students.sample import Sample, sample_rows
 from contrastill.students.shape import keep_layers, shared_keys
-from contrastill.training.language_models import load_language_model
+from contrastill.training.language_models import load_exact_model
 
 __all__ = ["start_language_model", "with_start"]
 
@@ -44,7 +44,7 @@ def start_language_model(
         UserError: a shape that the teacher's family cannot have.
     """
     if settings.student == AS_IS:
-        return load_language_model(str(settings.start))
+        return load_exact_model(str(settings.start))
     shape, options = read_shape(settings.student)
     if options or (isinstance(shape, Shape) and not shape.layers):
         raise UserError(

@@ -5,7 +5,7 @@ import logging
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -98,6 +98,7 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     kept = LastWeights(average, run.method, folder.checkpoints) if average is not None else None
     checkpoint = last_good_checkpoint(folder.checkpoints) if resume else None
     elapsed = Elapsed(checkpoint)
+    clock.before["training"] = elapsed.before
     trainer = DistillationTrainer(
         run.model,
         run.method,
@@ -117,7 +118,7 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     words = partial(only_occurring_words, run.method.student.transformer, read)
     with words():
         trained = trainer.train_or_resume(checkpoint)
-    clock.lap("training", elapsed.before)
+    clock.lap("training")
     if trained.stopped is not None:
         logger.info("%s", trained.stopped)
         run.stopped = trained.stopped
@@ -168,13 +169,13 @@ def conclude(folder: RunFolder, done: Run, run: Plan) -> None:
 class Clock:
     """Wall time of a run's phases. before: that of earlier parts of the run, by phase."""
 
-    def __init__(self, before: Mapping[str, float]) -> None:
+    def __init__(self, before: dict[str, float]) -> None:
         self.before, self.seconds = before, dict[str, float]()
         self.last = time.perf_counter()
 
-    def lap(self, phase: str, before: float = 0.0) -> None:
+    def lap(self, phase: str) -> None:
         now = time.perf_counter()
-        self.seconds[phase] = round(self.before.get(phase, before) + now - self.last, 2)
+        self.seconds[phase] = round(self.before.get(phase, 0.0) + now - self.last, 2)
         self.last = now
 
 
