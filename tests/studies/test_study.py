@@ -282,6 +282,21 @@ def test_variants_that_cannot_be_are_refused_before_work(tmp_path: Path, variant
     assert ASKED == []
 
 
+@pytest.mark.parametrize("place", ["", "/nowhere"])
+def test_a_place_where_nothing_is_is_refused_before_work(tmp_path: Path, place: str) -> None:
+    def study(data: str) -> Study:
+        variants: dict[str, Any] = {"a": {"command": add, "x": 1}, "b": {"teacher": "{model}", "data": data}}
+        places = {"there": place or str(tmp_path), "model": "owner/name"}  # a name of the Hub may be there
+        return Study(variants, tmp_path / "out.json", places=places)
+
+    with pytest.raises(UserError, match=r"b: data: expected {there}/train\.csv to be there.*check --place there="):
+        study("{there}/train.csv").run()
+    assert ASKED == []
+    (tmp_path / "train.csv").write_text("text,label\n")
+    if not place:
+        study("{there}/train.csv").ready(("b", 0))
+
+
 def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no variant 'c'"):
         adding(tmp_path / "out.json", a=1).run(only=["c"])

@@ -5,7 +5,8 @@ stream approximates the teacher's times P, a PCA basis of it, scaled by √(W/D)
 an RMSNorm whose gain is folded into the linear maps behind it commutes with that (SliceGPT, arXiv 2401.15024). Heads
 are kept whole, query heads with their key and value, because rotary positions turn pairs of a head's numbers. From the
 bottom up, the outputs of attention and feed-forward are corrected by ridge regression on a few hundred texts that both
-models read. At the teacher's own shape this is exact.
+models read. At the teacher's own shape this is exact. Gemma 2 and 3 norm what a branch writes: its length is then not
+the student's to choose, and the gain of that norm is fitted with it.
 
 Shapes: T tokens, D teacher width, W student width, H query heads, K key/value heads, d width of a head, F neurons,
 V words, P (D, W) the basis.
@@ -22,12 +23,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from contrastill.errors import UserError
 from contrastill.mapping import uniform
 from contrastill.students.families import Point
-from contrastill.students.regression import SHRINK, directions, regress, write
+from contrastill.students.regression import RIDGE, SHRINK, directions, regress, write
 from contrastill.students.sample import Sample, cpu, record
 
 __all__ = ["DECODERS", "fit_decoder", "inherit_decoder"]
 
-DECODERS = ("llama", "mistral", "ministral", "qwen2", "qwen3", "smollm3", "seed_oss")
+DECODERS = (
+    *("llama", "mistral", "ministral", "qwen2", "qwen3", "smollm3", "seed_oss", "granite"),
+    *("gemma", "gemma2", "gemma3_text"),
+)
 """Families (model_type) whose layers are known."""
 
 
@@ -40,20 +44,21 @@ def inherit_decoder(student: PreTrainedModel, teacher: PreTrainedModel, sample: 
     base: Any = teacher.base_model
     pairs = uniform(len(mine.layers), len(base.layers))
     seen = record(teacher, sample, points_of(base, pairs))
-    P = decoder_basis(seen, cpu(base.norm.weight), mine.embed_tokens.embedding_dim)
-    mine.embed_tokens.weight.copy_(cpu(base.embed_tokens.weight) @ P)
+    P = decoder_basis(seen, gain_of(base.norm), mine.embed_tokens.embedding_dim)
+    mine.embed_tokens.weight.copy_(cpu(base.embed_tokens.weight) @ P * (scale_of(base) / scale_of(mine)))
     ids = torch.cat([ids[mask.bool()] for ids, mask in sample])
-    calls, stream = attention_calls(mine, sample), mine.embed_tokens(ids)
+    calls, stream = attention_calls(mine, sample), mine.embed_tokens(ids) * getattr(mine, "embedding_multiplier", 1.0)
     for i, j in pairs:
         s, t = mine.layers[i - 1], base.layers[j - 1]
-        x, back = reading(s.input_layernorm, stream, t.input_layernorm, seen[f"stream {i}"], P)
-        inherit_heads(s.self_attn, t.self_attn, back, P, seen[f"heads {i}"].mean(0))
-        goal = seen[f"middle {i}"] @ P
-        stream = corrected(s.self_attn.o_proj, attended(s.self_attn, x, calls[i - 1], sample), stream, goal)
-        x, back = reading(s.post_attention_layernorm, stream, t.post_attention_layernorm, seen[f"middle {i}"], P)
-        inherit_gated(s.mlp, t.mlp, back, P, seen[f"neurons {i}"].mean(0))
-        features = inputs_of(s.mlp.down_proj, partial(s.mlp, x))
-        stream = corrected(s.mlp.down_proj, features, stream, seen[f"output {i}"] @ P)
+        (before, after, between, last), (before_t, after_t, between_t, last_t) = norms_of(s), norms_of(t)
+        x, back = reading(before, stream, before_t, seen[f"stream {i}"], P)
+        inherit_heads(s.self_attn, t.self_attn, back, writing(after_t, P), seen[f"heads {i}"].mean(0))
+        features, goal = attended(s.self_attn, x, calls[i - 1], sample), seen[f"middle {i}"] @ P
+        stream = corrected(s.self_attn.o_proj, features, stream, goal, after, share_of(s))
+        x, back = reading(between, stream, between_t, seen[f"middle {i}"], P)
+        inherit_gated(s.mlp, t.mlp, back, writing(last_t, P), seen[f"neurons {i}"].mean(0))
+        features, goal = inputs_of(s.mlp.down_proj, partial(s.mlp, x)), seen[f"output {i}"] @ P
+        stream = corrected(s.mlp.down_proj, features, stream, goal, last, share_of(s))
     inherit_head(student, teacher, stream, seen["top"], P)
 
 
@@ -112,9 +117,47 @@ def points_of(base: Any, pairs: list[tuple[int, int]]) -> dict[str, Point]:
     for i, j in pairs:
         t = base.layers[j - 1]
         points |= {f"stream {i}": Point(t.input_layernorm, "input"), f"output {i}": Point(t, "output")}
-        points |= {f"middle {i}": Point(t.post_attention_layernorm, "input")}
+        points |= {f"middle {i}": Point(norms_of(t)[2], "input")}
         points |= {f"heads {i}": Point(t.self_attn.o_proj, "energy"), f"neurons {i}": Point(t.mlp.down_proj, "energy")}
     return points
+
+
+def norms_of(layer: Any) -> tuple[Any, Any, Any, Any]:
+    """The norms before and behind attention, and before and behind the feed-forward; None: there is none."""
+    if hasattr(layer, "pre_feedforward_layernorm"):
+        between, last = layer.pre_feedforward_layernorm, layer.post_feedforward_layernorm
+        return layer.input_layernorm, layer.post_attention_layernorm, between, last
+    return layer.input_layernorm, None, layer.post_attention_layernorm, None
+
+
+def share_of(layer: Any) -> float:
+    """By what a layer multiplies what its branches write (Granite)."""
+    return float(getattr(layer, "residual_multiplier", 1.0))
+
+
+def scale_of(base: Any) -> float:
+    """By what a table of words multiplies its rows (Gemma)."""
+    return float(getattr(base.embed_tokens, "scalar_embed_scale", 1.0))
+
+
+def gain_of(norm: Any) -> Tensor:
+    """The gain (D,) of an RMSNorm, which is its weight, or 1 more than that (Gemma)."""
+    return cpu(norm.weight) + beyond(norm)
+
+
+def set_gain(norm: Any, gain: Tensor) -> None:
+    norm.weight.copy_(gain - beyond(norm))
+
+
+def beyond(norm: Any) -> float:
+    """What the gain of an RMSNorm has beyond its weight: 0 or 1. A text of ones passes the norm as its gain."""
+    return float((norm(torch.ones_like(norm.weight)) - norm.weight).float().mean().round())
+
+
+def writing(norm: Any, P: Tensor) -> Tensor:
+    """P (D, W) for the maps that write into the stream, with the gain of a norm behind them folded into it."""
+    D, W = P.shape
+    return P if norm is None or W == D else gain_of(norm)[:, None] * P
 
 
 def decoder_basis(seen: dict[str, Tensor], gain: Tensor, width: int) -> Tensor:
@@ -138,8 +181,8 @@ def reading(norm: Any, stream: Tensor, norm_t: Any, stream_t: Tensor, P: Tensor)
     The norm's gain becomes 1, or where P keeps all coordinates the teacher's.
     """
     D, W = P.shape
-    gain = cpu(norm_t.weight)
-    norm.weight.copy_(gain if W == D else torch.ones(W))
+    gain = gain_of(norm_t)
+    set_gain(norm, gain if W == D else torch.ones(W))
     x, x_t = norm(stream), norm_t(stream_t.to(norm_t.weight)).float().cpu()
     prior = torch.eye(D) if W == D else gain[:, None] * P * (D / W)
     return x, prior + regress(x, x_t - x @ prior.T, False)[0]
@@ -184,15 +227,37 @@ def take_columns(linear: Any, source: Any, columns: Tensor, P: Tensor) -> None:
     write(linear, P.T @ cpu(source.weight)[:, columns], cpu(source.bias).expand(source.out_features) @ P)
 
 
-def corrected(linear: Any, features: Tensor, stream: Tensor, goal: Tensor) -> Tensor:
+def corrected(
+    linear: Any, features: Tensor, stream: Tensor, goal: Tensor, norm: Any = None, share: float = 1.0
+) -> Tensor:
     """The stream (T, W) behind a branch, whose output map is corrected so that it comes near its goal.
 
     Every token counts the same, whatever its length: the next norm divides by that.
+
+    Args:
+        norm: of what the branch writes; None: there is none. share: by what that is multiplied.
     """
     scale = 1 / goal.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    gap = goal - stream - linear(features)
-    linear.weight.add_(regress(features * scale, gap * scale, False, SHRINK)[0])
-    return stream + linear(features)
+    wanted = (goal - stream) / share
+    if norm is None:
+        gap = wanted - linear(features)
+        linear.weight.add_(regress(features * scale, gap * scale, False, SHRINK)[0])
+        return stream + share * linear(features)
+    fit_gain(norm, linear(features), wanted, scale)
+    written, gain = linear(features), gain_of(norm)
+    length = written.square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)
+    back = gain / (gain.square() + 0.01 * gain.square().mean())  # a number that the norm takes away is not corrected
+    gap = (wanted - norm(written)) * back * length
+    linear.weight.add_(regress(features * scale / length, gap * scale / length, False, SHRINK)[0])
+    fit_gain(norm, linear(features), wanted, scale)
+    return stream + share * norm(linear(features))
+
+
+def fit_gain(norm: Any, x: Tensor, wanted: Tensor, scale: Tensor) -> None:
+    """The gain with which the norm of x (T, W) comes nearest to what is wanted; scale (T, 1): of each token."""
+    set_gain(norm, torch.ones(x.shape[1]))
+    x, wanted = norm(x) * scale, wanted * scale
+    set_gain(norm, (x * wanted).sum(0) / x.square().sum(0).clamp_min(1e-12))
 
 
 def inputs_of(module: nn.Module, run: Callable[[], Any]) -> Tensor:
@@ -242,18 +307,30 @@ def attended(attention: Any, x: Tensor, calls: list[dict[str, Any]], sample: Sam
 def inherit_head(student: PreTrainedModel, teacher: PreTrainedModel, stream: Tensor, top: Tensor, P: Tensor) -> None:
     """The final norm and the head, so that the logits come near the teacher's.
 
-    An own head reads what predicts the teacher's states. A tied one is the table times P: the gain is fitted.
+    An own head reads what predicts the teacher's states. A tied one is the table of words: the gain is fitted.
     """
     mine: Any = student.base_model
     base: Any = teacher.base_model
     head: Any = student.get_output_embeddings()
     head_t: Any = teacher.get_output_embeddings()
-    x, back = reading(mine.norm, stream, base.norm, top, P)
     words = cpu(head_t.weight)
     if head.weight is not mine.embed_tokens.weight:
+        _, back = reading(mine.norm, stream, base.norm, top, P)
         write(head, words @ back, cpu(head_t.bias))
         return
-    small, states = words @ P, base.norm(top.to(base.norm.weight)).float().cpu()
-    wanted = torch.linalg.solve(small.T @ small, small.T @ words @ states.T).T  # (T, W): its logits are the nearest
-    x = x / mine.norm.weight
-    mine.norm.weight.copy_((x * wanted).sum(0) / x.square().sum(0).clamp_min(1e-12))
+    D, W = P.shape
+    set_gain(mine.norm, torch.ones(W))
+    prior = (P.square() * gain_of(base.norm)[:, None]).sum(0) * (D / W) ** 2  # in these coordinates it is diagonal
+    prior *= scale_of(mine) / scale_of(base)
+    states = base.norm(top.to(base.norm.weight)).float().cpu()
+    set_gain(mine.norm, head_gain(mine.norm(stream), cpu(head.weight), states, words, prior))
+
+
+def head_gain(x: Tensor, small: Tensor, states: Tensor, words: Tensor, prior: Tensor) -> Tensor:
+    """The gain g (W,) for which the logits of g x (T, W), small (V, W), come nearest to those of states (T, D), words
+    (V, D); shrunk a little towards `prior`, for a sample too small to tell."""
+    x, small = x.double(), small.double()
+    gram = x.T @ x * (small.T @ small)
+    gap = (x * (states.double() @ (words.double().T @ small))).sum(0) - gram @ prior.double()
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-12)
+    return prior + torch.linalg.solve(gram, gap).float()

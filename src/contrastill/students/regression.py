@@ -11,6 +11,7 @@ from torch import Tensor
 
 __all__ = [
     "HEAD_RIDGE",
+    "RIDGE",
     "SHRINK",
     "basis",
     "directions",

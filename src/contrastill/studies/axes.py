@@ -3,11 +3,12 @@
 import itertools
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from contrastill.errors import UserError, quoted
 
-__all__ = ["crossed", "filled", "places_in"]
+__all__ = ["check_paths", "crossed", "filled", "places_in"]
 
 PLACE = re.compile(r"{(\w+)}")
 
@@ -67,3 +68,16 @@ def places_in(value: Any) -> list[str]:
     if isinstance(value, list | tuple):
         return [name for one in value for name in places_in(one)]
     return PLACE.findall(value) if isinstance(value, str) else []
+
+
+def check_paths(settings: Settings, places: Settings) -> None:
+    """Raises a UserError if a setting begins with a place on this machine, and nothing is there. A name of the Hub is
+    none: that model is looked for when it is loaded."""
+    for name, value in settings.items():
+        found = PLACE.match(value) if isinstance(value, str) else None
+        if found is None or found[1] not in places:
+            continue
+        place = Path(places[found[1]]).expanduser()
+        path = Path(filled(value, places)).expanduser()
+        if (place.is_absolute() or place.exists()) and not path.exists():
+            raise UserError(f"{name}: expected {value} to be there, found nothing at {path}; check --place {found[1]}=")

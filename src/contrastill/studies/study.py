@@ -15,7 +15,7 @@ from contrastill.locks import FolderLock
 from contrastill.ranges import suggestion
 from contrastill.results import LESS_IS_BETTER
 from contrastill.screen import Screen
-from contrastill.studies.axes import crossed, filled, places_in
+from contrastill.studies.axes import check_paths, crossed, filled, places_in
 from contrastill.studies.cells import Cells
 from contrastill.studies.paired import differences, side_by_side
 from contrastill.studies.run import MODELS, command_of, figures, markdown_table, measured, shown, taken_up
@@ -215,6 +215,8 @@ class Study:
             if (of := settings.get("of")) is not None and "of" not in places_in(own(settings)):
                 raise UserError(f"it goes on from {of}: expected {{of}}, that run's model, in a setting, found none")
             given = {**filled(own(settings), places), "seed": cell[1], "out": str(self.folder(cell))}
+            if settings["command"] in MODELS:
+                check_paths(own(settings), self.places)
             return command_of(settings["command"], given), given
         except UserError as error:
             raise UserError(f"{cell[0]}: {error}") from None
