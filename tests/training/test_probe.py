@@ -19,7 +19,7 @@ from contrastill.loading import load_classifier
 from contrastill.tasks import Classification, MultiLabel, Regression
 from contrastill.tasks.labelled import LabelledTask
 from contrastill.training import probe
-from contrastill.training.probe import Probe, fit_probe, forget_probe, head_is_new
+from contrastill.training.probe import Fit, Probe, fit_probe, forget_probe, head_is_new, steadiest
 
 BUILD = Callable[..., PreTrainedModel]
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
@@ -169,6 +169,60 @@ def test_a_fit_that_tells_something_is_the_start(
     assert made.tells
     assert made.held_out < 0.9 * made.blind
     assert str(made) == "fitted to 240 rows on the frozen encoder"
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_scores_that_a_fit_tells_until_dropout_is_on_are_learnt_from_random_weights(
+    dropout: float, tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]]
+) -> None:
+    """What tells them varies little beside the rest of the first token, so that the fitted weights are large."""
+    task = Regression()
+    model = tiny_model("bert", classes=1, dropout=dropout).eval()
+    batches = batches_of(model, tiny_batch, task)
+    with torch.no_grad():
+        first = torch.cat([model.base_model(**inputs(batch)).last_hidden_state[:, 0] for batch in batches])
+        thin = torch.linalg.eigh(torch.cov(first.T)).eigenvectors[:, len(first.T) // 3]
+        scores = (first - first.mean(0)) @ thin
+        for batch, some in zip(batches, (scores / scores.std()).split(8), strict=True):
+            batch["labels"] = some
+    before, state = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    made = fit_probe(model, task, batches, may_add=False)
+    assert torch.get_rng_state().equal(state)
+    assert not any(module.training for module in model.modules())
+    assert made is not None
+    assert made.held_out < 0.5 * made.blind
+    assert made.tells == (not dropout)
+    assert ("is lost when dropout is on" in str(made)) == bool(dropout)
+    if not dropout:
+        assert made.shaken < 0.5 * made.blind
+        return
+    forget_probe(model, made)
+    assert [name for name, value in model.state_dict().items() if not value.equal(before[name])] == ["classifier.bias"]
+
+
+def test_of_the_fits_the_best_that_dropout_leaves_is_taken(
+    tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]]
+) -> None:
+    task, model = Regression(), tiny_model("bert", classes=1).eval()
+    batches, width = batches_of(model, tiny_batch, task), model.config.hidden_size
+    weights = [np.full((1, width), size, np.float32) for size in (1e4, 10.0, 0.0)]
+    fits = [Fit(float(n), 1.0, (one, np.zeros(1, np.float32))) for n, one in enumerate(weights)]
+    square = float(torch.cat([batch["labels"] for batch in batches]).square().mean())
+    for bound, wanted in ((2 * square, fits[2]), (1e-9, fits[0])):
+        found, loss = steadiest(model, task, model.classifier, batches, fits, bound, None, 0)
+        assert found is wanted
+        assert (loss < bound) == (wanted is fits[2])
+    assert loss > 1e3 * square
+
+
+@pytest.mark.parametrize("task", [Classification("abc"), MultiLabel("abc")], ids=lambda task: task.name)
+def test_only_scores_are_tried_with_dropout(
+    task: LabelledTask, tiny_model: BUILD, tiny_batch: Callable[..., dict[str, Tensor]]
+) -> None:
+    model = tiny_model("bert").eval()
+    made = fit_probe(model, task, batches_of(model, tiny_batch, task), may_add=False)
+    assert made is not None
+    assert made.shaken is None
 
 
 def test_a_run_whose_texts_tell_nothing_starts_from_random_weights(workshop: Workshop, tmp_path: Path) -> None:

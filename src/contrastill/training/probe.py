@@ -3,7 +3,8 @@
 With a head of random weights, the first hundreds of steps change the encoder for the sake of a head that knows nothing.
 From a fitted head they begin at the probe's score (LP-FT: Kumar et al., 2022, arXiv:2202.10054). Where the frozen
 encoder tells next to nothing about the labels, as of most pairs, fitted weights are noise and large: such a fit is a
-yardstick alone, and training starts from random weights (decision 11).
+yardstick alone, and training starts from random weights (decision 11). So it does where a fit to scores, whose error
+has no bound, tells something only until training turns dropout on.
 
 Heads read the first token. Encoders of sentence embeddings say more in the mean of all tokens: where rows are few and
 the mean fits better, the model gets a last layer that averages (students/pooling.py).
@@ -13,7 +14,7 @@ Shapes: N rows, D features, C outputs.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ ROWS = 10_000
 """Rows that a head is fitted on, at most."""
 COMPARED = 4_000
 """Rows among which features and strengths are compared, at most; a fifth of them judges."""
+SHAKEN = 800
+"""Rows that are read with dropout, about."""
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 FEW, FEW_IN_ALL = 200, 5_000  # rows an output, and rows, below which a layer may be added
 GAINED = 0.05  # of the held-out loss that such a layer must save
@@ -45,15 +48,25 @@ Array = np.ndarray[Any, Any]
 Batches = Sequence[Mapping[str, Tensor]]
 
 
+class Fit(NamedTuple):
+    """A linear fit to some rows: its loss on rows left out, its strength, its weights (C, D) and biases (C,)."""
+
+    loss: float
+    strength: float
+    weights: tuple[Array, Array]
+
+
 @dataclass(frozen=True)
 class Probe:
     """A fitted head. strength: the inverse of its ridge penalty; held_out: its loss on rows left out of a first fit;
-    blind: that loss of one answer for all rows, and constant: the biases (C,) that give this answer; before: the head's
-    weights before the fit; added: whether a layer that averages the tokens was added."""
+    shaken: of scores the loss of that fit where dropout is on; blind: the loss of one answer for all rows, and
+    constant: the biases (C,) that give this answer; before: the head's weights before the fit; added: whether a layer
+    that averages the tokens was added."""
 
     rows: int
     strength: float
     held_out: float
+    shaken: float | None
     blind: float
     constant: Array = field(compare=False, repr=False)
     before: Mapping[str, Tensor] = field(compare=False, repr=False)
@@ -62,9 +75,14 @@ class Probe:
     @property
     def tells(self) -> bool:
         """Whether training is to start from it."""
-        return self.held_out < (1 - TOLD) * self.blind
+        return max(self.held_out, self.shaken or 0) < (1 - TOLD) * self.blind
 
     def __str__(self) -> str:
+        if self.shaken is not None and self.held_out < (1 - TOLD) * self.blind <= self.shaken:
+            return (
+                f"random: a linear fit to {self.rows:,} rows on the frozen encoder is lost when dropout is on (loss "
+                f"{self.held_out:.3f} without it and {self.shaken:.3f} with it, of one answer for all {self.blind:.3f})"
+            )
         if not self.tells:
             return (
                 f"random: a linear fit to {self.rows:,} rows on the frozen encoder tells next to nothing (loss on rows "
@@ -105,26 +123,30 @@ def fit_probe(
     seen, means = read(model, task, [layer for layer in (dense, last) if layer is not None], batches, dtype)
     passed = activation_of(dense, seen, last) if dense is not None else None
     features = seen[last] if passed is None else hand_on(seen[dense], *passed)
-    judged = best_strength(task, features, labels, seed)
+    judged = by_strength(task, features, labels, seed)
     if judged is None:
         return None
     averaged = None
     if passed is not None:
         set_dense(dense, passed[1])
         few = may_add and means is not None and len(labels) < min(FEW * len(task.names), FEW_IN_ALL)
-        if few and saves(best_strength(task, hand_on(means, *passed), labels, seed), judged):
+        if few and saves(by_strength(task, hand_on(means, *passed), labels, seed), judged):
             averaged = average(model, task, last, batches, labels, judged, dtype, seed)
     if averaged is not None:
         features, judged = averaged
-    held_out, strength = judged
-    fitted, nothing = fit(task, features.numpy(), labels, strength), torch.zeros(len(labels), 1)
-    blind, constant = best_strength(task, nothing, labels, seed, (1.0,)), fit(task, nothing.numpy(), labels, 1.0)
-    assert fitted is not None
+    nothing = torch.zeros(len(labels), 1)
+    blind, constant = by_strength(task, nothing, labels, seed, (1.0,)), fit(task, nothing.numpy(), labels, 1.0)
     assert blind is not None
     assert constant is not None
+    made, shaken = judged[0], None
+    if not task.has_probabilities:
+        made, shaken = steadiest(model, task, last, batches, judged, (1 - TOLD) * blind[0].loss, dtype, seed)
+    fitted = fit(task, features.numpy(), labels, made.strength)
+    assert fitted is not None
     last.weight.copy_(torch.from_numpy(fitted[0]))
     last.bias.copy_(torch.from_numpy(fitted[1]))
-    return Probe(len(labels), strength, held_out, blind[0], constant[1], before, averaged is not None)
+    added = averaged is not None
+    return Probe(len(labels), made.strength, made.loss, shaken, blind[0].loss, constant[1], before, added)
 
 
 @torch.no_grad()
@@ -142,23 +164,45 @@ def average(
     last: Any,
     batches: Batches,
     labels: Array,
-    judged: tuple[float, float],
+    judged: Sequence[Fit],
     dtype: torch.dtype | None,
     seed: int,
-) -> tuple[Tensor, tuple[float, float]] | None:
+) -> tuple[Tensor, list[Fit]] | None:
     """Adds a layer that averages the tokens; what the logits' layer reads then, and how that is judged. None: it saves
     too little, and is taken away."""
     add_mean_layer(model)
     features = read(model, task, [last], batches, dtype)[0][last]
-    again = best_strength(task, features, labels, seed)
+    again = by_strength(task, features, labels, seed)
     if again is not None and saves(again, judged):
         return features, again
     remove_last_layer(model)
     return None
 
 
-def saves(this: tuple[float, float] | None, that: tuple[float, float]) -> bool:
-    return this is not None and this[0] < (1 - GAINED) * that[0]
+def saves(this: Sequence[Fit] | None, that: Sequence[Fit]) -> bool:
+    return this is not None and this[0].loss < (1 - GAINED) * that[0].loss
+
+
+def steadiest(
+    model: PreTrainedModel,
+    task: LabelledTask,
+    last: Any,
+    batches: Batches,
+    fits: Sequence[Fit],
+    bound: float,
+    dtype: torch.dtype | None,
+    seed: int,
+) -> tuple[Fit, float]:
+    """The first fit whose loss stays below the bound when dropout is on, or the first of all; with that loss."""
+    some = batches[:: max(1, len(batches) * len(batches[0]["labels"]) // SHAKEN)]
+    labels = torch.cat([labels_of(batch) for batch in some]).cpu()
+    cuda = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        features = read(model, task, [last], some, dtype, dropout=True)[0][last]
+    losses = [loss_of(task, one.weights, features, labels) for one in fits]
+    found = next((n for n, loss in enumerate(losses) if loss < bound), 0)
+    return fits[found], losses[found]
 
 
 def labels_of(batch: Mapping[str, Tensor]) -> Tensor:
@@ -168,10 +212,16 @@ def labels_of(batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def read(
-    model: PreTrainedModel, task: LabelledTask, layers: Sequence[Any], batches: Batches, dtype: torch.dtype | None
+    model: PreTrainedModel,
+    task: LabelledTask,
+    layers: Sequence[Any],
+    batches: Batches,
+    dtype: torch.dtype | None,
+    *,
+    dropout: bool = False,
 ) -> tuple[dict[Any, Tensor], Tensor | None]:
     """What these layers read of every row (or labelled token), and what a layer that averages the tokens would give;
-    None: the model takes no such layer. (N, D) each, float32, on the CPU."""
+    None: the model takes no such layer. (N, D) each, float32, on the CPU. dropout: whether it is on, as in training."""
     seen: dict[Any, list[Tensor]] = {layer: [] for layer in layers}
     means: list[Tensor] = []
     mask = torch.ones(0)
@@ -180,6 +230,7 @@ def read(
     def begin(_: Any, __: Any, given: dict[str, Any]) -> None:
         nonlocal mask
         mask = given["attention_mask"].float().unsqueeze(-1)
+        model.train(dropout)  # `predict` puts every module's mode back
 
     def keep(layer: Any, args: tuple[Tensor, ...]) -> None:
         x = args[0].float().cpu()
@@ -195,7 +246,9 @@ def read(
     if takes_mean_layer(model) and task.per == "text":
         hooks.append(top_of(model, FAMILIES[model.config.model_type])[0].register_forward_hook(mean))
     try:
-        with progress(sum(len(batch["labels"]) for batch in batches), "rows, to fit the head") as advance:
+        with progress(
+            sum(len(batch["labels"]) for batch in batches), f"rows, to {'try' if dropout else 'fit'} the head"
+        ) as advance:
             for batch in batches:
                 tokens = (batch["labels"] != -100).cpu() if "answered" in batch else None
                 task.predict(model, [batch], dtype)
@@ -229,10 +282,11 @@ def set_dense(dense: Any, lift: float) -> None:
     dense.bias.fill_(lift)
 
 
-def best_strength(
+def by_strength(
     task: LabelledTask, features: Tensor, labels: Array, seed: int, strengths: Sequence[float] = STRENGTHS
-) -> tuple[float, float] | None:
-    """The lowest loss on held-out rows, and the strength that has it; None: no fit, or too few rows."""
+) -> list[Fit] | None:
+    """A fit of each strength to some rows, by its loss on the rows left out, the lowest first; None: no fit, or too few
+    rows."""
     some = np.random.default_rng(seed).permutation(len(labels))[:COMPARED]
     out = max(1, len(some) // 5)
     known, left = some[out:], some[:out]
@@ -243,10 +297,14 @@ def best_strength(
         fitted = fit(task, x[known], labels[known], strength)
         if fitted is None:
             return None
-        logits = torch.from_numpy(x[left] @ fitted[0].T + fitted[1])
-        loss = task.losses_of_rows(logits, torch.from_numpy(labels[left]))
-        found.append((float(loss.mean()), strength))
-    return min(found)
+        loss = loss_of(task, fitted, features[left], torch.from_numpy(labels[left]))
+        found.append(Fit(loss, strength, fitted))
+    return sorted(found, key=lambda one: (one.loss, one.strength))
+
+
+def loss_of(task: LabelledTask, fitted: tuple[Array, Array], features: Tensor, labels: Tensor) -> float:
+    logits = torch.from_numpy(features.numpy() @ fitted[0].T + fitted[1])
+    return float(task.losses_of_rows(logits, labels).mean())
 
 
 def fit(task: LabelledTask, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from contrastill.evaluation.inference import inference, model_inputs
 from contrastill.screen import progress
 from contrastill.tasks import LabelledTask
-from contrastill.training.probe import Array, best_strength, fit
+from contrastill.training.probe import Array, by_strength, fit
 
 __all__ = ["PAIRS", "fit_vectors"]
 
@@ -45,11 +45,11 @@ def fit_vectors(
     """
     labels = np.asarray(train["label"])
     features = alike(model, tokenizer, train, max_length, dtype)
-    judged = {columns: best_strength(task, features[:, :columns], labels, seed) for columns in (1, features.shape[1])}
-    found = [(each, columns) for columns, each in judged.items() if each is not None]
+    judged = {columns: by_strength(task, features[:, :columns], labels, seed) for columns in (1, features.shape[1])}
+    found = [(fits[0].loss, fits[0].strength, columns) for columns, fits in judged.items() if fits is not None]
     if not found:
         return None
-    (_, strength), columns = min(found)
+    _, strength, columns = min(found)
     fitted = fit(task, features[:, :columns].numpy(), labels, strength)
     assert fitted is not None
     weights, biases = fitted
