@@ -21,6 +21,7 @@ from evidence_rows import (
     rate_of,
     score,
     study,
+    with_rate,
 )
 from evidence_texts import (
     ABLATIONS,
@@ -37,6 +38,7 @@ from evidence_texts import (
     ROBUSTNESS,
     STAGES,
     TERMS,
+    UNSTEADY,
 )
 from markdown_parts import table, write_or_check
 
@@ -135,16 +137,18 @@ def page() -> str:
         parts += [PAPERS, table(["× 100", *SEEDS], published)]
     if (rates := study("rates", 5)).rows():
         parts += ["### Rates and lengths", RATES, *of_rates(glue, rates)]
-    if noisy := robustness():
+    if noisy := robustness("method"):
         parts += ["### Typos and dropped words", ROBUSTNESS, noisy]
     if (found := study("map", 5)).rows():
         parts += ["## Where contrast pays", *of_map(found)]
     if (terms := study("terms", 3)).rows():
         parts += ["### What each part adds", *of_variants(terms, "ablation", "LRC-BERT", TERMS)]
+        if noisy := robustness("ablation"):
+            parts += [UNSTEADY, noisy]
     if (methods := study("methods", 3)).rows():
         parts += ["## BANKING77", *of_methods(methods)]
     if (stages := study("stages", 3)).rows():
-        parts += ["### Stages of LRC-BERT", *of_variants(stages, "stages", "kd", STAGES)]
+        parts += ["## Stages of LRC-BERT", *of_stages(stages)]
     if (additions := study("additions", 5)).rows():
         parts += ["## Language models: additions", *of_additions(additions)]
     if (captions := study("captions", 3)).rows():
@@ -191,9 +195,7 @@ def of_map(found: Study) -> list[str]:
     for given in dict.fromkeys(tuple(row["axes"][axis] for axis in MAP[:-1]) for row in rows):
         made = by_axis([row for row in rows if given == tuple(row["axes"].values())[:-1]], "method")
         some = next(iter(made.values()))
-        cells = [
-            f"{score(made[one])} ({len(made[one])}, {rate_of(made[one][0])})" if one in made else "" for one in methods
-        ]
+        cells = [with_rate(made.get(one)) for one in methods]
         teacher = f"{100 * some[0]['teacher_metrics'][some[0]['metric']]:.1f}"
         lines.append([", ".join(given), teacher, *cells, *words(apart.get((given[0], ", ".join(given[1:]))))])
     return [
@@ -239,15 +241,38 @@ def of_methods(found: Study) -> list[str]:
     ]
 
 
-def robustness() -> str:
-    """Scores of CoLA's students on changed dev texts; "" without results."""
-    rows = Cells(RESULTS / "robustness.jsonl").read()["rows"]
+def of_stages(found: Study) -> list[str]:
+    """Sets; kd and the shares of LRC-BERT's first stage of each at their best rates, side by side."""
+    rows, sets = at_best_rates(found.rows(), ("set", "stages")), axis_values(found, "set")
+    ways = axis_values(found, "stages")
+    lines, apart = list[list[str]](), list[list[str]]()
+    for name in sets:
+        if not (some := [row for row in rows if row["axes"]["set"] == name]):
+            continue
+        made, metric = by_axis(some, "stages"), some[0]["metric"]
+        cells = [
+            f"{score(made[one])} ({len(made[one])}, {rate_of(made[one][0])})" if one in made else "" for one in ways
+        ]
+        lines.append([f"{name}, {metric}", f"{100 * some[0]['teacher_metrics'][metric]:.1f}", *cells])
+        for to in ("kd", "halves"):
+            apart += [[name, f"{one.value} less {to}", *words(one)] for one in differences(some, "stages", to)
+                      if one.value != "kd"]  # fmt: skip
+    return [
+        f"{STAGES}{rows[0]['machine']['cpu']}, one core. {left(found)}",
+        table(["on dev, × 100", "teacher", *ways], lines),
+        table(["set", "", "difference", "95 % over seeds", "better in", "so"], apart),
+    ]
+
+
+def robustness(axis: str) -> str:
+    """Scores of the students of a study with this axis on changed dev texts; "" without results."""
+    rows = [row for row in Cells(RESULTS / "robustness.jsonl").read()["rows"] if axis in row["axes"]]
     if not rows:
         return ""
     made = [[row for row in rows if row["name"] == name] for name in dict.fromkeys(row["name"] for row in rows)]
     noises = list(rows[0]["noise"])
     lines = [
-        [f"`{some[0]['axes']['method']}`", str(len(some))]
+        [f"`{some[0]['axes'][axis]}`", str(len(some))]
         + [mean_and_spread([100 * row["noise"][noise] for row in some], 1) for noise in noises]
         + [mean_and_spread([row["unsteadiness"] for row in some], 2)]
         for some in made

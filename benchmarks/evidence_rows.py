@@ -13,7 +13,7 @@ from contrastill.studies.paired import differences, words
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-OUTSIDE = ("mpnet", "glue", "start", "additions", "minilm", "data", "captions", "teacher", "intents")
+OUTSIDE = ("mpnet", "glue", "start", "additions", "minilm", "data", "captions", "teacher", "intents", "tweets")
 """Places that a user names."""
 USUAL = 3e-4  # the rule's learning rate for a width of 312
 
@@ -66,6 +66,11 @@ def left(found: Study) -> str:
 
 def score(rows: Rows) -> str:
     return mean_and_spread([100 * row["dev"] for row in rows], 1)
+
+
+def with_rate(rows: Rows | None) -> str:
+    """The score, the number of seeds and the learning rate, of rows of one rate."""
+    return f"{score(rows)} ({len(rows)}, {rate_of(rows[0])})" if rows else ""
 
 
 def mean_and_spread(values: Sequence[float], digits: int) -> str:

@@ -633,9 +633,18 @@ def test_texts_that_are_cut_are_noted_and_do_not_stop_the_run(
     assert run.model.is_dir()
 
 
-def test_distill_sends_the_method_to_the_command_that_trains_it(workshop: Workshop, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'simcse' learns texts that belong together: contrastill contrast trains it"):
-        distill(**workshop.settings(tmp_path / "run", method="simcse"))
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("simcse", "'simcse' learns texts that belong together: contrastill contrast trains it"),
+        ("distilbert", "'distilbert' learns masked words, without labels: contrastill pretrain takes it"),
+    ],
+)
+def test_distill_sends_the_method_to_the_command_that_trains_it(
+    workshop: Workshop, tmp_path: Path, method: str, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        distill(**workshop.settings(tmp_path / "run", method=method, data=str(tmp_path / "never-read.csv")))
     assert not (tmp_path / "run").exists()
 
 

@@ -329,8 +329,13 @@ def inherit_head(student: PreTrainedModel, teacher: PreTrainedModel, stream: Ten
 def head_gain(x: Tensor, small: Tensor, states: Tensor, words: Tensor, prior: Tensor) -> Tensor:
     """The gain g (W,) for which the logits of g x (T, W), small (V, W), come nearest to those of states (T, D), words
     (V, D); shrunk a little towards `prior`, for a sample too small to tell."""
-    x, small = x.double(), small.double()
-    gram = x.T @ x * (small.T @ small)
-    gap = (x * (states.double() @ (words.double().T @ small))).sum(0) - gram @ prior.double()
+    gram = product(x, x) * product(small, small)
+    gap = (x * (states.double() @ product(words, small))).sum(0) - gram @ prior.double()
     gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-12)
     return prior + torch.linalg.solve(gram, gap).float()
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ b in float64, of tables too long to be copied to it."""
+    slices = zip(a.split(8192), b.split(8192), strict=True)
+    return torch.stack([one.double().T @ two.double() for one, two in slices]).sum(0)

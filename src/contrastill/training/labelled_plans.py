@@ -125,6 +125,8 @@ def check_task_method(settings: Distillation) -> tuple[type[Method], dict[str, A
     made, given = method_class(name), read_settings(name, settings.set)
     if made.serves(Embedding):
         raise UserError(f"{name!r} distils sentence embeddings: it takes --texts, and no --data")
+    if made.guesses_words:
+        raise UserError(f"{name!r} learns masked words, without labels: contrastill pretrain takes it, on --texts")
     if made.per_group:
         raise UserError(f"{name!r} learns texts that belong together: contrastill contrast trains it, on --pairs")
     return made, given

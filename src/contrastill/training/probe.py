@@ -75,10 +75,14 @@ class Probe:
     @property
     def tells(self) -> bool:
         """Whether training is to start from it."""
-        return max(self.held_out, self.shaken or 0) < (1 - TOLD) * self.blind
+        return max(self.held_out, self.shaken or 0) < self.bound
+
+    @property
+    def bound(self) -> float:
+        return (1 - TOLD) * self.blind
 
     def __str__(self) -> str:
-        if self.shaken is not None and self.held_out < (1 - TOLD) * self.blind <= self.shaken:
+        if self.shaken is not None and self.held_out < self.bound <= self.shaken:
             return (
                 f"random: a linear fit to {self.rows:,} rows on the frozen encoder is lost when dropout is on (loss "
                 f"{self.held_out:.3f} without it and {self.shaken:.3f} with it, of one answer for all {self.blind:.3f})"
