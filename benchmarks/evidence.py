@@ -274,7 +274,7 @@ def robustness(axis: str) -> str:
     lines = [
         [f"`{some[0]['axes'][axis]}`", str(len(some))]
         + [mean_and_spread([100 * row["noise"][noise] for row in some], 1) for noise in noises]
-        + [mean_and_spread([row["unsteadiness"] for row in some], 2)]
+        + [mean_and_spread([row["unsteadiness"] for row in some], 3)]
         for some in made
     ]
     return table(["", "runs", *noises, "unsteadiness"], lines)
