@@ -16,7 +16,7 @@ from workshop import Workshop, single_rows, write_csv, write_encoder
 
 from contrastill import finetune
 from contrastill.loading import load_classifier
-from contrastill.tasks import Classification, MultiLabel, Regression
+from contrastill.tasks import Classification, MultiLabel, Regression, Tagging
 from contrastill.tasks.labelled import LabelledTask
 from contrastill.training import probe
 from contrastill.training.probe import Fit, Probe, fit_probe, forget_probe, head_is_new, steadiest
@@ -223,6 +223,7 @@ def test_only_scores_are_tried_with_dropout(
     made = fit_probe(model, task, batches_of(model, tiny_batch, task), may_add=False)
     assert made is not None
     assert made.shaken is None
+    assert [cls.name for cls in (Classification, MultiLabel, Regression, Tagging) if cls.unbounded] == ["regression"]
 
 
 def test_a_run_whose_texts_tell_nothing_starts_from_random_weights(workshop: Workshop, tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ class LabelledTask(Task):
     """The reason, in words, of a task without `class_weights`."""
     has_probabilities: ClassVar[bool] = False
     """Whether its answers are probabilities of classes or labels, one row a text."""
+    unbounded: ClassVar[bool] = False
+    """Whether its label loss grows with the square of an output: a wrong one harms training without bound."""
     temperatures: Any = None
     """(1,) or (C,): what logits are divided by before they become probabilities; None: by nothing."""
     known_metrics: ClassVar[tuple[str, ...]]

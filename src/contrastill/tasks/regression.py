@@ -21,6 +21,7 @@ class Regression(LabelledTask):
     problem_type = "regression"
     known_metrics = ("spearman", "pearson")
     label_dtype = torch.float32
+    unbounded = True
     ignorant = "always gives the mean score"
     unweighted = "which has no classes"
 

@@ -143,7 +143,7 @@ def fit_probe(
     assert blind is not None
     assert constant is not None
     made, shaken = judged[0], None
-    if not task.has_probabilities:
+    if task.unbounded:
         made, shaken = steadiest(model, task, last, batches, judged, (1 - TOLD) * blind[0].loss, dtype, seed)
     fitted = fit(task, features.numpy(), labels, made.strength)
     assert fitted is not None
