@@ -156,6 +156,20 @@ def test_a_run_cut_off_before_its_first_checkpoint_starts_again(reference: Refer
     assert_same(tmp_path / "run", reference.folder("lrc_bert"))
 
 
+def test_the_teachers_texts_of_all_parts_are_counted(reference: Reference, tmp_path: Path) -> None:
+    def settings(run: str) -> dict[str, Any]:
+        return {
+            **reference.settings("lrc_bert", tmp_path / run),
+            "cache": str(tmp_path / f"{run} cache"),
+        }
+
+    whole = distill(**settings("whole")).metrics["teacher_forwards"]
+    interrupted(settings("parts"), 3)
+    with stopping_at(7), pytest.raises(Interrupted):
+        distill(**settings("parts"), resume=True)
+    assert distill(**settings("parts"), resume=True).metrics["teacher_forwards"] == whole > 0
+
+
 def test_the_resumed_log_has_every_step_once(reference: Reference, tmp_path: Path) -> None:
     settings = reference.settings("lrc_bert", tmp_path / "run")
     with cut_at(6), pytest.raises(PowerCut):

@@ -148,6 +148,10 @@ class EmbeddingPlan(CorpusPlan):
         logger.info("%s", self.trimmed)
         return told
 
+    @property
+    def teacher_forwards(self) -> int:
+        return sum(teacher.forwards for teacher in self.teachers.each)
+
     def describe(self) -> dict[str, Any]:
         about, told = super().describe(), {"vocabulary": self.trimmed, "teacher": self.told}
         return {**about, "decisions": about["decisions"] | {name: what for name, what in told.items() if what}}
@@ -253,8 +257,7 @@ class EmbeddingPlan(CorpusPlan):
         if self.untrained is not None:
             chance = neighbours(len(self.held)) / (len(self.held) - 1)
             yardsticks = {"untrained": self.untrained, "chance": chance}
-        forwards = sum(teacher.forwards for teacher in self.teachers.each)
-        figures = {"train_rows": len(self.examples), "teacher_forwards": forwards}
+        figures = {"train_rows": len(self.examples)}
         models = {"teacher": Scores({}, theirs), "student": Scores({}, ours)}
         sts = self.sts() if self.settings.sts else {}
         return RunResult(

@@ -328,6 +328,10 @@ class LabelledPlan(Plan):
         """The data without what the run decided; reads every text once."""
         return self.data.describe()
 
+    @property
+    def teacher_forwards(self) -> int | None:
+        return None if self.cached is None else self.cached.forwards
+
     def describe(self) -> dict[str, Any]:
         about = self.rows_described
         ours = {"length": self.length.cutting(self.cut_share, self.task.longer), **self.decided}
@@ -351,8 +355,6 @@ class LabelledPlan(Plan):
             figures_of_teacher = {} if self.teacher is None else size(self.teacher)
             models = {"teacher": Scores(self.teacher_scores, figures_of_teacher), **models}
             kept = {split: ours[split].metrics[metric] / value for split, value in theirs.items() if value}
-            if self.cached is not None:
-                figures["teacher_forwards"] = self.cached.forwards
         return RunResult(self.data.schema.name, metric, models=models, kept=kept, figures=figures)
 
     def save(self, folder: RunFolder) -> Path:

@@ -189,6 +189,10 @@ class LanguagePlan(Plan):
     def text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
+    @property
+    def teacher_forwards(self) -> int | None:
+        return None if self.stored is None else self.stored.forwards
+
     def describe(self) -> dict[str, Any]:
         decided = {"length": self.length.cutting(self.cut_share), "new tokens": str(self.task.new_tokens)}
         about = self.data.describe()
@@ -206,8 +210,6 @@ class LanguagePlan(Plan):
             whole = size(self.scorer.model) if self.trimmed is None else self.trimmed.teacher_size
             models = {"teacher": Scores(theirs, whole), **models}
         figures: dict[str, Any] = {"train_rows": len(self.examples)}
-        if self.stored is not None:
-            figures["teacher_forwards"] = self.stored.forwards
         if self.checkpoint is not None:
             figures["checkpoint"] = self.checkpoint
         given = {

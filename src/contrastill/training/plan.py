@@ -121,6 +121,11 @@ class Plan(ABC):
         whole = len(self.examples) >= self.batch_size  # else there is the incomplete batch alone
         return GroupedByLength(self.lengths, self.batch_size, self.settings.seed, whole)
 
+    @property
+    def teacher_forwards(self) -> int | None:
+        """Texts that this process has run the teacher on for the cache; None: nothing is stored."""
+        return None
+
     # ---- checks and doubts beside those of every run
 
     def checks_of_rows(self) -> list[Check]:

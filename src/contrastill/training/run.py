@@ -92,7 +92,8 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
     of_models.raise_if_failed(force=settings.force)
     folder.begin()
     clock.lap("checks")
-    folder.note(seconds=dict(clock.seconds))
+    forwards = Forwards(run, folder)
+    folder.note(seconds=dict(clock.seconds), **forwards.noted)
 
     average = getattr(settings, "average", None)
     kept = LastWeights(average, run.method, folder.checkpoints) if average is not None else None
@@ -149,7 +150,12 @@ def train(folder: RunFolder, plan: Callable[[], Plan], resume: bool) -> Run:
         folder.note(warnings=said)
     for one in doubts:
         logger.warning("%s", one)
-    figures = {"steps": trained.last, **({"planned_steps": steps} if trained.stopped else {}), **result.figures}
+    figures = {
+        "steps": trained.last,
+        **({"planned_steps": steps} if trained.stopped else {}),
+        **result.figures,
+        **forwards.noted,
+    }
     done = Run(folder.path, path, replace(result, figures=figures, warnings=tuple(doubts), seconds=clock.seconds))
     conclude(folder, done, run)
     return done
@@ -164,6 +170,20 @@ def conclude(folder: RunFolder, done: Run, run: Plan) -> None:
     if folder.main:
         leave_report(folder.path, run.evidence)
     folder.drop_checkpoints()  # last: a run that is killed before this line still has them
+
+
+class Forwards:
+    """Texts that the teacher has run on for the cache, in all parts of a run."""
+
+    def __init__(self, run: Plan, folder: RunFolder) -> None:
+        before = folder.record.facts.get("teacher_forwards")
+        self.run, self.before = run, before if isinstance(before, int) else 0
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """As in run.json and metrics.json; empty where nothing is stored."""
+        now = self.run.teacher_forwards
+        return {} if now is None else {"teacher_forwards": self.before + now}
 
 
 class Clock:
