@@ -18,6 +18,7 @@ from evidence_rows import (
     left,
     mean_and_spread,
     of_differences,
+    on_cores,
     rate_of,
     score,
     study,
@@ -130,7 +131,7 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
 def page() -> str:
     parts = ["# Evidence", ABOUT]
     if (glue := study("glue", max(SEEDS.values()))).rows():
-        machine = f"{glue.rows()[0]['machine']['cpu']}, one core."
+        machine = f"{on_cores(glue.rows())}"
         parts += ["## GLUE", f"{GLUE}{machine} {missing(glue, axis_values(glue, 'method'))}"]
         parts += results(glue, "method", "kd", "glue.svg")
         published = [[name, *(f"{row[task]:.1f}" for task in SEEDS)] for name, row in PUBLISHED.items()]
@@ -199,7 +200,7 @@ def of_map(found: Study) -> list[str]:
         teacher = f"{100 * some[0]['teacher_metrics'][some[0]['metric']]:.1f}"
         lines.append([", ".join(given), teacher, *cells, *words(apart.get((given[0], ", ".join(given[1:]))))])
     return [
-        f"{CONTRAST}{rows[0]['machine']['cpu']}, one core. Of {len(found.chosen()):,} cells, all rates and seeds, "
+        f"{CONTRAST}{on_cores(rows)} Of {len(found.chosen()):,} cells, all rates and seeds, "
         f"{len(found.rows())} are made; the command continues.",
         table(head, lines),
         "![Differences of LRC-BERT to kd with their intervals, by set](figures/map.svg)",
@@ -222,7 +223,7 @@ def of_variants(found: Study, axis: str, to: str, about: str) -> list[str]:
         for name, some in by_axis(rows, axis).items()
     ]
     head = ["", "runs", "accuracy on dev, × 100", f"less {to}", "95 % over seeds", "better in", "so"]
-    return [f"{about}{rows[0]['machine']['cpu']}, one core. {left(found)}", table(head, lines)]
+    return [f"{about}{on_cores(rows)} {left(found)}", table(head, lines)]
 
 
 def of_methods(found: Study) -> list[str]:
@@ -235,7 +236,7 @@ def of_methods(found: Study) -> list[str]:
         step = f"{a_step(some) / a_step(labels):.2f}" if labels else ""
         lines.append([f"`{value}`", rate_of(some[0]), str(len(some)), score(some), f"{kept:.1f}", step])
     return [
-        f"{METHODS}{rows[0]['machine']['cpu']}, one core. {left(found)}",
+        f"{METHODS}{on_cores(rows)} {left(found)}",
         table(["", "rate", "runs", "accuracy on dev, × 100", "kept, %", "step"], lines),
         *of_differences(rows, "kd"),
     ]
@@ -258,7 +259,7 @@ def of_stages(found: Study) -> list[str]:
             apart += [[name, f"{one.value} less {to}", *words(one)] for one in differences(some, "stages", to)
                       if one.value != "kd"]  # fmt: skip
     return [
-        f"{STAGES}{rows[0]['machine']['cpu']}, one core. {left(found)}",
+        f"{STAGES}{on_cores(rows)} {left(found)}",
         table(["on dev, × 100", "teacher", *ways], lines),
         table(["set", "", "difference", "95 % over seeds", "better in", "so"], apart),
     ]
@@ -290,7 +291,7 @@ def of_additions(found: Study) -> list[str]:
         kl = statistics.mean(row["metrics"]["kl"] for row in some) if "kl" in some[0].get("metrics", {}) else None
         lines.append([f"`{value}`", str(len(some)), score(some), "" if kl is None else f"{kl:.3f}", f"{seconds:.0f}"])
     return [
-        f"{ADDITIONS} {rows[0]['machine']['cpu']}, one core. {left(found)}",
+        f"{ADDITIONS} {on_cores(rows)} {left(found)}",
         table(["", "runs", "exact match on dev, × 100", "nats from the teacher", "seconds"], lines),
         *of_differences(rows, "gkd, given"),
     ]
@@ -306,7 +307,7 @@ def of_captions(found: Study) -> list[str]:
         seconds = statistics.median(row["seconds"]["training"] for row in some)
         lines.append([f"`{value}`", str(len(some)), *cells, f"{seconds:.0f}"])
     return [
-        f"{CAPTIONS}{rows[0]['machine']['cpu']}, one core. {left(found)}",
+        f"{CAPTIONS}{on_cores(rows)} {left(found)}",
         table(head, lines),
         "KL, less is better:",
         *of_differences(rows, "gkd, given"),

@@ -59,6 +59,12 @@ def a_step(rows: Rows) -> float:
     return statistics.median(row["seconds"]["training"] / row["steps"] for row in rows)
 
 
+def on_cores(rows: Rows) -> str:
+    """The processors, in the order of their first rows."""
+    names = list(dict.fromkeys(row["machine"]["cpu"] for row in rows))
+    return f"{' or '.join(names)}, one core."
+
+
 def left(found: Study) -> str:
     lacking = len(found.missing(found.chosen()))
     return f"Cells that are missing: {lacking}. The command continues the table." if lacking else "No cell is missing."

@@ -271,6 +271,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
         ({"a": {"techer": "x"}}, "a: expected the settings of Distillation, got 'techer'"),
         ({"a": {"command": "contrast", "model": "x"}}, "a: missing --pairs"),
         ({"a": {"teacher": "x", "data": "{data}/x"}}, "expected a place for data"),
+        ({"a": {"teacher": "x", "data": "{my data}/x"}}, "expected a place for my data"),
         ({"a": {"of": "b"}, "b": {}}, "a: expected `of` to be a variant before it, got 'b'"),
         ({"a": {"of": "a"}}, "a: expected `of` to be"),
         ({"a": {"command": add}, "b": {"command": add, "of": "a"}}, "b: it goes on from a: expected {of}"),
@@ -284,13 +285,14 @@ def test_variants_that_cannot_be_are_refused_before_work(tmp_path: Path, variant
 
 @pytest.mark.parametrize("place", ["", "/nowhere"])
 def test_a_place_where_nothing_is_is_refused_before_work(tmp_path: Path, place: str) -> None:
-    def study(data: str) -> Study:
+    def study(data: str | list[str]) -> Study:
         variants: dict[str, Any] = {"a": {"command": add, "x": 1}, "b": {"teacher": "{model}", "data": data}}
         places = {"there": place or str(tmp_path), "model": "owner/name"}  # a name of the Hub may be there
         return Study(variants, tmp_path / "out.json", places=places)
 
-    with pytest.raises(UserError, match=r"b: data: expected {there}/train\.csv to be there.*check --place there="):
-        study("{there}/train.csv").run()
+    for data in "{there}/train.csv", ["{model}/x", "{there}/train.csv"]:
+        with pytest.raises(UserError, match=r"b: data: expected {there}/train\.csv to be there.*check --place there="):
+            study(data).run()
     assert ASKED == []
     (tmp_path / "train.csv").write_text("text,label\n")
     if not place:

@@ -10,7 +10,7 @@ from contrastill.errors import UserError, quoted
 
 __all__ = ["check_paths", "crossed", "filled", "places_in"]
 
-PLACE = re.compile(r"{(\w+)}")
+PLACE = re.compile(r"{([^{}]+)}")
 
 Settings = Mapping[str, Any]
 
@@ -74,10 +74,13 @@ def check_paths(settings: Settings, places: Settings) -> None:
     """Raises a UserError if a setting begins with a place on this machine, and nothing is there. A name of the Hub is
     none: that model is looked for when it is loaded."""
     for name, value in settings.items():
-        found = PLACE.match(value) if isinstance(value, str) else None
-        if found is None or found[1] not in places:
-            continue
-        place = Path(places[found[1]]).expanduser()
-        path = Path(filled(value, places)).expanduser()
-        if (place.is_absolute() or place.exists()) and not path.exists():
-            raise UserError(f"{name}: expected {value} to be there, found nothing at {path}; check --place {found[1]}=")
+        for one in value if isinstance(value, list | tuple) else [value]:
+            found = PLACE.match(one) if isinstance(one, str) else None
+            if found is None or found[1] not in places:
+                continue
+            place = Path(places[found[1]]).expanduser()
+            path = Path(filled(one, places)).expanduser()
+            if (place.is_absolute() or place.exists()) and not path.exists():
+                raise UserError(
+                    f"{name}: expected {one} to be there, found nothing at {path}; check --place {found[1]}="
+                )
