@@ -58,6 +58,10 @@ def test_files_page_and_table_have_it(both: Any) -> None:
     assert "Student minus baseline, accuracy on test:" in page
     assert "the same student, trained on the labels or given answers alone" in page
     assert "student minus baseline, dev accuracy x 100" in both._repr_html_()
+    card = (both.model / "README.md").read_text(encoding="utf-8")
+    assert "|  | student | baseline | teacher |" in card
+    assert f"| {both.metrics['baseline']['test']['metrics']['accuracy']:.4f} (" in card
+    assert "\n\nbaseline: the same student" in card
     assert json.loads((both.folder / "baseline/run.json").read_text())["settings"]["with_baseline"] is False
 
 
@@ -75,6 +79,7 @@ def test_a_finished_run_gets_one_later_and_an_interrupted_one_is_resumed(
     asked = settings(workshop, tmp_path / "run", with_baseline=False)
     plain = distill(**asked)
     assert "baseline" not in plain.metrics
+    assert "baseline" not in (plain.model / "README.md").read_text(encoding="utf-8")
     chosen = settings_of(Distillation, {"with_baseline": True}, resume=plain.folder)
     with stopping_at(5), pytest.raises(Interrupted, match=f"--resume {plain.folder}`"):
         distill(**vars(chosen), resume=True)
@@ -84,6 +89,8 @@ def test_a_finished_run_gets_one_later_and_an_interrupted_one_is_resumed(
     assert run.metrics["against_baseline"] == both.metrics["against_baseline"]
     assert weights(run.folder / "baseline") == weights(both.folder / "baseline")
     assert weights(run.folder) == weights(both.folder)
+    cards = [(each.model / "README.md").read_text(encoding="utf-8") for each in (run, both)]
+    assert cards[0] == cards[1]
 
 
 def test_an_interrupted_run_makes_its_baseline_when_it_is_resumed(

@@ -98,7 +98,7 @@ def test_page_table_and_card_have_it(both: Any) -> None:
     card = (both.model / "README.md").read_text(encoding="utf-8")
     assert "|  | student | baseline | teacher |" in card
     assert f"{both.metrics['baseline']['test']['metrics']['kl']:.4f} (" in card
-    assert "baseline: the same student" in card
+    assert "\n\nbaseline: the same student" in card
 
 
 def test_a_baseline_that_is_there_is_not_made_again(both: Any, asked: dict[str, Any]) -> None:

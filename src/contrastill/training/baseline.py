@@ -13,10 +13,10 @@ from contrastill.report.written import with_model
 from contrastill.results import CARD, write_text
 from contrastill.settings import Distillation, LanguageDistillation
 from contrastill.training.budget import epochs_of
-from contrastill.training.card import language_card
+from contrastill.training.card import scores_table
 from contrastill.training.folder import BASELINE, RunFolder
 from contrastill.training.labelled_plans import plan_distillation
-from contrastill.training.language_plans import origin_of, plan_language_distillation
+from contrastill.training.language_plans import plan_language_distillation
 from contrastill.training.plan import Plan
 from contrastill.training.run import Run, finished, saving, train
 
@@ -29,7 +29,7 @@ Asked = Distillation | LanguageDistillation
 
 def with_baseline(done: Run, folder: RunFolder, asked: Asked) -> Run:
     """Trains the baseline of a finished run in its folder, unless it is there, and puts its scores and the differences
-    beside the student's: in metrics.json and on the page; of a language model on the card too."""
+    beside the student's: in metrics.json, on the card and on the page."""
     twin = baseline(done, folder, asked)
     if not folder.main:
         return done
@@ -39,8 +39,9 @@ def with_baseline(done: Run, folder: RunFolder, asked: Asked) -> Run:
     more = {**done.result.more, "against_baseline": differences(done.folder, twin.folder)}
     made = replace(done, result=replace(done.result, models=models, more=more))
     if made.metrics != done.metrics:
-        if isinstance(asked, LanguageDistillation):
-            write_text(made.model / CARD, language_card(origin_of(asked), made.result))
+        card = (made.model / CARD).read_text(encoding="utf-8")
+        before, after = (scores_table(result, student) for result in (done.result, made.result))
+        write_text(made.model / CARD, card.replace(before, after))
         folder.write("metrics.json", made.metrics)
         leave_report(folder.path, lambda: shown_together(made.folder, twin.folder))
     return made

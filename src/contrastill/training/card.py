@@ -8,7 +8,7 @@ from contrastill.settings import Contrast, EmbeddingDistillation, Pretraining
 from contrastill.shapes import AS_IS
 from contrastill.tasks import LabelledTask
 
-__all__ = ["Origin", "embedding_card", "encoder_card", "language_card", "model_card", "pairs_card"]
+__all__ = ["Origin", "embedding_card", "encoder_card", "language_card", "model_card", "pairs_card", "scores_table"]
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,7 @@ class Origin:
 
 def model_card(origin: Origin, task: LabelledTask, result: RunResult) -> str:
     """README.md of the model's folder: its scores beside its teacher's, and how to load and repeat it."""
-    ours, data, rows = origin.name, result.task, []
-    columns = [name for name in (ours, "teacher") if name in result.models]
-    models = [result.models[name] for name in columns]
-    for split in (split for split in ("dev", "test") if split in models[0].splits):
-        for name in models[0].splits[split].metrics:
-            cells = [cell(model.splits.get(split), name, result.metric) for model in models]
-            rows.append(f"| {split} {name} | " + " | ".join(cells) + " |")
-    for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
-        sizes = [f"{model.figures[key]:,.0f}" if key in model.figures else "" for model in models]
-        rows.append(f"| {label} | " + " | ".join(sizes) + " |")
-    table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
+    ours, data = origin.name, result.task
     if origin.teacher is not None:
         made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
     else:
@@ -51,8 +41,8 @@ tags: [contrastill, knowledge-distillation]
 
 {made}, on {result.figures["train_rows"]:,} training texts of `{data}` ({task.describe()}), seed {origin.seed}.
 
-{table}
-{divided_by(models[0])}
+{scores_table(result, ours)}
+{divided_by(result.models[ours])}
 Intervals: 95 %, percentile bootstrap over the examples. All settings, versions and fingerprints are in the run's
 `run.json`; `contrastill {origin.command} --from run.json --out FOLDER` repeats it.
 
@@ -61,6 +51,21 @@ from transformers import pipeline
 classify = pipeline("{kind}-classification", model="PATH OF THIS FOLDER"{options})
 ```
 """
+
+
+def scores_table(result: RunResult, ours: str) -> str:
+    """The scores of a model beside those of its baseline and its teacher, and their sizes, in markdown."""
+    columns, rows = [name for name in (ours, "baseline", "teacher") if name in result.models], list[str]()
+    models = [result.models[name] for name in columns]
+    for split in (split for split in ("dev", "test") if split in models[0].splits):
+        for name in models[0].splits[split].metrics:
+            cells = [cell(model.splits.get(split), name, result.metric) for model in models]
+            rows.append(f"| {split} {name} | " + " | ".join(cells) + " |")
+    for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
+        sizes = [f"{model.figures[key]:,.0f}" if key in model.figures else "" for model in models]
+        rows.append(f"| {label} | " + " | ".join(sizes) + " |")
+    said = [f"\nbaseline: {YARDSTICKS['baseline']}."] if "baseline" in columns else []
+    return "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows, *said])
 
 
 def cell(split: Split | None, metric: str, first: str | None) -> str:
@@ -153,22 +158,13 @@ repeats it.
 
 def language_card(origin: Origin, result: RunResult) -> str:
     """README.md of a language model: its scores beside its teacher's, how to load and repeat it."""
-    columns = [name for name in (origin.name, "baseline", "teacher") if name in result.models]
-    models, rows = [result.models[name] for name in columns], []
-    for split in (split for split in ("dev", "test") if split in models[0].splits):
-        for metric in models[0].splits[split].metrics:
-            cells = [cell(model.splits.get(split), metric, result.metric) for model in models]
-            rows.append(f"| {split} {metric} | " + " | ".join(cells) + " |")
-    for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)")):
-        rows.append(f"| {label} | " + " | ".join(f"{model.figures[key]:,.0f}" for model in models) + " |")
-    table = "\n".join([f"|  | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
     if origin.teacher is not None:
         made = f"A `{origin.shape}` student of `{origin.teacher}`, distilled with `{origin.method}` by Contrastill"
     else:
         made = f"`{origin.shape}`, fine-tuned by Contrastill"
-    scored = {metric: METRICS[metric] for split in models[0].splits.values() for metric in split.metrics}
-    known = {"baseline": f"{YARDSTICKS['baseline']}."} if "baseline" in columns else {}
-    said = "\n".join(f"- {name}: {what}" for name, what in (known | scored).items())
+    splits = result.models[origin.name].splits.values()
+    scored = {metric: METRICS[metric] for split in splits for metric in split.metrics}
+    said = "\n".join(f"- {name}: {what}" for name, what in scored.items())
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -179,7 +175,7 @@ tags: [contrastill, knowledge-distillation]
 
 {made}, on {result.figures["train_rows"]:,} prompts with answers of `{result.task}`, seed {origin.seed}.
 
-{table}
+{scores_table(result, origin.name)}
 
 {said}
 

@@ -24,7 +24,7 @@ from contrastill.training.language_start import start_language_model, with_start
 from contrastill.training.language_vocabulary import trim_language_models
 from contrastill.training.plan import autocast_dtype
 
-__all__ = ["origin_of", "plan_language_distillation", "plan_language_finetuning"]
+__all__ = ["plan_language_distillation", "plan_language_finetuning"]
 
 WINDOW = 512  # tokens of prompt and answer, where neither the user nor a run says how many
 
