@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import statistics
 import time
@@ -414,6 +415,32 @@ def test_a_half_made_run_of_another_teacher_is_never_taken_up(workshop: Workshop
     workshop.distill(folder, method="kd", epochs=0.5)
     with pytest.raises(CheckFailed, match=rf"cannot resume.*other settings.*remove {folder}"):
         study.run()
+
+
+def test_a_start_whose_model_is_gone_is_trained_again_where_a_cell_needs_it(
+    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {**{name: value for name, value in QUICK.items() if name != "student"}, "epochs": 0.5, "checks": 1}
+    tuned = {"command": "finetune", "model": workshop.encoder(), "data": str(workshop.data()), **small}
+    places = {"teacher": tuned, "further": {**tuned, "model": "{teacher}"}}
+    variants: dict[str, Any] = {name: {"command": add, "x": x, "on": "{further}"} for x, name in enumerate("ab")}
+    study = Study(variants, tmp_path / "out.json", places=places)
+    study.run(only=["a"])
+    before, names = rows(tmp_path / "out.json"), ("teacher", "further")
+    models = [study.model((name, 0)) / "config.json" for name in names]
+    shutil.rmtree(study.runs)
+    study.run(only=["a"])
+    assert not any(model.is_file() for model in models)  # nothing asked for goes on from them
+    capsys.readouterr()
+    study.run()
+    assert all(model.is_file() for model in models)
+    assert capsys.readouterr().err.count("trained again, as its model is not in") == 2
+    assert rows(tmp_path / "out.json")[:-1] == before
+    assert [row["name"] for row in rows(tmp_path / "out.json")] == ["teacher", "further", "a", "b"]
+    shutil.rmtree(study.model(("teacher", 0)))
+    (tmp_path / "out.json").write_text(json.dumps({"rows": before}))
+    study.run()  # the model that it needs is there
+    assert not models[0].is_file()
 
 
 # ---- the command

@@ -101,15 +101,19 @@ class Study:
         self.cells.facts.setdefault("machine", describe_machine())
         console, cells, failed = Screen(stderr=True), self.chosen(only), dict[Cell, str]()
         todo = self.missing(cells)
-        for cell in todo:
+        again = self.lost(todo)
+        for cell in [*again, *todo]:
             self.ready(cell)
         console.print(f"{len(cells) - len(todo)} of {len(cells)} cells are in {self.cells.file}", soft_wrap=True)
+        for cell in again:
+            console.print(f"{named(cell)}: trained again, as its model is not in {self.runs}", soft_wrap=True)
+        todo = [*again, *todo]
         waited = False
         while todo:
             later: list[Cell] = []
             for cell in todo:
                 try:
-                    row = self.make(cell, failed)
+                    row = self.make(cell, failed, again)
                 except KeyboardInterrupt:
                     made = len(cells) - len(self.missing(cells))
                     raise Interrupted(
@@ -162,29 +166,54 @@ class Study:
         there = self.table()
         return [cell for cell in cells if self.identity(cell) not in there]
 
-    def make(self, cell: Cell, failed: Collection[Cell] = ()) -> dict[str, Any] | None:
-        """The row of a cell, which is made if no process has; None: another process makes it, or a start of it."""
+    def lost(self, cells: Iterable[Cell]) -> list[Cell]:
+        """What these cells go on from that has a row and no model: `out` was made elsewhere, or its runs are gone."""
+        found, there = dict[Cell, None](), self.table()
+
+        def add(cell: Cell) -> None:
+            for start in self.starts(cell).values():
+                of_ours = self.settings_of[start[0]]["command"] in MODELS
+                if of_ours and self.identity(start) in there and not self.model(start).exists():
+                    add(start)
+                    found[start] = None
+
+        for cell in cells:
+            add(cell)
+        return list(found)
+
+    def make(self, cell: Cell, failed: Collection[Cell] = (), again: Collection[Cell] = ()) -> dict[str, Any] | None:
+        """The row of a cell, which is made if no process has; None: another process makes it, or a start of it.
+
+        again: cells with a row whose model is made all the same.
+        """
         starts = self.starts(cell).values()
-        if lost := [start for start in starts if start in failed]:
-            raise UserError(f"{lost[0][0]}, its start, failed")
-        if self.missing(starts):
+        if without := [start for start in starts if start in failed]:
+            raise UserError(f"{without[0][0]}, its start, failed")
+        if self.missing(starts) or self.lost([cell]):
             return None
         with self.claimed(cell) as ours:
-            if (row := self.table().get(self.identity(cell))) is not None:
-                return row
-            return self.made_now(cell) if ours else None
+            row = self.table().get(self.identity(cell))
+            if row is None:
+                return self.made_now(cell) if ours else None
+            if cell in again and not self.model(cell).exists():
+                if not ours:
+                    return None
+                self.trained(cell)
+            return row
+
+    def trained(self, cell: Cell) -> tuple[Any, bool]:
+        """The run of a cell, trained or resumed; and whether it was resumed."""
+        function, settings = self.ready(cell)
+        if self.settings_of[cell[0]]["command"] in MODELS:
+            return taken_up(function, settings, f"remove {settings['out']} if it may be made anew")
+        return function(**settings), False
 
     def made_now(self, cell: Cell) -> dict[str, Any]:
         from contrastill.machine import describe_machine
 
-        function, settings = self.ready(cell)
-
         def row() -> dict[str, Any]:
-            if self.settings_of[cell[0]]["command"] in MODELS:
-                made, resumed = taken_up(function, settings, f"remove {settings['out']} if it may be made anew")
-            else:
-                made, resumed = function(**settings), False
-            notes = {**self.notes(cell), "resumed": resumed}  # then its teacher forwards are the last part's
+            made, resumed = self.trained(cell)
+            notes = {**self.notes(cell), "resumed": resumed}
             known = {name: value for name, value in notes.items() if value or name == "seed"}
             return {**known, "settings": self.settings(cell[0]), **measured(made), "machine": describe_machine()}
 
