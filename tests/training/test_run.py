@@ -212,6 +212,14 @@ def test_settings_from_a_record_repeat_the_run_to_the_bit(runs: dict[str, Any], 
     assert first == second
 
 
+def test_other_users_may_read_a_model_where_new_files_let_them(runs: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    usual = (tmp_path / "new").stat().st_mode
+    files = [file for file in runs["single"].model.iterdir() if file.is_file()]
+    assert {file.name: file.stat().st_mode for file in files} == {file.name: usual for file in files}
+    assert "model.safetensors" in {file.name for file in files}
+
+
 def test_another_seed_is_another_run(runs: dict[str, Any], tmp_path: Path) -> None:
     settings = Distillation.of(runs["single"].folder / "run.json", out=str(tmp_path / "other"), seed=1)
     assert sha256(distill(**settings.record()).model / "model.safetensors") != sha256(

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -260,9 +261,22 @@ class RunFolder:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             write(part)
+            open_to_readers(part)
             seals = file_seals(part, [CARD])
             self.note(files={f"{name}/{file}": seal for file, seal in seals.items()})
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
         processes().wait_for_everyone()
         return final
+
+
+def open_to_readers(folder: Path) -> None:
+    """Gives files the permissions of any new file there: safetensors 0.8 lets their owner alone read what it writes."""
+    new = folder / ".new"
+    new.touch()
+    mode = stat.S_IMODE(new.stat().st_mode)
+    new.unlink()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with contextlib.suppress(OSError):  # a file system without permissions
+                file.chmod(mode)
