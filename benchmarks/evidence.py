@@ -30,6 +30,7 @@ from evidence_texts import (
     ADDITIONS,
     CAPTIONS,
     CONTRAST,
+    GENERAL,
     GLUE,
     INTENTS,
     METHODS,
@@ -150,6 +151,8 @@ def page() -> str:
         parts += ["## BANKING77", *of_methods(methods)]
     if (stages := study("stages", 3)).rows():
         parts += ["## Stages of LRC-BERT", *of_stages(stages)]
+    if (general := study("general", 3)).rows():
+        parts += ["## General students", *of_general(general)]
     if (additions := study("additions", 5)).rows():
         parts += ["## Language models: additions", *of_additions(additions)]
     if (captions := study("captions", 3)).rows():
@@ -262,6 +265,31 @@ def of_stages(found: Study) -> list[str]:
         f"{STAGES}{on_cores(rows)} {left(found)}",
         table(["on dev, × 100", "teacher", *ways], lines),
         table(["set", "", "difference", "95 % over seeds", "better in", "so"], apart),
+    ]
+
+
+def of_general(found: Study) -> list[str]:
+    """Starts, and the scores of the tasks from each; differences to the first start."""
+    rows, there = found.rows(), found.table()
+    starts, tasks = by_axis(rows, "start"), by_axis(rows, "task")
+    lines = []
+    for start, some in starts.items():
+        made = by_axis(some, "task")
+        place = some[0]["settings"]["model"].strip("{}")
+        made_by = there.get(found.identity((place, 0))) if place in found.made else None
+        minutes = f"{made_by['seconds']['training'] / 60:.1f}" if made_by is not None else ""
+        cells = [f"{score(made[task])} ({len(made[task])})" if task in made else "" for task in tasks]
+        lines.append([start, minutes, *cells])
+    metrics = [f"{task}, {some[0]['metric']}" for task, some in tasks.items()]
+    apart = differences(rows, "start", next(iter(starts)))
+    return [
+        f"{GENERAL}{on_cores(rows)} {left(found)}",
+        table(["on dev, × 100 (seeds)", "minutes", *metrics], lines),
+        f"Differences to `{next(iter(starts))}`, paired by seed (scores as they are, not × 100):",
+        table(
+            ["task", "", "difference", "95 % over seeds", "better in", "so"],
+            [[one.label, one.value, *words(one)] for one in apart if one.seeds > 1],
+        ),
     ]
 
 

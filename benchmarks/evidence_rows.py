@@ -13,7 +13,10 @@ from contrastill.studies.paired import differences, words
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-OUTSIDE = ("mpnet", "glue", "start", "additions", "minilm", "data", "captions", "teacher", "intents", "tweets")
+OUTSIDE = (
+    *("mpnet", "glue", "start", "additions", "minilm", "data", "captions", "teacher", "intents", "tweets"),
+    *("texts", "general"),
+)
 """Places that a user names."""
 USUAL = 3e-4  # the rule's learning rate for a width of 312
 

@@ -8,9 +8,10 @@ ABOUT = (
 )
 GLUE = (
     "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "
-    "Students: `4L-312` (14.4 M), from `models/4L-312`. Start, rows, batches (32), steps and schedule are the same for "
-    "every method; its own settings are the defaults (so `lrc_bert` has no perturbation). The rate is the rule's for "
-    "this width, 3e-4, which suits some methods better than others: [other rates](#rates-and-lengths).\n\n"
+    "Students: `4L-312` (14.4 M), from `models/4L-312`, a weak start ([general students](#general-students)). Start, "
+    "rows, batches (32), steps and schedule are the same for every method; its own settings are the defaults (so "
+    "`lrc_bert` has no perturbation). The rate is the rule's for this width, 3e-4, which suits some methods better "
+    "than others: [other rates](#rates-and-lengths).\n\n"
     "```console\ncontrastill study benchmarks/glue.variants.json --seeds 5 --out benchmarks/results/glue.jsonl "
     "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
     "--place start=models/4L-312\n```\n\n"
@@ -18,6 +19,18 @@ GLUE = (
 PAPERS = (
     "Published, of other students (GLUE test, × 100, MRPC by F1; teacher BERT-base). There the general students were "
     "trained on all of Wikipedia, and the task's rows were augmented. Some cells of LRC-BERT's row are not certain."
+)
+GENERAL = (
+    "`4L-312` encoders without a task, as `contrastill pretrain` makes them of a sentence-embedding model, fine-tuned "
+    "on the labels of a task each: the model alone is the difference. Of *MPNet* (`all-mpnet-base-v2`, 109 M) on "
+    "24,000 Wikipedia sentences, and of *MiniLM* (`all-MiniLM-L6-v2`, 22.7 M) on 60,000, which takes about as long: "
+    "*minutes* are those of training, on one core. *Reduced*: before it has learnt anything (two steps). "
+    "`models/4L-312`: MPNet, 40,000 sentences; `models/bert-4L-312`: MiniLM, all of a million. Learning rate: the "
+    "rule's, 1.9e-4; the F1 of one answer for all of MRPC is 81.2.\n\n"
+    "```console\ncontrastill study benchmarks/general.variants.json --seeds 3 --out benchmarks/results/general.jsonl "
+    "--by start \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 "
+    "--place minilm=sentence-transformers/all-MiniLM-L6-v2 --place texts=sentences.txt.xz \\\n  "
+    "--place glue=FOLDER --place start=models/4L-312 --place general=models/bert-4L-312\n```\n\n"
 )
 ADDITIONS = (
     "Additions of two numbers of two digits as text ([commands](language.md#additions)). The teacher (187 thousand "
@@ -45,14 +58,14 @@ RATES = (
 )
 CONTRAST = (
     "LRC-BERT beside `kd` where labels are few, on sets of several kinds and from several starts: `random` weights, "
-    "`inherit` of the teacher, or `general`, the student `models/4L-312` with its own tokenizer. Teacher: "
+    "`inherit` of the teacher, or `general`, the student `models/bert-4L-312`, without a task. Teacher: "
     "`all-MiniLM-L6-v2` (22.7 M), fine-tuned on at most 9,000 rows in 3 passes. Students: `4L-312`, equal rows, "
     "batches (32) and steps, each method at the best of the rates that were run (1e-4 and 3e-4; from random weights "
     "3e-4 and 1e-3, with 300 labels all three; by seed 0): mean and spread on dev, with the number of seeds and the "
     "rate. The teacher has seen more labels than the students.\n\n"
     "```console\ncontrastill study benchmarks/map.variants.json --seeds 5 --out benchmarks/results/map.jsonl "
     "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place glue=FOLDER "
-    "--place intents=demo/banking77 \\\n  --place start=models/4L-312\n```\n\n"
+    "--place intents=demo/banking77 \\\n  --place general=models/bert-4L-312\n```\n\n"
 )
 STAGES = (
     "From `inherit`, `4L-312` by `kd` and by `lrc_bert` with other shares of the steps for its first stage, in which "

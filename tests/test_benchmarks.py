@@ -289,7 +289,7 @@ def test_texts(script, tmp_path, capsys):
     ("variants", "results", "known"),
     [
         ("banking77_dev", "banking77_dev", 4),
-        ("embeddings.variants", "embeddings", 16),
+        ("embeddings.variants", "embeddings", 17),
         ("ablation.variants", "ablation", 0),
         ("glue.variants", "glue", None),  # as many as are recorded
         ("additions.variants", "additions", None),
@@ -299,12 +299,13 @@ def test_texts(script, tmp_path, capsys):
         ("map.variants", "map", None),
         ("terms.variants", "terms", None),
         ("stages.variants", "stages", None),
+        ("general.variants", "general", None),
     ],
 )
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
     names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start", "additions", "captions", "intents")
-    names += ("tweets",)
+    names += ("tweets", "general")
     places = dict.fromkeys(names, "somewhere") | file.get("places", {})
     out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
     given = {name: file.get(name) for name in ("variants", "axes")}
