@@ -269,7 +269,7 @@ def of_stages(found: Study) -> list[str]:
 
 
 def of_general(found: Study) -> list[str]:
-    """Starts, and the scores of the tasks from each; differences to the first start."""
+    """Starts, and the scores of the tasks from each."""
     rows, there = found.rows(), found.table()
     starts, tasks = by_axis(rows, "start"), by_axis(rows, "task")
     lines = []
@@ -281,16 +281,8 @@ def of_general(found: Study) -> list[str]:
         cells = [f"{score(made[task])} ({len(made[task])})" if task in made else "" for task in tasks]
         lines.append([start, minutes, *cells])
     metrics = [f"{task}, {some[0]['metric']}" for task, some in tasks.items()]
-    apart = differences(rows, "start", next(iter(starts)))
-    return [
-        f"{GENERAL}{on_cores(rows)} {left(found)}",
-        table(["on dev, × 100 (seeds)", "minutes", *metrics], lines),
-        f"Differences to `{next(iter(starts))}`, paired by seed (scores as they are, not × 100):",
-        table(
-            ["task", "", "difference", "95 % over seeds", "better in", "so"],
-            [[one.label, one.value, *words(one)] for one in apart if one.seeds > 1],
-        ),
-    ]
+    head = ["on dev, × 100 (seeds)", "minutes", *metrics]
+    return [f"{GENERAL}{on_cores(rows)} {left(found)}", table(head, lines)]
 
 
 def robustness(axis: str) -> str:

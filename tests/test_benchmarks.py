@@ -289,7 +289,7 @@ def test_texts(script, tmp_path, capsys):
     ("variants", "results", "known"),
     [
         ("banking77_dev", "banking77_dev", 4),
-        ("embeddings.variants", "embeddings", 17),
+        ("embeddings.variants", "embeddings", 20),
         ("ablation.variants", "ablation", 0),
         ("glue.variants", "glue", None),  # as many as are recorded
         ("additions.variants", "additions", None),

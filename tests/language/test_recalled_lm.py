@@ -37,7 +37,8 @@ def test_a_batch_is_read_once_and_its_logits_are_the_teachers(teacher: tuple[Fro
     for _ in range(3):
         for rows, expected in zip((ROWS, OTHERS), wanted, strict=True):
             assert torch.equal(recalled.tokens(batch_of(rows))(ALL), expected)
-            assert torch.equal(recalled.tokens(batch_of(rows))(slice(1, 3)), expected[1:3])
+            some = recalled.tokens(batch_of(rows))(slice(1, 3))
+            torch.testing.assert_close(some, expected[1:3])  # to the bit on some processors: a product of fewer rows
     assert read == [3, 2]
 
 
