@@ -132,8 +132,7 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
 def page() -> str:
     parts = ["# Evidence", ABOUT]
     if (glue := study("glue", max(SEEDS.values()))).rows():
-        machine = f"{on_cores(glue.rows())}"
-        parts += ["## GLUE", f"{GLUE}{machine} {missing(glue, axis_values(glue, 'method'))}"]
+        parts += ["## GLUE", f"{GLUE}{on_cores(glue.rows())} {missing(glue, axis_values(glue, 'method'))}"]
         parts += results(glue, "method", "kd", "glue.svg")
         published = [[name, *(f"{row[task]:.1f}" for task in SEEDS)] for name, row in PUBLISHED.items()]
         parts += [PAPERS, table(["× 100", *SEEDS], published)]
