@@ -207,6 +207,11 @@ def test_a_list_is_seen_however_it_is_written(cell):
     assert listed(cell)
 
 
+@pytest.mark.parametrize("cell", ["[{[]: 1}]", "[{[]}]", "({[1]: 2}, 3)"])
+def test_what_looks_like_a_list_and_cannot_be_one_is_a_name(cell):
+    assert listed(cell) == ()
+
+
 def test_a_rare_separator_is_part_of_a_name():
     assert several(["a", "b"] * 50 + ["a|b"]) is None
 

@@ -95,7 +95,7 @@ def listed(cell: Any) -> tuple[str, ...]:
     square, inside = written[1] is not None, next(part for part in written.groups() if part is not None)
     try:
         found = ast.literal_eval(f"[{inside}]")
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # no literal, or a list as a key
         found = inside.split(",") if square and "," in inside else []
     if len(found) < (1 if square else 2) or not all(isinstance(part, (str, int, float)) for part in found):
         return ()
