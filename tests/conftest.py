@@ -1,7 +1,9 @@
 """Tiny models and batches, built on the spot: nothing is downloaded, no library's initialisation decides a number."""
 
 import gc
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,19 +38,19 @@ def pytest_runtest_setup() -> None:
         gc.freeze()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Runs that name no cache, those in other processes too, fill one of these tests' own, not that of whoever runs
+    them. Set before any module of tests copies the environment."""
+    cache = tempfile.TemporaryDirectory(prefix="contrastill-cache-", ignore_cleanup_errors=True)
+    config.add_cleanup(cache.cleanup)
+    os.environ["CONTRASTILL_CACHE"] = cache.name
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA GPU here"))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runs that name no cache fill one of these tests' own, not that of whoever runs them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONTRASTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")
