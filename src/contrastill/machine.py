@@ -4,7 +4,8 @@ import contextlib
 import ctypes
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +17,13 @@ import torch
 
 import contrastill
 
-__all__ = ["bf16_pays", "describe_machine", "doubt", "keep_freed_memory", "spread_of"]
+__all__ = ["bf16_held", "bf16_pays", "describe_machine", "doubt", "keep_freed_memory", "spread_of"]
 
 CPUINFO = Path("/proc/cpuinfo")  # Linux only
 AMX = "amx_bf16"
 BF16_FLAGS = (AMX, "avx512_bf16")
+HELD: ContextVar[bool | None] = ContextVar("HELD", default=None)
+"""The choice that `bf16_pays` repeats."""
 UNEVEN = 0.3
 """Interquartile range over the rounds, as a share of their median, above which a time is not to be quoted."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -73,11 +76,24 @@ def spread_of(rounds: Sequence[float]) -> float:
 
 def bf16_pays() -> bool:
     """Whether bfloat16 is the faster choice here: on a GPU or with AMX where it is computed rather than emulated; of
-    processors with AVX-512 instructions for it alone, some take half the time of float32 and some twice as long."""
+    processors with AVX-512 instructions for it alone, some take half the time of float32 and some twice as long. Within
+    `bf16_held`, what is held."""
+    if (held := HELD.get()) is not None:
+        return held
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = _bf16_flags(_cpuinfo())
     return AMX in flags or (bool(flags) and _seconds_of_product(torch.bfloat16) < _seconds_of_product(torch.float32))
+
+
+@contextlib.contextmanager
+def bf16_held(pays: bool | None) -> Iterator[None]:
+    """Within it `bf16_pays` repeats a choice that was made before, for a resumed run; None: it is made anew."""
+    token = HELD.set(pays)
+    try:
+        yield
+    finally:
+        HELD.reset(token)
 
 
 def keep_freed_memory() -> None:

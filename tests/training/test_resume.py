@@ -20,6 +20,7 @@ from workshop import Workshop, sha256, snapshot
 
 import warm
 from contrastill import Distillation, Finetuning, Interrupted, UserError, distill, finetune
+from contrastill.machine import bf16_pays
 from contrastill.training.callbacks import Elapsed, Stages, StopRequest
 from contrastill.training.checkpoints import Seal, last_good_checkpoint
 from contrastill.training.examples import Examples
@@ -402,6 +403,26 @@ def test_what_lies_beside_the_checkpoints_stays(tmp_path: Path) -> None:
     folder.drop_checkpoints()
     folder.release()
     assert [each.name for each in folder.checkpoints.iterdir()] == ["runs"]
+
+
+def test_a_run_that_goes_on_elsewhere_computes_as_it_began(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("contrastill.machine._bf16_flags", lambda _: [])
+    settings = reference.settings("lrc_bert", tmp_path / "run") | {
+        "precision": "auto",
+        "cache": str(tmp_path / "cache"),
+    }
+    distill(**settings | {"out": str(tmp_path / "whole")})
+    with stopping_at(5), pytest.raises(Interrupted):
+        distill(**settings)
+    monkeypatch.setattr("contrastill.machine._bf16_flags", lambda _: ["amx_bf16"])
+    with stopping_at(9), pytest.raises(Interrupted), caplog.at_level("INFO"):
+        distill(**settings, resume=True)
+    assert "what is computed in float32 by automatic choice stays so" in caplog.text
+    assert bf16_pays()
+    distill(**settings, resume=True)
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 def test_resuming_what_is_no_run_is_refused(reference: Reference, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 
 from contrastill.errors import UserError
 from contrastill.locks import LOCK, FolderLock
-from contrastill.machine import describe_machine
+from contrastill.machine import bf16_held, bf16_pays, describe_machine
 from contrastill.processes import processes
 from contrastill.results import CARD, PLACES, RunRecord, RunResult, located, read_metrics, write_text
 from contrastill.seal import file_seals
@@ -86,10 +86,26 @@ class RunFolder:
             raise
 
     def __enter__(self) -> Self:
+        self.held = bf16_held(self.began_with_bf16())
+        self.held.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.held.__exit__(None, None, None)
         self.release()
+
+    def began_with_bf16(self) -> bool | None:
+        """Whether bfloat16 was the faster choice where the run to resume began: it stays what is computed in."""
+        machine = self.record.facts.get("machine") if self.begun else None
+        found = machine.get("bf16_pays") if isinstance(machine, dict) else None
+        if not isinstance(found, bool):
+            return None
+        if found != bf16_pays():
+            begun, here = ("bfloat16", "float32") if found else ("float32", "bfloat16")
+            logger.info(
+                "what is computed in %s by automatic choice stays so; begun here it would be in %s", begun, here
+            )
+        return found
 
     def release(self) -> None:
         if self.lock is not None:
