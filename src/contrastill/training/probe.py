@@ -41,6 +41,7 @@ FEW, FEW_IN_ALL = 200, 5_000  # rows an output, and rows, below which a layer ma
 GAINED = 0.05  # of the held-out loss that such a layer must save
 TOLD = 0.1  # of the held-out loss of one answer for all rows that a start for training must save
 PASSED = 0.3  # of each feature through a dense layer: there tanh is all but linear
+FLAT = 0.1  # of the features' median spread, the least by which one is divided
 LIFT = 3.0  # over the zero below which relu and gelu cut
 ACTIVATIONS: dict[Callable[[Tensor], Tensor], float] = {torch.tanh: 0.0, F.relu: LIFT, F.gelu: LIFT}
 
@@ -58,10 +59,10 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted head. strength: the inverse of its ridge penalty; held_out: its loss on rows left out of a first fit;
-    shaken: of scores the loss of that fit where dropout is on; blind: the loss of one answer for all rows, and
-    constant: the biases (C,) that give this answer; before: the head's weights before the fit; added: whether a layer
-    that averages the tokens was added."""
+    """A fitted head. strength: the inverse of its ridge penalty; held_out: the least loss, over penalties, on rows left
+    out of a first fit; shaken: of scores the least where dropout is on, which then chooses; blind: the loss of one
+    answer for all rows, and constant: the biases (C,) that give this answer; before: the head's weights before the fit;
+    added: whether a layer that averages the tokens was added."""
 
     rows: int
     strength: float
@@ -144,13 +145,13 @@ def fit_probe(
     assert constant is not None
     made, shaken = judged[0], None
     if task.unbounded:
-        made, shaken = steadiest(model, task, last, batches, judged, (1 - TOLD) * blind[0].loss, dtype, seed)
+        made, shaken = steadiest(model, task, last, batches, judged, dtype, seed)
     fitted = fit(task, features.numpy(), labels, made.strength)
     assert fitted is not None
     last.weight.copy_(torch.from_numpy(fitted[0]))
     last.bias.copy_(torch.from_numpy(fitted[1]))
     added = averaged is not None
-    return Probe(len(labels), made.strength, made.loss, shaken, blind[0].loss, constant[1], before, added)
+    return Probe(len(labels), made.strength, judged[0].loss, shaken, blind[0].loss, constant[1], before, added)
 
 
 @torch.no_grad()
@@ -193,11 +194,10 @@ def steadiest(
     last: Any,
     batches: Batches,
     fits: Sequence[Fit],
-    bound: float,
     dtype: torch.dtype | None,
     seed: int,
 ) -> tuple[Fit, float]:
-    """The first fit whose loss stays below the bound when dropout is on, or the first of all; with that loss."""
+    """The fit with the least loss when dropout is on, as in the training that follows; with that loss."""
     some = batches[:: max(1, len(batches) * len(batches[0]["labels"]) // SHAKEN)]
     labels = torch.cat([labels_of(batch) for batch in some]).cpu()
     cuda = [model.device] if model.device.type == "cuda" else []
@@ -205,8 +205,8 @@ def steadiest(
         torch.manual_seed(seed)
         features = read(model, task, [last], some, dtype, dropout=True)[0][last]
     losses = [loss_of(task, one.weights, features, labels) for one in fits]
-    found = next((n for n, loss in enumerate(losses) if loss < bound), 0)
-    return fits[found], losses[found]
+    least = int(np.argmin(losses))
+    return fits[least], losses[least]
 
 
 def labels_of(batch: Mapping[str, Tensor]) -> Tensor:
@@ -312,8 +312,13 @@ def loss_of(task: LabelledTask, fitted: tuple[Array, Array], features: Tensor, l
 
 
 def fit(task: LabelledTask, features: Array, labels: Array, strength: float) -> tuple[Array, Array] | None:
-    """Weights (C, D) and biases (C,) for the features as they are, fitted on their standardised values."""
-    mean, spread = features.mean(0), features.std(0) + 1e-6
+    """Weights (C, D) and biases (C,) for the features as they are, fitted on their standardised values.
+
+    A feature that hardly varies is scaled like one that does: else its weights would be huge, harmless only until the
+    encoder learns and the feature moves.
+    """
+    mean, spread = features.mean(0), features.std(0)
+    spread = np.maximum(spread, FLAT * np.median(spread)) + 1e-6
     fitted = task.fit_head((features - mean) / spread, labels, strength)
     if fitted is None:
         return None
