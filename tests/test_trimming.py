@@ -10,10 +10,16 @@ import pytest
 import torch
 import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    ModernBertDecoderConfig,
+    ModernBertDecoderForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from contrastill.errors import UserError
-from contrastill.vocabulary import trim
+from contrastill.vocabulary import cut_model, trim
 
 SYLLABLES = [
     "ba",
@@ -292,6 +298,17 @@ def test_a_padding_token_that_moves_is_known_by_its_new_number_everywhere(tmp_pa
 def test_where_positions_begin_behind_the_padding_token_it_keeps_its_place():
     tokenizer, smaller, model = moved_padding("roberta", max_position_embeddings=700)
     assert smaller.pad_token_id == tokenizer.pad_token_id == model.config.pad_token_id
+
+
+def test_a_number_that_names_no_token_of_the_table_stays():
+    config = ModernBertDecoderConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        pad_token_id=0, bos_token_id=1, eos_token_id=40, sep_token_id=59,
+    )  # fmt: skip
+    model = ModernBertDecoderForCausalLM(config)
+    cut_model(model, [0, 1, *range(30, 60)])
+    named = (config.cls_token_id, config.bos_token_id, config.eos_token_id, config.sep_token_id, config.vocab_size)
+    assert named == (50281, 1, 12, 31, 32)
 
 
 def test_a_tied_output_layer_is_cut_with_its_table(tmp_path):

@@ -439,10 +439,15 @@ def config_ids(config: Any) -> Iterator[tuple[str, list[int]]]:
 
 
 def cut_model(model: PreTrainedModel, ids: Sequence[int]) -> int:
-    """Leaves a model the embeddings of these tokens, under their new numbers; how many parameters are saved."""
+    """Leaves a model the embeddings of these tokens, under their new numbers; how many parameters are saved.
+
+    A config's number of a token that is left out becomes None, lest it name another one; one that the table never had
+    stays, as it names none (ModernBERT's decoder has such by default, and refuses None).
+    """
     place = {before: after for after, before in enumerate(ids)}
     before = sum(parameter.numel() for parameter in model.parameters())
     table: Any = model.get_input_embeddings()
+    known = range(len(table.weight))
     head: Any = model.get_output_embeddings()
     rows = torch.tensor(ids, device=table.weight.device)
     whole = [table.weight]
@@ -459,7 +464,7 @@ def cut_model(model: PreTrainedModel, ids: Sequence[int]) -> int:
                 vars(module)["padding_idx"] = place[pad]
     for config in configs_of(model):
         for name, named in config_ids(config):
-            new = [place.get(n, n) for n in named if n in place or n < 0]  # none is another token by its old number
+            new = [place.get(n, n) for n in named if n in place or n not in known]
             setattr(config, name, new if isinstance(getattr(config, name), list) else next(iter(new), None))
     model.config.vocab_size = len(ids)
     return before - sum(parameter.numel() for parameter in model.parameters())
