@@ -394,7 +394,7 @@ def distill(
         average: keep the mean of the weights at the last so many checks (of the last stage), unless the best checkpoint leads it on dev by more than a standard error [2 <= x <= 1,000] [Distillation alone]
         teacher: folder of the fine-tuned teacher, or of the run that made it, or Hub name [LanguageDistillation: <class 'inspect._empty'>]
         teacher_outputs: in place of --teacher: file (.jsonl .parquet .csv .tsv; .gz .xz) with a teacher's answers: texts, and probabilities, logits, top, labels, label with confidence, score or spans (docs/teacher-outputs.md) [Distillation and EmbeddingDistillation alone]
-        method: distillation method (see `contrastill methods`), or your own: package.module:Class [default: lrc_bert; kd with --teacher-outputs, for a student without layers, or one with another tokenizer than the teacher's] [EmbeddingDistillation: 'disco'] [LanguageDistillation: 'gkd']
+        method: distillation method (see `contrastill methods`), or your own: package.module:Class [default: lrc_bert; kd with --teacher-outputs or for a student without layers] [EmbeddingDistillation: 'disco'] [LanguageDistillation: 'gkd']
         student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers); or, with a folder or Hub name as --start, 'as-is' [LanguageDistillation: 'as-is']
         start: random, copy, inherit, the folder of a distilled student, or with --student as-is any encoder, with its own tokenizer [LanguageDistillation: None]
         set: a setting of the method, as name=value

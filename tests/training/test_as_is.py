@@ -283,10 +283,10 @@ def test_a_kin_start_is_told_apart(workshop: Workshop) -> None:
         planned(workshop, student="2/24/4/48")
 
 
-def test_the_method_suits_the_tokenizer_where_none_is_asked_for(workshop: Workshop) -> None:
+def test_the_layers_are_learnt_across_tokenizers_where_no_method_is_asked_for(workshop: Workshop) -> None:
     apart, kin = planned(workshop, method=None), planned(workshop, method=None, start="inherit", student="1/16/4/32")
-    assert (apart.settings.method, kin.settings.method) == ("kd", "lrc_bert")
-    assert apart.describe()["decisions"]["method"].startswith("kd: student and teacher have different tokenizers")
+    assert (apart.settings.method, kin.settings.method) == ("lrc_bert", "lrc_bert")
+    assert apart.describe()["decisions"]["method"].startswith("lrc_bert: the teacher's layers are there to learn from")
     assert "method" not in planned(workshop).describe()["decisions"]
 
 

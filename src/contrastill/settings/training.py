@@ -231,8 +231,7 @@ class Distillation(Labelled, PlaceOfTeacher):
     )
     method: str | None = option(
         None,
-        f"{METHOD} [default: lrc_bert; kd with --teacher-outputs, for a student without layers, or one with another "
-        "tokenizer than the teacher's]",
+        f"{METHOD} [default: lrc_bert; kd with --teacher-outputs or for a student without layers]",
         "Models",
     )
     student: str = option(

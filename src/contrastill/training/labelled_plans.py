@@ -60,10 +60,9 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     if settings.method is not None:
         check_task_method(settings)
     tokenizer = reader = load_tokenizer(source)
-    apart = own and not reads_alike(tokenizer, load_tokenizer(settings.start))
-    settings, decided = with_method(settings, apart)
+    settings, decided = with_method(settings)
     made, given = check_task_method(settings)
-    if apart:
+    if own and not reads_alike(tokenizer, load_tokenizer(settings.start)):
         check_method(made)
     teacher = load_classifier(source)
     if not own:

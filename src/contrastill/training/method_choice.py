@@ -13,28 +13,21 @@ logger = logging.getLogger(__name__)
 CHOICES = {
     "answers": ("kd", "a file of answers gives no layers to compare; docs/teacher-outputs.md"),
     "static": ("kd", "a student without layers has none to compare; docs/choosing.md#smaller-by-structure"),
-    "apart": (
-        "kd",
-        "student and teacher have different tokenizers, and layers compared across them cost steps on the labels: 90.3 "
-        "against 88.8 % on BANKING77; docs/benchmarks.md#any-teacher-any-student",
-    ),
     "layers": (
         "lrc_bert",
-        "the teacher's layers are there to learn from: level with kd from an inherited start, ahead from a weaker one "
-        "and for taggers; docs/choosing.md#method",
+        "the teacher's layers are there to learn from: level with kd from an inherited start, ahead from a weaker one, "
+        "with a tokenizer of its own too, and for taggers; docs/choosing.md#method",
     ),
 }
 """What is known of a run -> the method, and why."""
 
 
-def with_method(settings: Distillation, apart: bool = False) -> tuple[Distillation, dict[str, str]]:
+def with_method(settings: Distillation) -> tuple[Distillation, dict[str, str]]:
     """The settings with a method, and the reason, where none was asked for: what is known of the run decides, unless
-    --set gives what only another method has. apart: whether student and teacher have different tokenizers."""
+    --set gives what only another method has."""
     if settings.method is not None:
         return settings, {}
-    known = "apart" if apart else "layers"
-    if settings.student.strip().startswith("static"):
-        known = "static"
+    known = "static" if settings.student.strip().startswith("static") else "layers"
     if settings.teacher is None:
         known = "answers"
     name, why = CHOICES[known]
