@@ -12,6 +12,7 @@ from typing import Any
 from evidence_rows import (
     HERE,
     RESULTS,
+    Rows,
     a_step,
     at_best_rates,
     by_axis,
@@ -51,11 +52,12 @@ from contrastill.studies.plot import forest
 
 PAGE = HERE.parent / "docs" / "evidence.md"
 FIGURES = HERE.parent / "docs" / "figures"
-METRICS = {"matthews": "Matthews correlation", "accuracy": "accuracy", "spearman": "Spearman correlation"}
-TEACHERS = {"CoLA": "cola", "RTE": "rte", "MRPC": "mrpc", "STS-B": "stsb"}
+METRICS = {"matthews": "Matthews correlation", "accuracy": "accuracy", "spearman": "Spearman correlation", "f1": "F1"}
+TEACHERS = {"CoLA": "cola", "RTE": "rte", "MRPC": "mrpc", "STS-B": "stsb", "BANKING77": "banking77"}
 EPOCHS = 5  # passes over CoLA
+TASKS = ("task", "method")
 MAP = ("set", "labels", "start", "method")
-SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3}  # asked of each
+SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3, "BANKING77": 3}  # asked of each
 SCORES = {
     "kl": ("KL", 3), "perplexity": ("perplexity", 1), "own_nats": ("own nats", 3), "distinct_2": ("distinct-2", 3),
     "rouge_l": ("ROUGE-L", 3),
@@ -66,55 +68,43 @@ def teacher_of(found: Study, task: str) -> dict[str, Any] | None:
     return found.table().get(found.identity((TEACHERS[task], 0)))
 
 
-def by_task(found: Study, axis: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Task -> value of the axis -> rows."""
-    return {task: by_axis(rows, axis) for task, rows in by_axis(found.rows(), "task").items()}
-
-
-def missing(found: Study, axis_values: Sequence[str]) -> str:
+def missing(rows: Rows, axis: str, values: Sequence[str]) -> str:
     """Which cells the tables lack, by task."""
-    lacking: dict[str, int] = {}
-    for name, seed in found.missing(found.chosen()):
-        task = name.split(", ")[0]
-        if task in SEEDS and seed < SEEDS[task]:
-            lacking[task] = lacking.get(task, 0) + 1
-    if not lacking:
-        return "No cell is missing."
-    whole = {task: SEEDS[task] * len(axis_values) for task in SEEDS}
-    said = ", ".join(f"{task} {lacking[task]} of {whole[task]}" for task in SEEDS if task in lacking)
-    return f"Cells that are missing: {said}. The command continues the table."
+    made = by_axis(rows, "task")
+    lacking = {
+        task: sum(max(0, count - len(by_axis(made.get(task, []), axis).get(value, []))) for value in values)
+        for task, count in SEEDS.items()
+    }
+    said = ", ".join(f"{task} {count} of {SEEDS[task] * len(values)}" for task, count in lacking.items() if count)
+    return f"Cells that are missing: {said}. The command continues the table." if said else "No cell is missing."
 
 
-def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
+def results(found: Study, rows: Rows, axis: str, to: str, figure: str) -> list[str]:
     """The tables of one study: scores, shares of the teacher, differences, cost."""
-    made = by_task(found, axis)
+    made = {task: by_axis(some, axis) for task, some in by_axis(rows, "task").items()}
     tasks = [task for task in SEEDS if task in made]
     values = list(dict.fromkeys(value for each in made.values() for value in each))
     teachers = [teacher_of(found, task) for task in tasks]
     lines = [["teacher", *("" if row is None else f"{100 * row['dev']:.1f}" for row in teachers)]]
     shares, costs = list[list[str]](), list[list[str]]()
     for value in values:
-        lines.append(
-            [f"`{value}`", *(score(made[task].get(value, [])) if made[task].get(value) else "" for task in tasks)]
-        )
+        lines.append([f"`{value}`", *(with_rate(made[task].get(value)) for task in tasks)])
         cells = [
-            statistics.mean(row["kept"] for row in rows) if (rows := made[task].get(value)) else None for task in tasks
+            statistics.mean(row["kept"] for row in some) if (some := made[task].get(value)) else None for task in tasks
         ]
         known = [cell for cell in cells if cell is not None]
         mean = [f"{100 * statistics.mean(known):.1f}" if len(known) == len(tasks) else ""] if len(tasks) > 1 else []
         shares.append([f"`{value}`", *("" if cell is None else f"{100 * cell:.1f}" for cell in cells), *mean])
-        rows = [row for task in tasks for row in made[task].get(value, [])]
-        hours = sum(sum(row["seconds"].values()) for row in rows) / 3600
-        forwards = sum(row.get("teacher_forwards", 0) for row in rows)
-        costs.append([f"`{value}`", str(len(rows)), f"{a_step(rows):.2f}", f"{hours:.1f}", f"{forwards:,}"])
+        runs = [row for task in tasks for row in made[task].get(value, [])]
+        hours = sum(sum(row["seconds"].values()) for row in runs) / 3600
+        forwards = sum(row.get("teacher_forwards", 0) for row in runs)
+        costs.append([f"`{value}`", str(len(runs)), f"{a_step(runs):.2f}", f"{hours:.1f}", f"{forwards:,}"])
     metrics = [METRICS[next(iter(made[task].values()))[0]["metric"]] for task in tasks]
-    fewest = {task: min(len(rows) for rows in made[task].values()) for task in tasks}
-    counts = ", ".join(f"{task} {count} or more" for task, count in fewest.items())
     columns = [f"{task}<br>{metric}" for task, metric in zip(tasks, metrics, strict=True)]
-    apart = differences(found.rows(), axis, to)
+    apart = differences(rows, axis, to)
     return [
         table(["on dev, × 100", *columns], lines),
-        f"Mean and standard deviation over seeds ({counts}).",
+        "Mean and standard deviation, with the number of seeds and the learning rate.",
         "Share of the teacher's score, in %:",
         table(["", *tasks, *(["mean"] if len(tasks) > 1 else [])], shares),
         f"Differences to `{to}`, paired by seed (scores as they are, not × 100; the figure shows the same):",
@@ -123,8 +113,7 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
             [[one.label, f"`{one.value}`", *words(one)] for one in apart],
         ),
         f"![Differences to {to} with their intervals](figures/{figure})",
-        "Cost by the clock, on one core beside other work (a step: the median run's; of a run that was stopped and "
-        "resumed only the last part was counted when these were made):",
+        "Cost by the clock, on one core beside other work (a step: the median run's):",
         table(["", "runs", "s a step", "hours", "texts read by the teacher"], costs),
     ]
 
@@ -132,12 +121,14 @@ def results(found: Study, axis: str, to: str, figure: str) -> list[str]:
 def page() -> str:
     parts = ["# Evidence", ABOUT]
     if (glue := study("glue", max(SEEDS.values()))).rows():
-        parts += ["## GLUE", f"{GLUE}{on_cores(glue.rows())} {missing(glue, axis_values(glue, 'method'))}"]
-        parts += results(glue, "method", "kd", "glue.svg")
-        published = [[name, *(f"{row[task]:.1f}" for task in SEEDS)] for name, row in PUBLISHED.items()]
-        parts += [PAPERS, table(["× 100", *SEEDS], published)]
+        rows = at_best_rates(glue.rows(), TASKS)
+        parts += ["## GLUE", f"{GLUE}{on_cores(rows)} {missing(rows, 'method', axis_values(glue, 'method'))}"]
+        parts += results(glue, rows, "method", "kd", "glue.svg")
+        tasks = next(iter(PUBLISHED.values())).keys()
+        published = [[name, *(f"{row[task]:.1f}" for task in tasks)] for name, row in PUBLISHED.items()]
+        parts += [PAPERS, table(["× 100", *tasks], published)]
     if (rates := study("rates", 5)).rows():
-        parts += ["### Rates and lengths", RATES, *of_rates(glue, rates)]
+        parts += ["### Rates and lengths", RATES, *of_rates(rates)]
     if noisy := robustness("method"):
         parts += ["### Typos and dropped words", ROBUSTNESS, noisy]
     if (found := study("map", 5)).rows():
@@ -159,24 +150,26 @@ def page() -> str:
     if (intents := RESULTS / "intents.json").exists():
         parts += ["## Language models: intents as text", *of_intents(json.loads(intents.read_text()))]
     if (ablation := study("ablation", 3)).rows():
-        parts += ["## Ablations of LRC-BERT", ABLATIONS, *results(ablation, "ablation", "LRC-BERT1", "ablation.svg")]
+        parts += [
+            "## Ablations of LRC-BERT",
+            ABLATIONS,
+            *results(ablation, ablation.rows(), "ablation", "LRC-BERT1", "ablation.svg"),
+        ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def of_rates(glue: Study, rates: Study) -> list[str]:
+def of_rates(rates: Study) -> list[str]:
     """CoLA by rate and method; and the methods side by side, each at its best rate."""
-    usual = [row for row in glue.rows() if row["axes"]["task"] == "CoLA"]
-    rows = {"3e-4": by_axis(usual, "method")} | {
-        rate: by_axis(some, "method") for rate, some in by_axis(rates.rows(), "rate").items()
-    }
+    rows = {rate: by_axis(some, "method") for rate, some in by_axis(rates.rows(), "rate").items()}
     named = list(dict.fromkeys(method for each in rows.values() for method in each))
     lines = [
         [rate, *(f"{score(each[method])} ({len(each[method])})" if method in each else "" for method in named)]
         for rate, each in rows.items()
     ]
-    best = at_best_rates([*usual, *comparable(rates)])
+    best = at_best_rates(comparable(rates))
     said = ", ".join(f"`{method}` {rate_of(some[0])}" for method, some in by_axis(best, "method").items())
     return [
+        on_cores(rates.rows()),
         table(["rate", *(f"`{method}`" for method in named)], lines),
         f"Each at its best rate in 5 passes, by seed 0 ({said}).",
         *of_differences(best, "kd"),
@@ -352,8 +345,8 @@ def draw() -> None:
         ("glue", max(SEEDS.values()), "method", "kd"),
         ("ablation", 3, "ablation", "LRC-BERT1"),
     ):
-        if (found := study(name, seeds)).rows():
-            found.plot(FIGURES / f"{name}.svg", axis, to)
+        if rows := study(name, seeds).rows():
+            forest(differences(at_best_rates(rows, ("task", axis)), axis, to), FIGURES / f"{name}.svg")
     if (found := study("map", 5)).rows():
         forest(map_differences(found), FIGURES / "map.svg")
 

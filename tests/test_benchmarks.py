@@ -317,28 +317,31 @@ def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recor
 
 
 def test_evidence(script, tmp_path, monkeypatch):
-    """The page of made-up rows: CoLA with two seeds of each method, MRPC with one method at one seed."""
+    """The page of made-up rows: CoLA with two seeds of each method, and another rate that one of them tells; MRPC with
+    one method at one seed."""
     made = importlib.import_module("evidence")
     for part, name in (made, "RESULTS"), (made, "FIGURES"), (importlib.import_module("evidence_rows"), "RESULTS"):
         monkeypatch.setattr(part, name, tmp_path)
     assert "## GLUE" not in made.page()
     study = made.study("glue", 5)
-    scores = {"kd": 0.40, "lrc_bert": 0.45, "finetune": 0.38, "tinybert": 0.40, "minilm": 0.41}
+    scores = {"kd": 0.40, "lrc_bert": 0.45, "finetune": 0.38}
     rows = {("cola", 0): {"metric": "matthews", "dev": 0.5}}
     for n, (method, dev) in enumerate(scores.items()):
         for seed in range(2):
             found = {"metric": "matthews", "dev": dev + 0.002 * seed * n, "kept": (dev + 0.002 * seed * n) / 0.5}
-            rows[f"CoLA, {method}", seed] = found
-    rows["MRPC, kd", 0] = {"metric": "accuracy", "dev": 0.8, "kept": 0.9}
+            rows[f"CoLA, 3e-4, {method}", seed] = found
+    rows["CoLA, 1e-4, kd", 0] = {"metric": "matthews", "dev": 0.39, "kept": 0.78}
+    rows["MRPC, 1e-4, kd", 0] = {"metric": "accuracy", "dev": 0.8, "kept": 0.9}
     for cell, row in rows.items():
         ran = {"steps": 10, "seconds": {"training": 5.0, "checks": 1.0}, "teacher_forwards": 100 * (cell[1] == 0)}
+        ran |= {"settings": {"learning_rate": 1e-4 if "1e-4" in cell[0] else 3e-4}}
         key = {"cell": study.identity(cell)}
         study.cells.once(key, lambda row=row, ran=ran: {**row, **ran, "machine": {"cpu": "a processor"}})
     page = made.page()
-    assert "CoLA 15 of 25, RTE 25 of 25, MRPC 24 of 25, STS-B 15 of 15" in page
+    assert "CoLA 9 of 15, RTE 15 of 15, MRPC 14 of 15, STS-B 9 of 9, BANKING77 9 of 9" in page
     assert "| teacher | 50.0 |  |" in page
-    assert "| `lrc_bert` | 45.1 ± 0.1 |  |" in page
-    assert "| `kd` | 80.0 | 80.0 |" not in page
+    assert "| `lrc_bert` | 45.1 ± 0.1 (2, 3e-4) |  |" in page
+    assert "| `kd` | 40.0 ± 0.0 (2, 3e-4) | 80.0 (1, 1e-4) |" in page
     assert "| `kd` | 80.0 | 90.0 | 85.0 |" in page
     assert "| `lrc_bert` | 90.2 |  |  |" in page
     assert "| CoLA | `lrc_bert` | +0.0510 | +0.0383 to +0.0637 | 2 of 2 | better |" in page
