@@ -61,20 +61,17 @@ def test_every_setting_has_help_and_a_panel(settings: type) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "apart", "method"),
+    ("given", "method"),
     [
-        ({"teacher": "t"}, False, "lrc_bert"),
-        ({"teacher": "t", "student": "as-is", "start": "small"}, False, "lrc_bert"),
-        ({"teacher": "t", "student": "as-is", "start": "small"}, True, "kd"),
-        ({"teacher_outputs": "answers.jsonl", "student": "as-is", "start": "small"}, False, "kd"),
-        ({"teacher": "t", "student": "static-256"}, False, "kd"),
-        ({"teacher": "t", "student": "static-256", "set": {"temperature": 3}}, False, "kd"),
+        ({"teacher": "t"}, "lrc_bert"),
+        ({"teacher": "t", "student": "as-is", "start": "small"}, "lrc_bert"),
+        ({"teacher_outputs": "answers.jsonl", "student": "as-is", "start": "small"}, "kd"),
+        ({"teacher": "t", "student": "static-256"}, "kd"),
+        ({"teacher": "t", "student": "static-256", "set": {"temperature": 3}}, "kd"),
     ],
 )
-def test_a_method_that_is_not_asked_for_suits_teacher_and_student(
-    given: dict[str, str], apart: bool, method: str
-) -> None:
-    settings, decided = with_method(Distillation(out="run", data="data", **given), apart)
+def test_a_method_that_is_not_asked_for_suits_teacher_and_student(given: dict[str, str], method: str) -> None:
+    settings, decided = with_method(Distillation(out="run", data="data", **given))
     assert settings.method == method
     assert decided["method"].startswith(f"{method}: ")
     page, _, place = decided["method"].rpartition("; ")[2].partition("#")
@@ -97,4 +94,4 @@ def test_a_setting_that_one_method_has_asks_for_it() -> None:
 
 def test_a_method_that_is_asked_for_is_taken() -> None:
     settings = Distillation(out="run", data="data", teacher="t", student="static-256", method="lrc_bert")
-    assert with_method(settings, apart=True) == (settings, {})
+    assert with_method(settings) == (settings, {})
