@@ -419,7 +419,7 @@ def test_a_run_that_goes_on_elsewhere_computes_as_it_began(
     monkeypatch.setattr("contrastill.machine._bf16_flags", lambda _: ["amx_bf16"])
     with stopping_at(9), pytest.raises(Interrupted), caplog.at_level("INFO"):
         distill(**settings, resume=True)
-    assert "what is computed in float32 by automatic choice stays so" in caplog.text
+    assert "--precision auto: float32, as the run began with it" in caplog.text
     assert bf16_pays()
     distill(**settings, resume=True)
     assert_same(tmp_path / "run", tmp_path / "whole")

@@ -100,11 +100,9 @@ class RunFolder:
         found = machine.get("bf16_pays") if isinstance(machine, dict) else None
         if not isinstance(found, bool):
             return None
-        if found != bf16_pays():
+        if found != bf16_pays() and getattr(self.settings, "precision", None) == "auto":
             begun, here = ("bfloat16", "float32") if found else ("float32", "bfloat16")
-            logger.info(
-                "what is computed in %s by automatic choice stays so; begun here it would be in %s", begun, here
-            )
+            logger.info("--precision auto: %s, as the run began with it; begun here it would be %s", begun, here)
         return found
 
     def release(self) -> None:
