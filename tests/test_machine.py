@@ -7,7 +7,7 @@ import torch
 
 import contrastill
 from contrastill import machine
-from contrastill.machine import _seconds_of_product, bf16_pays, describe_machine
+from contrastill.machine import _seconds_of_product, bf16_held, bf16_pays, describe_machine
 
 
 @pytest.fixture
@@ -66,6 +66,19 @@ def test_bf16_pays_where_the_processor_computes_it_in_less_time(cpuinfo, monkeyp
     found = describe_machine()
     assert (found["cpu"], bool(found["bf16_instructions"])) == ("A CPU @ 2:1", "bf16" in flags)
     assert found["bf16_pays"] is pays
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_held_choice_is_repeated_by_runs_within_too(other, monkeypatch):
+    monkeypatch.setattr("contrastill.machine._bf16_flags", lambda _: [] if other else ["amx_bf16"])
+    here = bf16_pays()
+    with bf16_held(other):
+        with bf16_held(None):
+            assert bf16_pays() is other
+        with bf16_held(not other):
+            assert bf16_pays() is not other
+        assert bf16_pays() is other
+    assert bf16_pays() is here
 
 
 def test_the_time_of_a_product_is_taken_once():

@@ -88,8 +88,9 @@ def bf16_pays() -> bool:
 
 @contextlib.contextmanager
 def bf16_held(pays: bool | None) -> Iterator[None]:
-    """Within it `bf16_pays` repeats a choice that was made before, for a resumed run; None: it is made anew."""
-    token = HELD.set(pays)
+    """Within it `bf16_pays` repeats a choice that was made before, for a resumed run; None: what is held already stays,
+    so that a run within another, its baseline, computes as that one does."""
+    token = HELD.set(HELD.get() if pays is None else pays)
     try:
         yield
     finally:
