@@ -6,7 +6,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from contrastill.alignment import PARTS, carried, overlaps, places
+from contrastill.alignment import PARTS, carried, carried_pairs, overlaps, places
+from contrastill.losses.attention import LEAST
 
 TEXTS = [
     "Hello, world!  two  spaces",
@@ -118,6 +119,35 @@ def test_a_token_takes_the_mean_of_those_that_show_its_characters(ours: str, the
 
 
 @pytest.mark.parametrize("texts", [*((text,) for text in TEXTS), PAIR], ids=range(len(TEXTS) + 1))
+@pytest.mark.parametrize(("ours", "theirs"), [("wordpiece", "unigram"), ("unigram", "bytes"), ("bytes", "wordpiece")])
+def test_a_pair_takes_the_mean_of_those_pairs_that_may_look_at_each_other(ours: str, theirs: str, texts: Any) -> None:
+    student, teacher = shares(read(KINDS[ours](), *texts), *texts), shares(read(KINDS[theirs](), *texts), *texts)
+    overlap = torch.tensor([[[bool(mine & other) for other in teacher] for mine in student]])
+    size = len(teacher)
+    scores = torch.randn(1, 2, size, size, generator=torch.Generator().manual_seed(0))
+    scores[0, 1, 0, 0] = -1e9  # of a single head: it is a score
+    far = [(a, b) for a in range(size) for b in range(size) if abs(a - b) > 2]
+    for a, b in far:  # a local layer's
+        scores[0, :, a, b] = -1e4
+    got = carried_pairs(scores, overlap)[0]
+    assert got.shape == (2, len(student), len(student))
+    for n, mine in enumerate(student):
+        for m, other in enumerate(student):
+            pairs = [
+                (a, b)
+                for a in range(size)
+                for b in range(size)
+                if mine & teacher[a] and other & teacher[b] and (a, b) not in far
+            ]
+            for head in range(2):
+                met = [scores[0, head, a, b] for a, b in pairs]
+                if met:
+                    torch.testing.assert_close(got[head, n, m], torch.stack(met).mean())
+                else:
+                    assert got[head, n, m] <= LEAST
+
+
+@pytest.mark.parametrize("texts", [*((text,) for text in TEXTS), PAIR], ids=range(len(TEXTS) + 1))
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_tokenizer_takes_each_token_for_itself(kind: str, texts: Any) -> None:
     encoding = read(KINDS[kind](), *texts)
@@ -131,6 +161,10 @@ def test_the_same_tokenizer_takes_each_token_for_itself(kind: str, texts: Any) -
         assert torch.equal(overlap[shows][:, shows], torch.eye(int(shows.sum()), dtype=torch.bool))
         hidden = torch.randn(1, len(place), 3)
         assert torch.equal(carried(hidden, overlap[None])[0][shows], hidden[0][shows])
+        scores = torch.randn(1, 2, len(place), len(place))
+        assert torch.equal(
+            carried_pairs(scores, overlap[None])[0][:, shows][:, :, shows], scores[0][:, shows][:, :, shows]
+        )
 
 
 def test_bytes_of_a_character_share_it_in_order() -> None:
@@ -157,3 +191,5 @@ def test_half_precision_is_copied_exactly_under_autocast() -> None:
     hidden = torch.randn(1, 3, 4).half()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(carried(hidden, overlaps(place, place)), hidden.float())
+        scores = torch.randn(1, 2, 3, 3).half()
+        assert torch.equal(carried_pairs(scores, overlaps(place, place)), scores.float())

@@ -64,7 +64,7 @@ ALLOWED = {
     "shapes": {"errors", "ranges"},
     "registry": {"errors", "ranges"},
     "screen": set(),
-    "alignment": set(),
+    "alignment": {"losses"},
     "spans": set(),  # it is copied into bundles
     "mapping": set(),
     "losses": {"losses"},

@@ -5,7 +5,7 @@ character (its bytes, or what a normaliser made of it) share it in their order. 
 belongs to no place. The first special token before, between or behind the texts has the place of every tokenizer's
 first one there, the second that of the second, and so on. Padding has an empty place.
 
-Shapes: B batch, S student's tokens, T teacher's, D width.
+Shapes: B batch, S student's tokens, T teacher's, D width, H heads.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["PARTS", "carried", "overlaps", "places"]
+from contrastill.losses.attention import LEAST
+
+__all__ = ["PARTS", "carried", "carried_pairs", "overlaps", "places"]
 
 PARTS = 12
 SLOTS = 64  # special tokens, at most, before, between or behind the texts
@@ -70,3 +72,17 @@ def carried(hidden: Tensor, overlap: Tensor) -> Tensor:
     count = overlap.sum(2, keepdim=True).clamp(min=1)
     with torch.autocast(hidden.device.type, enabled=False):  # which would round what is copied
         return (overlap.float() / count) @ hidden.float()
+
+
+def carried_pairs(scores: Tensor, overlap: Tensor) -> Tensor:
+    """(B, H, T, T), (B, S, T) -> (B, H, S, S) in float32: attention scores before softmax.
+
+    Of each pair of student tokens the mean over those pairs of overlapped teacher tokens that may look at each other;
+    masked where none may.
+    """
+    scores = scores.float()
+    may = (scores > LEAST).any(1, keepdim=True)  # (B, 1, T, T)
+    ours = overlap.float().unsqueeze(1)
+    with torch.autocast(scores.device.type, enabled=False):
+        total, count = (ours @ pairs @ ours.transpose(2, 3) for pairs in (scores.masked_fill(~may, 0.0), may.float()))
+    return (total / count.clamp(min=1)).masked_fill(count == 0, LEAST)

@@ -10,9 +10,10 @@ from torch import Tensor
 from contrastill.losses.shapes import check_pair
 from contrastill.losses.soft import example_mean
 
-__all__ = ["attention_mse", "relation_kl"]
+__all__ = ["LEAST", "attention_mse", "relation_kl"]
 
 LEAST = -1e2
+"""Attention scores of masked pairs are this, or less, in every head."""
 
 
 def attention_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ Shapes: B batch, S student's tokens, T teacher's, D width, C classes.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from contrastill.alignment import carried, overlaps
+from contrastill.alignment import carried, carried_pairs, overlaps
 from contrastill.data.both import TEACHER
 from contrastill.encoder import MIXTURE, Batch, Encoding
 from contrastill.teachers.base import Teacher
@@ -19,16 +20,16 @@ __all__ = ["AlignedTeacher"]
 class AlignedTeacher:
     """Answers a batch of `data.both` by what `teacher`, a live or a stored one, answers to its own tokens.
 
-    Where the batch has places, layers come in the student's tokens: each is the mean of the teacher's tokens that show
-    the same characters, and the mask is true where there are some. Without places, layers and mask are the teacher's
-    own: for methods that compare one vector a text. Of a tagger, logits stand at the student's token of the same word.
-    Attention is never given.
+    Where the batch has places, layers, and their queries, keys and values, come in the student's tokens: each is the
+    mean of the teacher's tokens that show the same characters, and the mask is true where there are some; attention is
+    the mean over the pairs of such tokens. Without places, layers and mask are the teacher's own: for methods that
+    compare one vector a text. Of a tagger, logits stand at the student's token of the same word.
     """
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher, self.answers = teacher, teacher.answers
         self.width, self.depth, self.heads = teacher.width, teacher.depth, teacher.heads
-        self.gives = {name: width for name, width in teacher.gives.items() if name not in ("attention", "qkv")}
+        self.gives = teacher.gives
 
     @property
     def fingerprint(self) -> str:
@@ -38,15 +39,17 @@ class AlignedTeacher:
     def __call__(self, batch: Batch, needs: Collection[str]) -> Encoding:
         theirs = {name.removeprefix(TEACHER): value for name, value in batch.items() if name.startswith(TEACHER)}
         seen = self.teacher({**theirs, **{name: batch[name] for name in MIXTURE if name in batch}}, needs)
-        mask, hidden, logits = seen.mask, seen.hidden, seen.logits
-        if "places" in batch:
-            overlap = overlaps(batch["places"], theirs["places"])
-            mask = overlap.any(2)
-            if hidden is not None:
-                hidden = tuple(layer if layer is None else carried(layer, overlap) for layer in hidden)
-        if logits is not None and self.answers == "tokens":
-            logits = at_partners(logits, batch["partners"], theirs["attention_mask"])
-        return Encoding(mask, logits, hidden, pooled=seen.pooled)
+        if seen.logits is not None and self.answers == "tokens":
+            seen = replace(seen, logits=at_partners(seen.logits, batch["partners"], theirs["attention_mask"]))
+        if "places" not in batch:
+            return seen
+        overlap = overlaps(batch["places"], theirs["places"])
+        seen = replace(seen, mask=overlap.any(2))
+        for name, carry in (("hidden", carried), ("attention", carried_pairs), ("qkv", carried)):
+            if (layers := getattr(seen, name)) is not None:
+                found = tuple(layer if layer is None else carry(layer, overlap) for layer in layers)
+                seen = replace(seen, **{name: found})  # type: ignore[arg-type]
+        return seen
 
 
 def at_partners(logits: Tensor, partners: Tensor, mask: Tensor) -> Tensor:

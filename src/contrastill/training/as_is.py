@@ -27,7 +27,7 @@ from contrastill.loading import (
     locate,
     positions,
 )
-from contrastill.methods import METHODS, Method
+from contrastill.methods import Method
 from contrastill.settings import Distillation
 from contrastill.students.families import head_linears
 from contrastill.tasks import LabelledTask, output_names
@@ -35,7 +35,6 @@ from contrastill.training.probe import head_is_new
 
 __all__ = [
     "OwnStart",
-    "check_method",
     "check_tokens",
     "compares_tokens",
     "own_start",
@@ -47,8 +46,8 @@ logger = logging.getLogger(__name__)
 
 NO_IDS = {"truncation", "padding", "version", "decoder"}
 """Parts of a tokenizer's file by which no text gets other ids."""
-OF_PAIRS = {"attention", "qkv"}
-"""Outputs that methods compare by pairs of tokens."""
+OF_TOKENS = {"attention", "qkv"}
+"""Outputs that are of tokens whatever the granularity of layers."""
 
 
 @dataclass(frozen=True)
@@ -73,36 +72,19 @@ def facts_of(tokenizer: Tokenizer) -> Any:
     return facts, typed, tokenizer.padding_side, tokenizer.pad_token_id
 
 
-def check_method(made: type[Method]) -> None:
-    """Checks that a method can learn from a teacher with another tokenizer.
-
-    Raises:
-        UserError: it compares pairs of tokens, which have no counterpart.
-    """
-    if not OF_PAIRS & set(made.needs):
-        return
-    serve = [
-        f"{name} ({' and '.join(sorted(cls.needs))})"
-        for name, cls in METHODS.items()
-        if cls.uses_teacher and not OF_PAIRS & set(cls.needs) and "logits" in cls.needs
-    ]
-    raise UserError(
-        f"{made.name!r} compares attention between pairs of tokens, which a student with another tokenizer does not "
-        f"have; choose a method without: {', '.join(serve)}; or a student of the teacher's family (--student 4L-312)"
-    )
-
-
 def compares_tokens(method: Method) -> bool:
-    """Whether a method compares layers token by token."""
-    return method.uses_teacher and "hidden" in method.needs and method.granularity == "tokens"
+    """Whether a method compares layers token by token, or tokens with each other."""
+    layers = "hidden" in method.needs and method.granularity == "tokens"
+    return method.uses_teacher and (layers or bool(OF_TOKENS & set(method.needs)))
 
 
 def check_tokens(method: Method, *tokenizers: Tokenizer) -> None:
     """Raises a UserError if a method compares tokens, and a tokenizer does not tell which characters they show."""
     if compares_tokens(method) and not all(each.is_fast for each in tokenizers):
+        other = "choose another method (kd)" if OF_TOKENS & set(method.needs) else "pass --set granularity=mean"
         raise UserError(
             f"{method.name!r} compares token by token, which takes fast tokenizers (tokenizer.json) of student and "
-            "teacher, got a slow one; pass --set granularity=mean, or save it again as a fast one"
+            f"teacher, got a slow one; {other}, or save it again as a fast one"
         )
 
 
@@ -175,9 +157,11 @@ def told_of(
         known = sum(map(sum, encoded.rows["answered"]))
         said.append(f"{1 - known / max(1, words):.1%} of the words are none for it, and have no soft label")
     if "places" in batch:
-        real = batch["attention_mask"].sum()
-        met = overlaps(batch["places"], batch[TEACHER + "places"]).any(2).sum() / real
+        met = overlaps(batch["places"], batch[TEACHER + "places"])
+        real = int(batch["attention_mask"].sum())
+        alone = met & (met.sum(1, keepdim=True) == 1) & (met.sum(2, keepdim=True) == 1)
         said.append(
-            f"{1 - float(met):.1%} of the student's tokens show no character of its tokens, and are not compared"
+            f"{float(alone.sum()) / real:.1%} of the student's tokens have one of its tokens to themselves; "
+            f"{1 - float(met.any(2).sum()) / real:.1%} show no character of its tokens, and are not compared"
         )
     return "; ".join(said)

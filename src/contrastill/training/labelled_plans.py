@@ -17,7 +17,7 @@ from contrastill.shapes import AS_IS
 from contrastill.students import parse_shape, start_student
 from contrastill.tasks import Embedding, check_task, class_names, load_rows, task_given, task_of
 from contrastill.teachers import AlignedTeacher, FrozenEncoder, cache_root, make_cache_folder
-from contrastill.training.as_is import check_method, check_tokens, own_start, reads_alike
+from contrastill.training.as_is import check_tokens, own_start, reads_alike
 from contrastill.training.card import Origin
 from contrastill.training.class_weights import weigh_classes
 from contrastill.training.labelled import CacheChoice, LabelledPlan
@@ -62,8 +62,6 @@ def plan_distillation(settings: Distillation) -> LabelledPlan:
     tokenizer = reader = load_tokenizer(source)
     settings, decided = with_method(settings)
     made, given = check_task_method(settings)
-    if own and not reads_alike(tokenizer, load_tokenizer(settings.start)):
-        check_method(made)
     teacher = load_classifier(source)
     if not own:
         parse_shape(settings.student, teacher.config)  # before the data are read
