@@ -300,6 +300,34 @@ def test_a_place_where_nothing_is_is_refused_before_work(tmp_path: Path, place: 
         study("{there}/train.csv").ready(("b", 0))
 
 
+def test_a_part_of_a_name_means_all_variants_with_these_values(tmp_path: Path) -> None:
+    axes: dict[str, Any] = {
+        "task": {"one": {}, "one, long": {}},
+        "rate": {"low": {"rate": 1}, "high": {"rate": 2}},
+        "method": {"kd": {"m": 1}, "slow": {"m": 2}},
+    }
+
+    def chosen(*only: str, variants: Any = None) -> list[str]:
+        study = Study(variants, tmp_path / "out.json", axes=axes, shared={"command": add})
+        return [name for name, _ in study.chosen(only)]
+
+    assert chosen("one, low, kd") == ["one, low, kd"]
+    assert chosen("one, kd") == ["one, low, kd", "one, high, kd"]
+    assert chosen("one, long, slow") == ["one, long, low, slow", "one, long, high, slow"]
+    assert chosen("high, kd", "one, low") == ["one, low, kd", "one, low, slow", "one, high, kd", "one, long, high, kd"]
+    assert len(chosen("kd")) == 4
+    assert len(chosen()) == 8
+    assert chosen("one, kd, b", variants={"a": {"x": 1}, "b": {"x": 2}}) == ["one, low, kd, b", "one, high, kd, b"]
+    assert len(chosen("b", variants={"a": {"x": 1}, "b": {"x": 2}})) == 8
+    for text, said in (
+        ("hihg, kd", "no variant 'hihg, kd'; did you mean 'high, kd'"),
+        ("kd, one", "no variant"),
+        ("", "no variant ''"),
+    ):
+        with pytest.raises(UserError, match=said):
+            chosen(text)
+
+
 def test_a_name_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no variant 'c'"):
         adding(tmp_path / "out.json", a=1).run(only=["c"])

@@ -31,7 +31,13 @@ def study(
         Path, typer.Option(help="File of a row for each run, .jsonl or .json; the runs in it are not repeated.")
     ],
     seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, 2, …")] = 1,
-    only: Annotated[Many, typer.Option(help="A variant to run; may be repeated [default: all].")] = None,
+    only: Annotated[
+        Many,
+        typer.Option(
+            help="A variant to run, or values of axes ('300 labels, kd': all that have both); may be repeated "
+            "[default: all]."
+        ),
+    ] = None,
     set_: Annotated[
         Many, typer.Option("--set", help="A setting of all variants, in place of theirs, as name=value.")
     ] = None,

@@ -2,13 +2,13 @@
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from contrastill.errors import UserError, quoted
 
-__all__ = ["check_paths", "crossed", "filled", "places_in"]
+__all__ = ["check_paths", "crossed", "filled", "parts_of", "places_in"]
 
 PLACE = re.compile(r"{([^{}]+)}")
 
@@ -40,6 +40,15 @@ def crossed(variants: Mapping[str, Settings] | None, axes: Mapping[str, Mapping[
                 raise UserError(f"axes: expected names that tell combinations apart, got {quoted(label)} twice")
             found[label] = together(settings, variant) | ({"axes": names} if axes else {})
     return found
+
+
+def parts_of(label: str, values: Sequence[str]) -> set[str]:
+    """What `crossed` names a combination, and the names of its parts: "300 labels, kd" too of "300 labels, copy, kd".
+
+    values: of the axes, as the label begins."""
+    variant = label.removeprefix(", ".join(values)).removeprefix(", ")
+    names = [*values, variant] if variant else values
+    return {", ".join(some) for n in range(1, len(names) + 1) for some in itertools.combinations(names, n)}
 
 
 def together(first: Settings, then: Settings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from contrastill.locks import FolderLock
 from contrastill.ranges import suggestion
 from contrastill.results import LESS_IS_BETTER
 from contrastill.screen import Screen
-from contrastill.studies.axes import check_paths, crossed, filled, places_in
+from contrastill.studies.axes import check_paths, crossed, filled, parts_of, places_in
 from contrastill.studies.cells import Cells
 from contrastill.studies.paired import differences, side_by_side
 from contrastill.studies.run import MODELS, command_of, figures, markdown_table, measured, shown, taken_up
@@ -88,7 +88,8 @@ class Study:
     def run(self, only: Collection[str] = ()) -> list[dict[str, Any]]:
         """Makes the cells that `out` does not hold, or waits for other processes to make them; returns the rows.
 
-        only: names of variants and places [all]; what they go on from is made too.
+        only: names of variants and places, or of values of axes ("a, b": where both hold) [all]; what they go on from
+            is made too.
 
         Raises:
             UserError: before work, a cell that cannot be made.
@@ -146,10 +147,9 @@ class Study:
 
     def chosen(self, only: Collection[str] = ()) -> list[Cell]:
         """The cells of these variants and places, by seed, each after those that it goes on from."""
-        if unknown := [name for name in only if name not in self.settings_of]:
-            raise UserError(f"no variant {quoted(unknown[0])}{suggestion(unknown[0], self.settings_of)}")
-        asked = [(name, self.settings_of[name].get("seed", 0)) for name in self.made if name in only]
-        asked += [(name, seed) for seed in range(self.seeds) for name in self.variants if not only or name in only]
+        named = {name for text in only for name in self.named(text)}
+        asked = [(name, self.settings_of[name].get("seed", 0)) for name in self.made if name in named]
+        asked += [(name, seed) for seed in range(self.seeds) for name in self.variants if not only or name in named]
         found: dict[Cell, None] = {}
 
         def add(cell: Cell) -> None:
@@ -160,6 +160,20 @@ class Study:
         for cell in asked:
             add(cell)
         return list(found)
+
+    def named(self, text: str) -> list[str]:
+        """The variant or place of this name, or the variants with these values of axes.
+
+        Raises:
+            UserError: there is none.
+        """
+        if text in self.settings_of:
+            return [text]
+        parts = {name: parts_of(name, [*self.settings_of[name].get("axes", {}).values()]) for name in self.variants}
+        if found := [name for name in self.variants if text in parts[name]]:
+            return found
+        known = {*self.settings_of, *(part for some in parts.values() for part in some)}
+        raise UserError(f"no variant {quoted(text)}{suggestion(text, known)}")
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
         """The cells to be made."""
