@@ -135,8 +135,11 @@ def checked(value: Any, annotation: Any, range_: Range | None = None, *, name: s
 
 
 def items_of(value: Any, kind: Any, range_: Range, name: str) -> list[Any]:
+    """The items of a list; a single value is a list of it."""
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if converted(value, kind) is not None:
+        value = [value]
     if not isinstance(value, list | tuple):
         raise UserError(f"{name}: expected a list, each {expected(kind, range_)}; got {quoted(value)}")
     if not value:

@@ -114,7 +114,7 @@ def types_of(name: str, field: Field[Any]) -> list[str]:
     found = [one]
     if get_origin(kind) is list:
         item = one if range_.choices else get_args(kind)[0].__name__
-        found = [f"list[{item}]", f"tuple[{item}, ...]"]
+        found = [item, *(["PathLike[str]"] if range_.path else []), f"list[{item}]", f"tuple[{item}, ...]"]
     elif get_origin(kind) is dict:
         value = get_args(kind)[1]
         found = [f"Mapping[str, {getattr(value, '__name__', 'Any')}]"]
