@@ -152,8 +152,8 @@ def page() -> str:
     if (ablation := study("ablation", 3)).rows():
         parts += [
             "## Ablations of LRC-BERT",
-            ABLATIONS,
-            *results(ablation, ablation.rows(), "ablation", "LRC-BERT1", "ablation.svg"),
+            f"{ABLATIONS}{on_cores(ablation.rows())} {left(ablation)}",
+            *results(ablation, ablation.rows(), "ablation", "LRC-BERT", "ablation.svg"),
         ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -343,7 +343,7 @@ def draw() -> None:
     """Draws the figures of the page."""
     for name, seeds, axis, to in (
         ("glue", max(SEEDS.values()), "method", "kd"),
-        ("ablation", 3, "ablation", "LRC-BERT1"),
+        ("ablation", 3, "ablation", "LRC-BERT"),
     ):
         if rows := study(name, seeds).rows():
             forest(differences(at_best_rates(rows, ("task", axis)), axis, to), FIGURES / f"{name}.svg")
