@@ -25,9 +25,10 @@ Rows = Sequence[dict[str, Any]]
 
 def study(name: str, seeds: int) -> Study:
     """A study of this folder, with the rows that are recorded."""
-    file = json.loads((HERE / f"{name}.variants.json").read_text())
-    places = dict.fromkeys(OUTSIDE, "elsewhere") | file.get("places", {})
-    return Study(None, RESULTS / f"{name}.jsonl", axes=file["axes"], shared=file["shared"], places=places, seeds=seeds)
+    file = HERE / f"{name}.variants.json"
+    made = json.loads(file.read_text()).get("places", {})
+    places = {place: "elsewhere" for place in OUTSIDE if place not in made}
+    return Study.of(file, RESULTS / f"{name}.jsonl", places=places, seeds=seeds)
 
 
 def by_axis(rows: Rows, axis: str) -> dict[str, list[dict[str, Any]]]:

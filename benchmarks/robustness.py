@@ -87,9 +87,8 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--out", type=Path, default=HERE / "results" / "robustness.jsonl")
     args = parser.parse_args()
-    file, places = json.loads(args.variants.read_text()), pairs_of(args.place, "place")
-    given = {"axes": file["axes"], "shared": file["shared"], "places": {**file["places"], **places}}
-    study = Study(file.get("variants"), args.rows, **given, runs=args.runs, seeds=100)
+    places = pairs_of(args.place, "place")
+    study = Study.of(args.variants, args.rows, places=places, runs=args.runs, seeds=100)
     out = Cells(args.out, {"command": f"python benchmarks/robustness.py {args.variants} --rows {args.rows}"})
     for row in study.rows():
         if not (run := study.folder((row["name"], row["seed"]))).is_dir():

@@ -308,8 +308,7 @@ def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recor
     names += ("tweets", "general")
     places = dict.fromkeys(names, "somewhere") | file.get("places", {})
     out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
-    given = {name: file.get(name) for name in ("variants", "axes")}
-    study = Study(given["variants"], out, axes=given["axes"], shared=file["shared"], places=places, seeds=3)
+    study = Study.of(SCRIPTS / f"{variants}.json", out, places=places, seeds=3)
     cells = study.chosen()
     assert all(callable(study.ready(cell)[0]) for cell in cells)  # its settings are taken
     recorded = sum(row["seed"] < 3 for row in study.cells.read()["rows"]) if known is None else known

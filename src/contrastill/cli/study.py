@@ -10,7 +10,6 @@ from contrastill.cli.options import Json, pairs_of
 from contrastill.cli.show import reporting
 from contrastill.errors import UserError, quoted, quoted_each
 from contrastill.ranges import suggestion
-from contrastill.results import read_object
 from contrastill.screen import say
 
 __all__ = ["register"]
@@ -60,20 +59,11 @@ def study(
     with reporting(as_json) as show:
         from contrastill.studies import Study
 
-        facts = {"command": f"contrastill study {variants} --seeds {seeds} --out {out}", **read_object(variants)}
+        facts = {"command": f"contrastill study {variants} --seeds {seeds} --out {out}"}
         given = {name: value_of(text) for name, text in pairs_of(set_ or [], "set").items()}
-        table, axes, shared, made = (facts.pop(name, {}) for name in ("variants", "axes", "shared", "places"))
-        tables = [table, *(axes.values() if isinstance(axes, dict) else [None])]
-        whole = all(isinstance(each, dict) and all(isinstance(one, dict) for one in each.values()) for each in tables)
-        if not whole or not isinstance(shared, dict) or not isinstance(made, dict) or not (table or axes):
-            raise UserError(
-                f'{variants}: expected {{"variants": {{name: settings}}, "shared": settings}}, or with '
-                '{"axes": {axis: {value: settings}}}, and with {"places": {name: path or settings}}'
-            )
-        places = {**made, **pairs_of(place or [], "place")}
-        table = {name: {**one, **given} for name, one in table.items()} or ({"": given} if axes and given else {})
-        it = Study(table, out, axes=axes, shared=shared, seeds=seeds, places=places, runs=runs, facts=facts)
-        check_axis(by, to, plot, {**axes, "variant": it.variants})
+        places = pairs_of(place or [], "place")
+        it = Study.of(variants, out, set=given, places=places, facts=facts, seeds=seeds, runs=runs)
+        check_axis(by, to, plot, {**it.axes, "variant": it.variants})
         rows = it.run(only or ())
         if plot is not None and by is not None:
             it.plot(plot, by, to)

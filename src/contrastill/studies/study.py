@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from contrastill.errors import CheckFailed, UserError, quoted
 from contrastill.locks import FolderLock
 from contrastill.ranges import suggestion
-from contrastill.results import LESS_IS_BETTER
+from contrastill.results import LESS_IS_BETTER, read_object
 from contrastill.screen import Screen
 from contrastill.studies.axes import check_paths, crossed, filled, parts_of, places_in
 from contrastill.studies.cells import Cells
@@ -69,7 +69,7 @@ class Study:
         made = {name: one for name, one in places.items() if isinstance(one, Mapping)}
         if clash := [name for name in made if name in given]:
             raise UserError(f"expected other names for places than for variants, got {quoted(clash[0])} twice")
-        self.variants = list(given)
+        self.variants, self.axes = list(given), dict(axes or {})
         self.settings_of = {name: {"command": "distill", **each} for name, each in {**made, **given}.items()}
         self.places = {name: one for name, one in places.items() if name not in made}
         self.made = list(made)
@@ -84,6 +84,39 @@ class Study:
             later = self.made[self.made.index(name) :] if name in made else []
             if loop := [place for place in places_in(own(settings)) if place in later]:
                 raise UserError(f"{name}: expected a place before it, got {quoted(loop[0])}")
+
+    @classmethod
+    def of(
+        cls,
+        variants: str | Path,
+        out: str | Path,
+        *,
+        set: Mapping[str, Any] | None = None,
+        places: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """The study in a JSON file of `variants` or `axes`, `shared` and `places`; its other entries are facts.
+
+        set: settings of all variants, in place of theirs. places: beside those of the file, or in place of them.
+        options: `seeds` and `runs`.
+
+        Raises:
+            UserError: there is no such file, or it holds no study.
+        """
+        file = read_object(Path(variants))
+        table, axes, shared, made = (file.pop(name, {}) for name in ("variants", "axes", "shared", "places"))
+        tables = [table, *(axes.values() if isinstance(axes, dict) else [None])]
+        whole = all(isinstance(each, dict) and all(isinstance(one, dict) for one in each.values()) for each in tables)
+        if not whole or not isinstance(shared, dict) or not isinstance(made, dict) or not (table or axes):
+            raise UserError(
+                f'{variants}: expected {{"variants": {{name: settings}}, "shared": settings}}, or with '
+                '{"axes": {axis: {value: settings}}}, and with {"places": {name: path or settings}}'
+            )
+        given = dict(set or {})
+        table = {name: {**one, **given} for name, one in table.items()} or ({"": given} if axes and given else {})
+        its = {"axes": axes, "shared": shared, "places": {**made, **(places or {})}, "facts": {**(facts or {}), **file}}
+        return cls(table, out, **its, **options)
 
     def run(self, only: Collection[str] = ()) -> list[dict[str, Any]]:
         """Makes the cells that `out` does not hold, or waits for other processes to make them; returns the rows.
