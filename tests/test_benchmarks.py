@@ -444,11 +444,12 @@ def test_intents(script, tiny, tmp_path):
     def small(module: ModuleType) -> None:
         module.COUNT, module.RESULT = 3, tmp_path / "intents.json"
 
-    script("intents", tmp_path / "lm", run.folder, tmp_path, first=small)
+    script("intents", tmp_path, f"language model={tmp_path / 'lm'}", f"encoder={run.folder}", first=small)
     found = json.loads((tmp_path / "intents.json").read_text())["rows"]
     assert found["language model"]["unnamed"] == 1
     assert found["language model"]["accuracy"] == 0.5
     assert found["encoder"]["ms"] > 0
+    assert "unnamed" not in found["encoder"]
 
 
 @pytest.mark.whole
