@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from contrastill.data.both import TEACHER
 from contrastill.loading import load_tokenizer
 from contrastill.teachers import AlignedTeacher, CachedTeacher, FrozenEncoder
 from contrastill.training import plan_distillation
-from contrastill.training.as_is import reads_alike
+from contrastill.training.as_is import check_tokens, reads_alike
 from contrastill.training.labelled import LabelledPlan
 
 TASKS = ("single", "pairs", "scores")
@@ -289,6 +291,25 @@ def test_a_tagger_is_distilled(workshop: Workshop, entities: Path, tagger: Any, 
 def test_what_cannot_be_is_said_before_any_work(workshop: Workshop, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         planned(workshop, **changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("lrc_bert", {}, "'lrc_bert' compares token by token.*pass --set granularity=mean, or save"),
+        ("tinybert", {}, "'tinybert' compares token by token.*choose another method"),
+        ("minilm", {}, "'minilm' compares token by token.*choose another method"),
+        ("lrc_bert", {"set": {"granularity": "mean"}}, None),
+        ("kd", {}, None),
+    ],
+)
+def test_tokens_are_compared_by_fast_tokenizers_alone(
+    workshop: Workshop, method: str, options: dict[str, Any], said: str | None
+) -> None:
+    made = planned(workshop, method=method, **options).method
+    slow: Any = SimpleNamespace(is_fast=False)
+    with pytest.raises(UserError, match=said) if said else nullcontext():
+        check_tokens(made, load_tokenizer(str(workshop.pieces())), slow)
 
 
 def test_a_kin_start_is_told_apart(workshop: Workshop) -> None:
