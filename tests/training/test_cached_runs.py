@@ -9,11 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from workshop import Workshop, sha256, snapshot
 
-from contrastill import UserError
+from contrastill import Distillation, UserError
+from contrastill.methods import METHODS, method_settings
+from contrastill.tasks import Classification
 from contrastill.teachers.folder import entries
+from contrastill.training import plan_distillation
 
 COMPARED = ("lrc_bert", "kd", "pkd", "tinybert", "minilm", "rrd_task")
 TEXTS = {"train": 64, "dev": 30, "test": 36}
@@ -88,6 +92,26 @@ def teacher_forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(transformers.BertModel, "forward", forward)
     return seen
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16", "int8"])
+@pytest.mark.parametrize(
+    "method", [name for name, cls in METHODS.items() if cls.uses_teacher and cls.serves(Classification)]
+)
+def test_every_method_computes_in_bfloat16_from_stored_outputs(
+    workshop: Workshop, tmp_path: Path, method: str, stored: str
+) -> None:
+    """On a CPU autocast puts no float16 together (torch.cat, torch.stack)."""
+    asked: dict[str, Any] = {"method": method, "cache": str(tmp_path / "cache"), "cache_dtype": stored}
+    if "queue" in method_settings(method):
+        asked["set"] = {"queue": 16}
+    plan = plan_distillation(Distillation(**workshop.settings(tmp_path / "unused", **asked)))
+    plan.use_cache()
+    plan.fit_bridges()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for first in (0, 12):
+            found = plan.method(**plan.batch(range(first, first + 12)))
+    assert all(value.isfinite() for value in found.values())
 
 
 @pytest.mark.parametrize("method", COMPARED)

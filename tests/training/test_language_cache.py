@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -70,6 +71,20 @@ def test_all_words_are_the_run_with_the_live_teacher(
     assert "all 13 words stored for each answer token; 0.00% of the teacher's mass lies outside" in decided(stored)
     assert decided(live) == "run in every step: --cache none"
     assert "teacher_forwards" not in live.metrics
+
+
+@pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize(
+    ("name", "more"), [("gkd", {}), ("gkd", {"beta": 1}), ("atkd", {}), ("distillm", {"source": "given"})]
+)
+def test_stored_words_are_learnt_in_bfloat16(
+    name: str, more: dict[str, Any], stored: str, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    """On a CPU autocast puts no float16 together (torch.cat)."""
+    given = {**asked, "method": name, "set": more, "epochs": 1, "checks": 1, "cache": str(tmp_path / "cache")}
+    run = distill(**given | {"precision": "bf16"}, cache_dtype=stored, top_k=3, out=str(tmp_path / "run"))
+    assert losses(run)
+    assert all(math.isfinite(loss) for loss in losses(run))
 
 
 def test_a_second_run_reads_all_and_the_commands_know_the_entry(

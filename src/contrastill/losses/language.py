@@ -177,8 +177,8 @@ def outcomes(student: Tensor, teacher: SparseLogits) -> tuple[Tensor, Tensor]:
         tail = q.scatter(1, ids, -torch.inf).logsumexp(1, keepdim=True)
     else:
         tail = q.new_full((len(q), 1), -torch.inf)  # of no outcome: logsumexp would have no gradient
-    named = torch.cat([teacher.log_probs, teacher.tail.unsqueeze(1)], 1)
-    return torch.cat([q.gather(1, ids), tail], 1), named.float()
+    named = torch.cat([teacher.log_probs.float(), teacher.tail.float().unsqueeze(1)], 1)
+    return torch.cat([q.gather(1, ids), tail], 1), named
 
 
 def outcome_of(teacher: SparseLogits, target: Tensor) -> Tensor:
