@@ -1,6 +1,7 @@
 """Runs that distil sentence embeddings: of a tiny BERT or T5, on texts without labels."""
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -522,6 +523,16 @@ def test_the_sts_table_of_student_and_teacher_stands_beside_the_student(
     near = 0.02 if dtype == "float32" else 3
     assert table["teacher"] == {name: pytest.approx(value, abs=near) for name, value in exact.items()}
     assert "| STS-B |" in (run.model / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_stored_vectors_are_learnt_in_bfloat16(files: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """On a CPU autocast puts no float16 together (torch.cat)."""
+    asked = {"method": name, "set": METHODS[name], "precision": "bf16", "cache_dtype": "float16"}
+    run = distill(**settings_of(files, tmp_path / "run", **asked, checks=1, epochs=0.3))
+    losses = [row["loss"] for row in log(run.folder) if "loss" in row]
+    assert losses
+    assert all(map(math.isfinite, losses))
 
 
 # ---- stopped and taken up again ------------------------------------------------------------------------------------
