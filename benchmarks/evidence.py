@@ -131,6 +131,12 @@ def page() -> str:
         parts += ["### Rates and lengths", RATES, *of_rates(rates)]
     if noisy := robustness("method"):
         parts += ["### Typos and dropped words", ROBUSTNESS, noisy]
+    if (ablation := study("ablation", 3)).rows():
+        parts += [
+            "### Ablations of LRC-BERT",
+            f"{ABLATIONS}{on_cores(ablation.rows())} {left(ablation)}",
+            *results(ablation, ablation.rows(), "ablation", "LRC-BERT", "ablation.svg"),
+        ]
     if (found := study("map", 5)).rows():
         parts += ["## Where contrast pays", *of_map(found)]
     if (terms := study("terms", 3)).rows():
@@ -149,12 +155,6 @@ def page() -> str:
         parts += ["## Language models: captions", *of_captions(captions)]
     if (intents := RESULTS / "intents.json").exists():
         parts += ["## Language models: intents as text", *of_intents(json.loads(intents.read_text()))]
-    if (ablation := study("ablation", 3)).rows():
-        parts += [
-            "## Ablations of LRC-BERT",
-            f"{ABLATIONS}{on_cores(ablation.rows())} {left(ablation)}",
-            *results(ablation, ablation.rows(), "ablation", "LRC-BERT", "ablation.svg"),
-        ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
