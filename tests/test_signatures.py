@@ -111,10 +111,8 @@ def test_where_kinds_differ_types_are_joined_and_defaults_are_told() -> None:
     assert said["pooling"].endswith("[EmbeddingDistillation alone]")
     assert said["with_baseline"].endswith("[Distillation and LanguageDistillation alone]")
     assert "[" not in said["seed"].replace("[0 <= x <= 4,294,967,295]", "")
-    fields = settings.Finetuning.__dataclass_fields__
-    assert (
-        annotation("labels", [(settings.Finetuning, fields["labels"])], 1) == "str | list[str] | tuple[str, ...] | None"
-    )
+    labels = (settings.Finetuning, settings.Finetuning.__dataclass_fields__["labels"])
+    assert annotation("labels", [labels], 1) == "str | list[str] | tuple[str, ...] | None"
 
 
 def test_completion_lists_the_api_and_waits_for_no_torch() -> None:

@@ -5,6 +5,7 @@ Shapes: B batch, S student's tokens, T teacher's, D width, C classes.
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,12 +45,11 @@ class AlignedTeacher:
         if "places" not in batch:
             return seen
         overlap = overlaps(batch["places"], theirs["places"])
-        seen = replace(seen, mask=overlap.any(2))
+        found: dict[str, Any] = {"mask": overlap.any(2)}
         for name, carry in (("hidden", carried), ("attention", carried_pairs), ("qkv", carried)):
             if (layers := getattr(seen, name)) is not None:
-                found = tuple(layer if layer is None else carry(layer, overlap) for layer in layers)
-                seen = replace(seen, **{name: found})  # type: ignore[arg-type]
-        return seen
+                found[name] = tuple(layer if layer is None else carry(layer, overlap) for layer in layers)
+        return replace(seen, **found)
 
 
 def at_partners(logits: Tensor, partners: Tensor, mask: Tensor) -> Tensor:
