@@ -822,8 +822,8 @@ def pretrain(
         max_length: longest input in tokens; longer texts are cut [default: as in the run that made the model, else the smaller of the model's own limit and 128] [2 <= x <= 1,048,576]
         teacher: Hub name or folder of an encoder (a sentence-embedding model is one too)
         method: lrc_bert, tinybert, minilm or distilbert; only their terms without labels are used
-        student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers)
-        start: random, copy, inherit, or the folder of a student to go on with
+        student: shape: 4L-312, 6L-768, 3L (layers of the teacher's width), or layers/hidden/heads/ffn; then +e128 (narrower word tables) or +shared (one layer's weights for all), or both; or static-256 (word vectors without layers); or, with a folder or Hub name as --start, 'as-is'
+        start: random, copy, inherit, the folder of a student to go on with, or with --student as-is any encoder, with its own tokenizer
         set: a setting of the method, as name=value
         dropout: dropout of the student during training [0 <= x < 1]
         cache: folder of the student's start [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]

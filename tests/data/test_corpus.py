@@ -3,6 +3,7 @@
 import gzip
 import pickle
 from collections import Counter
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -90,8 +91,8 @@ def test_lengths_keys_and_texts_are_those_of_the_rows():
 
 def test_chunks_do_not_matter():
     whole, parts = corpus_of(TEXTS * 3), corpus_of(TEXTS * 3, chunk=2)
-    for name in ("tokens", "ends", "content", "rows"):
-        assert np.array_equal(getattr(whole, name), getattr(parts, name))
+    for name in ("own.tokens", "own.ends", "content", "rows"):
+        assert np.array_equal(attrgetter(name)(whole), attrgetter(name)(parts))
     assert (whole.cut, whole.duplicates) == (parts.cut, parts.duplicates) == (3, 10)
 
 
@@ -105,7 +106,7 @@ def test_a_part_holds_its_rows_alone_and_parts_of_parts_too():
     torch.testing.assert_close(part.batch([0, 2]), corpus.batch([4, 2]))
     again = part.part(np.array([0]))
     assert again.texts([0]) == ["w12 w13 w14 w15"]
-    assert part.tokens is corpus.tokens, "nothing is copied"
+    assert part.own is corpus.own, "nothing is copied"
 
 
 # ---- texts that come again, or are cut -----------------------------------------------------------------------------
@@ -177,7 +178,7 @@ def test_a_prompt_before_the_text_changes_the_key_and_not_what_the_student_reads
     plain, prompted = corpus_of(reader=reader), corpus_of(reader=reader, teachers=[(reader, "query: ")])
     assert stored(prompted) == keys_of([f"query: {text}" for text in TEXTS], reader)
     assert not set(stored(prompted)) & set(stored(plain))
-    assert np.array_equal(prompted.tokens, plain.tokens)
+    assert np.array_equal(prompted.own.tokens, plain.own.tokens)
 
 
 def test_the_students_tokenizer_decides_nothing_about_the_keys_of_another_teacher():

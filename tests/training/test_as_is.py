@@ -297,8 +297,8 @@ def test_what_cannot_be_is_said_before_any_work(workshop: Workshop, changes: dic
     ("method", "options", "said"),
     [
         ("lrc_bert", {}, "'lrc_bert' compares token by token.*pass --set granularity=mean, or save"),
-        ("tinybert", {}, "'tinybert' compares token by token.*choose another method"),
-        ("minilm", {}, "'minilm' compares token by token.*choose another method"),
+        ("tinybert", {}, "'tinybert' compares token by token.*choose lrc_bert with --set granularity=mean, or save"),
+        ("minilm", {}, "'minilm' compares token by token.*choose lrc_bert with --set granularity=mean, or save"),
         ("lrc_bert", {"set": {"granularity": "mean"}}, None),
         ("kd", {}, None),
     ],

@@ -111,6 +111,13 @@ def test_a_teacher_without_a_head_is_refused_before_the_texts_are_read(settings:
         pretrain(**settings(teacher=str(workshop.teacher()), texts=["none.txt"]))
 
 
+def test_a_student_that_guesses_words_has_the_teachers_tokenizer(settings: Settings, workshop: Workshop) -> None:
+    given = {"student": "as-is", "start": str(pretrain(**settings(epochs=0.2)).model)}
+    assert plan_pretraining(Pretraining(**settings(**given))).task.words
+    with pytest.raises(UserError, match=r"a student with the teacher's tokenizer, got .*pieces.*--method lrc_bert"):
+        plan_pretraining(Pretraining(**settings(**given | {"start": str(workshop.pieces()), "texts": ["none.txt"]})))
+
+
 def test_a_tokenizer_without_a_mask_token_is_refused(settings: Settings, tmp_path: Path, teacher: Path) -> None:
     BertForMaskedLM.from_pretrained(teacher).save_pretrained(tmp_path / "teacher")
     tokenizer = AutoTokenizer.from_pretrained(teacher)

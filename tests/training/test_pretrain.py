@@ -13,9 +13,11 @@ from transformers import AutoModel, AutoTokenizer
 from workshop import Workshop, pair_rows, sha256, single_rows
 
 from contrastill import METHODS, Interrupted, Pretraining, UserError, distill, make_student, pretrain
+from contrastill.data.both import TEACHER
 from contrastill.loading import load_classifier, load_tokenizer
 from contrastill.methods.base import stages_on
 from contrastill.tasks import BareEncoder
+from contrastill.training.as_is import reads_alike
 from contrastill.training.callbacks import StopRequest
 from contrastill.training.encoder import plan_pretraining
 
@@ -217,6 +219,57 @@ def test_a_finished_run_is_not_run_again(trained: dict[str, Any], workshop: Work
         distill(**workshop.settings(folder), resume=True)
 
 
+# ---- students that are no kin of the teacher -----------------------------------------------------------------------
+
+
+def before_training(settings: dict[str, Any]) -> dict[str, float]:
+    """The losses of the texts held out, from projections fitted on the others."""
+    plan = plan_pretraining(Pretraining(**settings))
+    plan.fit_bridges()
+    return plan.held_out()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [*({"set": {"granularity": kind}} for kind in ("tokens", "mean")), {"method": "tinybert"}, {"method": "minilm"}],
+    ids=str,
+)
+def test_an_encoder_with_the_teachers_tokenizer_is_taken_as_it_is(
+    settings: Settings, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    start = str(trained["lrc_bert"].model)
+    reduced = before_training(settings(start=start, **asked))
+    assert before_training(settings(start=start, student="as-is", **asked)) == reduced
+    monkeypatch.setattr("contrastill.training.encoder.reads_alike", lambda *_: False)
+    apart = before_training(settings(start=start, student="as-is", **asked))
+    assert apart == pytest.approx(reduced, rel=1e-5)
+
+
+def test_a_student_reads_by_its_own_tokenizer(settings: Settings, workshop: Workshop) -> None:
+    start = str(workshop.pieces())
+    run = pretrain(**settings(start=start, student="as-is", epochs=2))
+    held = [row["eval_loss"] for row in log(run.folder) if "eval_loss" in row]
+    assert held[-1] < 0.99 * held[0]
+    record = json.loads((run.folder / "run.json").read_text())
+    assert "reads the texts by its own tokenizer; " in record["data"]["decisions"]["teacher"]
+    assert reads_alike(load_tokenizer(str(run.model)), load_tokenizer(start))
+    assert f"`{start}`, as a student of `{workshop.teacher()}`" in (run.model / "README.md").read_text()
+    assert "--student as-is --start THIS-FOLDER" in (run.model / "README.md").read_text()
+
+
+def test_each_reading_of_a_batch_is_that_of_its_tokenizer(settings: Settings, workshop: Workshop, texts: Path) -> None:
+    plan = plan_pretraining(Pretraining(**settings(start=str(workshop.pieces()), student="as-is")))
+    batch, lines = plan.batch(range(6)), texts.read_text().splitlines()
+    some = [lines[row] for row in plan.examples.rows[:6]]
+    for prefix, tokenizer in (("", plan.tokenizer), (TEACHER, load_tokenizer(str(workshop.teacher())))):
+        read = tokenizer(some, padding=True, truncation=True, max_length=24, return_tensors="pt")
+        assert batch[prefix + "input_ids"].equal(read["input_ids"])
+        assert batch[prefix + "attention_mask"].equal(read["attention_mask"])
+        assert batch[prefix + "places"].shape == (*read["input_ids"].shape, 2)
+        shown = (batch[prefix + "places"][..., 1] > batch[prefix + "places"][..., 0]).long()
+        assert shown.equal(read["attention_mask"])
+
+
 # ---- other teachers, and what cannot be ----------------------------------------------------------------------------
 
 
@@ -245,6 +298,8 @@ def test_a_sentence_embedding_model_and_a_bare_encoder_are_encoders_too(
         ({"method": "disco"}, r"terms need no task .*got 'disco'"),
         ({"method": "magic"}, "expected a method of .*got 'magic'"),
         ({"set": {"queu": 4}}, "'lrc_bert' has no setting 'queu'"),
+        ({"student": "as-is"}, "name its folder or Hub name with --start, got --start inherit"),
+        ({"student": "as-is", "start": "./none"}, r"\./none"),
         ({"student": "2/16/2/32", "method": "tinybert"}, "the teacher's 4 heads, got 2"),
         ({"student": "9/16/4/32"}, "at most the teacher's 2 layers"),
         ({"teacher": "./none"}, r"\./none"),

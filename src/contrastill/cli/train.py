@@ -82,6 +82,8 @@ PRETRAIN = """Distil an encoder layer by layer on any texts, into a general stud
     contrastill pretrain --teacher sentence-transformers/all-mpnet-base-v2 --texts sentences.txt.xz --out runs/general
 
     contrastill distill --teacher runs/teacher/model --data glue/mrpc --start runs/general/student --out runs/student
+
+    contrastill pretrain --teacher ORG/ENCODER --student as-is --start ORG/SMALL-ENCODER --texts sentences.txt --out r
     """
 CONTRAST = """Train a sentence-embedding model contrastively, on pairs of texts or on texts alone.
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from contrastill.alignment import places
+from contrastill.data.both import TEACHER
 from contrastill.data.collate import Known, content_key, flat, known_tokens
 from contrastill.data.delimited import DELIMITED, check_delimiter
 from contrastill.data.files import split_name
@@ -21,6 +23,7 @@ from contrastill.errors import UserError
 
 __all__ = [
     "Corpus",
+    "TextTokens",
     "keys_of_ids",
     "read_corpus",
     "read_for_teacher",
@@ -34,29 +37,59 @@ logger = logging.getLogger(__name__)
 CHUNK = 16_384  # texts held as Python strings at a time
 
 
+class TextTokens:
+    """N texts as one tokenizer reads them: tokens (all tokens,) int32, one text after the other; lengths (N,); places
+    (all tokens, 2) int32, what each token shows of its text (`alignment`); None: nobody asks for them."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray, places: np.ndarray | None = None
+    ) -> None:
+        self.tokenizer, self.tokens, self.places = tokenizer, tokens, places
+        self.ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+    def of(self, text: int) -> np.ndarray:
+        return self.tokens[self.ends[text] : self.ends[text + 1]]
+
+    def batch(self, at: np.ndarray) -> dict[str, Tensor]:
+        """Texts by their numbers: input_ids, attention_mask (B, L) and, where they are known, places (B, L, 2)."""
+        starts, lengths = self.ends[at], self.ends[at + 1] - self.ends[at]
+        place = np.arange(int(lengths.max()))
+        left = self.tokenizer.padding_side == "left"
+        shift = lengths.max() - lengths if left else np.zeros_like(lengths)
+        inside = place[None] - shift[:, None]  # (B, L), the token's number in its text
+        real = (inside >= 0) & (inside < lengths[:, None])
+        tokens = np.where(real, starts[:, None] + inside, 0)
+        found = {
+            "input_ids": np.where(real, self.tokens[tokens], self.tokenizer.pad_token_id).astype(np.int64),
+            "attention_mask": real.astype(np.int64),
+        }
+        if self.places is not None:
+            found["places"] = np.where(real[:, :, None], self.places[tokens], 0)
+        return {name: torch.from_numpy(value) for name, value in found.items()}
+
+
 class Corpus(Dataset[dict[str, Tensor]]):
     """N texts, read by one tokenizer; and for each the keys under which T teachers' outputs are stored.
 
-    tokens (all tokens,) int32, one text after the other; ends (N + 1,) their borders; content (N, T, 16) uint8.
-    cut: how many texts the length limit cuts. duplicates: how many were left out because they came before. known: how
-    much of the texts the tokenizer knows, and after it each teacher's that is another.
+    content (N, T, 16) uint8. beside: the texts as a teacher reads them by another tokenizer, whose tokens stand in the
+    batches too. cut: how many texts the length limit cuts. duplicates: how many were left out because they came before.
+    known: how much of the texts the tokenizer knows, and after it each teacher's that is another.
 
     It is read batch by batch: `__getitems__` gives one padded batch, so that nothing is done row by row.
     """
 
     def __init__(
         self,
-        tokens: np.ndarray,
-        ends: np.ndarray,
-        content: np.ndarray,
-        tokenizer: Tokenizer,
+        own: TextTokens,
+        beside: TextTokens | None = None,
         *,
+        content: np.ndarray,
         cut: int = 0,
         duplicates: int = 0,
         known: Sequence[Known] = (),
     ) -> None:
-        self.tokens, self.ends, self.content = tokens, ends, content
-        self.tokenizer, self.cut, self.duplicates, self.known = tokenizer, cut, duplicates, known
+        self.own, self.beside, self.content = own, beside, content
+        self.cut, self.duplicates, self.known = cut, duplicates, known
         self.rows = np.arange(len(content))
 
     def __len__(self) -> int:
@@ -64,7 +97,7 @@ class Corpus(Dataset[dict[str, Tensor]]):
 
     @property
     def lengths(self) -> np.ndarray:
-        return np.diff(self.ends)[self.rows]
+        return np.diff(self.own.ends)[self.rows]
 
     def keys(self, teacher: int = 0) -> np.ndarray:
         """(N, 16) uint8"""
@@ -78,9 +111,8 @@ class Corpus(Dataset[dict[str, Tensor]]):
 
     def texts(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The texts of these rows, decoded by the tokenizer: to name one in an error, or to fit a start."""
-        at = self.rows[rows]
-        found: Any = [self.tokens[self.ends[n] : self.ends[n + 1]] for n in at]
-        return self.tokenizer.batch_decode(found, skip_special_tokens=True)
+        found: Any = [self.own.of(n) for n in self.rows[rows]]
+        return self.own.tokenizer.batch_decode(found, skip_special_tokens=True)
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         return self.batch([row])
@@ -89,19 +121,17 @@ class Corpus(Dataset[dict[str, Tensor]]):
         return [self.batch(rows)]
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """B rows, L tokens: input_ids, attention_mask (B, L); text_key (B,); content (B, 2), or (B, T, 2)."""
+        """B rows, L tokens: input_ids, attention_mask (B, L); text_key (B,); content (B, 2), or (B, T, 2).
+
+        With a reading beside: its input_ids and attention_mask under `TEACHER`, and, where tokens are compared, places
+        (B, L, 2) of both.
+        """
         at = self.rows[np.asarray(rows)]
-        starts, lengths = self.ends[at], self.ends[at + 1] - self.ends[at]
-        place = np.arange(int(lengths.max()))
-        left = self.tokenizer.padding_side == "left"
-        shift = lengths.max() - lengths if left else np.zeros_like(lengths)
-        inside = place[None] - shift[:, None]  # (B, L), the token's number in its text
-        real = (inside >= 0) & (inside < lengths[:, None])
-        ids = np.where(real, self.tokens[np.where(real, starts[:, None] + inside, 0)], self.tokenizer.pad_token_id)
         content = torch.from_numpy(self.content[at]).contiguous().view(torch.int64)  # (B, T, 2)
+        theirs = {} if self.beside is None else self.beside.batch(at)
         return {
-            "input_ids": torch.from_numpy(ids.astype(np.int64)),
-            "attention_mask": torch.from_numpy(real.astype(np.int64)),
+            **self.own.batch(at),
+            **{TEACHER + name: value for name, value in theirs.items()},
             "text_key": content[:, 0, 0].clone(),
             "content": content.squeeze(1),
         }
@@ -150,11 +180,15 @@ def read_corpus(
     teachers: Sequence[tuple[Tokenizer, str]] = (),
     say: Any = lambda texts: None,
     prompt: str = "",
+    *,
+    beside: bool = False,
+    placed: bool = False,
 ) -> Corpus:
     """Reads texts for a student's tokenizer, `prompt` before each. A text seen before is left out.
 
     teachers: each one's tokenizer, and what it puts before a text; without any, the student's own makes the keys.
-    say: told how many texts were read, for a progress bar.
+    beside: whether the tokens of the first teacher, which reads by another tokenizer, stand in the batches too; placed:
+    and the places of both (fast tokenizers, no prompts). say: told how many texts were read, for a progress bar.
 
     Raises:
         UserError: there are fewer than two different texts.
@@ -165,8 +199,7 @@ def read_corpus(
         of_teacher.append(0 if alike else len(readers))
         if not alike:
             readers.append((other, before))
-    tokens: list[np.ndarray] = []
-    lengths: list[np.ndarray] = []
+    kept: list[list[tuple[np.ndarray, ...]]] = [[] for _ in readers[: 1 + beside]]  # tokens, lengths and places
     contents, cut = [], 0
     known = [Known()] * len(readers)
     for texts in chunks:
@@ -174,10 +207,10 @@ def read_corpus(
         keys = [keys_of_ids(encoded) for encoded in read]
         contents.append(np.stack([keys[n] for n in of_teacher], 1))
         ids = [flat(encoded["input_ids"]) for encoded in read]
-        tokens.append(ids[0][0])
-        lengths.append(ids[0][1])
+        for some, encoded, of_each in zip(kept, read, ids, strict=False):
+            some.append((*of_each, *([places_of(encoded, texts)] if placed else [])))
         known = [known[n] + known_tokens(*ids[n], reader) for n, (reader, _) in enumerate(readers)]
-        full = lengths[-1] == max_length
+        full = ids[0][1] == max_length
         if full.any():
             longer = [prompt + text for text, at_limit in zip(texts, full, strict=True) if at_limit]
             cut += sum(len(each) > max_length for each in tokenizer(longer, verbose=False)["input_ids"])
@@ -185,15 +218,23 @@ def read_corpus(
     if not contents:
         raise UserError("expected texts to learn from, got none")
     content = np.concatenate(contents)
-    ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
     _, first = np.unique(content[:, 0].copy().view([("a", "<u8"), ("b", "<u8")]).ravel(), return_index=True)
     if len(first) < 2:
         raise UserError(f"expected at least two different texts to learn from, got {len(first)} of {len(content)}")
-    corpus = Corpus(
-        np.concatenate(tokens), ends, content, tokenizer, cut=cut, duplicates=len(content) - len(first), known=known
-    )
+    made = [
+        TextTokens(reader, *map(np.concatenate, zip(*some, strict=True)))
+        for (reader, _), some in zip(readers, kept, strict=False)
+    ]
+    corpus = Corpus(*made, content=content, cut=cut, duplicates=len(content) - len(first), known=known)
     corpus.rows = np.sort(first)
     return corpus
+
+
+def places_of(encoded: Any, texts: Sequence[str]) -> np.ndarray:
+    """(all tokens, 2) int32: the place (`alignment`) of each token of these texts."""
+    return np.concatenate(
+        [places(each.offsets, each.sequence_ids, [text]) for each, text in zip(encoded.encodings, texts, strict=True)]
+    )
 
 
 def read_for_teacher(tokenizer: Tokenizer, prompt: str, texts: Sequence[str], max_length: int) -> Any:

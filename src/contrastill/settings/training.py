@@ -19,7 +19,7 @@ from contrastill.settings.base import (
     option,
 )
 from contrastill.settings.data import TEXTS, Columns, Corpus, DataSource, PlaceOfTeacher
-from contrastill.shapes import AS_IS, check_student, read_shape
+from contrastill.shapes import AS_IS, check_student
 
 __all__ = [
     "EMBEDDING_METHODS",
@@ -359,9 +359,17 @@ class Pretraining(Corpus, Settings):
     method: str = option(
         "lrc_bert", "lrc_bert, tinybert, minilm or distilbert; only their terms without labels are used", "Models"
     )
-    student: str = option("4L-312", SHAPE, "Models")
+    student: str = option(
+        "4L-312",
+        f"{SHAPE}; or, with a folder or Hub name as --start, 'as-is'",
+        "Models",
+    )
     start: str = option(
-        "inherit", "random, copy, inherit, or the folder of a student to go on with", "Models", path=True
+        "inherit",
+        "random, copy, inherit, the folder of a student to go on with, or with --student as-is any encoder, with its "
+        "own tokenizer",
+        "Models",
+        path=True,
     )
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     dropout: float = option(0.0, **DROPOUT)
@@ -374,12 +382,7 @@ class Pretraining(Corpus, Settings):
 
     def check_together(self) -> None:
         super().check_together()
-        if self.student == AS_IS:
-            raise UserError(
-                f"--student: expected the shape of a student to make of the teacher, such as 4L-312, got {AS_IS!r}; an "
-                "encoder that is there already goes into distill or disco by --start"
-            )
-        read_shape(self.student)
+        check_student(self.student, self.start)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from contrastill.loading import (
     positions,
 )
 from contrastill.methods import Method
-from contrastill.settings import Distillation
+from contrastill.settings import Distillation, Pretraining
 from contrastill.students.families import head_linears
 from contrastill.tasks import LabelledTask, output_names
 from contrastill.training.probe import head_is_new
@@ -37,9 +37,11 @@ __all__ = [
     "OwnStart",
     "check_tokens",
     "compares_tokens",
+    "length_of",
     "own_start",
     "reads_alike",
     "told_of",
+    "told_of_tokens",
 ]
 
 logger = logging.getLogger(__name__)
@@ -81,7 +83,11 @@ def compares_tokens(method: Method) -> bool:
 def check_tokens(method: Method, *tokenizers: Tokenizer) -> None:
     """Raises a UserError if a method compares tokens, and a tokenizer does not tell which characters they show."""
     if compares_tokens(method) and not all(each.is_fast for each in tokenizers):
-        other = "choose another method (kd)" if OF_TOKENS & set(method.needs) else "pass --set granularity=mean"
+        other = (
+            "choose lrc_bert with --set granularity=mean"
+            if OF_TOKENS & set(method.needs)
+            else "pass --set granularity=mean"
+        )
         raise UserError(
             f"{method.name!r} compares token by token, which takes fast tokenizers (tokenizer.json) of student and "
             f"teacher, got a slow one; {other}, or save it again as a fast one"
@@ -129,7 +135,10 @@ def make_head_new(model: PreTrainedModel) -> None:
 
 
 def length_of(
-    settings: Distillation, tokenizer: Tokenizer, student: PreTrainedModel, teacher: tuple[str, Any, Tokenizer] | None
+    settings: Distillation | Pretraining,
+    tokenizer: Tokenizer,
+    student: PreTrainedModel,
+    teacher: tuple[str, Any, Tokenizer] | None,
 ) -> Length:
     """The length at which student and teacher cut their texts, each in tokens of its own, which both can read."""
     if teacher is None:
@@ -157,11 +166,16 @@ def told_of(
         known = sum(map(sum, encoded.rows["answered"]))
         said.append(f"{1 - known / max(1, words):.1%} of the words are none for it, and have no soft label")
     if "places" in batch:
-        met = overlaps(batch["places"], batch[TEACHER + "places"])
-        real = int(batch["attention_mask"].sum())
-        alone = met & (met.sum(1, keepdim=True) == 1) & (met.sum(2, keepdim=True) == 1)
-        said.append(
-            f"{float(alone.sum()) / real:.1%} of the student's tokens have one of its tokens to themselves; "
-            f"{1 - float(met.any(2).sum()) / real:.1%} show no character of its tokens, and are not compared"
-        )
+        said.append(told_of_tokens(batch))
     return "; ".join(said)
+
+
+def told_of_tokens(batch: Mapping[str, Tensor]) -> str:
+    """The share of the student's tokens that have a token of the teacher, in a batch with the places of both."""
+    met = overlaps(batch["places"], batch[TEACHER + "places"])
+    real = int(batch["attention_mask"].sum())
+    alone = met & (met.sum(1, keepdim=True) == 1) & (met.sum(2, keepdim=True) == 1)
+    return (
+        f"{float(alone.sum()) / real:.1%} of the student's tokens have one of its tokens to themselves; "
+        f"{1 - float(met.any(2).sum()) / real:.1%} show no character of its tokens, and are not compared"
+    )

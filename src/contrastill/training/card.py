@@ -134,7 +134,9 @@ vectors = model.encode(["a text", "another"])
 def encoder_card(settings: Pretraining, result: RunResult) -> str:
     """README.md of a general student."""
     student, teacher = (result.models[name].figures for name in ("student", "teacher"))
-    texts = result.figures["train_rows"]
+    texts, made = result.figures["train_rows"], f"A `{settings.student}` student of"
+    if settings.student == AS_IS:
+        made = f"`{settings.start}`, as a student of"
     return f"""---
 library_name: transformers
 tags: [contrastill, knowledge-distillation]
@@ -142,7 +144,7 @@ tags: [contrastill, knowledge-distillation]
 
 # A general student encoder
 
-A `{settings.student}` student of `{settings.teacher}`: {student["parameters"]:,} parameters of
+{made} `{settings.teacher}`: {student["parameters"]:,} parameters of
 {teacher["parameters"]:,}. It learnt the teacher's layers (`{settings.method}`, its terms that need no task) by
 Contrastill on {texts:,} texts without labels (passes: {settings.epochs:g}), seed {settings.seed}.
 It has no head: a task's student starts from it.

@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers import set_seed
 
-from contrastill.data.corpus import Corpus, read_corpus, several_texts, silent
+from contrastill.data.collate import flat
+from contrastill.data.corpus import Corpus, TextTokens, read_corpus, several_texts, silent
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
@@ -376,13 +377,14 @@ def check_choices(settings: EmbeddingDistillation) -> None:
 
 
 def load_corpus(
-    settings: CorpusSettings, tokenizer: Tokenizer, teachers: Sequence[tuple[Tokenizer, str]] = ()
+    settings: CorpusSettings, tokenizer: Tokenizer, teachers: Sequence[tuple[Tokenizer, str]] = (), **more: Any
 ) -> Corpus:
-    """The texts that the settings name, of a length that is settled; what had to be said about them is logged."""
+    """The texts that the settings name, of a length that is settled; what had to be said about them is logged.
+    more: what else `read_corpus` takes."""
     assert settings.max_length is not None
     chunks = several_texts(settings.texts, **settings.reading())
     with tqdm(desc="reading texts", unit=" texts", dynamic_ncols=True, mininterval=bar_pause(), file=sys.stderr) as bar:
-        corpus = read_corpus(chunks, tokenizer, settings.max_length, teachers, bar.update)
+        corpus = read_corpus(chunks, tokenizer, settings.max_length, teachers, bar.update, **more)
     if corpus.duplicates:
         logger.info("%s repeated texts are left out", f"{corpus.duplicates:,}")
     return corpus
@@ -401,9 +403,7 @@ def neighbours(texts: int) -> int:
 
 def flat_corpus(encoded: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Corpus:
     """Texts already tokenised, as a corpus without keys."""
-    ends = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded], dtype=np.int64)])
-    tokens = np.concatenate([np.asarray(ids, np.int32) for ids in encoded])
-    return Corpus(tokens, ends, np.zeros((len(encoded), 1, 16), np.uint8), tokenizer)
+    return Corpus(TextTokens(tokenizer, *flat(encoded)), content=np.zeros((len(encoded), 1, 16), np.uint8))
 
 
 def corpus_fingerprint(corpus: Corpus) -> str:

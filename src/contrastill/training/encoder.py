@@ -1,7 +1,7 @@
 """General distillation: an encoder learns a teacher's layers on texts without labels; task students start from it."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,27 @@ from contrastill.data.corpus import Corpus
 from contrastill.errors import UserError
 from contrastill.evaluation import size
 from contrastill.evaluation.inference import inference
-from contrastill.loading import Length, input_length
+from contrastill.loading import Length, input_length, load_encoder, load_tokenizer
 from contrastill.methods import METHODS, Method, method_class, read_settings
 from contrastill.results import RunResult, Scores
 from contrastill.settings import Pretraining
+from contrastill.shapes import AS_IS
 from contrastill.tasks import BareEncoder
-from contrastill.teachers import WordsHead, cache_root, fingerprint, load_teacher, load_words_head
+from contrastill.teachers import (
+    AlignedTeacher,
+    FrozenEncoder,
+    WordsHead,
+    cache_root,
+    fingerprint,
+    load_teacher,
+    load_words_head,
+)
+from contrastill.training.as_is import check_tokens, compares_tokens, length_of, reads_alike, told_of_tokens
 from contrastill.training.card import encoder_card
 from contrastill.training.embeddings import corpus_fingerprint, load_corpus
 from contrastill.training.folder import RunFolder
-from contrastill.training.plan import CorpusPlan, autocast_dtype
-from contrastill.training.start import set_dropout, start_encoder, transformer_of
+from contrastill.training.plan import FITTED, CorpusPlan, autocast_dtype
+from contrastill.training.start import attend_eagerly_on_cpu, set_dropout, start_encoder, transformer_of
 
 __all__ = ["plan_pretraining"]
 
@@ -46,6 +56,7 @@ class EncoderPlan(CorpusPlan):
         length: Length,
         task: BareEncoder,
     ) -> None:
+        """corpus: with the teacher's reading beside the student's, where it reads by another tokenizer."""
         self.length = length
         self.settings, self.tokenizer, self.teacher = settings, tokenizer, teacher
         self.method = self.model = method
@@ -54,6 +65,21 @@ class EncoderPlan(CorpusPlan):
         self.task = task
         if task.mask is not None:
             self.words = np.union1d(self.words, [task.mask])
+
+    @property
+    def readers(self) -> Sequence[tuple[int, PreTrainedModel]]:
+        if self.corpus.beside is None or self.teacher is None:
+            return super().readers
+        return [(self.highest, self.method.student.model), (int(self.corpus.beside.tokens.max()), self.teacher)]
+
+    def describe(self) -> dict[str, Any]:
+        about = super().describe()
+        if self.corpus.beside is None:
+            return about
+        batch, said = self.batch(range(min(FITTED, len(self.examples)))), "reads the texts by its own tokenizer"
+        if "places" in batch:
+            said += f"; {told_of_tokens(batch)}"
+        return {**about, "decisions": about["decisions"] | {"teacher": said}}
 
     def fingerprints(self) -> dict[str, str]:
         assert self.teacher is not None
@@ -112,17 +138,56 @@ def plan_pretraining(settings: Pretraining) -> EncoderPlan:
     live, tokenizer = load_teacher(settings.teacher)
     head = head_of(settings, tokenizer) if made.guesses_words else None
     teacher = transformer_of(live)
+    if settings.student == AS_IS:
+        return plan_as_is(settings, made, given, teacher, tokenizer, head)
     length = input_length(settings.max_length, settings.teacher, tokenizer, teacher.config)
     settings = replace(settings, max_length=length.tokens)
     corpus = load_corpus(settings, tokenizer)
     set_seed(settings.seed)
     student = start_encoder(settings, teacher, tokenizer, corpus, cache_root(settings.cache))
     set_dropout(student, settings.dropout)
-    task = BareEncoder()
-    if head is not None:
-        words = np.setdiff1d(np.unique(corpus.tokens), tokenizer.all_special_ids)
-        task = BareEncoder(head, tokenizer.mask_token_id, words.tolist())
+    task = task_on(corpus, head)
     return EncoderPlan(settings, tokenizer, teacher, made(student, teacher, task, **given), corpus, length, task)
+
+
+def plan_as_is(
+    settings: Pretraining,
+    made: type[Method],
+    given: Mapping[str, Any],
+    teacher: PreTrainedModel,
+    reader: Tokenizer,
+    head: WordsHead | None,
+) -> EncoderPlan:
+    """Of a student that is taken as it is, maybe with a tokenizer of its own. reader: the teacher's."""
+    student, tokenizer = load_encoder(settings.start), load_tokenizer(settings.start)
+    attend_eagerly_on_cpu(student)
+    set_dropout(student, settings.dropout)
+    length = length_of(settings, tokenizer, student, (settings.teacher, teacher.config, reader))
+    settings = replace(settings, max_length=length.tokens)
+    set_seed(settings.seed)
+    if reads_alike(tokenizer, reader):
+        corpus = load_corpus(settings, tokenizer)
+        task = task_on(corpus, head)
+        return EncoderPlan(settings, tokenizer, teacher, made(student, teacher, task, **given), corpus, length, task)
+    if head is not None:
+        raise UserError(
+            f"{settings.method!r} compares guesses of masked words: expected a student with the teacher's tokenizer, "
+            f"got {settings.start!r}, which has another; choose another method, such as --method lrc_bert"
+        )
+    task = BareEncoder()
+    method = made(student, AlignedTeacher(FrozenEncoder(teacher)), task, **given)
+    check_tokens(method, tokenizer, reader)
+    corpus = load_corpus(settings, tokenizer, [(reader, "")], beside=True, placed=compares_tokens(method))
+    return EncoderPlan(settings, tokenizer, teacher, method, corpus, length, task)
+
+
+def task_on(corpus: Corpus, head: WordsHead | None) -> BareEncoder:
+    """head: of the teacher, where masked words are guessed, of the pieces in the corpus."""
+    if head is None:
+        return BareEncoder()
+    tokenizer = corpus.own.tokenizer
+    words = np.setdiff1d(np.unique(corpus.own.tokens), tokenizer.all_special_ids)
+    return BareEncoder(head, tokenizer.mask_token_id, words.tolist())
 
 
 def head_of(settings: Pretraining, tokenizer: Tokenizer) -> WordsHead:

@@ -87,7 +87,7 @@ class PairsPlan(Plan):
         self.lengths, self.words, self.cut_share = np.ones(len(numbers), np.int64), np.zeros(1, np.int64), 0.0
         if self.corpus is not None:
             self.lengths = self.corpus.lengths[numbers].max(1)  # of each row's longest text
-            self.words, self.cut_share = np.unique(self.corpus.tokens), self.corpus.cut / len(self.texts)
+            self.words, self.cut_share = np.unique(self.corpus.own.tokens), self.corpus.cut / len(self.texts)
         self.method = method_of(settings, embedder, teacher, Pairs(numbers.shape[1]), len(numbers))
         self.model = wrapped(self.method, settings)
         self.before: dict[str, Any] = {}

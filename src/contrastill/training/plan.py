@@ -28,7 +28,7 @@ from contrastill.training.folder import RunFolder
 from contrastill.training.order import GroupedByLength, Order
 from contrastill.vocabulary import Cut
 
-__all__ = ["CorpusPlan", "Plan", "Trained", "autocast_dtype", "scored_sets", "shorten_queue"]
+__all__ = ["FITTED", "CorpusPlan", "Plan", "Trained", "autocast_dtype", "scored_sets", "shorten_queue"]
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ class CorpusPlan(Plan):
         order = np.random.default_rng((self.settings.seed, 1)).permutation(len(corpus))
         self.corpus, self.collate = corpus, unwrap_batch
         self.held, self.examples = corpus.part(np.sort(order[:held])), corpus.part(np.sort(order[held:]))
-        self.lengths, self.words = self.examples.lengths, np.unique(corpus.tokens)
+        self.lengths, self.words = self.examples.lengths, np.unique(corpus.own.tokens)
         self.cut_share = corpus.cut / len(corpus.content)
 
     @property
