@@ -35,6 +35,7 @@ from evidence_texts import (
     GLUE,
     INTENTS,
     METHODS,
+    MORE,
     PAPERS,
     PUBLISHED,
     RATES,
@@ -127,6 +128,8 @@ def page() -> str:
         tasks = next(iter(PUBLISHED.values())).keys()
         published = [[name, *(f"{row[task]:.1f}" for task in tasks)] for name, row in PUBLISHED.items()]
         parts += [PAPERS, table(["× 100", *tasks], published)]
+    if (more := study("more", 3)).rows():
+        parts += ["### More steps, other words, a start that knows more", *of_more(more)]
     if (rates := study("rates", 5)).rows():
         parts += ["### Rates and lengths", RATES, *of_rates(rates)]
     if noisy := robustness("method"):
@@ -156,6 +159,27 @@ def page() -> str:
     if (intents := RESULTS / "intents.json").exists():
         parts += ["## Language models: intents as text", *of_intents(json.loads(intents.read_text()))]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def of_more(found: Study) -> list[str]:
+    """A task with more of something; the methods side by side, and each with more beside itself without."""
+    rows, methods = found.rows(), axis_values(found, "method")
+    lines = []
+    for more, some in by_axis(rows, "more").items():
+        made = by_axis(some, "method")
+        steps = f"{some[0]['steps']:,}"
+        lines.append(
+            [more, steps, *(f"{score(made[one])} ({len(made[one])})" if one in made else "" for one in methods)]
+        )
+    apart = [[one.label.split(", ", 1)[1], f"`{one.value}` less `kd`", *words(one)]
+             for one in differences(rows, "method", "kd")]  # fmt: skip
+    apart += [[one.value, f"`{one.label.split(', ')[1]}` less `{one.label.split(', ')[1]}` as above", *words(one)]
+              for one in differences(rows, "more", "as above")]  # fmt: skip
+    return [
+        f"{MORE}{on_cores(rows)} {left(found)}",
+        table(["Matthews correlation on dev, × 100 (seeds)", "steps", *(f"`{one}`" for one in methods)], lines),
+        table(["", "", "difference", "95 % over seeds", "better in", "so"], apart),
+    ]
 
 
 def of_rates(rates: Study) -> list[str]:

@@ -26,6 +26,18 @@ PAPERS = (
     "Published, of other students (GLUE test, × 100, MRPC by F1; teacher BERT-base). There the general students were "
     "trained on all of Wikipedia, and the task's rows were augmented. Some cells of LRC-BERT's row are not certain."
 )
+MORE = (
+    "CoLA, the set of [GLUE](#glue) of which the students keep least, each method at its rate there: in three times "
+    "the steps; with copies of its texts that have [other words](augment.md), which the teacher labels (five of each, "
+    "less those that are there already: 37,271; the nearest words of all-mpnet-base-v2); and from a start that has "
+    "learnt MPNet's layers too (*continued*: `models/bert-4L-312` by `pretrain --student as-is` on 60,000 Wikipedia "
+    "sentences). *As above*: runs of the first table, made again.\n\n"
+    "```console\ncontrastill augment --data GLUE/CoLA --model sentence-transformers/all-mpnet-base-v2 --copies 5 "
+    "--out augmented/CoLA.csv\n"
+    "contrastill study benchmarks/more.variants.json --seeds 3 --out benchmarks/results/more.jsonl --by method --to kd "
+    "\\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
+    "--place general=models/bert-4L-312 \\\n  --place texts=sentences.txt.xz --place augmented=augmented\n```\n\n"
+)
 GENERAL = (
     "`4L-312` encoders without a task, as `contrastill pretrain` makes them of a sentence-embedding model, fine-tuned "
     "on the labels of a task each: the model alone is the difference. Of *MPNet* (`all-mpnet-base-v2`, 109 M) on "

@@ -128,6 +128,7 @@ def bench(
     delimiter: str | None = None,
     limit: int = 256,
     length: int | list[int] | tuple[int, ...] | None = None,
+    new_tokens: int = 32,
     batch: int | list[int] | tuple[int, ...] = ...,
     threads: int | None = None,
     seconds: float = 3.0,
@@ -138,7 +139,7 @@ def bench(
     The settings are those of `Bench`.
 
     Args:
-        model: Hub name or folder of a classifier or sentence-embedding model, a bundle, or a shape with random weights (random:bert-base, random:4L-312); once for each, the first is the reference; NAME=FOLDER names it
+        model: Hub name or folder of a classifier, sentence-embedding model or language model, a bundle, or a shape with random weights (random:bert-base, random:4L-312); once for each, the first is the reference; NAME=FOLDER names it
         run: a run's folder: its teacher, its student and the bundles in it, on its own dev texts
         runtime: torch, onnx, openvino; once for each [default: all three; torch and the bundles with --run]
         precision: fp32, bf16, int8; once for each [default: all three]
@@ -149,6 +150,7 @@ def bench(
         delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
         limit: texts that are drawn and timed [1 <= x <= 1,000,000,000]
         length: tokens of made-up texts; once for each [default: 128, or none with texts] [1 <= x <= 1,048,576]
+        new_tokens: tokens that a language model writes after each text, which is its prompt [1 <= x <= 100,000]
         batch: texts at a time; once for each [default: 1 and 32] [1 <= x <= 1,000,000]
         threads: CPU threads [default: every core] [1 <= x <= 4,096]
         seconds: time for each row, at least; slow models take longer [0 < x <= 86,400]

@@ -213,11 +213,12 @@ def test_of_a_metric_of_which_less_is_better_no_share_is_kept(page_of: Callable[
 
 
 def test_nothing_is_advised_that_a_language_model_has_not(page_of: Callable[..., Page], write_run: Write) -> None:
-    assert "contrastill bench" not in page_of(None).text
-    assert next_steps(read_run(write_run(record=RUN, metrics=METRICS))) == []
+    assert "contrastill export" not in page_of(None).text
+    folder = write_run(record=RUN, metrics=METRICS)
+    assert [step.command for step in next_steps(read_run(folder))] == [f"contrastill bench --run {folder}"]
     tuned = {**RUN, "command": "finetune", "settings": {"data": "my sums", "out": "x"}}
     steps = next_steps(read_run(write_run("tuned", record=tuned, metrics=ALONE)))
-    assert len(steps) == 1
+    assert len(steps) == 2
     assert "--method gkd" in steps[0].command
     assert "'my sums'" in steps[0].command
 

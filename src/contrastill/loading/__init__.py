@@ -13,6 +13,7 @@ from contrastill.loading.models import (
     load_like,
     load_tokenizer,
     new_weights,
+    writes,
 )
 from contrastill.loading.place import locate, model_folder
 from contrastill.loading.weights import FITS, check_ids, encoder_inside, highest_id, misfit, refuse_misfits, rows_of
@@ -45,4 +46,5 @@ __all__ = [
     "refuse_misfits",
     "rows_of",
     "split_words",
+    "writes",
 ]

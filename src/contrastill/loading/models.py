@@ -119,7 +119,7 @@ def load_causal_model(name: str) -> PreTrainedModel:
     place = locate(name)
     base = locate(of_base(place)) if is_adapter(place) else place
     config = load_config(base)
-    if type(config) not in AutoModelForCausalLM._model_mapping or type(config) in AutoModelForMaskedLM._model_mapping:
+    if not predicts_next(config):
         raise UserError(
             f"{name}: expected an autoregressive language model (Llama, Qwen, GPT-2 and their like), got one of "
             f"model_type {config.model_type!r}"
@@ -127,6 +127,26 @@ def load_causal_model(name: str) -> PreTrainedModel:
     model = opened(name, AutoModelForCausalLM)
     check_reads(name, model, lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits)
     return model
+
+
+def writes(name: str) -> bool:
+    """Whether a model is an autoregressive language model by its config, and not the encoder of sentence embeddings."""
+    place = locate(name)
+    base = locate(of_base(place)) if is_adapter(place) else place
+    if base.file("config.json") is None or place.file("modules.json") is not None:
+        return False
+    config = load_config(base)
+    if not predicts_next(config):
+        return False
+    made: Any = AutoModelForCausalLM._model_mapping[type(config)]
+    return made.__name__ in (config.architectures or ())
+
+
+def predicts_next(config: Any) -> bool:
+    """Whether models of this kind are autoregressive language models."""
+    return type(config) in AutoModelForCausalLM._model_mapping and (
+        type(config) not in AutoModelForMaskedLM._model_mapping
+    )
 
 
 def load_language_model(name: str) -> tuple[PreTrainedModel, bool]:

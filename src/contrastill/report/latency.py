@@ -25,6 +25,8 @@ def with_speed(run: RunFiles, found: list[Model]) -> list[Model]:
 
 def by_bench(run: RunFiles, rows: list[dict[str, Any]], found: list[Model]) -> list[Model]:
     about = "texts of the data" if rows[0].get("length") == "data" else f"{rows[0].get('length')} tokens"
+    if new := number(rows[0], "new_tokens"):
+        about += f" and {new:.0f} new tokens"
     if threads := number(run.bench, "threads"):
         about += f", {threads:.0f} thread{'s' if threads > 1 else ''}"
     result = []

@@ -12,6 +12,7 @@ from contrastill.report.latency import timings
 from contrastill.report.record import warnings
 from contrastill.report.results import models, name_of
 from contrastill.report.run import RunFiles, dig
+from contrastill.results import PROMPT_KINDS
 
 __all__ = ["Step", "next_steps", "unmeasured"]
 
@@ -54,9 +55,12 @@ def every_step(run: RunFiles) -> Iterator[Step]:
             rows = shlex.quote(str(run.settings.get("data")))
             why = "Distil it into a smaller one, which keeps N of its layers:"
             yield Step(why, f"{smaller} --data {rows} --out {beside(run, 'student')}")
+        yield from time_it(run)
         return
     if run.command == "pretrain":
-        general = command("distill", "--teacher", "TEACHER", "--data", "DATA.csv", "--start", inside(run, "student"))
+        own = ["--student", "as-is"] if run.settings.get("student") == "as-is" else []
+        start = ["--start", inside(run, "student")]
+        general = command("distill", "--teacher", "TEACHER", "--data", "DATA.csv", *own, *start)
         yield Step(
             "Distil a student for a task, starting from this encoder:", f"{general} --out {beside(run, 'student')}"
         )
@@ -72,14 +76,19 @@ def every_step(run: RunFiles) -> Iterator[Step]:
         exported = command("export", place, "--to", "onnx", "--precision", "int8")
         where = "" if embeds(run) and not run.settings.get("dev") else " on dev"
         yield Step(f"Export it in 8-bit integers, smaller and faster, checked against the original{where}:", exported)
-    if not timings(run) and not unmeasured(run):
-        yield Step("Time its models on this machine; this page then shows the times:", command("bench", "--run", place))
+    yield from time_it(run)
     if uncertain(run):
         more = command("evaluate", "--model", place, "--data", "MORE.csv")
         yield Step("Score it on more labelled rows, because the interval of its score is wide:", more)
     for bundle in run.bundles:
         which = f" ({name_of(bundle)})" if len(run.bundles) > 1 else ""
         yield Step(f"Serve it over HTTP{which}:", command("serve", inside(run, str(bundle["path"]))))
+
+
+def time_it(run: RunFiles) -> Iterator[Step]:
+    if not timings(run) and not unmeasured(run):
+        timed = command("bench", "--run", folder_of(run))
+        yield Step("Time its models on this machine; this page then shows the times:", timed)
 
 
 def embeds(run: RunFiles) -> bool:
@@ -94,12 +103,12 @@ def model_of(run: RunFiles) -> str:
 
 def unmeasured(run: RunFiles) -> bool:
     """Whether `contrastill bench --run` has no texts of the run to time."""
-    return of_prompts(run) or not any(run.settings.get(name) for name in ("data", "texts"))
+    return not any(run.settings.get(name) for name in ("data", "texts"))
 
 
 def of_prompts(run: RunFiles) -> bool:
-    """Whether the run made a language model, which no other command exports, times or scores."""
-    return bool(dig(run.record, "data", "kind") == "prompts")
+    """Whether the run made a language model, which no other command exports or scores."""
+    return dig(run.record, "data", "kind") in PROMPT_KINDS
 
 
 def uncertain(run: RunFiles) -> bool:

@@ -60,7 +60,8 @@ def speed(run: RunFiles) -> list[list[str]]:
 
     def runtime(row: dict[str, Any]) -> str:
         streams = number(row, "workers") or 1
-        return plain(row.get("runtime")) + (f", {streams:.0f} streams" if streams > 1 else "")
+        written = f", {new:.0f} new tokens" if (new := number(row, "new_tokens")) else ""
+        return plain(row.get("runtime")) + (f", {streams:.0f} streams" if streams > 1 else "") + written
 
     return [
         [plain(row.get("model")), runtime(row), *(plain(row.get(key)) for key in words)]

@@ -3,6 +3,7 @@
 from contrastill.results.record import (
     CARD,
     PLACES,
+    PROMPT_KINDS,
     RunRecord,
     check_sealed,
     located,
@@ -27,6 +28,7 @@ __all__ = [
     "HELD_OUT_PAIRS",
     "LESS_IS_BETTER",
     "PLACES",
+    "PROMPT_KINDS",
     "YARDSTICKS",
     "ResultTable",
     "RunRecord",

@@ -14,9 +14,12 @@ CARD = "README.md"
 """The file of a saved model that may be edited: no answer depends on it."""
 CHECKED: dict[Path, Any] = {}
 """Folders that this process has checked, with the sizes and times of their files then."""
+PROMPT_KINDS = ("prompts", "conversations")
+"""Kinds of data of a language model's run."""
 __all__ = [
     "CARD",
     "PLACES",
+    "PROMPT_KINDS",
     "RunRecord",
     "check_sealed",
     "located",

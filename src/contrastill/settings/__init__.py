@@ -13,7 +13,13 @@ from contrastill.settings.deploy import (
     Verification,
 )
 from contrastill.settings.labelling import Labelling
-from contrastill.settings.language import LANGUAGE_METHODS, LanguageDistillation, LanguageFinetuning, finetuning
+from contrastill.settings.language import (
+    LANGUAGE_METHODS,
+    LanguageDistillation,
+    LanguageFinetuning,
+    Prompts,
+    finetuning,
+)
 from contrastill.settings.training import (
     EMBEDDING_METHODS,
     Contrast,
@@ -43,6 +49,7 @@ __all__ = [
     "LanguageFinetuning",
     "Prediction",
     "Pretraining",
+    "Prompts",
     "Serving",
     "Settings",
     "SuiteEvaluation",

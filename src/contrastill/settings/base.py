@@ -133,6 +133,12 @@ class Checked:
             raise UserError(f"missing {', '.join(sorted(missing))} (see --help)")
         return cls(**settings)
 
+    @classmethod
+    def among(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The given settings that are fields of this class."""
+        names = {f.name for f in fields(cls)}
+        return {name: value for name, value in settings.items() if name in names and value is not None}
+
 
 def held_in(value: Any, kind: Any, name: str) -> Any:
     """A setting whose value, or an item of it, may be rows."""

@@ -1,7 +1,6 @@
 """Settings of the sources of rows and texts."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 from contrastill.settings.base import ROWS, Checked, delimiter_option, length_option, option
@@ -70,12 +69,6 @@ class Columns(Checked):
     limit: int | None = option(None, "use at most this many training examples", "Data", **ROWS)
     delimiter: str | None = delimiter_option()
     max_length: int | None = length_option(128)
-
-    @classmethod
-    def among(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The given settings that are fields of this class."""
-        names = {f.name for f in fields(cls)}
-        return {name: value for name, value in settings.items() if name in names and value is not None}
 
     def reading(self) -> dict[str, Any]:
         """The keywords of `tasks.load_rows` that are settings, without the source."""

@@ -244,8 +244,9 @@ class Bench(Checked):
 
     model: list[str] | None = option(
         None,
-        "Hub name or folder of a classifier or sentence-embedding model, a bundle, or a shape with random weights "
-        "(random:bert-base, random:4L-312); once for each, the first is the reference; NAME=FOLDER names it",
+        "Hub name or folder of a classifier, sentence-embedding model or language model, a bundle, or a shape with "
+        "random weights (random:bert-base, random:4L-312); once for each, the first is the reference; NAME=FOLDER "
+        "names it",
         "Models",
         path=True,
     )
@@ -282,6 +283,14 @@ class Bench(Checked):
         "tokens of made-up texts; once for each [default: 128, or none with texts]",
         "Texts",
         **(LENGTH | {"at_least": 1}),
+    )
+    new_tokens: int = option(
+        32,
+        "tokens that a language model writes after each text, which is its prompt",
+        "Texts",
+        at_least=1,
+        at_most=100_000,
+        unit="tokens",
     )
     batch: list[int] = option([1, 32], "texts at a time; once for each [default: 1 and 32]", "Timing", **BATCH)
     threads: int | None = option(None, "CPU threads [default: every core]", "Timing", **THREADS)

@@ -168,7 +168,9 @@ def timed(found: Sequence[Variant], all_cases: Sequence[Case], threads: int, sec
         for variant in found:
             logger.info("loading %s", variant)
             process = stack.enter_context(Process(threads))
-            about = {name: getattr(variant, name) for name in ("source", "runtime", "precision", "workers")}
+            about = {
+                name: getattr(variant, name) for name in ("source", "runtime", "precision", "workers", "new_tokens")
+            }
             try:
                 loaded[variant] = process.ask("load", **about, threads=threads, cores=cores, case=all_cases[0])
                 alive[variant] = process
@@ -186,6 +188,7 @@ def timed(found: Sequence[Variant], all_cases: Sequence[Case], threads: int, sec
                     "length": case["length"],
                     "batch": case["batch"],
                     "workers": variant.workers,
+                    "new_tokens": variant.new_tokens,
                 }
                 if variant in turns:
                     about = facts(variant, loaded[variant], prepared[variant])

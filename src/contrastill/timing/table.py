@@ -58,6 +58,7 @@ def fastest(group: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def cells(row: Mapping[str, Any]) -> list[str]:
     """A row under `HEAD`."""
     runtime = f"{row['runtime']} {row['precision']}" + (f", {row['workers']} streams" if row["workers"] > 1 else "")
+    runtime += f", {row['new_tokens']} new tokens" if row.get("new_tokens") else ""
     if "error" in row:
         return [row["model"], runtime, "failed", *[""] * (len(HEAD) - 3)]
     interval = row["ratio_interval"]

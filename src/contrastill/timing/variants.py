@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import numpy as np
 
 from contrastill.bundle import METADATA, is_bundle, read_metadata
 from contrastill.errors import UserError
-from contrastill.results import RunRecord
-from contrastill.settings import Bench, DataSource
+from contrastill.results import PROMPT_KINDS, RunRecord
+from contrastill.settings import Bench, DataSource, Prompts
 
 __all__ = ["Variant", "named_models", "texts_of", "variants"]
 
@@ -45,6 +46,7 @@ class Variant:
     source: str
     file_mb: float | None
     exported: bool  # for the occasion, without a gate
+    new_tokens: int = 0  # that it writes after each text; 0: it is no language model
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -86,10 +88,7 @@ def named_models(asked: Bench) -> list[tuple[str, str]]:
 
 def of_run(folder: Path) -> list[tuple[str, str]]:
     """A run's teacher and what it trained, and the bundles that lie in its folder."""
-    record = RunRecord.read(folder)
-    trained = next((name for name in ("student", "model") if (folder / name).is_dir()), None)
-    if trained is None:
-        raise UserError(f"{folder}: expected a finished run with a student/ or model/, found neither; finish it first")
+    record, trained = RunRecord.read(folder), trained_in(folder)
     teachers = record.setting("teacher", str, list) or []
     teachers = [teachers] if isinstance(teachers, str) else teachers
     if len(teachers) > 1:
@@ -98,6 +97,18 @@ def of_run(folder: Path) -> list[tuple[str, str]]:
     places = [path.parent.relative_to(folder) for path in folder.rglob(METADATA) if path.parent != folder]
     bundles = sorted(folder / place for place in places if not any(part.startswith(".") for part in place.parts))
     return [*found, (trained, str(folder / trained)), *((trained, str(bundle)) for bundle in bundles)]
+
+
+def trained_in(run: Path) -> str:
+    """The name of the trained model's folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    trained = next((name for name in ("student", "model") if (run / name).is_dir()), None)
+    if trained is None:
+        raise UserError(f"{run}: expected a finished run with a student/ or model/, found neither; finish it first")
+    return trained
 
 
 def name_of(source: str) -> str:
@@ -118,8 +129,11 @@ def texts_of(asked: Bench) -> list[Text]:
     from contrastill.exporting.source import told_by_run
     from contrastill.tasks import load_rows
 
+    found: list[Text] = []
     record = RunRecord("", {}) if asked.run is None else RunRecord.read(asked.run)
-    if asked.texts is not None or record.setting("texts", list):
+    if asked.texts is None and record.facts.get("data", {}).get("kind") in PROMPT_KINDS:
+        found = list(prompts_of(Path(asked.run or "").expanduser(), record))
+    elif asked.texts is not None or record.setting("texts", list):
         if asked.texts is not None:
             sources, column, encoding, delimiter = [asked.texts], asked.text, asked.encoding, asked.delimiter
         else:
@@ -129,7 +143,6 @@ def texts_of(asked: Bench) -> list[Text]:
                 record.setting("encoding", str) or "utf-8",
             )
             delimiter = record.setting("delimiter", str)
-        found: list[Text] = []
         with told_by_run(asked.texts is None, "--texts"):
             for some in several_texts(sources, text=column, encoding=encoding, delimiter=delimiter, limit=READ):
                 found += some
@@ -148,6 +161,21 @@ def texts_of(asked: Bench) -> list[Text]:
     return [found[row] for row in drawn]
 
 
+def prompts_of(run: Path, record: RunRecord) -> Iterator[str]:
+    """The prompts of a language model's run, of dev if it has some, as the model reads them."""
+    from contrastill.data.prompt_batches import texts_of_prompts
+    from contrastill.data.prompts import load_prompts
+    from contrastill.exporting.source import told_by_run
+    from contrastill.loading import load_tokenizer
+
+    with told_by_run(True, "--texts"):
+        source = Prompts(**Prompts.among(record.settings))
+        splits = load_prompts(source.data, **source.reading(), seed=record.setting("seed", int) or 0).splits
+    rows = splits.get("dev") or splits.get("test") or splits["train"]
+    tokenizer = load_tokenizer(str(run / trained_in(run)))
+    yield from filter(None, islice(texts_of_prompts(rows, tokenizer, chat=source.chat), 0, None, 2))
+
+
 # ---- what there is to time
 
 
@@ -158,17 +186,25 @@ def variants(
 
     A bundle is timed as it is; a model in every runtime and precision that was asked for and exists.
     """
-    from contrastill.loading import model_folder
+    from contrastill.loading import load_causal_model, model_folder, writes
     from contrastill.machine import bf16_pays
 
     found: dict[tuple[str, str, str, int], Variant] = {}
     left_out: list[str] = []
 
-    def add(model: str, runtime: str, precision: str, source: str, file_mb: float | None, exported: bool) -> None:
+    def add(
+        model: str,
+        runtime: str,
+        precision: str,
+        source: str,
+        file_mb: float | None,
+        exported: bool,
+        new_tokens: int = 0,
+    ) -> None:
         role = "teacher" if model == models[0][0] else "student"
         streams = [1, threads] if asked.streams and runtime == "openvino" and max(asked.batch) > 1 < threads else [1]
         for workers in streams:
-            one = Variant(model, role, runtime, precision, workers, source, file_mb, exported)
+            one = Variant(model, role, runtime, precision, workers, source, file_mb, exported, new_tokens)
             if one.key in found:
                 other = Path(source).name
                 left_out.append(f"{one}: given twice, so {other} is not timed; give it a name with --model NAME=FOLDER")
@@ -184,9 +220,13 @@ def variants(
             continue
         place = home / str(number)
         folder = random_model(source, place / "model") if source.startswith(RANDOM) else model_folder(source)
-        exports = Exports(name, folder, place, texts)
-        if not source.startswith(RANDOM):
-            _ = exports.loaded  # what is no model is refused, and one of the Hub fetched, before anything is timed
+        exports, new_tokens = Exports(name, folder, place, texts), 0
+        if not source.startswith(RANDOM):  # what is no model is refused, and one of the Hub fetched, before any timing
+            if writes(folder):
+                load_causal_model(folder)
+                new_tokens = asked.new_tokens
+            else:
+                _ = exports.loaded
         for runtime in asked.runtime or (["torch"] if asked.run else list(EXIST)):
             for precision in asked.precision:
                 what = f"{RUNTIMES[runtime]} {precision}"
@@ -195,7 +235,9 @@ def variants(
                 elif precision == "bf16" and not bf16_pays():
                     left_out.append(f"{what}: this processor has no bfloat16 instructions")
                 elif runtime == "torch":
-                    add(name, "torch", precision, folder, weights_mb(folder), False)
+                    add(name, "torch", precision, folder, weights_mb(folder), False, new_tokens)
+                elif new_tokens:
+                    left_out.append(f"{name}, {RUNTIMES[runtime]}: a language model, which is timed in PyTorch alone")
                 elif (name, RUNTIMES[runtime], precision, 1) not in found:
                     try:
                         bundle = exports.bundle(runtime, precision)

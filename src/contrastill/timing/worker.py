@@ -31,6 +31,8 @@ BLOCK = 8
 ASLEEP = (0.002, 0.0002, 1.0)
 """Asleep is who uses less than so much processor time (the second) in so much time (the first); waited for at most the
 third. All in seconds."""
+UNBOUNDED = 1 << 20
+"""Tokens that a language model without a table of positions reads, as far as a comparison is concerned."""
 AUTO = "transformers.models.auto"
 IMPORTS = {
     "torch": ("torch", f"{AUTO}.modeling_auto", f"{AUTO}.tokenization_auto"),
@@ -44,7 +46,15 @@ class Worker:
     """Requests of the parent process, a method each; keyword arguments in, a dictionary out."""
 
     def load(
-        self, source: str, runtime: str, precision: str, threads: int, workers: int, cores: list[int], case: Any
+        self,
+        source: str,
+        runtime: str,
+        precision: str,
+        threads: int,
+        workers: int,
+        cores: list[int],
+        case: Any,
+        new_tokens: int = 0,
     ) -> dict[str, Any]:
         """Imports, loads, and answers one text. Memory is resident megabytes, of the process."""
         if hasattr(os, "sched_setaffinity"):
@@ -58,11 +68,16 @@ class Worker:
         libraries = resident() - before
         import_module("contrastill.exporting.source" if runtime == "torch" else "contrastill.bundle")
         self.bare, begun = resident(), time.perf_counter()
-        self.model: Torch | Graph = (
-            Torch(source, precision, threads, pairs=is_pairs(case))
-            if runtime == "torch"
-            else Graph(source, threads, workers)
-        )
+        self.model: InTorch | Graph
+        if runtime != "torch":
+            self.model = Graph(source, threads, workers)
+        else:
+            import torch
+
+            torch.set_num_threads(threads)
+            torch.set_num_interop_threads(1)
+            pairs = is_pairs(case)
+            self.model = Writer(source, precision, new_tokens) if new_tokens else Torch(source, precision, pairs=pairs)
         one = {**case, "batch": 1, "texts": case["texts"] and case["texts"][:1]}
         if one["length"] != "data":  # a case that is too long for it fails when its turn comes, and alone
             one["length"] = min(one["length"], self.model.max_length)
@@ -121,40 +136,41 @@ class Worker:
         return [self.model.on_ids(ids)], length
 
 
-class Torch:
+class InTorch:
     """A model in PyTorch; bf16: its weights in bfloat16 too."""
 
-    def __init__(self, source: str, precision: str, threads: int, pairs: bool) -> None:
+    inputs: tuple[str, ...]
+    max_length: int
+
+    def __init__(self, module: Any, tokenizer: Any, precision: str) -> None:
         import torch
 
-        from contrastill.exporting.source import exportable
-        from contrastill.loading import attend
-
-        torch.set_num_threads(threads)
-        torch.set_num_interop_threads(1)
-        self.torch = torch
-        self.source = exportable(source, pairs=pairs)
-        self.module, self.max_length = self.source.module.eval(), self.source.max_length
+        self.torch, self.module, self.tokenizer = torch, module.eval(), tokenizer
         if precision == "bf16":
             self.module.to(torch.bfloat16)
-        attend(self.source.encoder, "sdpa")
+
+    def encode(self, texts: Texts) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def compute(self, **inputs: Any) -> Any:
+        return self.module(**inputs)
 
     def facts(self) -> dict[str, Any]:
         saved = {
             tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in self.module.state_dict().values()
         }
-        return {"parameters": self.source.parameters, "weights_mb": sum(saved.values()) / 1e6}
+        parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        return {"parameters": parameters, "weights_mb": sum(saved.values()) / 1e6}
 
     @property
     def words(self) -> np.ndarray[Any, Any]:
-        tokenizer = self.source.tokenizer
-        return np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        return np.setdiff1d(np.arange(len(self.tokenizer)), self.tokenizer.all_special_ids)
 
     def lengths(self, texts: Texts) -> list[int]:
-        return [int(self.source.encode([text])["attention_mask"].sum()) for text in texts]
+        return [int(self.encode([text])["attention_mask"].sum()) for text in texts]
 
     def on_texts(self, texts: Texts) -> Call:
-        return self.call(self.source.encode(texts))
+        return self.call(self.encode(texts))
 
     def on_ids(self, ids: np.ndarray[Any, Any]) -> Call:
         given = self.torch.from_numpy(ids)
@@ -163,12 +179,12 @@ class Torch:
             "attention_mask": given.new_ones(given.shape),
             "token_type_ids": given.new_zeros(given.shape),
         }
-        return self.call({name: made[name] for name in self.source.inputs})
+        return self.call({name: made[name] for name in self.inputs})
 
     def call(self, inputs: Any) -> Call:
         def run() -> Any:
             with self.torch.inference_mode():
-                return self.module(**inputs)
+                return self.compute(**inputs)
 
         return run
 
@@ -184,6 +200,58 @@ class Torch:
             for call in calls:
                 call()
         return counter.get_total_flops()
+
+
+class Torch(InTorch):
+    """A classifier, regressor, tagger or sentence-embedding model."""
+
+    def __init__(self, source: str, precision: str, pairs: bool) -> None:
+        from contrastill.exporting.source import exportable
+        from contrastill.loading import attend
+
+        self.source = exportable(source, pairs=pairs)
+        self.inputs, self.max_length = self.source.inputs, self.source.max_length
+        super().__init__(self.source.module, self.source.tokenizer, precision)
+        attend(self.source.encoder, "sdpa")
+
+    def encode(self, texts: Texts) -> dict[str, Any]:
+        return self.source.encode(texts)
+
+
+class Writer(InTorch):
+    """A language model: it reads prompts and writes as many tokens after each, the likeliest ones."""
+
+    inputs = ("input_ids", "attention_mask")
+
+    def __init__(self, source: str, precision: str, new_tokens: int) -> None:
+        from contrastill.loading import load_causal_model, load_tokenizer, positions
+
+        super().__init__(load_causal_model(source), load_tokenizer(source), precision)
+        room = positions(self.module.config) or UNBOUNDED
+        if new_tokens >= room:
+            raise UserError(f"reads and writes at most {room} tokens together, not {new_tokens} new ones")
+        self.max_length, self.new_tokens = room - new_tokens, new_tokens
+
+    def encode(self, texts: Texts) -> dict[str, Any]:
+        if not all(isinstance(text, str) for text in texts):
+            raise UserError("expected one text a row, a prompt, got pairs")
+        return dict(
+            self.tokenizer(
+                list(texts),
+                padding=True,
+                padding_side="left",
+                truncation=True,
+                max_length=self.max_length,
+                return_tensors="pt",
+            )
+        )
+
+    def compute(self, **inputs: Any) -> Any:
+        from contrastill.sampling import Decoding, sample
+
+        prompt, mask = inputs["input_ids"], inputs["attention_mask"]
+        u = self.torch.zeros(len(prompt), self.new_tokens)
+        return sample(self.module, prompt, mask, u, (), self.tokenizer.pad_token_id, Decoding(temperature=0))
 
 
 class Graph:

@@ -9,7 +9,7 @@ from transformers import set_seed
 from contrastill.data.labels import align_labels
 from contrastill.data.load import TaskData
 from contrastill.errors import UserError
-from contrastill.loading import input_length, load_classifier, load_tokenizer, locate
+from contrastill.loading import input_length, load_classifier, load_tokenizer, writes
 from contrastill.methods import Finetune, Method, method_class, method_settings, read_settings
 from contrastill.methods.perturbed import Perturbed
 from contrastill.settings import LANGUAGE_METHODS, Distillation, Finetuning
@@ -131,8 +131,7 @@ def check_task_method(settings: Distillation) -> tuple[type[Method], dict[str, A
 
 def check_classifies(teacher: str) -> None:
     """Raises a UserError where a teacher is a language model, by its config."""
-    made = locate(teacher).read("config.json").get("architectures")
-    if any(str(name).endswith("ForCausalLM") for name in made or ()):
+    if writes(teacher):
         raise UserError(
             f"{teacher} is a language model; methods for those are {', '.join(LANGUAGE_METHODS)}: --method gkd"
         )
