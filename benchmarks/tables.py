@@ -12,6 +12,7 @@ from typing import Any
 from any_teacher_page import any_teacher, selective
 from contrast import section as contrast
 from first_hour_page import few_labels, first_hour, first_hour_cpu
+from language_memory import section as language_memory
 from language_step import section as language_step
 from markdown_parts import machine, table, write_or_check
 from multilabel_page import multilabel
@@ -365,6 +366,7 @@ PARTS = {
     "embeddings": embeddings,
     "contrast": contrast,
     "language_step": language_step,
+    "language_memory": language_memory,
     "multilabel": multilabel,
     "speed_paper": speed("BERT-base beside a 4L-312, 128 tokens"),
     "speed_without_amx": speed("The same on a processor without matrix instructions (AMX)"),

@@ -473,6 +473,16 @@ def test_language_step(script, tmp_path):
     assert found["same_weights"]["difference"] == found["same_weights"]["moved"] > 0.001
 
 
+def test_language_memory(script, tmp_path):
+    script("language_memory", "--answers", 5, 9, "--words", 64, "--out", tmp_path / "out.json")
+    found = result(tmp_path / "out.json")
+    assert found["words"] == 64
+    assert list(found["answers"]) == ["5", "9"]
+    for sides in found["answers"].values():
+        assert sides["parts"]["loss"] == pytest.approx(sides["whole"]["loss"], rel=1e-5)
+        assert sides["parts"]["mb"] >= 0
+
+
 @pytest.mark.whole
 def test_robustness(script, tmp_path, workshop):
     axes = {"task": {"topics": {"data": str(workshop.data())}}, "method": {"kd": {"method": "kd"}}}

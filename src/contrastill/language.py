@@ -21,12 +21,19 @@ def answer_tokens(batch: Batch) -> Tensor:
     return batch["answer"][batch["answer_mask"]]
 
 
-LOGITS = 2**25  # numbers of logits that are held at once: those of 680 tokens, of 49,152 words
+LOGITS = 2**24
+"""Numbers of logits of a part: those of 341 tokens, of 49,152 words. 64 MB in float32, which C's allocator gives back
+to the system; tensors of less than 32 MB it keeps, and more of them with each part (docs/benchmarks.md)."""
 
 
 def token_slices(tokens: int, vocabulary: int) -> list[slice]:
-    """Parts of some tokens whose logits are formed together; at least one."""
+    """Parts of some tokens whose logits are formed together; at least one.
+
+    Twice a part is still one: several parts form their logits twice, the second time for the gradient.
+    """
     size = max(1, LOGITS // vocabulary)
+    if tokens <= 2 * size:
+        return [slice(0, max(1, tokens))]
     return [slice(n, n + size) for n in range(0, max(1, tokens), size)]
 
 

@@ -201,8 +201,10 @@ def log_probabilities(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]
 def divergence(p: Tensor, q: Tensor) -> Tensor:
     """`KL(p || q)` of logarithms of probabilities, (N, V), (N, V) -> (N,); outcomes of no mass in p count 0."""
     none = p == -torch.inf
-    p, q = p.masked_fill(none, 0.0), q.masked_fill(none, 0.0)  # else their gradients would be 0 * inf
-    return (p.exp() * (p - q)).masked_fill(none, 0.0).sum(1)
+    if none.any():
+        p, q = p.masked_fill(none, 0.0), q.masked_fill(none, 0.0)  # else their gradients would be 0 * inf
+        return (p.exp() * (p - q)).masked_fill(none, 0.0).sum(1)
+    return (p.exp() * (p - q)).sum(1)
 
 
 def mixture(a: Tensor, b: Tensor, share: float) -> Tensor:
