@@ -108,8 +108,7 @@ def section(result: dict[str, Any]) -> str:
         f"## Memory of a language model's loss\n\nOne step of `gkd` at {result['words']:,} words, 8 rows: megabytes "
         "that its loss and gradient add, with the logits formed in parts, as Contrastill does, and with those of every "
         "token at once; both losses agree. Parts of 2^24 numbers; up to twice as many are one part, whose logits are "
-        "formed once. (Parts of 2^25 took 1.3 GB in another run, and parts of 2^22 took 2.2: the allocator keeps the "
-        f"pieces of small tensors.) {machine(result)}\n\n"
+        f"formed once. {machine(result)}\n\n"
         f"{table(['tokens of an answer', *SIDES.values(), 'loss'], rows)}\n"
     )
 
