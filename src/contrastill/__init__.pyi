@@ -126,7 +126,7 @@ def bench(
     text: str | None = None,
     encoding: str = 'utf-8',
     delimiter: str | None = None,
-    limit: int = 256,
+    limit: int | None = None,
     length: int | list[int] | tuple[int, ...] | None = None,
     new_tokens: int = 32,
     batch: int | list[int] | tuple[int, ...] = ...,
@@ -148,7 +148,7 @@ def bench(
         text: column of the texts, if the file has columns
         encoding: encoding of the file
         delimiter: character between the fields of .csv and .tsv files, or 'tab' [default: by the file's name]
-        limit: texts that are drawn and timed [1 <= x <= 1,000,000,000]
+        limit: texts that are drawn and timed [default: 256; of a language model's prompts 32] [1 <= x <= 1,000,000,000]
         length: tokens of made-up texts; once for each [default: 128, or none with texts] [1 <= x <= 1,048,576]
         new_tokens: tokens that a language model writes after each text, which is its prompt [1 <= x <= 100,000]
         batch: texts at a time; once for each [default: 1 and 32] [1 <= x <= 1,000,000]

@@ -113,7 +113,7 @@ def test_a_run_is_timed_on_its_own_prompts(tmp_path: Path, kind: str) -> None:
         ).folder  # fmt: skip
         expected = {row["prompt"] for row in problems(60)[40:]}
     assert json.loads((run / "run.json").read_text())["data"]["kind"] == kind
-    assert set(variants.texts_of(Bench(run=str(run)))) == expected
+    assert set(variants.texts_of(Bench(run=str(run)), [])) == expected
     assert [step.command.split()[1] for step in next_steps(read_run(run))][-1:] == ["bench"]
     found = bench(run=str(run), precision=["fp32"], batch=[1], new_tokens=NEW, seconds=0.01)
     assert [(row["model"], row["length"], row["new_tokens"]) for row in found["rows"]] == [

@@ -378,7 +378,7 @@ def test_the_texts_of_a_run_are_read_as_the_run_read_them(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"settings": settings | {"seed": 3, "method": "kd"}}))
     own = DataSource(**settings)
     rows = load_rows(own.data, **own.reading()).splits["dev"]
-    assert sorted(variants.texts_of(Bench(run=str(tmp_path)))) == sorted(rows["text"])
+    assert sorted(variants.texts_of(Bench(run=str(tmp_path)), [])) == sorted(rows["text"])
 
 
 def test_a_run_is_timed_on_its_own_dev_texts_beside_its_bundles(tmp_path, model):
@@ -395,7 +395,7 @@ def test_a_run_is_timed_on_its_own_dev_texts_beside_its_bundles(tmp_path, model)
     shutil.copytree(bundle, run / "exports" / ".export-1" / "fp32")  # one that is being made
     record = {"settings": {"data": str(data), "teacher": model, "encoding": "utf-8", "seed": 0}}
     (run / "run.json").write_text(json.dumps(record))
-    texts = variants.texts_of(Bench(run=str(run)))
+    texts = variants.texts_of(Bench(run=str(run)), [])
     assert len(texts) == 12
     assert all(text.startswith("dev text") for text in texts)
     found = bench(run=str(run), precision=["fp32"], batch=[1], seconds=0.01)

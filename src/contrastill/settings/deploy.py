@@ -277,7 +277,9 @@ class Bench(Checked):
     text: str | None = option(None, "column of the texts, if the file has columns", "Texts")
     encoding: str = option("utf-8", "encoding of the file", "Texts")
     delimiter: str | None = delimiter_option("Texts")
-    limit: int = option(256, "texts that are drawn and timed", "Texts", **ROWS)
+    limit: int | None = option(
+        None, "texts that are drawn and timed [default: 256; of a language model's prompts 32]", "Texts", **ROWS
+    )
     length: list[int] | None = option(
         None,
         "tokens of made-up texts; once for each [default: 128, or none with texts]",

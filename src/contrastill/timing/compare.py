@@ -58,7 +58,7 @@ def bench(**settings: Any) -> dict[str, Any]:
         warnings.append(f"{threads} threads are more than the {cores} cores there are: they will wait for each other")
     out = None if not asked.out and not asked.run else Path(asked.out or Path(asked.run or "") / "bench.json")
     models = named_models(asked)
-    texts = texts_of(asked)
+    texts = texts_of(asked, models)
     for batch in sorted(set(asked.batch)):
         if texts and batch > len(texts):
             warnings.append(f"--batch {batch}: there are {len(texts)} texts, so these batches hold no more")

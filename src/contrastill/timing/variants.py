@@ -29,6 +29,7 @@ WHY_NOT = {
     ("onnx", "bf16"): "ONNX Runtime computes no bfloat16 on CPU",
 }
 RANDOM = "random:"
+TEXTS, PROMPTS = 256, 32  # that are timed, of encoders and of language models, which are slower
 READ = 10_000  # texts among which those that are timed are drawn
 CALIBRATION = 64  # texts that int8 is calibrated on: enough for the speed, which is the same whatever they say
 Text = str | tuple[str, str]
@@ -121,8 +122,8 @@ def name_of(source: str) -> str:
     return own_name(source)
 
 
-def texts_of(asked: Bench) -> list[Text]:
-    """The texts that are timed, drawn from the file or from the run's own dev texts; none: only lengths are timed."""
+def texts_of(asked: Bench, models: Sequence[tuple[str, str]]) -> list[Text]:
+    """The texts that are timed by these models, drawn from the file or from the run's own dev texts; none: only lengths are timed."""
     if asked.texts is None and asked.run is None:
         return []
     from contrastill.data.corpus import several_texts
@@ -157,8 +158,16 @@ def texts_of(asked: Bench) -> list[Text]:
         raise UserError("--run: this kind of run has no texts of its own to time; give some with --texts")
     if not found:
         raise UserError(f"expected texts to time in {asked.texts or asked.run}, got none")
-    drawn = np.random.default_rng(0).permutation(len(found))[: asked.limit]
+    limit = asked.limit or (PROMPTS if any(writes_text(source) for _, source in models) else TEXTS)
+    drawn = np.random.default_rng(0).permutation(len(found))[:limit]
     return [found[row] for row in drawn]
+
+
+def writes_text(source: str) -> bool:
+    """Whether it is a language model."""
+    from contrastill.loading import writes
+
+    return not source.startswith(RANDOM) and not is_bundle(source) and writes(source)
 
 
 def prompts_of(run: Path, record: RunRecord) -> Iterator[str]:
@@ -186,7 +195,7 @@ def variants(
 
     A bundle is timed as it is; a model in every runtime and precision that was asked for and exists.
     """
-    from contrastill.loading import load_causal_model, model_folder, writes
+    from contrastill.loading import load_causal_model, model_folder
     from contrastill.machine import bf16_pays
 
     found: dict[tuple[str, str, str, int], Variant] = {}
@@ -221,12 +230,11 @@ def variants(
         place = home / str(number)
         folder = random_model(source, place / "model") if source.startswith(RANDOM) else model_folder(source)
         exports, new_tokens = Exports(name, folder, place, texts), 0
-        if not source.startswith(RANDOM):  # what is no model is refused, and one of the Hub fetched, before any timing
-            if writes(folder):
-                load_causal_model(folder)
-                new_tokens = asked.new_tokens
-            else:
-                _ = exports.loaded
+        if writes_text(folder):
+            load_causal_model(folder)
+            new_tokens = asked.new_tokens
+        elif not source.startswith(RANDOM):
+            _ = exports.loaded  # what is no model is refused, and one of the Hub fetched, before anything is timed
         for runtime in asked.runtime or (["torch"] if asked.run else list(EXIST)):
             for precision in asked.precision:
                 what = f"{RUNTIMES[runtime]} {precision}"
