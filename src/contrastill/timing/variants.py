@@ -123,7 +123,7 @@ def name_of(source: str) -> str:
 
 
 def texts_of(asked: Bench, models: Sequence[tuple[str, str]]) -> list[Text]:
-    """The texts that are timed by these models, drawn from the file or from the run's own dev texts; none: only lengths are timed."""
+    """The texts that these models are timed on, drawn from the file or the run's own dev texts; none: lengths alone."""
     if asked.texts is None and asked.run is None:
         return []
     from contrastill.data.corpus import several_texts
