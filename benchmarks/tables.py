@@ -373,6 +373,7 @@ PARTS = {
     "speed_structures": speed("Students of other structures beside all-MiniLM-L6-v2, 16 tokens"),
     "speed_tagging": speed("HarveyNER's teacher beside its student, one text"),
     "speed_tagging_mobie": speed("MobIE's teacher beside its student, one text"),
+    "speed_language": speed("SmolLM2-135M-Instruct beside 8 of its layers, a caption's beginning and 32 new tokens"),
     "speed": speed("A teacher and its student, as served"),
     "precision": precision,
     "serve": serving,

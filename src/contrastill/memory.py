@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, Self, Union
 
 from contrastill.errors import UserError, quoted
@@ -139,8 +140,20 @@ def rows_of(value: Any) -> Held | None:
         return Held.of(kind, {"train": table})
     texts = listed(value) if hasattr(value, "tolist") or isinstance(value, (list, tuple)) else []
     if texts and all(isinstance(text, str) for text in texts):
+        if all(map(is_file, texts)):
+            raise UserError(
+                f"expected texts, got a list of the names of files ({quoted(texts[0])}, …); pass one name by itself, "
+                "not in a list, and several files as one"
+            )
         return Held.of("texts", {"train": Columns({"text": texts})}, plain=True)
     return None
+
+
+def is_file(text: str) -> bool:
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, a home that nobody has
+        return False
 
 
 def table_of(value: Any) -> Columns | None:

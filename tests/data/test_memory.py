@@ -106,6 +106,16 @@ def test_what_is_no_table_or_a_faulty_one_is_an_error_with_its_place(value: Any,
 # ---- as a setting
 
 
+def test_a_list_of_names_of_files_is_no_list_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "more.csv").write_text("text\na\n")
+    name = str(tmp_path / "more.csv")
+    with pytest.raises(UserError, match=r"--unlabelled: .*names of files .*more\.csv.*one name by itself"):
+        held([name], "--unlabelled")
+    assert held(name, "--unlabelled") == name
+    texts = [name, "a text", "x" * 5000, "a\0b", "~nobody/x"]
+    assert held(texts, "--unlabelled").only.cells["text"] == texts
+
+
 def test_a_setting_keeps_a_fingerprint_and_equal_rows_are_equal() -> None:
     ours = Finetuning(model="m", out="o", data=pd.DataFrame(ROWS), dev=ROWS[:4])
     again = Finetuning(model="m", out="o", data=pd.DataFrame(ROWS), dev=ROWS[:4])
