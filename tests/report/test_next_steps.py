@@ -120,6 +120,8 @@ def test_a_teacher_is_distilled_and_a_general_student_specialised(write_run: Wri
     assert all("distill" not in words for words in commands(passed))
     general = write_run("general", {**record(), "command": "pretrain"}, metrics)
     assert commands(general)[0][-4:] == ["--start", f"{general}/student", "--out", f"{general}-student"]
+    own = write_run("own", {**record(student="as-is", start="ORG/ENCODER"), "command": "pretrain"}, metrics)
+    assert commands(own)[0][5:9] == ["--student", "as-is", "--start", f"{own}/student"]
 
 
 def test_a_command_of_another_time_has_none(write_run: Write) -> None:

@@ -184,11 +184,21 @@ def test_a_general_student_can_be_gone_on_with(trained: dict[str, Any], settings
 # ---- stopped and taken up again ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "step"), [("lrc_bert", 5), ("tinybert", 15)])
+@pytest.mark.parametrize(
+    ("name", "step", "own"), [("lrc_bert", 5, False), ("tinybert", 15, False), ("lrc_bert", 9, True)]
+)
 def test_a_run_stopped_and_resumed_ends_as_the_uninterrupted_one(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, step: int
+    settings: Settings,
+    workshop: Workshop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    step: int,
+    own: bool,
 ) -> None:
     given: dict[str, Any] = {"method": name, "epochs": 2, "dropout": 0.1}
+    if own:
+        given |= {"student": "as-is", "start": str(workshop.pieces())}
     if name == "lrc_bert":
         given["set"] = {"queue": 20, "negatives": 4}
     whole, before = pretrain(**settings(**given, out=str(tmp_path / "whole"))), StopRequest.on_step_end

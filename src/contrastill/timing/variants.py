@@ -132,7 +132,8 @@ def texts_of(asked: Bench, models: Sequence[tuple[str, str]]) -> list[Text]:
 
     found: list[Text] = []
     record = RunRecord("", {}) if asked.run is None else RunRecord.read(asked.run)
-    if asked.texts is None and record.facts.get("data", {}).get("kind") in PROMPT_KINDS:
+    data = record.facts.get("data")
+    if asked.texts is None and isinstance(data, dict) and data.get("kind") in PROMPT_KINDS:
         found = list(prompts_of(Path(asked.run or "").expanduser(), record))
     elif asked.texts is not None or record.setting("texts", list):
         if asked.texts is not None:
