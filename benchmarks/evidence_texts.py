@@ -4,7 +4,8 @@ ABOUT = (
     "Which method keeps how much of a teacher at equal cost. Made by `python benchmarks/evidence.py` from "
     "`benchmarks/results/*.jsonl`, which hold a line for each run, with its settings. Scores are on dev, where the "
     "best of the 8 checks of a run counts, for all methods alike. *better* and *worse*: the 95 % interval of the "
-    "differences over seeds (Student's t) lies on one side of 0; *level*: 0 is within it."
+    "differences over seeds (Student's t) lies on one side of 0; *level*: 0 is within it. Where the difference is the "
+    "same in each seed, nothing is told."
 )
 GLUE = (
     "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "

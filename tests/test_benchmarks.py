@@ -300,12 +300,13 @@ def test_texts(script, tmp_path, capsys):
         ("terms.variants", "terms", None),
         ("stages.variants", "stages", None),
         ("general.variants", "general", None),
+        ("more.variants", "more", None),
     ],
 )
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
     names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start", "additions", "captions", "intents")
-    names += ("tweets", "general")
+    names += ("tweets", "general", "augmented")
     places = dict.fromkeys(names, "somewhere") | file.get("places", {})
     out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
     study = Study.of(SCRIPTS / f"{variants}.json", out, places=places, seeds=3)

@@ -15,12 +15,17 @@ from contrastill.studies.run import markdown_table, shown
 __all__ = ["Difference", "difference", "differences", "side_by_side"]
 
 
+SPREAD = 1e-12  # of differences, up to which they are the same
+
+
 @dataclass(frozen=True)
 class Difference:
     """How a value of an axis scores beside another, over the seeds of both.
 
     label: of the combination of the other axes. value, to: of the axis. metric: of the scores. mean: of the
-    differences; low, high: its 95 % interval (Student's t), None for one seed. better: seeds in which the value is.
+    differences; low, high: its 95 % interval (Student's t), None for one seed, and where the difference is the same in
+    each (few rows on dev, few seeds): an interval without width would tell more than is known. better: seeds in which
+    the value is.
     """
 
     label: str
@@ -37,7 +42,9 @@ class Difference:
     def so(self) -> str:
         """What the interval tells: "better", "worse" or "level"."""
         if self.low is None or self.high is None:
-            return "one seed: nothing is told"
+            if self.seeds > 1 and abs(self.mean) <= SPREAD:
+                return "level"
+            return f"{'one seed' if self.seeds == 1 else 'the same in each seed'}: nothing is told"
         sign = -1 if self.metric in LESS_IS_BETTER else 1
         low, high = sorted((sign * self.low, sign * self.high))
         return "better" if low > 0 else "worse" if high < 0 else "level"
@@ -106,7 +113,7 @@ def difference(ours: Mapping[int, float], theirs: Mapping[int, float], metric: s
     apart = [ours[seed] - theirs[seed] for seed in seeds]
     better = sum((one < 0) if metric in LESS_IS_BETTER else (one > 0) for one in apart)
     middle, low, high = statistics.mean(apart), None, None
-    if len(seeds) > 1:
+    if len(seeds) > 1 and statistics.stdev(apart) > SPREAD:
         half = float(scipy.stats.t.ppf(0.975, len(seeds) - 1)) * statistics.stdev(apart) / len(seeds) ** 0.5
         low, high = middle - half, middle + half
     return Difference("", "", "", metric, middle, low, high, better, len(seeds))
