@@ -47,6 +47,10 @@ class TextTokens:
         self.tokenizer, self.tokens, self.places = tokenizer, tokens, places
         self.ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.ends)
+
     def of(self, text: int) -> np.ndarray:
         return self.tokens[self.ends[text] : self.ends[text + 1]]
 
@@ -97,7 +101,7 @@ class Corpus(Dataset[dict[str, Tensor]]):
 
     @property
     def lengths(self) -> np.ndarray:
-        return np.diff(self.own.ends)[self.rows]
+        return self.own.lengths[self.rows]
 
     def keys(self, teacher: int = 0) -> np.ndarray:
         """(N, 16) uint8"""

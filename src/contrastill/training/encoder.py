@@ -76,7 +76,11 @@ class EncoderPlan(CorpusPlan):
         about = super().describe()
         if self.corpus.beside is None:
             return about
-        batch, said = self.batch(range(min(FITTED, len(self.examples)))), "reads the texts by its own tokenizer"
+        batch = self.batch(range(min(FITTED, len(self.examples))))
+        full = float((self.corpus.beside.lengths[self.examples.rows] >= self.length.tokens).mean())
+        said = (
+            f"reads the texts by its own tokenizer; {full:.1%} of them fill its {self.length.tokens} tokens, or are cut"
+        )
         if "places" in batch:
             said += f"; {told_of_tokens(batch)}"
         return {**about, "decisions": about["decisions"] | {"teacher": said}}
