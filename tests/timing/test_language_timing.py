@@ -11,9 +11,9 @@ import torch
 from transformers import LlamaForSequenceClassification
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "language"))
-from tiny_language import gpt2, llama, problems, save, taught, tokenizer, write
+from tiny_language import gpt2, llama, problems, save, tokenizer, write
 
-from contrastill import distill
+from contrastill.data.prompts import load_prompts
 from contrastill.errors import UserError
 from contrastill.loading import writes
 from contrastill.report import write_report
@@ -90,39 +90,40 @@ def test_prompt_and_answer_fit_the_models_positions(models: dict[str, str]) -> N
 
 
 @pytest.mark.parametrize("kind", ["prompts", "conversations"])
-def test_a_run_is_timed_on_its_own_prompts(tmp_path: Path, kind: str) -> None:
-    if kind == "prompts":
-        given = taught(tmp_path, epochs=1, batch_size=32, checks=1)
-        run = distill(method="sft", out=str(tmp_path / "run"), **given).folder
-        expected = {row["prompt"] for row in problems(100)[64:80]}
-    else:
+def test_a_run_is_timed_on_its_own_prompts(models: dict[str, str], tmp_path: Path, kind: str) -> None:
+    run, rows = tmp_path / "run", problems(30)
+    save(llama(16, 1, 2), run / "student")
+    if kind == "conversations":
         reader = tokenizer()
         reader.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-        given = {"large": llama(32, 2, 1), "small": llama(16, 1, 2)}
-        for name, model in given.items():
-            save(model, tmp_path / name)
-            reader.save_pretrained(tmp_path / name)
-        chats = [
-            {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["answer"]}]}
-            for row in problems(60)
-        ]
-        data = write(tmp_path / "data", train=chats[:40], dev=chats[40:])
-        run = distill(
-            method="sft", teacher=str(tmp_path / "large"), student="as-is", start=str(tmp_path / "small"), data=data,
-            out=str(tmp_path / "run"), epochs=1, batch_size=32, checks=1,
-        ).folder  # fmt: skip
-        expected = {row["prompt"] for row in problems(60)[40:]}
-    assert json.loads((run / "run.json").read_text())["data"]["kind"] == kind
-    assert set(variants.texts_of(Bench(run=str(run)), [])) == expected
-    assert [step.command.split()[1] for step in next_steps(read_run(run))][-1:] == ["bench"]
+        reader.save_pretrained(run / "student")
+    data = write(tmp_path / "data", train=told(rows[:20], kind), dev=told(rows[20:], kind))
+    record = {
+        "command": "distill",
+        "settings": {"data": data, "teacher": models["large"], "method": "gkd", "seed": 0},
+        "status": "finished",
+        "data": load_prompts(data).describe(),
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    assert record["data"]["kind"] == kind
+    assert set(variants.texts_of(Bench(run=str(run)), [])) == {row["prompt"] for row in rows[20:]}
+    assert [step.command.split()[1] for step in next_steps(read_run(run))] == ["bench"]
+    if kind == "prompts":
+        return  # the rest is the same
     found = bench(run=str(run), precision=["fp32"], batch=[1], new_tokens=NEW, seconds=0.01)
     assert [(row["model"], row["length"], row["new_tokens"]) for row in found["rows"]] == [
         ("teacher", "data", NEW),
         ("student", "data", NEW),
     ]
-    page = write_report(run).read_text()
-    assert f"texts of the data and {NEW} new tokens" in page
-    assert f"torch, {NEW} new tokens" in page
+    assert f"torch, {NEW} new tokens" in write_report(run).read_text()
+
+
+def told(rows: list[dict[str, str]], kind: str) -> list[dict[str, Any]]:
+    """The rows as they are, or as conversations."""
+    if kind == "prompts":
+        return list(rows)
+    who = ("user", "prompt"), ("assistant", "answer")
+    return [{"messages": [{"role": role, "content": row[name]} for role, name in who]} for row in rows]
 
 
 def test_a_language_model_is_told_by_the_class_that_its_config_names(models: dict[str, str], tmp_path: Path) -> None:

@@ -261,7 +261,10 @@ def test_a_student_reads_by_its_own_tokenizer(settings: Settings, workshop: Work
     held = [row["eval_loss"] for row in log(run.folder) if "eval_loss" in row]
     assert held[-1] < 0.99 * held[0]
     record = json.loads((run.folder / "run.json").read_text())
-    assert "reads the texts by its own tokenizer; 0.0% of them fill its 24 tokens, or are cut; " in record["data"]["decisions"]["teacher"]
+    assert (
+        "reads the texts by its own tokenizer; 0.0% of them fill its 24 tokens, or are cut; "
+        in record["data"]["decisions"]["teacher"]
+    )
     assert reads_alike(load_tokenizer(str(run.model)), load_tokenizer(start))
     assert f"`{start}`, as a student of `{workshop.teacher()}`" in (run.model / "README.md").read_text()
     assert "--student as-is --start THIS-FOLDER" in (run.model / "README.md").read_text()
