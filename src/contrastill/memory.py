@@ -142,8 +142,8 @@ def rows_of(value: Any) -> Held | None:
     if texts and all(isinstance(text, str) for text in texts):
         if all(map(is_file, texts)):
             raise UserError(
-                f"expected texts, got a list of the names of files ({quoted(Path(texts[0]).name)}, …); pass one name by "
-                "itself, not in a list, and several files as one"
+                f"expected texts, got a list of the names of files ({quoted(Path(texts[0]).name)}, …); pass one name "
+                "by itself, not in a list, and several files as one"
             )
         return Held.of("texts", {"train": Columns({"text": texts})}, plain=True)
     return None
