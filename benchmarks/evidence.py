@@ -173,8 +173,9 @@ def of_more(found: Study) -> list[str]:
         )
     apart = [[one.label.split(", ", 1)[1], f"`{one.value}` less `kd`", *words(one)]
              for one in differences(rows, "method", "kd")]  # fmt: skip
-    apart += [[one.value, f"`{one.label.split(', ')[1]}` less `{one.label.split(', ')[1]}` as above", *words(one)]
-              for one in differences(rows, "more", "as above")]  # fmt: skip
+    for one in differences(rows, "more", "as above"):
+        method = one.label.split(", ")[1]
+        apart.append([one.value, f"`{method}` less `{method}` as above", *words(one)])
     return [
         f"{MORE}{on_cores(rows)} {left(found)}",
         table(["Matthews correlation on dev, × 100 (seeds)", "steps", *(f"`{one}`" for one in methods)], lines),
