@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import logging
+import os
 import random
 import runpy
 import shutil
@@ -117,10 +118,12 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType
         assert not code
         return module
 
-    threads = torch.get_num_threads()
+    threads, environment = torch.get_num_threads(), dict(os.environ)
     torch.set_num_threads(1)
     yield run
     torch.set_num_threads(threads)
+    os.environ.clear()  # scripts set threads for their whole process
+    os.environ.update(environment)
     for name in set(sys.modules) - known:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(SCRIPTS)):
             del sys.modules[name]
@@ -525,15 +528,8 @@ def test_serve(script, tmp_path, monkeypatch):
     assert [row["wrong"] for row in found["clients"]["rows"]] == [0]
 
 
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script of recorded runs sets these for its whole process."""
-    for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):
-        monkeypatch.setenv(name, "1")
-
-
 @pytest.mark.whole
-def test_recorded_runs(script, tmp_path, alone):
+def test_recorded_runs(script, tmp_path):
     def small(module: ModuleType) -> None:
         module.TEACHERS = {"topics": {**module.TEACHERS["topics"], "epochs": 6}}
         module.RUNS = {name: module.RUNS[name] for name in ("kd-accumulate", "contrast-dev")}

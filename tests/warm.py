@@ -154,6 +154,8 @@ def begin(words: list[str], env: dict[str, str], cwd: str, streams: list[int], s
         os.setsid()
     os.environ.clear()
     os.environ.update(env)
+    if threads := env.get("OMP_NUM_THREADS"):  # libraries read it when they were imported, of another environment
+        sys.modules["torch"].set_num_threads(int(threads))
     tempfile.tempdir = None
     os.chdir(cwd)
     for number, given in enumerate(streams):
