@@ -23,6 +23,7 @@ COMPARED = ("lrc_bert", "kd", "pkd", "tinybert", "minilm", "rrd_task")
 TEXTS = {"train": 64, "dev": 30, "test": 36}
 TEACHER_WIDTH = 32  # the student's is 16
 ALIKE = 1e-4  # of losses: see `test_a_run_from_the_cache_is_the_run_with_the_live_teacher`
+RATE = 5e-4  # at the tests' usual rate 16 steps make ten times as much of a rounding, on some processors fifteen
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def live(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def run(method: str) -> Any:
         if method not in made:
             folder = tmp_path_factory.mktemp("live") / method
-            made[method] = workshop.distill(folder, method=method, cache="none")
+            made[method] = workshop.distill(folder, method=method, cache="none", learning_rate=RATE)
         return made[method]
 
     return run
@@ -55,27 +56,23 @@ def losses(folder: Path) -> list[dict[str, float]]:
     ]
 
 
-def assert_same_run(one: Any, other: Any, rel: float, parts: float | None = None) -> None:
-    """Everything logged differs by `rel` at most, in the mean over the steps as in each; a quarter of it in the first
-    step, where both students are the same. parts: the bound of one step for the terms beside the loss, if another.
-    """
+def assert_same_run(one: Any, other: Any, rel: float) -> None:
+    """Everything logged differs by `rel` at most in each step; a quarter of it in the first, where both students are
+    the same."""
     ours, theirs = losses(one.folder), losses(other.folder)
     assert [row.keys() for row in ours] == [row.keys() for row in theirs]
     steps = [(mine, live) for mine, live in zip(ours, theirs, strict=True) if "loss" in mine]
     assert len(steps) == 16
     scores = {name for row in ours for name in row if name.startswith("eval_")}
     assert scores
-    terms = {name for mine, _ in steps for name in mine} - {"loss"}
     for mine, live in zip(ours, theirs, strict=True):
         for name, value in mine.items():
             # one of dev's 30 texts may lie on the border of two classes
-            bound = (parts or rel) if name in terms else rel
-            tolerance = {"abs": 0.05} if name in scores else {"rel": bound, "abs": bound / 100}
+            tolerance = {"abs": 0.05} if name in scores else {"rel": rel, "abs": rel / 100}
             assert value == pytest.approx(live[name], **tolerance), (name, live.get("step"))
-    for name in terms | {"loss"}:
-        apart = [abs(mine[name] - live[name]) / max(abs(live[name]), 0.01) for mine, live in steps if name in live]
-        assert apart[0] <= rel / 4, name
-        assert sum(apart) / len(apart) <= rel, (name, apart)
+    mine, live = steps[0]
+    for name in mine:
+        assert abs(mine[name] - live[name]) <= rel / 4 * max(abs(live[name]), 0.01), name
 
 
 @pytest.fixture
@@ -120,7 +117,7 @@ def test_a_run_from_the_cache_is_the_run_with_the_live_teacher(
 ) -> None:
     # Not to the bit: a text's outputs are computed in a batch of texts of its length, live in the step's batch, and
     # sums of floats in another order differ in their last bits; 16 steps of Adam make 1e-7 of a gradient more of it.
-    settings = {"method": method, "cache": str(tmp_path / "cache"), "cache_dtype": "float32"}
+    settings = {"method": method, "cache": str(tmp_path / "cache"), "cache_dtype": "float32", "learning_rate": RATE}
     first = workshop.distill(tmp_path / "first", **settings)
     assert_same_run(first, live(method), ALIKE)
     assert first.metrics["teacher_forwards"] == sum(TEXTS.values())
@@ -151,9 +148,9 @@ def test_labels_alone_need_no_outputs_of_the_teacher_but_its_scores_are_stored(
 
 
 @pytest.mark.parametrize(
-    ("stored", "rel", "parts"),
-    # 0.026 is the most that a term of one step was apart in int8, on one kind of processor of two
-    [("float16", 1e-2, None), ("bfloat16", 8e-2, None), ("int8", 2e-2, 4e-2)],
+    ("stored", "rel"),
+    # by the kernels of three kinds of processors a term of a step was 0.0009, 0.018 and 0.0044 apart at most
+    [("float16", 2e-3), ("bfloat16", 4e-2), ("int8", 1.5e-2)],
 )
 @pytest.mark.parametrize("method", COMPARED)
 def test_a_run_from_a_smaller_cache_is_the_run_within_its_rounding(
@@ -163,12 +160,9 @@ def test_a_run_from_a_smaller_cache_is_the_run_within_its_rounding(
     method: str,
     stored: str,
     rel: float,
-    parts: float | None,
 ) -> None:
-    if (method, stored) == ("minilm", "int8"):
-        rel = parts = 5e-2  # products of two rounded vectors: 0.029 apart
-    run = workshop.distill(tmp_path / "run", method=method, cache=str(tmp_path / "cache"), cache_dtype=stored)
-    assert_same_run(run, live(method), rel, parts)
+    settings = {"method": method, "cache": str(tmp_path / "cache"), "learning_rate": RATE}
+    assert_same_run(workshop.distill(tmp_path / "run", cache_dtype=stored, **settings), live(method), rel)
     used = {(entry.facts.field.split("-")[0], entry.facts.stored) for entry in entries(tmp_path / "cache")}
     of_logits = {("logits", "float16" if stored == "int8" else stored), ("logits", "float32")}  # the latter for scores
     others = {"kd": (), "minilm": ("qkv",), "tinybert": ("layer", "attention")}.get(method, ("layer",))
@@ -247,7 +241,9 @@ def test_where_there_is_too_little_room_runs_are_live_and_a_cache_asked_for_is_r
         workshop.distill(tmp_path / "asked", method="kd", cache=str(root))
     monkeypatch.setenv("CONTRASTILL_CACHE", str(root))
     with caplog.at_level(logging.INFO):
-        assert_live(workshop.distill(tmp_path / "run", method="kd"), live("kd"), "64 texts take", caplog)
+        assert_live(
+            workshop.distill(tmp_path / "run", method="kd", learning_rate=RATE), live("kd"), "64 texts take", caplog
+        )
     assert not [entry for entry in entries(root) if entry.facts.stored == "float16"]
     # unasked, a cache takes half of what is free at most; asked for, nearly all
     need = 64 * 3 * 2
@@ -277,7 +273,9 @@ def test_a_cache_folder_that_cannot_be_written_stops_only_runs_that_asked_for_it
         workshop.distill(tmp_path / "asked", method="kd", cache=str(tmp_path / "file/cache"))
     monkeypatch.setenv("CONTRASTILL_CACHE", str(tmp_path / "file/cache"))  # as where the home folder is read-only
     with caplog.at_level(logging.INFO):
-        assert_live(workshop.distill(tmp_path / "run", method="kd"), live("kd"), "file/cache", caplog)
+        assert_live(
+            workshop.distill(tmp_path / "run", method="kd", learning_rate=RATE), live("kd"), "file/cache", caplog
+        )
 
 
 def test_an_unknown_type_to_store_is_refused_before_work_starts(workshop: Workshop, tmp_path: Path) -> None:
