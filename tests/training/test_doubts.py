@@ -299,6 +299,7 @@ def test_a_loss_that_rose_is_said_unless_a_queue_filled() -> None:
     run.unlabelled = 1
     [said] = sentences(run, rising)
     assert said.startswith("the loss rose from 1 to 6.67; try --learning-rate 2e-05")
+    assert sentences(run, [*rising[:3], 1.1, 8.0, 0.9, 1.1]) == []  # one batch cost much
     queue = nn.Module()
     queue.register_buffer("pushed", torch.zeros(()))
     run.model = queue

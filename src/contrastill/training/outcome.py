@@ -23,11 +23,12 @@ def warnings(run: Plan, history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def diverged(run: Plan, history: Sequence[Mapping[str, Any]], advice: str) -> list[str]:
-    """Doubts a loss that ended above its start. (Not while a queue fills: more texts to compare raise the loss.)"""
+    """Doubts a loss whose last values all lie above its start: one dear batch is no rise. (Not while a queue fills:
+    more texts to compare raise the loss.)"""
     seen = losses(history)
     if len(seen) < 2 * LAST or any(name.endswith("pushed") for name, _ in run.model.named_buffers()):
         return []
-    first, last = seen[0], ended_at(seen)
-    if last is None or not last > max(1.1 * first, first):
+    first, last = seen[0], seen[-LAST:]
+    if not min(last) > max(1.1 * first, first):
         return []
-    return [f"the loss rose from {first:.3g} to {last:.3g}; {advice}"]
+    return [f"the loss rose from {first:.3g} to {ended_at(last):.3g}; {advice}"]
