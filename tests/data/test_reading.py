@@ -1,10 +1,12 @@
 """One reader: what a file means does not depend on who reads it, and each kind of trouble is named."""
 
+import errno
 import gzip
 import json
 import lzma
 import os
 import socket
+from pathlib import Path
 
 import datasets
 import pandas as pd
@@ -412,12 +414,15 @@ def test_places_that_are_no_files_are_named(tmp_path, monkeypatch):
     assert look_up(tmp_path / "none")[1] == ""
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path):
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(self, *mode):  # as the system does, but for the superuser too
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
     path = write(tmp_path / "a.csv", CSV)
-    path.chmod(0)
-    with pytest.raises(UserError, match="permission"):
-        read_table(path, "utf-8")
+    monkeypatch.setattr(Path, "open", refuse)
+    for read in (lambda: read_table(path, "utf-8"), lambda: list(stream_texts(str(path))), lambda: load_task(path)):
+        with pytest.raises(UserError, match=r"a\.csv: could not be read \(Permission denied\); check its permissions"):
+            read()
 
 
 # ---- the Hub

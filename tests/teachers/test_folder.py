@@ -1,5 +1,6 @@
 """The folder of all caches: found, described, verified, emptied; and nothing else in it is touched."""
 
+import errno
 import json
 import os
 import shutil
@@ -75,12 +76,14 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_way_out(tmp_pat
         make_cache_folder(tmp_path / "file/cache")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_way_out(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o555)
-    for place in (tmp_path / "locked", tmp_path / "locked/cache"):
-        with pytest.raises(UserError, match=r"locked.*--cache DIR.*--cache none"):
-            make_cache_folder(place)
+@pytest.mark.parametrize("call", ["mkdir", "write_text"])
+def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_way_out(tmp_path, monkeypatch, call):
+    def refuse(self, *what, **how):  # as the system does, but for the superuser too
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(UserError, match=r"locked: Permission denied.*--cache DIR.*--cache none"):
+        make_cache_folder(tmp_path / "locked")
 
 
 # ---- what is in it
