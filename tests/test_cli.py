@@ -289,6 +289,19 @@ def test_methods_lists_every_method_with_paper_stages_and_settings() -> None:
         assert f"{name}: " in shown
 
 
+def test_methods_tells_of_those_that_are_named_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = json.loads(contrastill_("methods", "--json").stdout)
+    named = json.loads(contrastill_("methods", "minilm", "kd", "--json").stdout)
+    assert list(named.items()) == [("minilm", whole["minilm"]), ("kd", whole["kd"])]
+    assert contrastill_("methods", "kd").stdout.startswith("kd: Knowledge distillation")
+    refused(contrastill_("methods", "kd", "tinybret"), "tinybret", "tinybert")
+    code = 'from contrastill.methods import KD\n\n\nclass Own(KD):\n    """"""\n'
+    (tmp_path / "own_method.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = json.loads(contrastill_("methods", "own_method:Own", "--json").stdout)["own_method:Own"]
+    assert (own["settings"], own["paper"], own["measured"]) == (whole["kd"]["settings"], "", [])
+
+
 def test_methods_tells_how_often_a_teacher_runs_and_what_was_kept() -> None:
     result = json.loads(contrastill_("methods", "--json").stdout)
     ran = {name: result[name]["teacher"] for name in ("finetune", "kd", "mixkd", "gkd", "atkd", "okd")}

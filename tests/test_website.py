@@ -159,6 +159,7 @@ def test_each_method_has_a_page(name: str) -> None:
     for heading in ("Equation", "When to use it", "Command", "Stages and settings", "Measurements"):
         assert f"\n## {heading}\n" in text
     assert f"<!-- generated: method {name} -->" in text
+    assert f"<!-- generated: measured {name} -->" in text
     assert f"({name}.md)" in (DOCS / "methods" / "README.md").read_text("utf-8")
 
 

@@ -16,7 +16,7 @@ from website.reference import GENERATORS
 
 BUILD = ROOT / "build"
 STAGED, SITE, SETTINGS = BUILD / "docs", BUILD / "site", ROOT / "website" / "zensical.toml"
-KEPT = ("method",)  # generated parts that docs/ holds too, for readers on the forge; a test compares them
+KEPT = ("method", "measured")  # generated parts that docs/ holds too, for readers on the forge; a test compares them
 
 
 def fill() -> list[Path]:

@@ -12,6 +12,7 @@ from website.pages import DOCS
 import contrastill
 from contrastill.cli import app
 from contrastill.methods import METHODS, method_ranges, method_settings
+from contrastill.methods.measured import measured
 
 SETTINGS = {
     "Settings of training runs": ("Finetuning", "Distillation", "EmbeddingDistillation", "Contrast", "Pretraining"),
@@ -48,6 +49,19 @@ def method(name: str) -> str:
     else:
         parts.append("The method has no settings of its own.")
     return "\n\n".join(parts)
+
+
+def of_measured(name: str) -> str:
+    """What was measured of a method, as `contrastill methods` says it."""
+    if not (found := measured(name)):
+        return "In no table of methods yet."
+    timed = any(one.step is not None for one in found)
+    rows = []
+    for one in found:
+        step = ["" if one.step is None else f"{one.step:.2f} ×"] if timed else []
+        page = one.page.removeprefix("docs/")
+        rows.append([one.on, f"{one.kept:.1%}", str(one.seeds), *step, f"[table](../{page})"])
+    return table(["on", "share of the teacher's score", "seeds", *["a step, to labels alone"] * timed, "from"], rows)
 
 
 def named_lines(text: str) -> Iterator[tuple[str, str]]:
@@ -187,4 +201,6 @@ def decisions(_: str) -> str:
     return "\n".join(f"- [{title}]({name})" for name, title in titles.items())
 
 
-GENERATORS: dict[str, Callable[[str], str]] = {"method": method, "cli": cli, "python": python, "decisions": decisions}
+GENERATORS: dict[str, Callable[[str], str]] = {
+    "method": method, "measured": of_measured, "cli": cli, "python": python, "decisions": decisions,
+}  # fmt: skip

@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -93,15 +93,31 @@ def doctor(as_json: bool, **options: Any) -> None:
             raise typer.Exit(1)
 
 
-def methods(as_json: Json = False) -> None:
-    """List the distillation methods: their papers, stages and settings, what they cost and what students kept."""
-    with reporting(as_json) as show:
-        from contrastill.methods import METHODS, measured, method_ranges, method_settings, teacher_runs
+def methods(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="METHOD", help="Methods by name, or package.module:Class (default: all).", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the distillation methods: their papers, stages and settings, what they cost and what students kept.
 
-        ranges = {name: method_ranges(name) for name in METHODS}
+    Examples:
+
+    contrastill methods lrc_bert kd
+
+    contrastill methods --json
+    """
+    with reporting(as_json) as show:
+        from contrastill.methods import METHODS, measured, method_class, method_ranges, method_settings, teacher_runs
+
+        classes = {name: method_class(name) for name in names or METHODS}
+        ranges = {name: method_ranges(name) for name in classes}
         result: dict[str, Any] = {
             name: {
-                "paper": (inspect.getdoc(cls) or "").splitlines()[0],
+                "paper": (inspect.getdoc(cls) or "").partition("\n")[0],
                 "needs": sorted(cls.needs),
                 "settings": method_settings(name),
                 "ranges": {key: one.as_dict() for key, one in ranges[name].items()},
@@ -109,7 +125,7 @@ def methods(as_json: Json = False) -> None:
                 "teacher": teacher_runs(cls),
                 "measured": [asdict(one) for one in measured(name)],
             }
-            for name, cls in METHODS.items()
+            for name, cls in classes.items()
         }
 
         def allowed(name: str, setting: str) -> str:
