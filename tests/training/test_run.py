@@ -320,7 +320,7 @@ def test_an_existing_run_is_refused_and_with_overwrite_replaced(workshop: Worksh
     quick = {"method": "kd", "epochs": 1, "checks": 1}
     workshop.distill(tmp_path / "run", **quick)
     before = snapshot(tmp_path / "run")
-    with pytest.raises(UserError, match=r"--out.*--resume.*--overwrite"):
+    with pytest.raises(UserError, match=r"--out.*--resume \S+/run, without other settings.*--overwrite"):
         workshop.distill(tmp_path / "run", **quick)
     assert snapshot(tmp_path / "run") == before
     workshop.distill(tmp_path / "run", **quick, seed=3, overwrite=True)
@@ -331,7 +331,7 @@ def test_an_existing_run_is_refused_and_with_overwrite_replaced(workshop: Worksh
 def test_a_folder_that_is_no_run_is_never_overwritten(workshop: Workshop, tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("mine")
-    with pytest.raises(UserError, match="not empty"):
+    with pytest.raises(UserError, match=r"thesis is not empty and is not a Contrastill run; choose another folder"):
         workshop.distill(tmp_path / "thesis", method="kd", overwrite=overwrite)
     assert snapshot(tmp_path / "thesis").keys() == {"chapter.txt"}
 

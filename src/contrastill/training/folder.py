@@ -180,13 +180,13 @@ class RunFolder:
         there = sorted(p.name for p in self.path.iterdir() if p.name != LOCK) if self.path.exists() else []
         if not there:
             return
+        if not (self.path / "run.json").is_file():
+            raise UserError(f"{self.path} is not empty and is not a Contrastill run; choose another folder (--out)")
         if not self.settings.overwrite:
             raise UserError(
-                f"{self.path} is not empty; choose another folder (--out), continue it (--resume), "
-                "or replace it (--overwrite)"
+                f"{self.path} is not empty; choose another folder (--out), continue the run in it (--resume "
+                f"{self.path}, without other settings), or replace it (--overwrite)"
             )
-        if not (self.path / "run.json").is_file():
-            raise UserError(f"{self.path} is not empty and is not a Contrastill run, so it is not overwritten")
         for name in PLACES:
             given = getattr(self.settings, name, None) or []
             for value in [given] if isinstance(given, str) else given:
