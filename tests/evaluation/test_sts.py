@@ -14,13 +14,12 @@ import torch
 from scipy import stats
 
 from contrastill.errors import UserError
-from contrastill.evaluation import sts
+from contrastill.evaluation import spearman, sts
 from contrastill.evaluation.sts import (
     ORIGINS,
     Pairs,
     load_scored_pairs,
     load_sts,
-    spearman_of,
     sts_correlations,
     sts_intervals,
     sts_scores,
@@ -52,6 +51,11 @@ class Words:
 class Constant(Words):
     def word(self, word: str) -> np.ndarray:
         return np.full(self.width, 0.1, dtype=np.float32)
+
+
+def spearman_of(model, one: Pairs) -> float:
+    """Spearman x 100, not rounded."""
+    return 100 * spearman(sts_similarities(model, {"one": one})["one"], one.scores)
 
 
 def pairs(rows: int = 30, seed: int = 0, low: float = 0.0) -> Pairs:

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -501,11 +502,22 @@ def test_scored_pairs_select_where_there_are_some(settings: Settings) -> None:
     run = distill(**settings(dev="dev"))
     assert run.metrics["metric"] == "spearman"
     assert run.metrics["train_rows"] == LINES, "no text is held out"
-    expected = sts.spearman_of(st.SentenceTransformer(str(run.model), device="cpu"), scored(30, 7)) / 100
+    expected = sts.sts_scores(st.SentenceTransformer(str(run.model), device="cpu"), {"dev": scored(30, 7)})["dev"] / 100
     assert run.metrics["student"]["spearman"] == pytest.approx(expected, abs=2e-3)
     found = [row["eval_spearman"] for row in log(run.folder) if "eval_spearman" in row]
     assert len(found) == 4
     assert run.metrics["student"]["spearman"] == pytest.approx(max(found))
+
+
+def test_the_teachers_score_on_dev_stands_beside_the_students(settings: Settings) -> None:
+    given = settings(dev="dev")
+    run = distill(**given)
+    ours, theirs = (run.metrics[name]["spearman"] for name in ("student", "teacher"))
+    teacher = st.SentenceTransformer(given["teacher"][0], device="cpu")
+    assert theirs == pytest.approx(sts.sts_scores(teacher, {"dev": scored(30, 7)})["dev"] / 100, abs=2e-3)
+    assert f"| dev | {100 * ours:.2f} | {100 * theirs:.2f} |" in (run.model / "README.md").read_text()
+    said = " ".join((run.folder / "report.html").read_text().split())
+    assert re.search(r"Student minus teacher, Spearman correlation on 30 rows of dev: .\d\.\d{4}, 95", said)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])

@@ -55,6 +55,7 @@ def test_the_student_is_that_of_the_model_whose_vectors_they_are(
     live = distill(**settings_of(files, tmp_path / "live", **OWN, **given))
     told = distill(**of_file(files, tmp_path / "told", write(), **given))
     assert told.metrics["teacher_forwards"] == 0
+    assert "spearman" not in told.metrics["teacher"], "its vectors of dev are not in the file"
     assert told.metrics["student"]["spearman"] == pytest.approx(live.metrics["student"]["spearman"], abs=1e-3)
     ours, theirs = (load_file(run.model / "model.safetensors") for run in (told, live))
     for name, weight in theirs.items():

@@ -33,7 +33,6 @@ __all__ = [
     "Pairs",
     "load_scored_pairs",
     "load_sts",
-    "spearman_of",
     "sts_correlations",
     "sts_intervals",
     "sts_scores",
@@ -267,11 +266,6 @@ def sts_correlations(similarities: Mapping[str, Array], sets: Mapping[str, Pairs
 def sts_scores(model: Any, sets: Mapping[str, Pairs], batch_size: int = 64) -> dict[str, float]:
     """The row of a paper's table: {"STS12": 72.37, …, "SICK-R": 77.15, "mean": 78.87}."""
     return sts_correlations(sts_similarities(model, sets, batch_size), sets)
-
-
-def spearman_of(model: Any, pairs: Pairs, batch_size: int = 64) -> float:
-    """Spearman x 100 of one set, not rounded, as it selects checkpoints."""
-    return 100 * spearman(sts_similarities(model, {"": pairs}, batch_size)[""], pairs.scores)
 
 
 def sts_intervals(

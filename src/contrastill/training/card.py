@@ -96,10 +96,13 @@ def embedding_card(settings: EmbeddingDistillation, result: RunResult) -> str:
         f"| {label} | {student[key]:,.0f} | {f'{teacher[key]:,.0f}' if key in teacher else ''} |"
         for key, label in (("parameters", "parameters"), ("size_mb", "MB (float32)"), ("width", "numbers a vector"))
     ]
-    ours, theirs = (result.sts.get(name, {}) for name in ("student", "teacher"))
+    ours, theirs = (
+        {**({"dev": 100 * model["spearman"]} if "spearman" in model else {}), **result.sts.get(name, {})}
+        for name, model in (("student", student), ("teacher", teacher))
+    )
     rows += [f"| {name} | {ours[name]:.2f} | {f'{theirs[name]:.2f}' if name in theirs else ''} |" for name in ours]
     table = "\n".join(["|  | student | teacher |", "|---|---|---|", *rows])
-    note = "\nSTS: Spearman x 100 of the cosine, all pairs of a set at once.\n" if result.sts else ""
+    note = "\nScores: Spearman x 100 of the cosine, all pairs of a set at once.\n" if ours else ""
     space = {
         "compact": "Vectors have the angles of the teacher's space; their first N numbers serve by themselves "
         "(`truncate_dim=N`).",

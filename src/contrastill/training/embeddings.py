@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import set_seed
 from contrastill.data.collate import flat
 from contrastill.data.corpus import Corpus, TextTokens, read_corpus, several_texts, silent
 from contrastill.errors import UserError
-from contrastill.evaluation import size
+from contrastill.evaluation import size, spearman
 from contrastill.evaluation.inference import inference
 from contrastill.loading import (
     Length,
@@ -88,6 +88,7 @@ class EmbeddingPlan(CorpusPlan):
         self.trimmed: str | None = None  # what was said of a vocabulary that was made smaller,
         self.told: str | None = None  # and of a teacher that is a file
         self.compared: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # texts held out, and their vectors
+        self.cosines: dict[str, np.ndarray] = {}  # of the scored pairs, by whom
 
     @property
     def highest(self) -> int:
@@ -161,7 +162,7 @@ class EmbeddingPlan(CorpusPlan):
     def check(self) -> Callable[[], Mapping[str, float]] | None:
         if self.metric is None:
             return None
-        return self.dev_score if self.scored is not None else self.agreement
+        return partial(self.on_dev, "ours", self) if self.scored is not None else self.agreement
 
     def agreement(self) -> dict[str, float]:
         """The share of held-out texts' nearest neighbours by the teacher that are also nearest by the student; and
@@ -178,11 +179,12 @@ class EmbeddingPlan(CorpusPlan):
         shared = (ours.unsqueeze(2) == theirs.unsqueeze(1)).any(2).float().mean()
         return {"agreement": float(shared), "cosine": float((s * t).sum(1).mean())}
 
-    def dev_score(self) -> dict[str, float]:
-        """Spearman of the student's cosines with the scores."""
-        from contrastill.evaluation.sts import spearman_of
+    def on_dev(self, who: str, model: Any) -> dict[str, float]:
+        """Spearman of the scores and a model's cosines, which are kept. model: what can `encode`."""
+        from contrastill.evaluation.sts import sts_similarities
 
-        return {"spearman": spearman_of(self, self.scored) / 100}
+        self.cosines[who] = sts_similarities(model, {"dev": self.scored})["dev"]
+        return {"spearman": spearman(self.cosines[who], self.scored.scores)}
 
     def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
         """(N,) texts -> (N, D_T): replaces SentenceTransformer.encode before the model is saved as one."""
@@ -216,6 +218,10 @@ class EmbeddingPlan(CorpusPlan):
         if self.compared is not None:
             read, agreed = [[text] for text in corpus.texts(np.sort(order))], shared(ours, theirs)[np.argsort(order)]
             return {**found, "by_row": {which: by_row("agreement", read, None, agreed, None)}}
+        if self.scored is not None:
+            every, scores = zip(self.scored.first, self.scored.second, strict=True), np.asarray(self.scored.scores)
+            kept = by_row("spearman", every, scores, self.cosines["ours"], self.cosines.get("theirs"))
+            return {**found, "by_row": {"dev": kept}}
         return found
 
     def originals(self, corpus: Corpus, rows: np.ndarray) -> list[list[str]]:
@@ -254,6 +260,8 @@ class EmbeddingPlan(CorpusPlan):
         if not from_file(self.teachers):
             sizes = [size(teacher.model) for teacher in self.teachers.each]
             theirs |= {key: sum(each[key] for each in sizes) for key in sizes[0]}
+            if self.scored is not None:
+                theirs |= self.on_dev("theirs", self.teachers)
         yardsticks = {}
         if self.untrained is not None:
             chance = neighbours(len(self.held)) / (len(self.held) - 1)
