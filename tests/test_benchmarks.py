@@ -309,7 +309,7 @@ def test_texts(script, tmp_path, capsys):
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
     names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start", "additions", "captions", "intents")
-    names += ("tweets", "general", "augmented")
+    names += ("tweets", "general", "augmented", "short")
     places = dict.fromkeys(names, "somewhere") | file.get("places", {})
     out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
     study = Study.of(SCRIPTS / f"{variants}.json", out, places=places, seeds=3)
@@ -341,7 +341,7 @@ def test_evidence(script, tmp_path, monkeypatch):
         key = {"cell": study.identity(cell)}
         study.cells.once(key, lambda row=row, ran=ran: {**row, **ran, "machine": {"cpu": "a processor"}})
     page = made.page()
-    assert "CoLA 19 of 25, RTE 25 of 25, MRPC 24 of 25, STS-B 15 of 15, BANKING77 15 of 15" in page
+    assert "CoLA 19 of 25, RTE 25 of 25, MRPC 24 of 25, STS-B 15 of 15, SST-2 15 of 15, BANKING77 15 of 15" in page
     assert "| teacher | 50.0 |  |" in page
     assert "| `lrc_bert` | 45.1 ± 0.1 (2, 3e-4) |  |" in page
     assert "| `kd` | 40.0 ± 0.0 (2, 3e-4) | 80.0 (1, 1e-4) |" in page

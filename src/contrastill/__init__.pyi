@@ -227,7 +227,7 @@ def contrast(
     anchor_weight: float = 1.0,
     set: Mapping[str, Any] = ...,
     perturb: Literal['none', 'l2-per-token'] | None = None,
-    epsilon: float = 1.0,
+    epsilon: float = 0.1,
     cache: str | PathLike[str] | None = None,
     dev: str | PathLike[str] | Rows | None = None,
     dev_share: float = 0.1,
@@ -273,7 +273,7 @@ def contrast(
         anchor_weight: weight of the anchor's term [0 < x <= 1,000,000]
         set: another setting of the method, such as queue, as name=value
         perturb: add a step along the gradient to the embeddings: 'none' (the raw gradient) or 'l2-per-token'
-        epsilon: size of the perturbation [0 < x <= 1,000,000]
+        epsilon: size of the perturbation: length of a token's step, or factor of the raw gradient (1 in LRC-BERT's paper) [0 < x <= 1,000,000]
         cache: folder of the anchor's vectors [default: $CONTRASTILL_CACHE or ~/.cache/contrastill]
         dev: scored pairs that select the checkpoint; by default the last one is kept
         dev_share: share of the pairs held out when there is no dev file, 500 at most: the page ranks them; 0 for none [0 <= x <= 0.5]
@@ -331,7 +331,7 @@ def distill(
     set: Mapping[str, Any] = ...,
     stages: Mapping[str, float] = ...,
     perturb: Literal['none', 'l2-per-token'] | None = None,
-    epsilon: float = 1.0,
+    epsilon: float = 0.1,
     unlabelled: str | PathLike[str] | Rows | None = None,
     with_baseline: bool = False,
     cache: str | PathLike[str] | None = None,
@@ -402,7 +402,7 @@ def distill(
         set: a setting of the method, as name=value
         stages: a stage's share of the run, as name=share [0 <= x <= 1] [Distillation and LanguageDistillation alone]
         perturb: add a step along the gradient to the embeddings: 'none' (the raw gradient) or 'l2-per-token' [Distillation alone]
-        epsilon: size of the perturbation [0 < x <= 1,000,000] [Distillation alone]
+        epsilon: size of the perturbation: length of a token's step, or factor of the raw gradient (1 in LRC-BERT's paper) [0 < x <= 1,000,000] [Distillation alone]
         unlabelled: file of further texts without labels, used by every loss except the label loss [Distillation alone]
         with_baseline: train the same student on the labels alone too, in OUT/baseline: same start, labelled rows, order and steps; scores and page have it beside the student (with --resume, of a finished run too) [Distillation and LanguageDistillation alone]
         cache: folder of stored teacher outputs, shared by all runs ($CONTRASTILL_CACHE, else ~/.cache/contrastill); 'none': run the teacher in every step

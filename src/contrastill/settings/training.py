@@ -59,6 +59,11 @@ PERTURB: dict[str, Any] = {
     "panel": "Method",
     "choices": ("none", "l2-per-token"),
 }
+EPSILON: dict[str, Any] = {
+    "help": "size of the perturbation: length of a token's step, or factor of the raw gradient (1 in LRC-BERT's paper)",
+    "panel": "Method",
+    **WEIGHT,
+}
 VOCABULARY: dict[str, Any] = {
     "help": "pieces of words that the saved model knows: 'all' of its tokenizer's, or those of the training 'texts' "
     "and single characters, which makes it smaller",
@@ -249,7 +254,7 @@ class Distillation(Labelled, PlaceOfTeacher):
     set: dict[str, Any] = option({}, "a setting of the method, as name=value", "Method")
     stages: dict[str, float] = option({}, "a stage's share of the run, as name=share", "Method", at_least=0, at_most=1)
     perturb: str | None = option(None, **PERTURB)
-    epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
+    epsilon: float = option(0.1, **EPSILON)
     unlabelled: str | None = option(
         None,
         "file of further texts without labels, used by every loss except the label loss",
@@ -429,7 +434,7 @@ class Contrast(Settings):
     anchor_weight: float = option(1.0, "weight of the anchor's term", "Method", **WEIGHT)
     set: dict[str, Any] = option({}, "another setting of the method, such as queue, as name=value", "Method")
     perturb: str | None = option(None, **PERTURB)
-    epsilon: float = option(1.0, "size of the perturbation", "Method", **WEIGHT)
+    epsilon: float = option(0.1, **EPSILON)
     cache: str | None = cache_option("the anchor's vectors")
     dev: str | None = option(
         None, "scored pairs that select the checkpoint; by default the last one is kept", "Data", path=True, rows=True
