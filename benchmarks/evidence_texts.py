@@ -104,7 +104,7 @@ UNSTEADY = (
 TERMS = (
     "BANKING77 with 1,000 labels from random weights, where the method counts most: LRC-BERT with one thing changed "
     "at a time ([names](methods/lrc_bert.md#ablations)), all at 3e-4 for 20 passes, without perturbation unless that "
-    "is the change. The paper, on CoLA in its own setting: 50 with COS-NCE, 37 without.\n\n"
+    "is the change (steps of 1). The paper, on CoLA in its own setting: 50 with COS-NCE, 37 without.\n\n"
     "```console\ncontrastill study benchmarks/terms.variants.json --seeds 3 --out benchmarks/results/terms.jsonl "
     "--by ablation --to LRC-BERT \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 "
     "--place intents=demo/banking77\n```\n\n"
@@ -126,8 +126,9 @@ CAPTIONS = (
 ABLATIONS = (
     "LRC-BERT of the first table ([GLUE](#glue); the general student, all at the rate that is the better one there) "
     "with one thing changed at a time ([names](methods/lrc_bert.md#ablations)), and `LRC-BERT1`: `4L-312` from random "
-    "weights. There is no perturbation but in its row. The paper (dev, in its own setting): CoLA falls from 50 to 37 "
-    "without COS-NCE; general distillation adds 4.0 on MRPC, 12.1 on RTE and 14.9 on CoLA.\n\n"
+    "weights. There is no perturbation but in its rows: the number is the length of a token's step (an embedding is "
+    "about 8 long), *raw* the gradient as it is, as the paper writes it. The paper (dev, in its own setting): CoLA "
+    "falls from 50 to 37 without COS-NCE; general distillation adds 4.0 on MRPC, 12.1 on RTE and 14.9 on CoLA.\n\n"
     "```console\ncontrastill study benchmarks/ablation.variants.json --seeds 3 --out benchmarks/results/ablation.jsonl "
     "--by ablation --to LRC-BERT \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
     "--place intents=demo/banking77 \\\n  --place general=models/bert-4L-312\n```\n\n"

@@ -273,6 +273,15 @@ def test_an_sts_run_shows_each_set(write_run) -> None:
     assert "on the STS sets" in page.text
 
 
+@pytest.mark.parametrize("theirs", [0.0, -0.1])
+def test_of_a_teacher_at_chance_no_share_is_told(write_run, theirs) -> None:
+    scores = {"student": {"spearman": 0.2}, "teacher": {"spearman": theirs}}
+    metrics = {"task": "sentence embeddings", "metric": "spearman", "steps": 40, **scores}
+    page = Page(write_report(write_run(metrics=metrics)))
+    assert f"Spearman correlation 0.2000 on dev, its teacher's {theirs:.4f}: no share can be told." in page.text
+    assert "keeps" not in page.text
+
+
 def test_a_model_without_scores_has_no_column_of_them(write_run) -> None:
     sizes = {"parameters": 10**7, "size_mb": 40.0}
     metrics = {"task": "sentence embeddings", "metric": "agreement", "steps": 40, "teacher": sizes}

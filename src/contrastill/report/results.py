@@ -197,9 +197,11 @@ def headline(run: RunFiles) -> str:
         return f"{what} on {score.where}{rows}, {turn} training: {reference.text} before, {score.text} after."
     if score.metric in results.LESS_IS_BETTER:
         return f"{what} {score.text} on {score.where}{rows}, its teacher's {reference.text}: lower is better."
-    share = percent(ratio_of(score, reference) or 0)
+    share = ratio_of(score, reference)
+    if share is None:
+        return f"{what} {score.text} on {score.where}{rows}, its teacher's {reference.text}: no share can be told."
     return (
-        f"The student keeps {share} of its teacher's {score.words} on {score.where}{rows}: "
+        f"The student keeps {percent(share)} of its teacher's {score.words} on {score.where}{rows}: "
         f"{score.text} against {reference.text}."
     )
 

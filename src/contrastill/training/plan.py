@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from contrastill.data.collate import Known
 from contrastill.data.corpus import Corpus
+from contrastill.errors import UserError
 from contrastill.loading import Length
 from contrastill.machine import bf16_pays
 from contrastill.methods import Method
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 USUAL_RATE = 5e-5
 FITTED = 512  # texts on which projections are started
+FEWEST_PAIRS = 3  # scored pairs whose ranks tell anything
 
 
 @dataclass(frozen=True)
@@ -267,10 +269,18 @@ def scored_sets(settings: Any) -> tuple[Any, Any]:
     """The scored pairs that select a checkpoint and the STS sets, each None where the settings name none.
 
     Read before any work, so that a faulty file stops the command at once.
+
+    Raises:
+        UserError: a file that cannot be read as such; pairs too few for a correlation.
     """
     from contrastill.evaluation.sts import load_scored_pairs, load_sts
 
     dev = load_scored_pairs(settings.dev, settings.encoding, settings.delimiter) if settings.dev else None
+    if dev is not None and len(dev.scores) < FEWEST_PAIRS:
+        raise UserError(
+            f"--dev: expected at least {FEWEST_PAIRS} scored pairs, got {len(dev.scores)}: a rank correlation of fewer "
+            "tells nothing; add pairs, or leave it out"
+        )
     return dev, load_sts(None if settings.sts == "hub" else settings.sts) if settings.sts else None
 
 
