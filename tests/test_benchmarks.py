@@ -292,7 +292,7 @@ def test_texts(script, tmp_path, capsys):
     ("variants", "results", "known"),
     [
         ("banking77_dev", "banking77_dev", 4),
-        ("embeddings.variants", "embeddings", 26),
+        ("embeddings.variants", "embeddings", 32),
         ("ablation.variants", "ablation", None),
         ("glue.variants", "glue", None),  # as many as are recorded
         ("additions.variants", "additions", None),

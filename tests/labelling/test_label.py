@@ -1,5 +1,6 @@
 """`contrastill label` against a server: what it asks, stores, resumes, retries, refuses, and keeps secret."""
 
+import errno
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import warm
 from contrastill import UserError
 from contrastill.cli import app
 from contrastill.labelling import Labelled, asking, client, label
+from contrastill.labelling.store import Store
 
 
 @pytest.fixture
@@ -360,6 +362,38 @@ def test_a_stopped_process_loses_the_requests_in_flight_at_most(place: Path, num
         made = labelled(server)
         assert (made.stored, made.answered) == (kept, 12 - kept)
     assert len(set(stored())) == len(rows()) == 12
+
+
+def test_a_thread_asks_on_once_its_answer_is_stored(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow storing is, a kill loses no more answers than there are workers."""
+    add, ahead = Store.add, list[int]()
+
+    def slow(self: Store, texts: Any, cells: Any) -> None:
+        time.sleep(0.05)
+        add(self, texts, cells)
+        ahead.append(len(server.requests) - len(rows()))
+
+    monkeypatch.setattr(Store, "add", slow)
+    with api(by_code) as server:
+        assert labelled(server, workers=2).answered == 12
+    assert len(ahead) == 12
+    assert max(ahead) <= 2
+
+
+def test_a_full_disk_ends_the_requests(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = Store.add
+
+    def full(self: Store, texts: Any, cells: Any) -> None:
+        if len(rows()) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        add(self, texts, cells)
+
+    monkeypatch.setattr(Store, "add", full)
+    with api(by_code) as server:
+        with pytest.raises((OSError, UserError), match="No space left"):
+            labelled(server, workers=2)
+        time.sleep(0.5)
+        assert len(server.requests) <= 5
 
 
 # ---- servers that fail

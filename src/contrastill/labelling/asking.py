@@ -65,7 +65,7 @@ class Asking:
     repeats: int
     retries: int
     stop: threading.Event = field(default_factory=threading.Event)
-    outcomes: "queue.Queue[Outcome | None]" = field(default_factory=queue.Queue)
+    outcomes: "queue.Queue[tuple[Outcome, threading.Event] | None]" = field(default_factory=queue.Queue)
     running: int = 0
 
     # ---- one text
@@ -167,7 +167,8 @@ class Asking:
     # ---- many texts
 
     def start(self, texts: Sequence[Texts], workers: int) -> None:
-        """Begins to ask; `arriving` gives the outcomes."""
+        """Begins to ask; `arriving` gives the outcomes. A thread goes on once its outcome is taken, so that a kill
+        loses no more answers than there are threads."""
         left, lock = iter(texts), threading.Lock()
 
         def work() -> None:
@@ -180,9 +181,12 @@ class Asking:
                     outcome = self.about(one)
                     if outcome.error is not None:
                         self.stop.set()
-                    self.outcomes.put(outcome)
+                    taken = threading.Event()
+                    self.outcomes.put((outcome, taken))
+                    while not (taken.wait(0.1) or self.stop.is_set()):
+                        pass
             except BaseException as error:
-                self.outcomes.put(Outcome("", error=error))
+                self.outcomes.put((Outcome("", error=error), threading.Event()))
             finally:
                 self.outcomes.put(None)
 
@@ -193,10 +197,14 @@ class Asking:
     def arriving(self) -> Iterator[Outcome]:
         """The outcomes as they come, until every thread has ended."""
         while self.running:
-            if (outcome := self.outcomes.get()) is None:
+            if (arrived := self.outcomes.get()) is None:
                 self.running -= 1
-            else:
+                continue
+            outcome, taken = arrived
+            try:
                 yield outcome
+            finally:
+                taken.set()
 
 
 def refusal(url: str, error: Refused) -> UserError:

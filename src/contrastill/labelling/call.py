@@ -87,6 +87,8 @@ class Call:
                 for outcome in self.asking.arriving():
                     self.take(outcome)
                 raise KeyboardInterrupt(self.how_to_go_on()) from None
+            finally:
+                self.asking.stop.set()  # a full disk ends the threads too
         if self.error is not None and not isinstance(self.error, Stopped):
             if isinstance(self.error, UserError):
                 raise UserError(f"{self.error}. {self.how_to_go_on()}") from None
