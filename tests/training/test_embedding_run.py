@@ -19,7 +19,7 @@ from torch import nn
 from transformers import AutoModel, T5Config, T5EncoderModel
 from workshop import CLASSES, WORDS, Workshop, sentence, sha256, write_csv, write_encoder, write_tokenizer
 
-from contrastill import EmbeddingDistillation, Interrupted, UserError, distill
+from contrastill import EmbeddingDistillation, Interrupted, UserError, contrast, distill
 from contrastill.data.corpus import read_corpus, several_texts
 from contrastill.evaluation import sts
 from contrastill.loading import load_tokenizer
@@ -507,6 +507,23 @@ def test_scored_pairs_select_where_there_are_some(settings: Settings) -> None:
     found = [row["eval_spearman"] for row in log(run.folder) if "eval_spearman" in row]
     assert len(found) == 4
     assert run.metrics["student"]["spearman"] == pytest.approx(max(found))
+
+
+@pytest.mark.parametrize("command", [distill, contrast])
+def test_pairs_too_few_for_a_correlation_are_refused(
+    settings: Settings, files: dict[str, Path], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    head, *rows = files["dev"].read_text().splitlines()
+    (tmp_path / "two.csv").write_text("\n".join([head, *rows[:2]]))
+    own = {
+        "model": str(files["teacher"]),
+        "pairs": str(files["dev"]),
+        "columns": ["sentence1", "sentence2"],
+        "out": str(tmp_path / "out"),
+    }
+    given = {**(settings() if command is distill else own), "dev": str(tmp_path / "two.csv")}
+    with pytest.raises(UserError, match="--dev: expected at least 3 scored pairs, got 2"):
+        command(**given)
 
 
 def test_the_teachers_score_on_dev_stands_beside_the_students(settings: Settings) -> None:
