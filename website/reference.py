@@ -11,8 +11,7 @@ from website.pages import DOCS
 
 import contrastill
 from contrastill.cli import app
-from contrastill.methods import METHODS, method_ranges, method_settings
-from contrastill.methods.measured import measured
+from contrastill.methods import METHODS, measured, method_ranges, method_settings
 
 SETTINGS = {
     "Settings of training runs": ("Finetuning", "Distillation", "EmbeddingDistillation", "Contrast", "Pretraining"),
@@ -54,7 +53,7 @@ def method(name: str) -> str:
 def of_measured(name: str) -> str:
     """What was measured of a method, as `contrastill methods` says it."""
     if not (found := measured(name)):
-        return "In no table of methods yet."
+        return "The method stands in no [table of methods side by side](../evidence.md) yet."
     timed = any(one.step is not None for one in found)
     rows = []
     for one in found:
