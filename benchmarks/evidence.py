@@ -40,6 +40,7 @@ from evidence_texts import (
     PUBLISHED,
     RATES,
     ROBUSTNESS,
+    SHORT,
     STAGES,
     TERMS,
     UNSTEADY,
@@ -59,6 +60,12 @@ EPOCHS = 5  # passes over CoLA
 TASKS = ("task", "method")
 MAP = ("set", "labels", "start", "method")
 SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3, "SST-2": 3, "BANKING77": 3}  # asked of each
+STARTS = {
+    "random": "random weights",
+    "weak": "a weak general student, `models/4L-312`",
+    "general": "a general student, `models/bert-4L-312`",
+    "inherit": "its teacher's weights (`inherit`)",
+}
 SCORES = {
     "kl": ("KL", 3), "perplexity": ("perplexity", 1), "own_nats": ("own nats", 3), "distinct_2": ("distinct-2", 3),
     "rouge_l": ("ROUGE-L", 3),
@@ -120,7 +127,7 @@ def results(found: Study, rows: Rows, axis: str, to: str, figure: str) -> list[s
 
 
 def page() -> str:
-    parts = ["# Evidence", ABOUT]
+    parts = ["# Evidence", ABOUT, *in_short()]
     if (glue := study("glue", max(SEEDS.values()))).rows():
         rows = at_best_rates(glue.rows(), TASKS)
         parts += ["## GLUE", f"{GLUE}{on_cores(rows)} {missing(rows, 'method', axis_values(glue, 'method'))}"]
@@ -159,6 +166,33 @@ def page() -> str:
     if (intents := RESULTS / "intents.json").exists():
         parts += ["## Language models: intents as text", *of_intents(json.loads(intents.read_text()))]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def in_short() -> list[str]:
+    """Of several sections, by start: where LRC-BERT is better than `kd`, level and worse; of three seeds or more."""
+    glue = at_best_rates(study("glue", max(SEEDS.values())).rows(), TASKS)
+    rates = at_best_rates(comparable(study("rates", 5)))
+    stages = at_best_rates(study("stages", 3).rows(), ("set", "stages"))
+    apart = [("general", one.label, one) for one in to_kd(glue, "method", "lrc_bert")]
+    apart += [("weak", "CoLA", one) for one in to_kd(rates, "method", "lrc_bert")]
+    apart += [("inherit", one.label, one) for one in to_kd(stages, "stages", "halves")]
+    for one in map_differences(study("map", 5)):
+        labels, start = one.value.rsplit(", ", 1)
+        apart.append((start, f"{one.label}, {labels}", one))
+    told = [
+        (start, one.so, f"{what} {100 * one.mean:+.1f} ({one.seeds})") for start, what, one in apart if one.seeds > 2
+    ]
+    lines = [
+        [about, *("; ".join(cell for *at, cell in told if at == [start, so]) for so in ("better", "level", "worse"))]
+        for start, about in STARTS.items()
+    ]
+    head = ["the student starts from", "LRC-BERT is better", "level", "worse"]
+    return ["## In short", SHORT, table(head, lines)] if told else []
+
+
+def to_kd(rows: Rows, axis: str, value: str) -> list[Difference]:
+    """The differences of one value to kd."""
+    return [one for one in differences(rows, axis, "kd") if one.value == value] if rows else []
 
 
 def of_more(found: Study) -> list[str]:
@@ -229,8 +263,7 @@ def of_map(found: Study) -> list[str]:
 
 def map_differences(found: Study) -> list[Difference]:
     """Of LRC-BERT to kd, each at its best rate. label: the set; value: the number of labels, and the start."""
-    rows = [row for row in at_best_rates(found.rows(), MAP) if row["axes"]["method"] != "finetune"]
-    apart = [(one, one.label.split(", ")) for one in differences(rows, "method", "kd")]
+    apart = [(one, one.label.split(", ")) for one in to_kd(at_best_rates(found.rows(), MAP), "method", "lrc_bert")]
     return [replace(one, label=given[0], value=", ".join(given[1:])) for one, given in apart]
 
 

@@ -3,9 +3,14 @@
 ABOUT = (
     "Which method keeps how much of a teacher at equal cost. Made by `python benchmarks/evidence.py` from "
     "`benchmarks/results/*.jsonl`, which hold a line for each run, with its settings. Scores are on dev, where the "
-    "best of the 8 checks of a run counts, for all methods alike. *better* and *worse*: the 95 % interval of the "
+    "best check of a run counts, for all methods alike. *better* and *worse*: the 95 % interval of the "
     "differences over seeds (Student's t) lies on one side of 0; *level*: 0 is within it. Where the difference is the "
     "same in each seed, nothing is told."
+)
+SHORT = (
+    "Where contrastive distillation pays: LRC-BERT beside soft labels (`kd`) in the sections below, by the weights "
+    "that the student starts from. The difference on dev, × 100, each method at its best rate, with the number of "
+    "seeds; fewer than three seeds are left out. Unless it says how many, all labels (`inherit`: 3,000 of SST-2)."
 )
 GLUE = (
     "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "

@@ -326,6 +326,7 @@ def test_evidence(script, tmp_path, monkeypatch):
     for part, name in (made, "RESULTS"), (made, "FIGURES"), (importlib.import_module("evidence_rows"), "RESULTS"):
         monkeypatch.setattr(part, name, tmp_path)
     assert "## GLUE" not in made.page()
+    assert "## In short" not in made.page()
     study = made.study("glue", 5)
     scores = {"kd": 0.40, "lrc_bert": 0.45, "finetune": 0.38}
     rows = {("cola", 0): {"metric": "matthews", "dev": 0.5}}
@@ -349,6 +350,7 @@ def test_evidence(script, tmp_path, monkeypatch):
     assert "| `lrc_bert` | 90.2 |  |  |" in page
     assert "| CoLA | `lrc_bert` | +0.0510 | +0.0383 to +0.0637 | 2 of 2 | better |" in page
     assert "| `kd` | 3 | 0.50 | 0.0 | 200 |" in page
+    assert "## In short" not in page  # two seeds are too few
     assert not (tmp_path / "glue.svg").exists()  # a check of the page writes nothing
     made.draw()
     assert (tmp_path / "glue.svg").exists()
@@ -378,6 +380,7 @@ def test_evidence_of_contrast(script, tmp_path, monkeypatch):
         "+0.0190 to +0.0477 | 3 of 3 | better |"
     ) in page
     assert "| SST-2, 300 labels, inherit | 90.0 | 80.0 (1, 1e-4) |  |  |  |  |  | no seed in common |" in page
+    assert "| random weights | SST-2, 300 labels +3.3 (3) |  |  |" in page
     made.draw()
     assert "300 labels, random (3 of 3)" in (tmp_path / "map.svg").read_text()
 
