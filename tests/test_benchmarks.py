@@ -342,7 +342,7 @@ def test_evidence(script, tmp_path, monkeypatch):
         key = {"cell": study.identity(cell)}
         study.cells.once(key, lambda row=row, ran=ran: {**row, **ran, "machine": {"cpu": "a processor"}})
     page = made.page()
-    assert "CoLA 19 of 25, RTE 25 of 25, MRPC 24 of 25, STS-B 15 of 15, SST-2 15 of 15, BANKING77 15 of 15" in page
+    assert "CoLA 24 of 30, RTE 30 of 30, MRPC 29 of 30, STS-B 18 of 18, SST-2 18 of 18, BANKING77 18 of 18" in page
     assert "| teacher | 50.0 |  |" in page
     assert "| `lrc_bert` | 45.1 ± 0.1 (2, 3e-4) |  |" in page
     assert "| `kd` | 40.0 ± 0.0 (2, 3e-4) | 80.0 (1, 1e-4) |" in page

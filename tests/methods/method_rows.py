@@ -22,7 +22,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "kd": [{}, {"temperature": 4.0, "alpha": 0.9}],
     "finetune": [{}],
     "pkd": [{}, {"layer_map": "last", "temperature": 10.0, "alpha": 0.2, "beta": 10.0}],
-    "tinybert": [{}, {"layer_map": "skip", "temperature": 2.0}],
+    "tinybert": [{}, {"layer_map": "skip", "temperature": 2.0}, {"relative": True}],
     "minilm": [{}, {"heads": 4, "teacher_layer": 2}, {"temperature": 4.0, "alpha": 0.9}],
     "dist": [{}, {"temperature": 2.0, "beta": 3.0, "gamma": 0.5}],
     "mixkd": [{}, {"beta": 0.4, "labels": 0.0, "mixed": 2.0, "temperature": 1.0}],

@@ -140,19 +140,25 @@ def test_pkds_patient_term_compares_unit_cls_vectors_of_the_mapped_layers(
     torch.testing.assert_close(terms_of(method, batch)["patient"], sum(errors) / len(errors))
 
 
-def test_tinyberts_terms_are_mean_squared_distances_over_real_tokens_and_pairs(tiny_method, tiny_batch):
-    method, batch = tiny_method("tinybert"), tiny_batch()
+@pytest.mark.parametrize("relative", [False, True])
+def test_tinyberts_terms_are_mean_squared_distances_over_real_tokens_and_pairs(relative, tiny_method, tiny_batch):
+    method, batch = tiny_method("tinybert", {"relative": relative}), tiny_batch()
     mask = batch["attention_mask"].bool()
     student, teacher = outputs(method, batch)
     scores = [e.attention for e in (method.student(batch, method.needs), method.run_teacher(batch))]
 
     def distance(project, i, j):
-        rows = zip(project(student.hidden_states[i]), teacher.hidden_states[j], mask, strict=True)
-        return sum((s[m] - t[m]).square().mean() for s, t, m in rows) / len(mask)
+        rows = list(zip(project(student.hidden_states[i]), teacher.hidden_states[j], mask, strict=True))
+        size = sum(t[m].square().mean() for _, t, m in rows) / len(mask) if relative else 1
+        return sum((s[m] - t[m]).square().mean() for s, t, m in rows) / len(mask) / size
 
     def score_distance(i, j):
-        rows = zip(scores[0][i - 1], scores[1][j - 1], mask, strict=True)
-        return sum((s[:, m][:, :, m] - t[:, m][:, :, m]).square().mean() for s, t, m in rows) / len(mask)
+        rows = [
+            (s[:, m][:, :, m], t[:, m][:, :, m])
+            for s, t, m in zip(scores[0][i - 1], scores[1][j - 1], mask, strict=True)
+        ]
+        size = sum(t.square().mean() for _, t in rows) / len(mask) if relative else 1
+        return sum((s - t).square().mean() for s, t in rows) / len(mask) / size
 
     terms = terms_of(method, batch)
     torch.testing.assert_close(terms["embedding"], distance(method.project_embedding, 0, 0))

@@ -74,7 +74,7 @@ def finished(
         unlabelled=0,
         data=SimpleNamespace(decisions={}),
         model=nn.Linear(1, 1),
-        method=SimpleNamespace(student=SimpleNamespace(model=student)),
+        method=SimpleNamespace(student=SimpleNamespace(model=student), balanced_by=""),
     )
     return run
 

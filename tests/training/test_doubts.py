@@ -14,6 +14,7 @@ from finished_runs import finished, log, logits, right_on
 from torch import nn
 
 from contrastill import Distillation
+from contrastill.methods import Stage
 from contrastill.settings import Contrast, EmbeddingDistillation, Finetuning
 from contrastill.tasks.pairs import PairScores
 from contrastill.training.doubts import Curve, Remedies, fell, missed_classes, noise_of, still_rises
@@ -121,6 +122,21 @@ def test_a_run_that_learnt_nothing_gets_one_sentence_with_one_thing_to_change(ra
         slower = "try --learning-rate 2e-05 (it was 5e-05)"
         collapsed = "every dev text" in words and rate == 5e-5  # nothing is clearly wrong, but for the answers
         assert said.endswith(f"; {slower if collapsed else RATES[rate]}")
+
+
+@pytest.mark.parametrize("attention", [20.0, 1.0])
+@pytest.mark.parametrize("option", ["--set relative=true", ""])
+def test_a_term_that_was_nearly_all_of_the_loss_is_named_where_the_student_learnt_nothing(attention, option) -> None:
+    nothing, well = (finished(logits(said, 3), LABELS, theirs=logits(LABELS, 3)) for said in (0 * LABELS, LABELS))
+    rows = [{"step": n, "loss": attention + 0.5, "attention": attention, "hidden": 0.5, "stage": 1} for n in range(5)]
+    rows += [{"step": n, "loss": 0.9, "soft": 0.9, "stage": 2} for n in range(5, 9)]
+    stages = (Stage("layers", {"attention": 1.0, "hidden": 1.0}), Stage("answers", {"soft": 1.0}))
+    for run in nothing, well:
+        vars(run.method).update(stages=stages, balanced_by=option)
+    said = [one for one in warnings(nothing, rows) if "hardly learnt" in one]
+    named = "98% of the loss of stage 'layers' was 'attention': the other terms were hardly learnt; try "
+    assert said == ([named + option] if option and attention == 20 else [])
+    assert warnings(well, rows) == []
 
 
 def test_few_steps_ask_for_more_of_them() -> None:

@@ -51,6 +51,7 @@ class Method(nn.Module):
     needs: Collection[str] = {"logits"}
     stages: Sequence[Stage]
     uses_teacher: bool = True
+    balanced_by: str = ""  # the option that makes a stage's terms alike in size, where that is not chosen yet
     per_group: ClassVar[bool] = False  # it compares texts that belong together
     asks_live: ClassVar[bool] = False  # the teacher reads what the method makes of a batch: nothing to store
     guesses_words: ClassVar[bool] = False  # it needs the masked-LM head of its teacher

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from contrastill.methods.base import Method, Stage
 from contrastill.methods.settings import LayerMap, Temperature
 from contrastill.tasks.base import Task
 
+Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 class TinyBERT(Method):
     """TinyBERT's task distillation. Jiao et al., Findings of EMNLP 2020. arXiv:1909.10351.
@@ -20,6 +22,8 @@ class TinyBERT(Method):
 
     temperature: temperature of the soft labels.
     layer_map: matching teacher layers: "uniform" (evenly spaced), "skip" or "last".
+    relative: each layer's embedding, hidden and attention term is divided by the teacher's mean square; else the term
+        with the largest numbers is all that is learnt (not in the paper).
     """
 
     name = "tinybert"
@@ -37,9 +41,11 @@ class TinyBERT(Method):
         *,
         temperature: Temperature = 1.0,
         layer_map: LayerMap = "uniform",
+        relative: bool = False,
     ) -> None:
         super().__init__(student, teacher, task)
-        self.temperature = temperature
+        self.temperature, self.relative = temperature, relative
+        self.balanced_by = "" if relative else "--set relative=true"
         self.pairs = self.layers(layer_map)
         self.project_embedding, self.project_hidden = self.bridge((0, 0)), self.bridge(*self.pairs)
         if self.student.heads != self.teacher.heads:
@@ -49,16 +55,21 @@ class TinyBERT(Method):
             )
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        def distance(loss: Distance, ours: Tensor, theirs: Tensor) -> Tensor:
+            found = loss(ours, theirs, teacher.mask)
+            if not self.relative:
+                return found
+            return found / loss(torch.zeros_like(theirs), theirs, teacher.mask).clamp(min=1e-12)
+
         hidden = [
-            losses.hidden_mse(self.project_hidden(student.hidden[i]), teacher.hidden[j], teacher.mask)
+            distance(losses.hidden_mse, self.project_hidden(student.hidden[i]), teacher.hidden[j])
             for i, j in self.pairs
         ]
         attention = [
-            losses.attention_mse(student.attention[i - 1], teacher.attention[j - 1], teacher.mask)
-            for i, j in self.pairs
+            distance(losses.attention_mse, student.attention[i - 1], teacher.attention[j - 1]) for i, j in self.pairs
         ]
         return {
-            "embedding": losses.hidden_mse(self.project_embedding(student.hidden[0]), teacher.hidden[0], teacher.mask),
+            "embedding": distance(losses.hidden_mse, self.project_embedding(student.hidden[0]), teacher.hidden[0]),
             "hidden": torch.stack(hidden).sum(),
             "attention": torch.stack(attention).sum(),
             **self.on_task(soft=lambda: self.soft(student, teacher, self.temperature)),

@@ -37,6 +37,7 @@ Log = Sequence[Mapping[str, Any]]
 TELLING = 5  # rows: a model that answers half of such rows right misses all of so many once in 32 times
 FEW = 8  # training rows of a class, at most, whose lack explains that it is not learnt
 AHEAD = 0.9  # of the interval of the difference that must lie above 0: one false alarm in twenty
+MOST = 0.9  # of a stage's loss in one term, from which on the others are hardly learnt
 UNEVEN = 0.8  # share of the training rows in one class, from which on that class may drown the others
 
 
@@ -44,7 +45,7 @@ def doubts(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
     """All doubts about a run; if it learnt nothing, only that one."""
     ended, ahead = loss_near_chance(run, history, remedies), vectors_ahead(run)
     if nothing := at_chance(run, remedies, bool(ended)) or ended:
-        return [*nothing, *ahead]
+        return [*outweighed(run, history), *nothing, *ahead]
     dev = run.splits.get("dev")
     if dev is None or dev.reported is None or dev.reported.interval is None:
         return []
@@ -76,6 +77,24 @@ def vectors_ahead(run: LabelledPlan) -> list[str]:
         f"a linear fit on the vectors of each text by itself has dev {metric} {fits:.3f}, the model {has:.3f}; add "
         f"labelled pairs (there are {len(run.labelled_rows):,}), or take that fit (docs/teacher.md)"
     ]
+
+
+def outweighed(run: LabelledPlan, history: Log) -> list[str]:
+    """Doubts a stage whose loss is nearly all of one term, of a method that can make its terms alike in size."""
+    for number, stage in enumerate(run.method.stages if run.method.balanced_by else [], 1):
+        rows = [row for row in history if "loss" in row and row.get("stage") == number]
+        shares = {
+            term: float(np.median([weight * row.get(term, 0) / (row["loss"] or 1) for row in rows]))
+            for term, weight in stage.weights.items()
+            if len(stage.weights) > 1 and rows
+        }
+        term = max(shares, key=lambda name: shares[name], default="")
+        if shares.get(term, 0) >= MOST:
+            return [
+                f"{shares[term]:.0%} of the loss of stage {stage.name!r} was {term!r}: the other terms were hardly "
+                f"learnt; try {run.method.balanced_by}"
+            ]
+    return []
 
 
 def at_chance(run: LabelledPlan, remedies: Remedies, untrained: bool) -> list[str]:
