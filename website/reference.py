@@ -12,6 +12,7 @@ from website.pages import DOCS
 import contrastill
 from contrastill.cli import app
 from contrastill.methods import METHODS, measured, method_ranges, method_settings
+from contrastill.ranges import Range
 
 SETTINGS = {
     "Settings of training runs": ("Finetuning", "Distillation", "EmbeddingDistillation", "Contrast", "Pretraining"),
@@ -32,6 +33,10 @@ def cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
+def allowed(values: Range) -> str:
+    return ", ".join(f"`{one}`" for one in values.choices or [str(values)] if one)
+
+
 def method(name: str) -> str:
     """A method's stages and settings: defaults and ranges from its constructor, meanings from its docstring."""
     about = METHODS[name]
@@ -41,8 +46,7 @@ def method(name: str) -> str:
     parts = [table(("stage", "share of the steps", "loss"), stages)]
     if settings := method_settings(name):
         rows = (
-            (f"`{key}`", f"`{value}`", f"`{ranges[key]}`" if str(ranges[key]) else "", meanings.get(key, ""))
-            for key, value in settings.items()
+            (f"`{key}`", f"`{value}`", allowed(ranges[key]), meanings.get(key, "")) for key, value in settings.items()
         )
         parts.append(table(("setting (`--set name=value`)", "default", "allowed", "meaning"), rows))
     else:

@@ -114,7 +114,8 @@ def method_settings(name: str) -> dict[str, Any]:
 
 def method_ranges(name: str) -> dict[str, Range]:
     """The range of each setting of a method, read off its constructor."""
-    return {p.name: typed(p.annotation)[1] for p in parameters(name).values()}
+    kinds = {key: typed(parameter.annotation) for key, parameter in parameters(name).items()}
+    return {key: Range(choices=("true", "false")) if kind is bool else own for key, (kind, own, _) in kinds.items()}
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter]:
