@@ -28,7 +28,8 @@ class PeaKD(PKD):
     temperature: temperature T of the soft labels.
     alpha: weight of the kd term; the label loss has 1 - alpha.
     beta: weight of the patient term.
-    layer_map: matching teacher layers of the 2 L: "skip" (evenly spaced, without the last) or "last".
+    layer_map: matching teacher layers of the 2 L: "skip" (evenly spaced, without the last), "uniform" (with it) or
+        "last".
     share: whether the upper half of the layers has the weights of the lower half; false: PTP and BERT-PKD alone.
     """
 

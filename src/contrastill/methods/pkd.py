@@ -20,7 +20,7 @@ class PKD(Method):
     temperature: temperature T of the soft labels (5, 10 or 20 in the paper).
     alpha: weight of the kd term (0.2, 0.5 or 0.7); the label loss has 1 - alpha.
     beta: weight of the patient term (10, 100, 500 or 1000).
-    layer_map: matching teacher layers: "skip" (evenly spaced, without the last) or "last".
+    layer_map: matching teacher layers: "skip" (evenly spaced, without the last), "uniform" (with it) or "last".
     """
 
     name = "pkd"
