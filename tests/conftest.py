@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -40,10 +41,12 @@ def pytest_runtest_setup() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Runs that name no cache, those in other processes too, fill one of these tests' own, not that of whoever runs
-    them. Set before any module of tests copies the environment."""
+    them; and none asks the Hub, which without a network answers after a minute of attempts. Set before any module of
+    tests copies the environment."""
     cache = tempfile.TemporaryDirectory(prefix="contrastill-cache-", ignore_cleanup_errors=True)
     config.add_cleanup(cache.cleanup)
-    os.environ["CONTRASTILL_CACHE"] = cache.name
+    os.environ |= {"CONTRASTILL_CACHE": cache.name, "HF_HUB_OFFLINE": "1"}
+    huggingface_hub.constants.HF_HUB_OFFLINE = True  # it has read the environment by now
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -772,7 +772,7 @@ def test_a_folder_in_use_is_refused_and_overwritten_only_when_asked(home: Path) 
 # ---- Ctrl-C --------------------------------------------------------------------------------------------------------
 
 CLI = [sys.executable, "-m", "contrastill"]
-QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def test_ctrl_c_saves_and_prints_the_command_that_goes_on(home: Path, tmp_path: Path) -> None:

@@ -440,7 +440,7 @@ def test_resuming_a_run_killed_while_its_folder_was_made_says_so(reference: Refe
 # ---- real signals and a real full disk -----------------------------------------------------------------------------
 
 CLI = [sys.executable, "-m", "contrastill"]
-QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def options(settings: dict[str, Any]) -> list[str]:
