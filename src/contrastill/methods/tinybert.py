@@ -11,8 +11,6 @@ from contrastill.methods.base import Method, Stage
 from contrastill.methods.settings import LayerMap, Temperature
 from contrastill.tasks.base import Task
 
-Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
-
 
 class TinyBERT(Method):
     """TinyBERT's task distillation. Jiao et al., Findings of EMNLP 2020. arXiv:1909.10351.
@@ -55,7 +53,7 @@ class TinyBERT(Method):
             )
 
     def losses(self, student: Encoding, teacher: Encoding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        def distance(loss: Distance, ours: Tensor, theirs: Tensor) -> Tensor:
+        def distance(loss: Callable[..., Tensor], ours: Tensor, theirs: Tensor) -> Tensor:
             found = loss(ours, theirs, teacher.mask)
             if not self.relative:
                 return found

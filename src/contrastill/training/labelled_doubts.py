@@ -42,7 +42,7 @@ UNEVEN = 0.8  # share of the training rows in one class, from which on that clas
 
 
 def doubts(run: LabelledPlan, history: Log, remedies: Remedies) -> list[str]:
-    """All doubts about a run; if it learnt nothing, only that one."""
+    """All doubts about a run; if it learnt nothing, only those about that."""
     ended, ahead = loss_near_chance(run, history, remedies), vectors_ahead(run)
     if nothing := at_chance(run, remedies, bool(ended)) or ended:
         return [*outweighed(run, history), *nothing, *ahead]
