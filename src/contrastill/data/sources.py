@@ -14,6 +14,7 @@ from contrastill.data.files import CONLL, SUFFIXES, look_up, split_name
 from contrastill.data.read import Table, held_table, read_table, table_of
 from contrastill.data.schema import GLUE, Schema, glue_task
 from contrastill.errors import UserError, first_line
+from contrastill.hub import hub_answers
 from contrastill.memory import Held
 
 __all__ = ["Found", "find_tables", "read_split"]
@@ -235,6 +236,7 @@ def _beside(path: Path) -> str:
 
 
 def _hub(name: str, config: str | None) -> tuple[dict[str, Table], dict[str, str], str]:
+    hub_answers()
     try:
         splits = datasets.load_dataset(name, config)
     except Exception as error:  # the Hub client raises many: offline, unknown name or config, gated, script-based

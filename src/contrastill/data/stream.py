@@ -13,6 +13,7 @@ from contrastill.data.delimited import DELIMITED, check_delimiter
 from contrastill.data.files import LINES, SUFFIXES, look_up, open_text, split_name, unknown
 from contrastill.data.read import read_column
 from contrastill.errors import UserError, first_line, quoted
+from contrastill.hub import hub_answers
 from contrastill.memory import Held
 
 __all__ = ["has_columns", "stream_texts"]
@@ -109,6 +110,7 @@ def texts_of(source: str, cells: Iterator[tuple[int, Any]], unit: str, say: Call
 def hub_column(source: str, text: str | None) -> Iterator[tuple[int, Any]]:
     from datasets import load_dataset
 
+    hub_answers()
     name, _, config = source.partition(":")
     try:
         rows = load_dataset(name, *([config] if config else []), split="train", streaming=True)

@@ -28,6 +28,7 @@ from contrastill.data.schema import glue_task
 from contrastill.errors import UserError, quoted_each
 from contrastill.evaluation.inference import inference
 from contrastill.evaluation.scores import percentiles, spearman
+from contrastill.hub import hub_answers
 
 __all__ = [
     "Pairs",
@@ -168,6 +169,7 @@ def _from_folder(folder: Path) -> dict[str, Pairs]:
 def _from_hub() -> dict[str, Pairs]:
     from datasets import load_dataset
 
+    hub_answers()
     sets = {}
     for name, origin in ORIGINS.items():
         try:

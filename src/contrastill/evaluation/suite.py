@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from contrastill.errors import UserError
+from contrastill.hub import hub_answers
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -37,6 +38,7 @@ def mteb_scores(model: SentenceTransformer, tasks: Sequence[str], batch_size: in
             chosen.append(mteb.get_task(name))
         except KeyError as error:
             raise UserError(f"expected an mteb task, got {name!r}; {_near(name)}") from error
+    hub_answers()
     options = {"batch_size": batch_size, "show_progress_bar": False}
     try:
         results = mteb.evaluate(model, chosen, cache=None, encode_kwargs=options, show_progress_bar=False)

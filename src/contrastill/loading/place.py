@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastill.errors import UserError
+from contrastill.hub import hub_answers
 from contrastill.results import RunRecord, check_sealed
 
 __all__ = ["Place", "locate", "model_folder", "run_settings"]
@@ -115,6 +116,7 @@ def resolve(name: str) -> Place:
         raise UserError(f"expected a model folder or Hub name, found nothing at {name[:300]!r}")
     if "@" in name and not revision:
         raise UserError(f"expected a revision (branch, tag or commit) behind the @ of {name!r}, got none")
+    hub_answers()
     return Place(name, hub, revision or None)
 
 

