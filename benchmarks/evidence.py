@@ -308,7 +308,7 @@ def of_stages(found: Study) -> list[str]:
             f"{score(made[one])} ({len(made[one])}, {rate_of(made[one][0])})" if one in made else "" for one in ways
         ]
         lines.append([f"{name}, {metric}", f"{100 * some[0]['teacher_metrics'][metric]:.1f}", *cells])
-        for to in ("kd", "halves"):
+        for to in [one for one in ("kd", "halves") if one in made]:
             apart += [[name, f"{one.value} less {to}", *words(one)] for one in differences(some, "stages", to)
                       if one.value != "kd"]  # fmt: skip
     return [
