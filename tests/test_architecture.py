@@ -31,6 +31,7 @@ EVERYTHING = {
     "alignment",
     "machine",
     "locks",
+    "hub",
     "results",
     "settings",
     "shapes",
@@ -71,6 +72,7 @@ ALLOWED = {
     "sampling": {"errors", "sampling"},
     "machine": {ROOT},  # for the version
     "locks": {"errors"},
+    "hub": {"errors"},
     "growing": {"errors", "locks"},
     "results": {"errors", "seal", "results"},
     "settings": {"errors", "memory", "ranges", "results", "settings", "shapes"},
@@ -118,9 +120,9 @@ ALLOWED = {
         "teachers",
         "methods",
     },
-    "data": {"alignment", "errors", "memory", "ranges", "spans", "data"},
-    "loading": {"errors", "results", "seal", "spans", "loading"},
-    "evaluation": {"errors", "machine", "spans", "data", "evaluation"},
+    "data": {"alignment", "errors", "hub", "memory", "ranges", "spans", "data"},
+    "loading": {"errors", "hub", "results", "seal", "spans", "loading"},
+    "evaluation": {"errors", "hub", "machine", "spans", "data", "evaluation"},
     "report": {"errors", "results", ROOT, "report"},  # ROOT: for the version
     "seal": set(),
     "tokenizing": {"errors"},
