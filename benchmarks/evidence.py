@@ -304,9 +304,7 @@ def of_stages(found: Study) -> list[str]:
         if not (some := [row for row in rows if row["axes"]["set"] == name]):
             continue
         made, metric = by_axis(some, "stages"), some[0]["metric"]
-        cells = [
-            f"{score(made[one])} ({len(made[one])}, {rate_of(made[one][0])})" if one in made else "" for one in ways
-        ]
+        cells = [with_rate(made.get(one)) for one in ways]
         lines.append([f"{name}, {metric}", f"{100 * some[0]['teacher_metrics'][metric]:.1f}", *cells])
         for to in [one for one in ("kd", "halves") if one in made]:
             apart += [[name, f"{one.value} less {to}", *words(one)] for one in differences(some, "stages", to)

@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 WAITS = (1.0, 2.0)  # seconds between attempts
 TIMEOUT = 5.0  # seconds of an attempt
-
 AGAIN = 60.0  # seconds until the next attempt
 
 answered: bool | None = None  # None: not asked yet

@@ -83,13 +83,14 @@ def outweighed(run: LabelledPlan, history: Log) -> list[str]:
     """Doubts a stage whose loss is nearly all of one term, of a method that can make its terms alike in size."""
     for number, stage in enumerate(run.method.stages if run.method.balanced_by else [], 1):
         rows = [row for row in history if "loss" in row and row.get("stage") == number]
+        if not rows or len(stage.weights) < 2:
+            continue
         shares = {
             term: float(np.median([weight * row.get(term, 0) / (row["loss"] or 1) for row in rows]))
             for term, weight in stage.weights.items()
-            if len(stage.weights) > 1 and rows
         }
-        term = max(shares, key=lambda name: shares[name], default="")
-        if shares.get(term, 0) >= MOST:
+        term = max(shares, key=shares.__getitem__)
+        if shares[term] >= MOST:
             return [
                 f"{shares[term]:.0%} of the loss of stage {stage.name!r} was {term!r}: the other terms were hardly "
                 f"learnt; try {run.method.balanced_by}"
