@@ -25,7 +25,7 @@ from contrastill.data.files import look_up, split_name
 from contrastill.data.load import load_task
 from contrastill.data.read import Table, read_lines, table_of
 from contrastill.data.schema import glue_task
-from contrastill.errors import UserError, quoted_each
+from contrastill.errors import UserError, first_line, quoted_each
 from contrastill.evaluation.inference import inference
 from contrastill.evaluation.scores import percentiles, spearman
 from contrastill.hub import hub_answers
@@ -175,10 +175,9 @@ def _from_hub() -> dict[str, Pairs]:
         try:
             rows = load_dataset(origin.hub, split="test", revision=origin.revision)
         except Exception as error:  # the library raises many: offline, gated, a cut download
-            first = (str(error).splitlines() or ["no reason given"])[0]
             raise UserError(
-                f"expected to read {origin.hub} from the Hugging Face Hub, got {type(error).__name__}: {first}; check "
-                "the network, or pass a folder with the sets (--data)"
+                f"expected to read {origin.hub} from the Hugging Face Hub, got {type(error).__name__}: "
+                f"{first_line(error)}; check the network, or pass a folder with the sets (--data)"
             ) from error
         sets[name] = _pairs(table_of(rows, f"{origin.hub} test"), ("sentence1", "sentence2", "score"))
         if len(sets[name]) != origin.hub_pairs:

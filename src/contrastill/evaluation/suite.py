@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from contrastill.errors import UserError
+from contrastill.errors import UserError, first_line
 from contrastill.hub import hub_answers
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def mteb_scores(model: SentenceTransformer, tasks: Sequence[str], batch_size: in
     try:
         results = mteb.evaluate(model, chosen, cache=None, encode_kwargs=options, show_progress_bar=False)
     except OSError as error:  # offline, unknown or gated data set
-        first = (str(error).splitlines() or ["no reason given"])[0]
         raise UserError(
-            f"expected to fetch the data of {', '.join(tasks)}, got {type(error).__name__}: {first}; check the network"
+            f"expected to fetch the data of {', '.join(tasks)}, got {type(error).__name__}: {first_line(error)}; check "
+            "the network"
         ) from error
     scores = {result.task_name: 100 * result.get_score() for result in results.task_results}
     scores["mean"] = np.mean(list(scores.values()))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from contrastill.bundle import without_usage_data
-from contrastill.errors import UserError
+from contrastill.errors import UserError, first_line
 from contrastill.exporting.source import Exportable
 
 if TYPE_CHECKING:
@@ -66,10 +66,9 @@ def to_onnx(source: Exportable, path: Path, opset: int = OPSET) -> None:
                 verbose=False,
             )
     except Exception as error:  # the exporter raises what the model's code raises, in many types
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{source.name}: torch could not export this model ({first[:300]}); an architecture whose code branches on "
-            "the tokens' values cannot become one graph"
+            f"{source.name}: torch could not export this model ({first_line(error)}); an architecture whose code "
+            "branches on the tokens' values cannot become one graph"
         ) from error
     assert program is not None
     model = program.model_proto

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from contrastill.errors import UserError
+from contrastill.errors import UserError, first_line
 from contrastill.seal import changed_file, unique_keys
 
 CARD = "README.md"
@@ -201,8 +201,9 @@ def read_object(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: expected {about(path)}, found no such file; check the path") from None
     except (OSError, ValueError, RecursionError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise UserError(f"{path}: expected {about(path)}, got a file that cannot be read ({why})") from None
+        raise UserError(
+            f"{path}: expected {about(path)}, got a file that cannot be read ({first_line(error)[:160]})"
+        ) from None
     return checked(found, "its content", path, dict)
 
 
