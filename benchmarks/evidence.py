@@ -57,8 +57,9 @@ FIGURES = HERE.parent / "docs" / "figures"
 METRICS = {"matthews": "Matthews correlation", "accuracy": "accuracy", "spearman": "Spearman correlation", "f1": "F1"}
 TEACHERS = {"CoLA": "cola", "RTE": "rte", "MRPC": "mrpc", "STS-B": "stsb", "SST-2": "sst2", "BANKING77": "banking77"}
 EPOCHS = 5  # passes over CoLA
+USUAL = "4L-312"  # the shape of all students but some of the map
 TASKS = ("task", "method")
-MAP = ("set", "labels", "start", "method")
+MAP = ("set", "labels", "size", "start", "method")
 SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3, "SST-2": 3, "BANKING77": 3}  # asked of each
 STARTS = {
     "random": "random weights",
@@ -177,8 +178,8 @@ def in_short() -> list[str]:
     apart += [("weak", "CoLA", one) for one in to_kd(rates, "method", "lrc_bert")]
     apart += [("inherit", one.label, one) for one in to_kd(stages, "stages", "halves")]
     for one in map_differences(study("map", 5)):
-        labels, start = one.value.rsplit(", ", 1)
-        apart.append((start, f"{one.label}, {labels}", one))
+        labels, size, start = one.value.split(", ")
+        apart.append((start, ", ".join([one.label, labels, *([size] if size != USUAL else [])]), one))
     told = [
         (start, one.so, f"{what} {100 * one.mean:+.1f} ({one.seeds})") for start, what, one in apart if one.seeds > 2
     ]

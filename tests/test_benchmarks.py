@@ -363,10 +363,12 @@ def test_evidence_of_contrast(script, tmp_path, monkeypatch):
         monkeypatch.setattr(part, name, tmp_path)
     study = made.study("map", 3)
     scores = {
-        "1e-4, random, kd": [0.60, 0.9],  # the better one by seed 1, the worse by seed 0
-        "3e-4, random, kd": [0.62, 0.63, 0.64],
-        "3e-4, random, lrc_bert": [0.65, 0.66, 0.68],
-        "1e-4, inherit, kd": [0.80],
+        "1e-4, 4L-312, random, kd": [0.60, 0.9],  # the better one by seed 1, the worse by seed 0
+        "3e-4, 4L-312, random, kd": [0.62, 0.63, 0.64],
+        "3e-4, 4L-312, random, lrc_bert": [0.65, 0.66, 0.68],
+        "1e-4, 4L-312, inherit, kd": [0.80],
+        "1e-3, 2/128, inherit, kd": [0.70, 0.71, 0.72],
+        "1e-3, 2/128, inherit, lrc_bert": [0.68, 0.71, 0.73],
     }
     for cell, values in scores.items():
         for seed, dev in enumerate(values):
@@ -376,13 +378,14 @@ def test_evidence_of_contrast(script, tmp_path, monkeypatch):
             study.cells.once(key, lambda row=row: row)
     page = made.page()
     assert (
-        "| SST-2, 300 labels, random | 90.0 | 63.0 ± 1.0 (3, 3e-4) | 66.3 ± 1.5 (3, 3e-4) |  | +0.0333 | "
+        "| SST-2, 300 labels, 4L-312, random | 90.0 | 63.0 ± 1.0 (3, 3e-4) | 66.3 ± 1.5 (3, 3e-4) |  | +0.0333 | "
         "+0.0190 to +0.0477 | 3 of 3 | better |"
     ) in page
-    assert "| SST-2, 300 labels, inherit | 90.0 | 80.0 (1, 1e-4) |  |  |  |  |  | no seed in common |" in page
+    assert "| SST-2, 300 labels, 4L-312, inherit | 90.0 | 80.0 (1, 1e-4) |  |  |  |  |  | no seed in common |" in page
     assert "| random weights | SST-2, 300 labels +3.3 (3) |  |  |" in page
+    assert "| its teacher's weights (`inherit`) |  | SST-2, 300 labels, 2/128 -0.3 (3) |  |" in page
     made.draw()
-    assert "300 labels, random (3 of 3)" in (tmp_path / "map.svg").read_text()
+    assert "300 labels, 4L-312, random (3 of 3)" in (tmp_path / "map.svg").read_text()
 
 
 def test_additions(script, tmp_path):
