@@ -57,7 +57,7 @@ FIGURES = HERE.parent / "docs" / "figures"
 METRICS = {"matthews": "Matthews correlation", "accuracy": "accuracy", "spearman": "Spearman correlation", "f1": "F1"}
 TEACHERS = {"CoLA": "cola", "RTE": "rte", "MRPC": "mrpc", "STS-B": "stsb", "SST-2": "sst2", "BANKING77": "banking77"}
 EPOCHS = 5  # passes over CoLA
-USUAL = "4L-312"  # the shape of all students but some of the map
+SHAPE = "4L-312"  # the shape of all students but some of the map
 TASKS = ("task", "method")
 MAP = ("set", "labels", "size", "start", "method")
 SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3, "SST-2": 3, "BANKING77": 3}  # asked of each
@@ -179,7 +179,7 @@ def in_short() -> list[str]:
     apart += [("inherit", one.label, one) for one in to_kd(stages, "stages", "halves")]
     for one in map_differences(study("map", 5)):
         labels, size, start = one.value.split(", ")
-        apart.append((start, ", ".join([one.label, labels, *([size] if size != USUAL else [])]), one))
+        apart.append((start, ", ".join([one.label, labels, *([size] if size != SHAPE else [])]), one))
     told = [
         (start, one.so, f"{what} {100 * one.mean:+.1f} ({one.seeds})") for start, what, one in apart if one.seeds > 2
     ]
@@ -255,8 +255,8 @@ def of_map(found: Study) -> list[str]:
         teacher = f"{100 * some[0]['teacher_metrics'][some[0]['metric']]:.1f}"
         lines.append([", ".join(given), teacher, *cells, *words(apart.get((given[0], ", ".join(given[1:]))))])
     return [
-        f"{CONTRAST}{on_cores(rows)} Of {len(found.chosen()):,} cells, all rates and seeds, "
-        f"{len(found.rows())} are made; the command continues.",
+        f"{CONTRAST}{on_cores(rows)} {len(found.rows())} runs are recorded, of {len(found.chosen()):,} that the axes "
+        "allow: the command makes the others (`--only` chooses).",
         table(head, lines),
         "![Differences of LRC-BERT to kd with their intervals, by set](figures/map.svg)",
     ]
