@@ -11,8 +11,8 @@ SHORT = (
     "Where contrastive distillation pays: LRC-BERT beside soft labels (`kd`) in the sections below, by the weights "
     "that the student starts from. The difference on dev, × 100, each method at its best rate, with the number of "
     "seeds; fewer than three seeds are left out. Unless it says how many, all labels (`inherit`: 3,000 of SST-2 and "
-    "STS-B, 2,000 of MRPC). Where the two are the same, an interval of 95 % still tells one comparison in twenty better "
-    "or worse."
+    "STS-B, 2,000 of MRPC). Where the two are the same, an interval of 95 % still tells one comparison in twenty "
+    "better or worse."
 )
 GLUE = (
     "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "
