@@ -179,7 +179,7 @@ def in_short() -> list[str]:
     apart += [("inherit", one.label, one) for one in to_kd(stages, "stages", "halves")]
     for one in map_differences(study("map", 5)):
         labels, size, start = one.value.split(", ")
-        apart.append((start, ", ".join([one.label, labels, *([size] if size != SHAPE else [])]), one))
+        apart.append((start, f"{one.label}, {labels}, {size}".removesuffix(f", {SHAPE}"), one))
     told = [
         (start, one.so, f"{what} {100 * one.mean:+.1f} ({one.seeds})") for start, what, one in apart if one.seeds > 2
     ]
