@@ -48,14 +48,19 @@ def slugs(page: Path) -> set[str]:
 
 
 def lost(page: Path) -> Iterator[str]:
-    """The links of a page that lead to no file, or to no heading of it."""
+    """The links of a page that lead to no file, to no heading of it, or by a command's name to a page without it."""
     text = pages.FENCE.sub("", page.read_text("utf-8"))
-    for _, target, _ in pages.LINK.findall(text):
+    for start, target, _ in pages.LINK.findall(text):
         if target.startswith(("http://", "https://", "mailto:")):
             continue
         path, _, anchor = target.partition("#")
         there = (page.parent / path).resolve() if path else page
-        if not there.exists() or (anchor and there.suffix == ".md" and anchor not in slugs(there)):
+        command = re.search(r"`(contrastill [a-z]+)", start)
+        if (
+            not there.exists()
+            or (anchor and there.suffix == ".md" and anchor not in slugs(there))
+            or (command and there.suffix == ".md" and command[1] not in there.read_text("utf-8"))
+        ):
             yield target
 
 
@@ -66,8 +71,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_a_lost_link_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# One two\n[a](page.md#one-two) [b](page.md#three) [c](none.md)\n")
-    assert list(lost(page)) == ["page.md#three", "none.md"]
+    page.write_text("# One two\n[a](page.md#one-two) [b](page.md#three) [`contrastill serve`](two.md) [c](none.md)\n")
+    (tmp_path / "two.md").write_text("Of `contrastill study`: [`contrastill study --seeds`](two.md).\n")
+    assert list(lost(page)) == ["page.md#three", "two.md", "none.md"]
+    assert list(lost(tmp_path / "two.md")) == []
     monkeypatch.setattr(pages, "DOCS", tmp_path)
     monkeypatch.setattr(pages, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match=r"page\.md: the link to none\.md leads nowhere"):
