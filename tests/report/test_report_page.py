@@ -637,6 +637,9 @@ def test_a_report_that_cannot_be_written_is_the_users_mistake_and_leaves_the_old
     (tmp_path / "taken").mkdir()
     with pytest.raises(UserError, match="cannot write"):
         compare([folder], tmp_path / "taken")
+    for nameless in (".", "/"):
+        with pytest.raises(UserError, match="it is a folder"):
+            compare([folder], nameless)
     with pytest.raises(UserError, match="cannot write"):
         compare([folder], tmp_path / "no" / "such" / "page.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student", "taken"]

@@ -300,6 +300,14 @@ def test_a_place_where_nothing_is_is_refused_before_work(tmp_path: Path, place: 
         study("{there}/train.csv").ready(("b", 0))
 
 
+@pytest.mark.parametrize("out", [".", "/", "{here}", "{here}/a file/rows.jsonl", "/proc/rows.jsonl"])
+def test_rows_that_cannot_be_written_are_refused_before_work(tmp_path: Path, out: str) -> None:
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(UserError, match="--out: "):
+        Study({"a": {"command": add}}, out.format(here=tmp_path), runs=tmp_path / "runs").run()
+    assert ASKED == []
+
+
 def test_a_part_of_a_name_means_all_variants_with_these_values(tmp_path: Path) -> None:
     axes: dict[str, Any] = {
         "task": {"one": {}, "one, long": {}},

@@ -432,8 +432,8 @@ def test_the_command_can_be_run_again():
         ({"model": ["a="]}, "NAME=FOLDER or random:SHAPE, got 'a='"),
         ({"model": ["random:"]}, "NAME=FOLDER or random:SHAPE, got 'random:'"),
         ({"model": [SMALL], "texts": "no-such-file.txt"}, "no-such-file.txt"),
-        ({"model": [SMALL], "out": "/no/such/folder/x.json"}, "choose another --out"),
-        ({"model": [SMALL], "out": "/"}, "choose another --out"),
+        ({"model": [SMALL], "out": "/no/such/folder/x.json"}, "found none; make it"),
+        ({"model": [SMALL], "out": "/"}, "got the folder /"),
         ({"run": "/no/such/run"}, "expected the run.json of a finished or interrupted run, found no such file"),
     ],
 )

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from contrastill.errors import UserError, quoted
@@ -63,18 +64,23 @@ NO_TEXTS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-esca
 CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f\x7f-\x84\x86-\x9f]")  # not in any text; 1a ended files in DOS
 
 
-def check_place(out: Path, data: Path | None) -> None:
-    """Checks that the answers to the texts in `data` may be written to a file.
+def check_place(out: Path, data: Path | None = None) -> None:
+    """Checks that a file may be written, of answers to the texts in `data` for instance.
 
     Raises:
         UserError: a folder, no folder for it or none that can be written to, the file of the texts.
     """
     if out.is_dir():
         raise UserError(f"--out: expected a file, got the folder {out}")
-    if not out.absolute().parent.is_dir():
+    folder = out.absolute().parent
+    if not folder.is_dir():
         raise UserError(f"--out: expected a folder {out.parent} for {out.name}, found none; make it")
-    if not os.access(out.absolute().parent, os.W_OK):
-        raise UserError(f"--out: {out.absolute().parent} cannot be written to; choose another place")
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"--out: {folder} cannot be written to ({why}); choose another place") from None
     if data is not None and out.exists() and out.samefile(data):
         raise UserError(f"--out: expected another file than --data, got {out} for both")
 

@@ -78,6 +78,8 @@ def leave_report(folder: Path, evidence: Callable[[], dict[str, Any] | None] = l
 
 def put(path: Path, text: str) -> Path:
     """Writes a file whole, or leaves what was there."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; choose another --out")
     part = path.with_name(f"{path.name}.part")
     try:
         part.write_text(text, encoding="utf-8", errors="replace")

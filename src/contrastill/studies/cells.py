@@ -23,10 +23,15 @@ class Cells:
     anew, so that the files of several machines are put together by `cat`. Any other file is {facts, "rows": [...]}.
 
     facts: what the file says beside the rows, where it has none of that name.
+
+    Raises:
+        UserError: the file is a folder.
     """
 
     def __init__(self, file: str | Path, facts: Mapping[str, Any] | None = None) -> None:
         self.file, self.facts = Path(file).expanduser(), dict(facts or {})
+        if self.file.is_dir():
+            raise UserError(f"--out: expected a file, got the folder {self.file}")
         self.lines = self.file.suffix == ".jsonl"
 
     def read(self) -> Row:

@@ -6,10 +6,11 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from contrastill.data.files import check_place
 from contrastill.errors import CheckFailed, UserError, quoted
 from contrastill.locks import FolderLock
 from contrastill.ranges import suggestion
@@ -125,7 +126,7 @@ class Study:
             is made too.
 
         Raises:
-            UserError: before work, a cell that cannot be made.
+            UserError: before work, a cell that cannot be made, or rows that cannot be written.
             CheckFailed: at the end, cells that failed.
             Interrupted: Ctrl-C; the same call goes on, within a run too.
         """
@@ -138,6 +139,10 @@ class Study:
         again = self.lost(todo)
         for cell in [*again, *todo]:
             self.ready(cell)
+        if todo:
+            with suppress(OSError):
+                self.cells.file.parent.mkdir(parents=True, exist_ok=True)
+            check_place(self.cells.file)
         console.print(f"{len(cells) - len(todo)} of {len(cells)} cells are in {self.cells.file}", soft_wrap=True)
         for cell in again:
             console.print(f"{named(cell)}: trained again, as its model is not in {self.runs}", soft_wrap=True)

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from contrastill.bundle import available
+from contrastill.data.files import check_place
 from contrastill.errors import UserError
 from contrastill.report import leave_report
 from contrastill.settings import Bench
@@ -64,7 +65,7 @@ def bench(**settings: Any) -> dict[str, Any]:
             warnings.append(f"--batch {batch}: there are {len(texts)} texts, so these batches hold no more")
     if out is not None:
         out = out.expanduser()
-        check_writable(out)
+        check_place(out)
     for line in warnings:
         logger.warning("%s", line)
     from contrastill.machine import describe_machine
@@ -107,17 +108,6 @@ def cases(asked: Bench, texts: Sequence[Any]) -> list[Case]:
         for length in lengths
         for batch in sorted(set(asked.batch))
     ]
-
-
-def check_writable(out: Path) -> None:
-    there = out.exists()
-    try:
-        out.open("a").close()
-        if not there:
-            out.unlink()
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"expected a file that can be written, got {out} ({why}); choose another --out") from None
 
 
 def write(out: Path, text: str) -> None:
