@@ -40,7 +40,7 @@ from contrastill.ranges import suggestion
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["UNLABELLED", "TaskData", "keys_of", "load_task", "text_key"]
+__all__ = ["UNLABELLED", "TaskData", "check_options", "keys_of", "load_task", "split_tables", "text_key"]
 
 LABELS = "labels of the columns"  # a table's column of what several label columns say
 UNLABELLED = -100  # the class of a row without one, as in torch's cross_entropy; a regression row has NaN
@@ -182,7 +182,7 @@ def load_task(
         of_model: the class names (types of entities) of the model that is to read the data, in the order of its ids, or
             any one name if it gives scores: for data that do not name their classes themselves.
     """
-    _check(kind, separator, dev_share, limit)
+    check_options(kind, separator, dev_share, limit)
     kind = "multilabel" if separator is not None else kind
     own = any(option is not None for option in (text, text_pair, label, kind, labels))
     rows: Any = held(source, "source")
@@ -190,7 +190,7 @@ def load_task(
     found = find_tables(rows, own=own, encoding=encoding, delimiter=delimiter, tagged=tagged)
     decided: dict[str, str] = {}
     given = {"dev": held(dev, "dev"), "test": held(test, "test")}
-    tables, files = _gathered(found, given, encoding, delimiter, tagged, decided)
+    tables, files = split_tables(found, given, encoding, delimiter, tagged, decided)
     told = [note for table in tables.values() for note in table.notes]
     first = next(iter(tables.values()))  # train, where there is one
     if kind == "multilabel" and (columns := label_columns(label, list(map(str, first.frame.columns)))):
@@ -253,7 +253,8 @@ def load_task(
     return data
 
 
-def _check(kind: str | None, separator: str | None, dev_share: float | None, limit: int | None) -> None:
+def check_options(kind: str | None, separator: str | None, dev_share: float | None, limit: int | None) -> None:
+    """Raises UserError: an option that cannot be, whatever the rows."""
     if dev_share is not None and not 0 <= dev_share <= 0.5:
         raise UserError(f"expected a dev share from 0 to 0.5, got {dev_share}; try 0.1")
     if limit is not None and limit < 1:
@@ -264,7 +265,7 @@ def _check(kind: str | None, separator: str | None, dev_share: float | None, lim
         raise UserError(f"expected --separator with --task multilabel alone, got --task {kind}")
 
 
-def _gathered(
+def split_tables(
     found: Found,
     given: Mapping[str, str | Path | None],
     encoding: str,

@@ -13,7 +13,7 @@ import pandas as pd
 from datasets import Dataset
 
 from contrastill.data.division import divide
-from contrastill.data.load import _check, _gathered, text_key
+from contrastill.data.load import check_options, split_tables, text_key
 from contrastill.data.prompt_rows import Prompt, columns_of, prompt_rows
 from contrastill.data.rows import hides_labels
 from contrastill.data.schema import Schema
@@ -132,11 +132,11 @@ def load_prompts(
     Raises:
         UserError: no such source or columns, no training rows, cells that are no texts, more than 5 % broken rows.
     """
-    _check(None, None, dev_share, limit)
+    check_options(None, None, dev_share, limit)
     found = find_tables(held(source, "source"), own=True, encoding=encoding, delimiter=delimiter)
     decided: dict[str, str] = {}
     given = {"dev": held(dev, "dev"), "test": held(test, "test")}
-    tables, files = _gathered(found, given, encoding, delimiter, False, decided)
+    tables, files = split_tables(found, given, encoding, delimiter, False, decided)
     if "train" not in tables:
         raise UserError(f"{found.name}: expected training rows, got {', '.join(tables)} only; add a train file")
     told = [note for table in tables.values() for note in table.notes]

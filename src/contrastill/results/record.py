@@ -202,7 +202,7 @@ def read_object(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected {about(path)}, found no such file; check the path") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}: expected {about(path)}, got a file that cannot be read ({first_line(error)[:160]})"
+            f"{path}: expected {about(path)}, got a file that cannot be read ({first_line(error)})"
         ) from None
     return checked(found, "its content", path, dict)
 
