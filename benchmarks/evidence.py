@@ -6,7 +6,7 @@ python benchmarks/evidence.py          (--check: exit code 1 if the page is not 
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evidence_rows import (
@@ -67,6 +67,7 @@ STARTS = {
     "general": "a general student, `models/bert-4L-312`",
     "inherit": "its teacher's weights (`inherit`)",
 }
+SO = ("better", "level", "worse")
 SCORES = {
     "kl": ("KL", 3), "perplexity": ("perplexity", 1), "own_nats": ("own nats", 3), "distinct_2": ("distinct-2", 3),
     "rouge_l": ("ROUGE-L", 3),
@@ -169,26 +170,51 @@ def page() -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
+@dataclass(frozen=True)
+class Compared:
+    """LRC-BERT beside `kd`, each at its best rate. start: one of `STARTS`; what: the task."""
+
+    start: str
+    what: str
+    apart: Difference
+    ours: Rows
+    theirs: Rows
+
+
 def in_short() -> list[str]:
     """Of several sections, by start: where LRC-BERT is better than `kd`, level and worse; of three seeds or more."""
-    glue = at_best_rates(study("glue", max(SEEDS.values())).rows(), TASKS)
-    rates = at_best_rates(comparable(study("rates", 5)))
-    stages = at_best_rates(study("stages", 3).rows(), ("set", "stages"))
-    apart = [("general", one.label, one) for one in to_kd(glue, "method", "lrc_bert")]
-    apart += [("weak", "CoLA", one) for one in to_kd(rates, "method", "lrc_bert")]
-    apart += [("inherit", one.label, one) for one in to_kd(stages, "stages", "halves")]
-    for one in map_differences(study("map", 5)):
-        labels, size, start = one.value.split(", ")
-        apart.append((start, f"{one.label}, {labels}, {size}".removesuffix(f", {SHAPE}"), one))
-    told = [
-        (start, one.so, f"{what} {100 * one.mean:+.1f} ({one.seeds})") for start, what, one in apart if one.seeds > 2
-    ]
+    told = [one for one in all_compared() if one.apart.seeds > 2]
     lines = [
-        [about, *("; ".join(cell for *at, cell in told if at == [start, so]) for so in ("better", "level", "worse"))]
+        [about, *("; ".join(in_a_cell(one) for one in told if [one.start, one.apart.so] == [start, so]) for so in SO)]
         for start, about in STARTS.items()
     ]
     head = ["the student starts from", "LRC-BERT is better", "level", "worse"]
     return ["## In short", SHORT, table(head, lines)] if told else []
+
+
+def in_a_cell(one: Compared) -> str:
+    return f"{one.what} {100 * one.apart.mean:+.1f} ({one.apart.seeds})"
+
+
+def all_compared() -> list[Compared]:
+    glue = at_best_rates(study("glue", max(SEEDS.values())).rows(), TASKS)
+    rates = at_best_rates(comparable(study("rates", 5)))
+    stages = at_best_rates(study("stages", 3).rows(), ("set", "stages"))
+    found = [compared("general", one, glue) for one in to_kd(glue, "method", "lrc_bert")]
+    for one in to_kd(rates, "method", "lrc_bert"):
+        found.append(replace(compared("weak", one, rates), what="CoLA"))
+    found += [compared("inherit", one, stages) for one in to_kd(stages, "stages", "halves")]
+    rows = at_best_rates(study("map", 5).rows(), MAP)
+    for one in to_kd(rows, "method", "lrc_bert"):
+        *what, start = one.label.split(", ")
+        found.append(replace(compared(start, one, rows), what=", ".join(what).removesuffix(f", {SHAPE}")))
+    return found
+
+
+def compared(start: str, one: Difference, rows: Rows) -> Compared:
+    named = [", ".join(filter(None, (one.label, value))) for value in (one.value, one.to)]
+    ours, theirs = ([row for row in rows if row["name"] == name] for name in named)
+    return Compared(start, one.label, one, ours, theirs)
 
 
 def to_kd(rows: Rows, axis: str, value: str) -> list[Difference]:
@@ -413,5 +439,5 @@ def axis_values(found: Study, axis: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    write_or_check(__doc__, PAGE, page)
+    write_or_check(__doc__, {PAGE: page})
     draw()

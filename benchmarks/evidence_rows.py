@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 OUTSIDE = (
     *("mpnet", "glue", "start", "additions", "minilm", "data", "captions", "teacher", "intents", "tweets"),
-    *("texts", "general", "augmented"),
+    *("texts", "general", "augmented", "multilingual", "mobie"),
 )
 """Places that a user names."""
 USUAL = 3e-4  # the rule's learning rate for a width of 312

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ def machine(result: dict[str, Any]) -> str:
     return f"{found['cpu']}, {found['torch_threads']} threads, torch {found['torch']}; `{result['command']}`"
 
 
-def write_or_check(about: str | None, file: Path, page: Callable[[], str]) -> None:
-    """The command line of a page: writes it, or with --check ends with exit code 1 if the file is another."""
+def write_or_check(about: str | None, pages: Mapping[Path, Callable[[], str]]) -> None:
+    """The command line of pages: writes them, or with --check ends with exit code 1 if a file is another."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     if parser.parse_args().check:
-        sys.exit(file.read_text() != page())
-    file.write_text(page())
+        sys.exit(any(file.read_text() != page() for file, page in pages.items()))
+    for file, page in pages.items():
+        file.write_text(page())

@@ -94,4 +94,4 @@ def of_additions() -> Iterator[Row]:
 
 
 if __name__ == "__main__":
-    write_or_check(__doc__, FILE, lines)
+    write_or_check(__doc__, {FILE: lines})

@@ -395,4 +395,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    write_or_check(__doc__, PAGE, page)
+    write_or_check(__doc__, {PAGE: page})

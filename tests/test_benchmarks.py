@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import re
 import runpy
 import shutil
 import subprocess
@@ -42,7 +43,7 @@ from workshop import QUICK, Workshop  # noqa: E402
 WORDS = ["soup", "song", "drum", "bread", "apple", "tune", "rice", "choir", *(f"word{n}" for n in range(60))]
 
 
-@pytest.mark.parametrize("script", ["tables", "evidence", "measured"])
+@pytest.mark.parametrize("script", ["tables", "evidence", "measured", "quoted"])
 def test_the_page_is_made_from_the_results(script, monkeypatch):
     monkeypatch.setattr(sys, "argv", [script, "--check"])
     monkeypatch.syspath_prepend(SCRIPTS)
@@ -306,10 +307,9 @@ def test_texts(script, tmp_path, capsys):
         ("more.variants", "more", None),
     ],
 )
-def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(variants, results, known):
+def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(script, variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
-    names = ("teacher", "minilm", "mpnet", "data", "texts", "sts", "glue", "start", "additions", "captions", "intents")
-    names += ("tweets", "general", "augmented", "short")
+    names = (*importlib.import_module("evidence_rows").OUTSIDE, "sts", "short")
     places = dict.fromkeys(names, "somewhere") | file.get("places", {})
     out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
     study = Study.of(SCRIPTS / f"{variants}.json", out, places=places, seeds=3)
@@ -354,6 +354,16 @@ def test_evidence(script, tmp_path, monkeypatch):
     assert not (tmp_path / "glue.svg").exists()  # a check of the page writes nothing
     made.draw()
     assert (tmp_path / "glue.svg").exists()
+
+
+def test_tables_that_quote_the_evidence(script, tmp_path):
+    made = importlib.import_module("quoted")
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- made by benchmarks/quoted.py: parts -->\nold\n<!-- end -->\nb\n")
+    start, *table, end, b = made.filled(page).splitlines()
+    assert [start, end, b] == ["a", "<!-- end -->", "b"]
+    assert re.fullmatch(r"\| without COS-NCE \| \*\*[\d.]+\*\* \|.*", table[5])
+    assert "old" not in table
 
 
 def test_evidence_of_contrast(script, tmp_path, monkeypatch):

@@ -1,0 +1,153 @@
+"""The tables of README.md and docs/methods/lrc_bert.md that quote docs/evidence.md, made of the same rows.
+
+python benchmarks/quoted.py          (--check: exit code 1 if a page is not what the results say)
+
+Each stands between `<!-- made by benchmarks/quoted.py: NAME -->` and `<!-- end -->`.
+"""
+
+import re
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from evidence import Compared, all_compared
+from evidence_rows import HERE, Rows, by_axis, study
+from markdown_parts import table, write_or_check
+
+from contrastill.studies.paired import Difference, differences
+
+BLOCK = re.compile(r"(<!-- made by benchmarks/quoted\.py: ([a-z ]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+README = HERE.parent / "README.md"
+LRC_BERT = HERE.parent / "docs" / "methods" / "lrc_bert.md"
+NUMBERS = (
+    *("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+STARTS = {"random": "random weights", "general": "a general student"}
+AHEAD = (
+    *(("random", "BANKING77, 1,000 labels"), ("general", "SST-2, 300 labels"), ("general", "QQP, 300 labels")),
+    *(("general", task) for task in ("CoLA", "MRPC", "STS-B")),
+)
+"""Start and task of README's rows of LRC-BERT beside `kd`."""
+ABOUT = {
+    "SST-2": "reviews", "QQP": "same question", "CoLA": "grammar", "MRPC": "same meaning", "STS-B": "similar meaning"
+}  # fmt: skip
+IN_UNITS = {"f1": " (F1)", "matthews": " (Matthews × 100)", "spearman": " (Spearman × 100)"}
+CHANGED = {
+    "LRC-BERT_C": "without COS-NCE",
+    "BERT_M": "squared distances in its place",
+    "cosine": "the cosine alone, without negatives",
+    "LRC-BERT_2": "without the first stage",
+    "LRC-BERT1": "random weights in place of a general student",
+}
+WORTH = {
+    "LRC-BERT_C": ("COS-NCE", "CoLA 13"),
+    "BERT_M": ("its angle: beside squared distances", ""),
+    "cosine": ("its negatives: beside the cosine alone", ""),
+    "LRC-BERT_2": ("the first stage", ""),
+    "granularity mean": ("tokens, beside a text's mean", ""),
+    "LRC-BERT_S": ("the soft labels", ""),
+    "LRC-BERT1": ("the general student, beside random weights (LRC-BERT1)", "14.9, 4.0, 12.1"),
+}
+"""Ablation -> what it leaves out, and how much that is worth in the paper."""
+SETS = ("CoLA", "MRPC", "RTE")
+SEEDS = 3
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def mean(rows: Rows) -> str:
+    return percent(statistics.mean(row["dev"] for row in rows))
+
+
+def spoken(apart: Difference, sign: int = 1) -> str:
+    """A difference and its interval, in points; sign -1: the other way round."""
+    assert apart.low is not None
+    assert apart.high is not None
+    low, high = sorted((sign * apart.low, sign * apart.high))
+    return f"{percent(sign * apart.mean)} ({percent(low)} to {percent(high)})"
+
+
+def ahead() -> str:
+    """LRC-BERT beside `kd`: the sentence that says when it pays, and the rows of `AHEAD`."""
+    told = [one for one in all_compared() if one.apart.seeds >= SEEDS]
+    inherited = [one.apart.so for one in told if one.start == "inherit"]
+    known = {(one.start, one.what): one for one in told}
+    lines = [row(known[of]) for of in AHEAD if of in known]
+    head = ["start", "task", "LRC-BERT", "`kd`", "difference (95 % interval)", "seeds"]
+    level, of = NUMBERS[inherited.count("level")], NUMBERS[len(inherited)]
+    return (
+        "**Where the start is not the teacher's own, LRC-BERT pays**; from the teacher's own weights the two are\n"
+        f"level in {level} of {of} comparisons ([all of them](docs/evidence.md#in-short)). Each method at its best\n"
+        f"learning rate, dev:\n\n{table(head, lines)}"
+    )
+
+
+def row(one: Compared) -> list[str]:
+    task, *rest = one.what.split(", ", 1)
+    what = ", ".join([task, *([ABOUT[task]] if task in ABOUT else []), *rest])
+    unit = " %" if one.apart.metric == "accuracy" else ""
+    scores = [f"{mean(rows)}{unit}" for rows in (one.ours, one.theirs)]
+    measured = f"{what}{IN_UNITS.get(one.apart.metric, '')}"
+    return [STARTS[one.start], measured, *scores, spoken(one.apart), str(one.apart.seeds)]
+
+
+def ablations() -> dict[str, tuple[dict[str, Rows], dict[str, Difference]]]:
+    """Set -> the rows of each ablation, and its difference to LRC-BERT; of `SEEDS` seeds or more."""
+    rows = study("ablation", SEEDS).rows()
+    found: dict[str, tuple[dict[str, Rows], dict[str, Difference]]] = {}
+    for task, some in by_axis(rows, "task").items():
+        apart = {one.value: one for one in differences(some, "ablation", "LRC-BERT") if one.seeds >= SEEDS}
+        found[task] = (dict(by_axis(some, "ablation")), apart)
+    return found
+
+
+def parts() -> str:
+    """LRC-BERT with one part left out or changed: scores, bold where they are worse."""
+    terms = study("terms", SEEDS).rows()
+    apart = {one.value: one for one in differences(terms, "ablation", "LRC-BERT") if one.seeds >= SEEDS}
+    banking = "BANKING77, 1,000 labels, from random weights"
+    found = {banking: (dict(by_axis(terms, "ablation")), apart), **ablations()}
+    sets = [banking, *SETS]
+
+    def cell(what: str, value: str) -> str:
+        rows, to_whole = found[what]
+        if value == "LRC-BERT":
+            return mean(rows[value])
+        if value not in to_whole:
+            return ""
+        return f"**{mean(rows[value])}**" if to_whole[value].so == "worse" else mean(rows[value])
+
+    named = {"LRC-BERT": "LRC-BERT", **CHANGED}
+    return table(["", *sets], [[about, *(cell(what, value) for what in sets)] for value, about in named.items()])
+
+
+def worth() -> str:
+    """What each part of LRC-BERT is worth."""
+    found = ablations()
+
+    def cell(task: str, value: str) -> str:
+        if (apart := found[task][1].get(value)) is None:
+            return ""
+        points, interval = spoken(apart, -1).split(" ", 1)
+        return f"{points}, level {interval}" if apart.so == "level" else f"{points} {interval}"
+
+    lines = [[about, *(cell(task, value) for task in SETS), paper] for value, (about, paper) in WORTH.items()]
+    cola, mrpc, rte = (mean(found[task][0]["LRC-BERT"]) for task in SETS)
+    return (
+        f"LRC-BERT has {cola} Matthews points on CoLA, F1 {mrpc} on MRPC and {rte} % on RTE:\n\n"
+        f"{table(['', *SETS, 'the paper'], lines)}"
+    )
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {"ahead": ahead, "parts": parts, "worth": worth}
+
+
+def filled(page: Path) -> str:
+    return BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]()}\n{found[3]}", page.read_text())
+
+
+if __name__ == "__main__":
+    write_or_check(__doc__, {page: lambda page=page: filled(page) for page in (README, LRC_BERT)})
