@@ -342,7 +342,7 @@ def test_evidence(script, tmp_path, monkeypatch):
         key = {"cell": study.identity(cell)}
         study.cells.once(key, lambda row=row, ran=ran: {**row, **ran, "machine": {"cpu": "a processor"}})
     page = made.page()
-    assert "CoLA 24 of 30, RTE 30 of 30, MRPC 29 of 30, STS-B 18 of 18, SST-2 18 of 18, BANKING77 18 of 18" in page
+    assert "CoLA 34 of 40, RTE 40 of 40, MRPC 39 of 40, STS-B 24 of 24, SST-2 24 of 24, BANKING77 24 of 24" in page
     assert "| teacher | 50.0 |  |" in page
     assert "| `lrc_bert` | 45.1 ± 0.1 (2, 3e-4) |  |" in page
     assert "| `kd` | 40.0 ± 0.0 (2, 3e-4) | 80.0 (1, 1e-4) |" in page
