@@ -434,6 +434,7 @@ def test_the_command_can_be_run_again():
         ({"model": [SMALL], "texts": "no-such-file.txt"}, "no-such-file.txt"),
         ({"model": [SMALL], "out": "/no/such/folder/x.json"}, "found none; make it"),
         ({"model": [SMALL], "out": "/"}, "got the folder /"),
+        ({"model": [SMALL], "out": "/dev/null"}, "expected a file, got /dev/null"),
         ({"run": "/no/such/run"}, "expected the run.json of a finished or interrupted run, found no such file"),
     ],
 )

@@ -68,10 +68,10 @@ def check_place(out: Path, data: Path | None = None) -> None:
     """Checks that a file may be written, of answers to the texts in `data` for instance.
 
     Raises:
-        UserError: a folder, no folder for it or none that can be written to, the file of the texts.
+        UserError: a folder or device, no folder for it or none that can be written to, the file of the texts.
     """
-    if out.is_dir():
-        raise UserError(f"--out: expected a file, got the folder {out}")
+    if out.exists() and not out.is_file():
+        raise UserError(f"--out: expected a file, got {'the folder ' if out.is_dir() else ''}{out}")
     folder = out.absolute().parent
     if not folder.is_dir():
         raise UserError(f"--out: expected a folder {out.parent} for {out.name}, found none; make it")
