@@ -24,7 +24,7 @@ GLUE = (
     "attention and relations are compared as among kin. `tinybert`'s loss is almost all attention's here, and it ends "
     "with one answer for all of CoLA; *relative, halves* divides each layer's term by the teacher's mean square, and "
     "gives the soft labels half of the steps ([why](methods/tinybert.md#when-to-use-it)). *From MiniLM*: the student "
-    "is `all-MiniLM-L6-v2` itself (22.7 M), of which `models/bert-4L-312` was made, at its method's rate from that. "
+    "is `all-MiniLM-L6-v2` itself (22.7 M), of which `models/bert-4L-312` was made, at one rate (`kd` on RTE at two). "
     "BANKING77 is no task of GLUE: it is here for its many classes.\n\n"
     "```console\ncontrastill study benchmarks/glue.variants.json --seeds 1 --out benchmarks/results/glue.jsonl "
     "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "

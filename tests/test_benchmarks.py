@@ -356,7 +356,8 @@ def test_evidence(script, tmp_path, monkeypatch):
     assert (tmp_path / "glue.svg").exists()
 
 
-def test_tables_that_quote_the_evidence(script, tmp_path):
+def test_quoted(script, tmp_path):
+    """Typed tables are replaced by those of the rows; what stands around them stays."""
     made = importlib.import_module("quoted")
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- made by benchmarks/quoted.py: parts -->\nold\n<!-- end -->\nb\n")
