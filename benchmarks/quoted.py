@@ -96,22 +96,22 @@ def row(one: Compared) -> list[str]:
     return [STARTS[one.start], measured, *scores, spoken(one.apart), str(one.apart.seeds)]
 
 
-def ablations() -> dict[str, tuple[dict[str, Rows], dict[str, Difference]]]:
-    """Set -> the rows of each ablation, and its difference to LRC-BERT; of `SEEDS` seeds or more."""
-    rows = study("ablation", SEEDS).rows()
-    found: dict[str, tuple[dict[str, Rows], dict[str, Difference]]] = {}
-    for task, some in by_axis(rows, "task").items():
-        apart = {one.value: one for one in differences(some, "ablation", "LRC-BERT") if one.seeds >= SEEDS}
-        found[task] = (dict(by_axis(some, "ablation")), apart)
-    return found
+def beside_whole(rows: Rows) -> tuple[Mapping[str, Rows], dict[str, Difference]]:
+    """The rows of each ablation, and its difference to LRC-BERT; of `SEEDS` seeds or more."""
+    apart = [one for one in differences(rows, "ablation", "LRC-BERT") if one.seeds >= SEEDS]
+    return by_axis(rows, "ablation"), {one.value: one for one in apart}
+
+
+def ablations() -> dict[str, tuple[Mapping[str, Rows], dict[str, Difference]]]:
+    """Set -> its ablations beside LRC-BERT."""
+    made = by_axis(study("ablation", SEEDS).rows(), "task")
+    return {task: beside_whole(rows) for task, rows in made.items()}
 
 
 def parts() -> str:
     """LRC-BERT with one part left out or changed: scores, bold where they are worse."""
-    terms = study("terms", SEEDS).rows()
-    apart = {one.value: one for one in differences(terms, "ablation", "LRC-BERT") if one.seeds >= SEEDS}
     banking = "BANKING77, 1,000 labels, from random weights"
-    found = {banking: (dict(by_axis(terms, "ablation")), apart), **ablations()}
+    found = {banking: beside_whole(study("terms", SEEDS).rows()), **ablations()}
     sets = [banking, *SETS]
 
     def cell(what: str, value: str) -> str:
