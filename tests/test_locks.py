@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,22 @@ def test_folders_that_were_made_for_a_lock_go_with_it_unless_they_are_used(tmp_p
     (tmp_path / "a/file").touch()
     lock.release()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+
+
+def test_a_lock_that_ends_while_another_of_its_name_begins_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other, mkdir = FolderLock(tmp_path / "a", "x"), FolderLock(tmp_path / "a", "y"), Path.mkdir
+
+    def later(*place: Any, **how: Any) -> None:
+        first.release()
+        mkdir(*place, **how)
+
+    monkeypatch.setattr(Path, "mkdir", later)
+    FolderLock(tmp_path / "a", "x").release()
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["y"]
+    other.release()
+    assert not list((tmp_path / "a").glob("*"))
 
 
 def test_a_file_in_the_way_locks_nothing(tmp_path: Path) -> None:

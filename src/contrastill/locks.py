@@ -39,15 +39,15 @@ def locked(file: IO[Any]) -> bool:
 class FolderLock:
     """Keeps a folder to one process, from now until `release`. The folder is made; unless used, it goes at the end.
 
-    Where the folder cannot be written to, nothing is locked: whoever writes there will say so. Where the file system
-    has no locks, a warning says so.
+    name: the file in it that is locked; a folder has as many locks as names. Where the folder cannot be written to,
+    nothing is locked: whoever writes there will say so. Where the file system has no locks, a warning says so.
 
     Raises:
         UserError: another process, or another call in this one, holds it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, name: str = LOCK) -> None:
+        self.folder, self.name = folder, name
         self.file: IO[str] | None = None
         self.made: list[Path] = []
         with contextlib.suppress(OSError):
@@ -61,13 +61,13 @@ class FolderLock:
         self.made = self.made or [place for place in places if not place.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            file = (self.folder / LOCK).open("a+", encoding="utf-8")
+            file = (self.folder / self.name).open("a+", encoding="utf-8")
         except FileNotFoundError:
             return None
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK)):
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / self.name)):
                 raise FileNotFoundError
         except FileNotFoundError:
             file.close()
@@ -92,7 +92,7 @@ class FolderLock:
         if self.file is None:
             return
         with contextlib.suppress(OSError):
-            (self.folder / LOCK).unlink()
+            (self.folder / self.name).unlink()
         self.file.close()
         self.file = None
         with contextlib.suppress(OSError):

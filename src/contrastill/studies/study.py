@@ -275,7 +275,7 @@ class Study:
     def claimed(self, cell: Cell) -> Iterator[bool]:
         """Whether no other process makes the cell; none does within the block."""
         try:
-            lock = FolderLock(self.runs / ".claims" / self.identity(cell))
+            lock = FolderLock(self.runs / ".claims", self.identity(cell))
         except UserError:
             yield False
             return
