@@ -41,7 +41,7 @@ LOST = ConnectionError("Name or service not known\nand more")
 def test_a_hub_that_answers_is_asked_once(client, caplog):
     made = client(None)
     assert (hub.hub_answers(), hub.hub_answers()) == (True, True)
-    assert made.asked == [("https://huggingface.co", hub.TIMEOUT, False)]
+    assert made.asked == [(constants.ENDPOINT, hub.TIMEOUT, False)]
     assert not constants.HF_HUB_OFFLINE
     assert not caplog.records
 

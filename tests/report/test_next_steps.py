@@ -76,6 +76,12 @@ def test_a_doubt_s_first_change_comes_first(said: str, words: list[str], write_r
     assert first == ["distill", "--from", f"{folder}/run.json", *words, "--out", f"{folder}-2"]
 
 
+@pytest.mark.parametrize(("said", "asked"), [("dev has 30 rows; score it on more rows (--dev FILE)", 1), (SLOWER, 0)])
+def test_the_page_asks_for_words_where_a_command_lacks_some(said: str, asked: int, write_run: Write) -> None:
+    page = Page(write_report(write_run(record={**record(dev=None), "warnings": [said]})))
+    assert page.text.count("Words in capitals are yours to fill in.") == asked
+
+
 @pytest.mark.parametrize("said", ["the labels look odd", "all is lost; give --no-such-setting 3", "see; --student"])
 def test_a_doubt_that_names_no_change_gives_no_command(said: str, write_run: Write) -> None:
     assert [words[0] for words in commands(write_run(record={**record(), "warnings": [said]}))] == ["export", "bench"]

@@ -22,6 +22,7 @@ ADVICE = re.compile(r"(?<![\w-])--([a-z][a-z-]+)(?: ([\w./-]*[\w/]))?")
 FACTORS = {"learning_rate": 1 / 3, "epochs": 2.0}
 """Settings that an advice names without a value -> what turns the run's own value into the one to try."""
 RAISE = re.compile(r"\b(raise|higher|larger|increase)\b")
+CAPITALS = re.compile(r"[A-Z]{2,}(\.csv)?")
 TRAINS = ("finetune", "distill", "pretrain", "contrast")
 
 
@@ -31,6 +32,11 @@ class Step:
 
     why: str
     command: str
+
+    @property
+    def open(self) -> bool:
+        """Whether it has words in capitals."""
+        return any(CAPITALS.fullmatch(word) for word in shlex.split(self.command))
 
 
 def next_steps(run: RunFiles) -> list[Step]:
