@@ -65,8 +65,10 @@ STARTS = {
     "random": "random weights",
     "weak": "a weak general student, `models/4L-312`",
     "general": "a general student, `models/bert-4L-312`",
+    "MiniLM": "a larger encoder that exists, `all-MiniLM-L6-v2`",
     "inherit": "its teacher's weights (`inherit`)",
 }
+FROM = ", from "
 SO = ("better", "level", "worse")
 SCORES = {
     "kl": ("KL", 3), "perplexity": ("perplexity", 1), "own_nats": ("own nats", 3), "distinct_2": ("distinct-2", 3),
@@ -111,7 +113,7 @@ def results(found: Study, rows: Rows, axis: str, to: str, figure: str) -> list[s
         costs.append([f"`{value}`", str(len(runs)), f"{a_step(runs):.2f}", f"{hours:.1f}", f"{forwards:,}"])
     metrics = [METRICS[next(iter(made[task].values()))[0]["metric"]] for task in tasks]
     columns = [f"{task}<br>{metric}" for task, metric in zip(tasks, metrics, strict=True)]
-    apart = differences(rows, axis, to)
+    apart = beside(rows, axis, to)
     return [
         table(["on dev, × 100", *columns], lines),
         "Mean and standard deviation, with the number of seeds and the learning rate.",
@@ -120,7 +122,7 @@ def results(found: Study, rows: Rows, axis: str, to: str, figure: str) -> list[s
         f"Differences to `{to}`, paired by seed (scores as they are, not × 100; the figure shows the same):",
         table(
             ["task", "", "difference", "95 % over seeds", "better in", "so"],
-            [[one.label, f"`{one.value}`", *words(one)] for one in apart],
+            [[one.label, less(one, to), *words(one)] for one in apart],
         ),
         f"![Differences to {to} with their intervals](figures/{figure})",
         "Cost by the clock, on one core beside other work (a step: the median run's):",
@@ -128,10 +130,23 @@ def results(found: Study, rows: Rows, axis: str, to: str, figure: str) -> list[s
     ]
 
 
+def beside(rows: Rows, axis: str, to: str) -> list[Difference]:
+    """The differences to the value `to`; of values with another start ("..., from ...") to `to` with that start."""
+    starts: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        _, known, start = row["axes"][axis].partition(FROM)
+        starts.setdefault(known + start, []).append(row)
+    return [one for start, some in starts.items() for one in differences(some, axis, to + start)]
+
+
+def less(one: Difference, usual: str) -> str:
+    return f"`{one.value}`" if one.to == usual else f"`{one.value}` less `{one.to}`"
+
+
 def page() -> str:
     parts = ["# Evidence", ABOUT, *in_short()]
-    if (glue := study("glue", max(SEEDS.values()))).rows():
-        rows = at_best_rates(glue.rows(), TASKS)
+    glue, rows = of_glue()
+    if rows:
         parts += ["## GLUE", f"{GLUE}{on_cores(rows)} {missing(rows, 'method', axis_values(glue, 'method'))}"]
         parts += results(glue, rows, "method", "kd", "glue.svg")
         tasks = next(iter(PUBLISHED.values())).keys()
@@ -196,11 +211,19 @@ def in_a_cell(one: Compared) -> str:
     return f"{one.what} {100 * one.apart.mean:+.1f} ({one.apart.seeds})"
 
 
+def of_glue() -> tuple[Study, list[dict[str, Any]]]:
+    """The study of GLUE, and its rows at the best rates."""
+    found = study("glue", max(SEEDS.values()))
+    return found, at_best_rates(found.rows(), TASKS)
+
+
 def all_compared() -> list[Compared]:
-    glue = at_best_rates(study("glue", max(SEEDS.values())).rows(), TASKS)
+    _, glue = of_glue()
     rates = at_best_rates(comparable(study("rates", 5)))
     stages = at_best_rates(study("stages", 3).rows(), ("set", "stages"))
-    found = [compared("general", one, glue) for one in to_kd(glue, "method", "lrc_bert")]
+    apart = beside(glue, "method", "kd") if glue else []
+    found = [compared("general", one, glue) for one in apart if one.value == "lrc_bert"]
+    found += [compared("MiniLM", one, glue) for one in apart if one.value == f"lrc_bert{FROM}MiniLM"]
     for one in to_kd(rates, "method", "lrc_bert"):
         found.append(replace(compared("weak", one, rates), what="CoLA"))
     found += [compared("inherit", one, stages) for one in to_kd(stages, "stages", "halves")]
@@ -429,7 +452,7 @@ def draw() -> None:
         ("ablation", 3, "ablation", "LRC-BERT"),
     ):
         if rows := study(name, seeds).rows():
-            forest(differences(at_best_rates(rows, ("task", axis)), axis, to), FIGURES / f"{name}.svg")
+            forest(beside(at_best_rates(rows, ("task", axis)), axis, to), FIGURES / f"{name}.svg")
     if (found := study("map", 5)).rows():
         forest(map_differences(found), FIGURES / "map.svg")
 

@@ -9,10 +9,10 @@ ABOUT = (
 )
 SHORT = (
     "Where contrastive distillation pays: LRC-BERT beside soft labels (`kd`) in the sections below, by the weights "
-    "that the student starts from. The difference on dev, × 100, each method at its best rate, with the number of "
-    "seeds; fewer than three seeds are left out. Unless it says how many, all labels (`inherit`: 3,000 of SST-2 and "
-    "STS-B, 2,000 of MRPC). Where the two are the same, an interval of 95 % still tells one comparison in twenty "
-    "better or worse."
+    "that the student starts from. The difference on dev, × 100, each method at its best rate (from all-MiniLM-L6-v2 "
+    "mostly at one), with the number of seeds; fewer than three seeds are left out. Unless it says how many, all "
+    "labels (`inherit`: 3,000 of SST-2 and STS-B, 2,000 of MRPC). Where the two are the same, an interval of 95 % "
+    "still tells one comparison in twenty better or worse."
 )
 GLUE = (
     "Teacher: `sentence-transformers/all-mpnet-base-v2` (109 M parameters), fine-tuned on each task (one seed). "
@@ -24,8 +24,8 @@ GLUE = (
     "attention and relations are compared as among kin. `tinybert`'s loss is almost all attention's here, and it ends "
     "with one answer for all of CoLA; *relative, halves* divides each layer's term by the teacher's mean square, and "
     "gives the soft labels half of the steps ([why](methods/tinybert.md#when-to-use-it)). *From MiniLM*: the student "
-    "is `all-MiniLM-L6-v2` itself (22.7 M), of which `models/bert-4L-312` was made, at one rate (`kd` on RTE at two). "
-    "BANKING77 is no task of GLUE: it is here for its many classes.\n\n"
+    "is `all-MiniLM-L6-v2` itself (22.7 M), of which `models/bert-4L-312` was made, mostly at one rate, and stands "
+    "beside `kd` from there. BANKING77 is no task of GLUE: it is here for its many classes.\n\n"
     "```console\ncontrastill study benchmarks/glue.variants.json --seeds 1 --out benchmarks/results/glue.jsonl "
     "--by method --to kd \\\n  --place mpnet=sentence-transformers/all-mpnet-base-v2 --place glue=FOLDER "
     "--place intents=demo/banking77 \\\n  --place general=models/bert-4L-312 "

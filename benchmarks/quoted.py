@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/methods/lrc_bert.md that quote docs/evidence.md, made of the same rows.
+"""The tables of README.md and two pages of docs/ that quote docs/evidence.md, made of the same rows.
 
 python benchmarks/quoted.py          (--check: exit code 1 if a page is not what the results say)
 
@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from evidence import Compared, all_compared
+from evidence import FROM, SO, STARTS, Compared, all_compared, of_glue, teacher_of
 from evidence_rows import HERE, Rows, by_axis, study
 from markdown_parts import table, write_or_check
 
@@ -18,12 +18,12 @@ from contrastill.studies.paired import Difference, differences
 
 BLOCK = re.compile(r"(<!-- made by benchmarks/quoted\.py: ([a-z ]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 README = HERE.parent / "README.md"
+CHOOSING = HERE.parent / "docs" / "choosing.md"
 LRC_BERT = HERE.parent / "docs" / "methods" / "lrc_bert.md"
 NUMBERS = (
     *("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
-STARTS = {"random": "random weights", "general": "a general student", "inherit": "the teacher's own weights"}
 AHEAD = (
     *(("random", "BANKING77, 1,000 labels"), ("general", "SST-2, 300 labels")),
     *(("general", task) for task in ("CoLA", "MRPC", "STS-B")),
@@ -72,9 +72,14 @@ def spoken(apart: Difference, sign: int = 1) -> str:
     return f"{percent(sign * apart.mean)} ({percent(low)} to {percent(high)})"
 
 
+def told_apart() -> list[Compared]:
+    """LRC-BERT beside `kd`, each at its best rate; of `SEEDS` seeds or more."""
+    return [one for one in all_compared() if one.apart.seeds >= SEEDS]
+
+
 def ahead() -> str:
     """LRC-BERT beside `kd`: the sentence that says when it pays, and those rows of `AHEAD` where it is better."""
-    told = [one for one in all_compared() if one.apart.seeds >= SEEDS]
+    told = told_apart()
     inherited = [one.apart.so for one in told if one.start == "inherit"]
     known = {(one.start, one.what): one for one in told if one.apart.so == "better"}
     lines = [row(known[of]) for of in AHEAD if of in known]
@@ -94,6 +99,34 @@ def row(one: Compared) -> list[str]:
     scores = [f"{mean(rows)}{unit}" for rows in (one.ours, one.theirs)]
     measured = f"{what}{IN_UNITS.get(one.apart.metric, '')}"
     return [STARTS[one.start], measured, *scores, spoken(one.apart), str(one.apart.seeds)]
+
+
+def by_start() -> str:
+    """How often LRC-BERT is better than `kd`, by start."""
+    lines, told = list[list[str]](), told_apart()
+    for start, about in STARTS.items():
+        if apart := [one.apart for one in told if one.start == start]:
+            counts = [sum(one.so == so for one in apart) for so in SO]
+            points = [100 * one.mean for one in apart]
+            lines.append([about, *(str(count or "") for count in counts), f"{min(points):+.1f} to {max(points):+.1f}"])
+    return table(["the student starts from", *(f"LRC-BERT {so}" for so in SO), "differences, in points"], lines)
+
+
+def larger() -> str:
+    """LRC-BERT and `kd` from a larger encoder, beside the general student that was made of it."""
+    found, best = of_glue()
+    rows = {task: by_axis(some, "method") for task, some in by_axis(best, "task").items()}
+    whose = {
+        "LRC-BERT, all-MiniLM-L6-v2 as it is": f"lrc_bert{FROM}MiniLM",
+        "`kd`, all-MiniLM-L6-v2 as it is": f"kd{FROM}MiniLM",
+        "LRC-BERT, `models/bert-4L-312`": "lrc_bert",
+    }
+    tasks = [task for task in rows if all(method in rows[task] for method in whose.values())]
+    teachers = [teacher_of(found, task) for task in tasks]
+    lines = [["the teacher, all-mpnet-base-v2", *(mean([row]) for row in teachers if row)]]
+    for about, method in whose.items():
+        lines.append([about, *(f"{mean(rows[task][method])} ({len(rows[task][method])})" for task in tasks)])
+    return table(["on dev, × 100 (seeds)", *tasks], lines)
 
 
 def beside_whole(rows: Rows) -> tuple[Mapping[str, Rows], dict[str, Difference]]:
@@ -144,7 +177,13 @@ def worth() -> str:
     )
 
 
-BLOCKS: Mapping[str, Callable[[], str]] = {"ahead": ahead, "parts": parts, "worth": worth}
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "ahead": ahead,
+    "parts": parts,
+    "worth": worth,
+    "by start": by_start,
+    "larger": larger,
+}
 
 
 def filled(page: Path) -> str:
@@ -152,4 +191,4 @@ def filled(page: Path) -> str:
 
 
 if __name__ == "__main__":
-    write_or_check(__doc__, {page: lambda page=page: filled(page) for page in (README, LRC_BERT)})
+    write_or_check(__doc__, {page: lambda page=page: filled(page) for page in (README, LRC_BERT, CHOOSING)})
