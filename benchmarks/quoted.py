@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from evidence import FROM, SO, STARTS, Compared, all_compared, of_glue, teacher_of
-from evidence_rows import HERE, Rows, by_axis, study
+from evidence import FROM, METRICS, SO, STARTS, Compared, all_compared, of_glue, teacher_of
+from evidence_rows import HERE, Rows, at_best_rates, by_axis, study
 from markdown_parts import table, write_or_check
 
 from contrastill.studies.paired import Difference, differences
@@ -52,6 +52,7 @@ WORTH = {
     "LRC-BERT1": ("the general student, beside random weights (LRC-BERT1)", "14.9, 4.0, 12.1"),
 }
 """Ablation -> what it leaves out, and how much that is worth in the paper."""
+WAYS = {"halves": "LRC-BERT", "joint alone": "without its first stage", "kd": "`kd`"}
 SETS = ("CoLA", "MRPC", "RTE")
 SEEDS = 3
 
@@ -177,10 +178,23 @@ def worth() -> str:
     )
 
 
+def first_stage() -> str:
+    """LRC-BERT from its teacher's weights with its first stage and without, beside `kd`."""
+    best = at_best_rates(study("stages", SEEDS).rows(), ("set", "stages"))
+    lines = list[list[str]]()
+    for what, rows in by_axis(best, "set").items():
+        made = {way: some for way, some in by_axis(rows, "stages").items() if len(some) >= SEEDS}
+        if all(way in made for way in WAYS):
+            teacher = rows[0]["teacher_metrics"][rows[0]["metric"]]
+            lines.append([what, METRICS[rows[0]["metric"]], percent(teacher), *(mean(made[way]) for way in WAYS)])
+    return table(["set", "score × 100", "teacher", *WAYS.values()], lines)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "ahead": ahead,
     "parts": parts,
     "worth": worth,
+    "first stage": first_stage,
     "by start": by_start,
     "larger": larger,
 }
