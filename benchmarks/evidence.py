@@ -13,7 +13,6 @@ from evidence_rows import (
     HERE,
     RESULTS,
     Rows,
-    a_step,
     at_best_rates,
     by_axis,
     left,
@@ -110,7 +109,7 @@ def results(found: Study, rows: Rows, axis: str, to: str, figure: str) -> list[s
         runs = [row for task in tasks for row in made[task].get(value, [])]
         hours = sum(sum(row["seconds"].values()) for row in runs) / 3600
         forwards = sum(row.get("teacher_forwards", 0) for row in runs)
-        costs.append([f"`{value}`", str(len(runs)), f"{a_step(runs):.2f}", f"{hours:.1f}", f"{forwards:,}"])
+        costs.append([f"`{value}`", str(len(runs)), f"{hours:.1f}", f"{forwards:,}"])
     metrics = [METRICS[next(iter(made[task].values()))[0]["metric"]] for task in tasks]
     columns = [f"{task}<br>{metric}" for task, metric in zip(tasks, metrics, strict=True)]
     apart = beside(rows, axis, to)
@@ -125,8 +124,8 @@ def results(found: Study, rows: Rows, axis: str, to: str, figure: str) -> list[s
             [[one.label, less(one, to), *words(one)] for one in apart],
         ),
         f"![Differences to {to} with their intervals](figures/{figure})",
-        "Cost by the clock, on one core beside other work (a step: the median run's):",
-        table(["", "runs", "s a step", "hours", "texts read by the teacher"], costs),
+        "Spent, on one core beside other work ([what a step costs](benchmarks.md#a-step-of-each-method)):",
+        table(["", "runs", "hours", "texts read by the teacher"], costs),
     ]
 
 
@@ -332,11 +331,11 @@ def of_variants(found: Study, axis: str, to: str, about: str) -> list[str]:
 def of_methods(found: Study) -> list[str]:
     rows = at_best_rates(found.rows())
     made, teacher = by_axis(rows, "method"), found.table()[found.identity(("teacher", 0))]
-    labels = made.get("finetune")
+    steps = json.loads((RESULTS / "method_steps.json").read_text())["methods"]
     lines = [["teacher", "", "1", f"{100 * teacher['dev']:.1f}", "", ""]]
     for value, some in made.items():
         kept = 100 * statistics.mean(row["kept"] for row in some)
-        step = f"{a_step(some) / a_step(labels):.2f}" if labels else ""
+        step = f"{steps[value]['to_labels']:.2f}"
         lines.append([f"`{value}`", rate_of(some[0]), str(len(some)), score(some), f"{kept:.1f}", step])
     return [
         f"{METHODS}{on_cores(rows)} {left(found)}",

@@ -58,11 +58,6 @@ def rate_of(row: dict[str, Any]) -> str:
     return f"{row['settings'].get('learning_rate', USUAL):.0e}".replace("e-0", "e-")
 
 
-def a_step(rows: Rows) -> float:
-    """Seconds of a step: the median run's, as a pause of the machine makes one run long."""
-    return statistics.median(row["seconds"]["training"] / row["steps"] for row in rows)
-
-
 def on_cores(rows: Rows) -> str:
     """The processors, in the order of their first rows."""
     names = list(dict.fromkeys(row["machine"]["cpu"] for row in rows))

@@ -70,8 +70,8 @@ ADDITIONS = (
 METHODS = (
     "All methods for labels, on the data of the demo (77 classes, 9,003 texts). Teacher: `all-MiniLM-L6-v2` (22.7 M), "
     "fine-tuned in 3 passes. Students: `4L-312` (14.4 M), by `inherit`, 2 passes in batches of 32, at the "
-    "better of the rates that were run (1e-4, 3e-4; by seed 0). *Step*: seconds of a step (the median run's) divided "
-    "by those on labels alone, on one core beside other work: less than a fifth tells nothing.\n\n"
+    "better of the rates that were run (1e-4, 3e-4; by seed 0). *Step*: its time "
+    "beside one on labels alone ([measured in turns](benchmarks.md#a-step-of-each-method)).\n\n"
     "```console\ncontrastill study benchmarks/methods.variants.json --seeds 3 --out benchmarks/results/methods.jsonl "
     "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 "
     "--place data=demo/banking77\n```\n\n"

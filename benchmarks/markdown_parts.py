@@ -13,7 +13,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def machine(result: dict[str, Any]) -> str:
     found = result["machine"]
-    return f"{found['cpu']}, {found['torch_threads']} threads, torch {found['torch']}; `{result['command']}`"
+    threads = f"{found['torch_threads']} thread{'s' * (found['torch_threads'] > 1)}"
+    return f"{found['cpu']}, {threads}, torch {found['torch']}; `{result['command']}`"
 
 
 def write_or_check(about: str | None, pages: Mapping[Path, Callable[[], str]]) -> None:

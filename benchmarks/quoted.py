@@ -5,13 +5,14 @@ python benchmarks/quoted.py          (--check: exit code 1 if a page is not what
 Each stands between `<!-- made by benchmarks/quoted.py: NAME -->` and `<!-- end -->`.
 """
 
+import json
 import re
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evidence import FROM, METRICS, SO, STARTS, Compared, all_compared, of_glue, teacher_of
-from evidence_rows import HERE, Rows, at_best_rates, by_axis, study
+from evidence_rows import HERE, RESULTS, Rows, at_best_rates, by_axis, study
 from markdown_parts import table, write_or_check
 
 from contrastill.studies.paired import Difference, differences
@@ -53,6 +54,13 @@ WORTH = {
 }
 """Ablation -> what it leaves out, and how much that is worth in the paper."""
 WAYS = {"halves": "LRC-BERT", "joint alone": "without its first stage", "kd": "`kd`"}
+EMBEDDERS = (
+    ("all-mpnet-base-v2, `inherit`", "{}", "disco"),
+    ("all-mpnet-base-v2, `inherit`", "long-{}", "long-disco"),
+    ("all-MiniLM-L6-v2, `inherit`", "inherit-{}", "structure-4L-312"),
+    ("all-MiniLM-L6-v2, `models/bert-4L-312`", "start-general-{}", "start-general"),
+)
+"""Teacher and start; the names of the methods' runs, and of disco's."""
 SETS = ("CoLA", "MRPC", "RTE")
 SEEDS = 3
 
@@ -190,6 +198,21 @@ def first_stage() -> str:
     return table(["set", "score × 100", "teacher", *WAYS.values()], lines)
 
 
+def embedders() -> str:
+    """The methods for embeddings, side by side: the mean of the seven STS sets."""
+    rows: dict[str, Rows] = {}
+    for row in json.loads((RESULTS / "embeddings.json").read_text())["rows"]:
+        rows[row["name"]] = [*rows.get(row["name"], []), row]
+    methods, lines = ("disco", "leaf", "mse_kd", "congen", "rrd"), list[list[str]]()
+    for about, name, own in EMBEDDERS:
+        made = [rows.get(own if method == "disco" else name.format(method), []) for method in methods]
+        cells = [
+            f"{statistics.mean(r['sts']['mean'] for r in some):.1f} ({len(some)})" if some else "" for some in made
+        ]
+        lines.append([about, f"{made[0][0]['rows']:,}", *cells])
+    return table(["teacher, start", "sentences", *(f"`{method}`" for method in methods)], lines)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "ahead": ahead,
     "parts": parts,
@@ -197,6 +220,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "first stage": first_stage,
     "by start": by_start,
     "larger": larger,
+    "embedders": embedders,
 }
 
 

@@ -15,6 +15,7 @@ from first_hour_page import few_labels, first_hour, first_hour_cpu
 from language_memory import section as language_memory
 from language_step import section as language_step
 from markdown_parts import machine, table, write_or_check
+from method_steps import section as method_steps
 from multilabel_page import multilabel
 from tagging_page import tagging, tagging_negatives
 
@@ -359,6 +360,7 @@ PARTS = {
     "tagging_negatives": tagging_negatives,
     "gpu": gpu,
     "step": step,
+    "method_steps": method_steps,
     "teacher": teacher,
     "distil": distil,
     "scale": scale,

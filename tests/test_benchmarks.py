@@ -180,6 +180,20 @@ def test_step(script, tiny, tmp_path):
     assert all(pace > 0 for pace in found["samples_per_s"].values())
 
 
+def test_method_steps(script, tiny, tmp_path):
+    def small(module: ModuleType) -> None:
+        module.METHODS, module.CHECKED = ("finetune", "kd"), 8
+        module.distill, module.finetune = (partial(made, max_length=24, force=True) for made in (distill, finetune))
+
+    words = ["--model", tiny.embedder, "--data", tiny.data / "train.csv", "--rows", 32, "--student", "1/16/4/32"]
+    script("method_steps", *words, "--rounds", 2, "--epochs", 1, "--out", tmp_path / "out.json", first=small)
+    found = result(tmp_path / "out.json")
+    assert [len(paces) for paces in found["turns"].values()] == [2, 2]
+    assert [found["methods"]["finetune"][name] for name in ("to_labels", "least", "most")] == [1, 1, 1]
+    kd = found["methods"]["kd"]
+    assert 0 < kd["least"] <= kd["to_labels"] <= kd["most"]
+
+
 def test_overhead(script, tmp_path):
     def small(module: ModuleType) -> None:
         module.model = lambda layers, width, ffn, model=module.model: model(1, 24, 24)
@@ -329,6 +343,7 @@ def test_evidence(script, tmp_path, monkeypatch):
     assert "## In short" not in made.page()
     study = made.study("glue", 5)
     scores = {"kd": 0.40, "lrc_bert": 0.45, "finetune": 0.38}
+    scores |= {"kd, from MiniLM": 0.46, "lrc_bert, from MiniLM": 0.49}
     rows = {("cola", 0): {"metric": "matthews", "dev": 0.5}}
     for n, (method, dev) in enumerate(scores.items()):
         for seed in range(2):
@@ -342,14 +357,17 @@ def test_evidence(script, tmp_path, monkeypatch):
         key = {"cell": study.identity(cell)}
         study.cells.once(key, lambda row=row, ran=ran: {**row, **ran, "machine": {"cpu": "a processor"}})
     page = made.page()
-    assert "CoLA 34 of 40, RTE 40 of 40, MRPC 39 of 40, STS-B 24 of 24, SST-2 24 of 24, BANKING77 24 of 24" in page
+    assert "CoLA 30 of 40, RTE 40 of 40, MRPC 39 of 40, STS-B 24 of 24, SST-2 24 of 24, BANKING77 24 of 24" in page
     assert "| teacher | 50.0 |  |" in page
     assert "| `lrc_bert` | 45.1 ± 0.1 (2, 3e-4) |  |" in page
     assert "| `kd` | 40.0 ± 0.0 (2, 3e-4) | 80.0 (1, 1e-4) |" in page
     assert "| `kd` | 80.0 | 90.0 | 85.0 |" in page
     assert "| `lrc_bert` | 90.2 |  |  |" in page
     assert "| CoLA | `lrc_bert` | +0.0510 | +0.0383 to +0.0637 | 2 of 2 | better |" in page
-    assert "| `kd` | 3 | 0.50 | 0.0 | 200 |" in page
+    start = "| CoLA | `lrc_bert, from MiniLM` less `kd, from MiniLM` |"  # of one start
+    assert f"{start} +0.0310 | +0.0183 to +0.0437 | 2 of 2 | better |" in page
+    assert "| CoLA | `lrc_bert, from MiniLM` |" not in page
+    assert "| `kd` | 3 | 0.0 | 200 |" in page
     assert "## In short" not in page  # two seeds are too few
     assert not (tmp_path / "glue.svg").exists()  # a check of the page writes nothing
     made.draw()
