@@ -144,7 +144,7 @@ def less(one: Difference, usual: str) -> str:
 
 def page() -> str:
     parts = ["# Evidence", ABOUT, *in_short()]
-    glue, rows = of_glue()
+    glue, rows = glue_at_best_rates()
     if rows:
         parts += ["## GLUE", f"{GLUE}{on_cores(rows)} {missing(rows, 'method', axis_values(glue, 'method'))}"]
         parts += results(glue, rows, "method", "kd", "glue.svg")
@@ -210,14 +210,14 @@ def in_a_cell(one: Compared) -> str:
     return f"{one.what} {100 * one.apart.mean:+.1f} ({one.apart.seeds})"
 
 
-def of_glue() -> tuple[Study, list[dict[str, Any]]]:
+def glue_at_best_rates() -> tuple[Study, list[dict[str, Any]]]:
     """The study of GLUE, and its rows at the best rates."""
     found = study("glue", max(SEEDS.values()))
     return found, at_best_rates(found.rows(), TASKS)
 
 
 def all_compared() -> list[Compared]:
-    _, glue = of_glue()
+    _, glue = glue_at_best_rates()
     rates = at_best_rates(comparable(study("rates", 5)))
     stages = at_best_rates(study("stages", 3).rows(), ("set", "stages"))
     apart = beside(glue, "method", "kd") if glue else []

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from evidence import FROM, METRICS, SO, STARTS, Compared, all_compared, of_glue, teacher_of
+from evidence import FROM, METRICS, SO, STARTS, Compared, all_compared, glue_at_best_rates, teacher_of
 from evidence_rows import HERE, RESULTS, Rows, at_best_rates, by_axis, study
 from markdown_parts import table, write_or_check
 
@@ -123,7 +123,7 @@ def by_start() -> str:
 
 def larger() -> str:
     """LRC-BERT and `kd` from a larger encoder, beside the general student that was made of it."""
-    found, best = of_glue()
+    found, best = glue_at_best_rates()
     rows = {task: by_axis(some, "method") for task, some in by_axis(best, "task").items()}
     whose = {
         "LRC-BERT, all-MiniLM-L6-v2 as it is": f"lrc_bert{FROM}MiniLM",
