@@ -116,8 +116,8 @@ def by_start() -> str:
     for start, about in STARTS.items():
         if apart := [one.apart for one in told if one.start == start]:
             counts = [sum(one.so == so for one in apart) for so in SO]
-            points = [100 * one.mean for one in apart]
-            lines.append([about, *(str(count or "") for count in counts), f"{min(points):+.1f} to {max(points):+.1f}"])
+            ends = dict.fromkeys(f"{100 * end(one.mean for one in apart):+.1f}" for end in (min, max))
+            lines.append([about, *(str(count or "") for count in counts), " to ".join(ends)])
     return table(["the student starts from", *(f"LRC-BERT {so}" for so in SO), "differences, in points"], lines)
 
 

@@ -22,7 +22,7 @@ ADVICE = re.compile(r"(?<![\w-])--([a-z][a-z-]+)(?: ([\w./-]*[\w/]))?")
 FACTORS = {"learning_rate": 1 / 3, "epochs": 2.0}
 """Settings that an advice names without a value -> what turns the run's own value into the one to try."""
 RAISE = re.compile(r"\b(raise|higher|larger|increase)\b")
-CAPITALS = re.compile(r"[A-Z]{2,}(\.csv)?")
+CAPITALS = re.compile(r"[A-Z]+(\.csv)?")
 TRAINS = ("finetune", "distill", "pretrain", "contrast")
 
 
