@@ -253,6 +253,11 @@ def test_where_there_is_too_little_room_runs_are_live_and_a_cache_asked_for_is_r
     free["bytes"] = int(need * 1.5)
     again = workshop.distill(tmp_path / "enough", method="kd", cache=str(root))
     assert again.metrics["teacher_forwards"] == TEXTS["train"]
+    # what is stored takes no further room
+    free["bytes"] = 10
+    assert "in every step" not in said_by(caplog, lambda: workshop.distill(tmp_path / "stored", method="kd"))
+    stored = workshop.distill(tmp_path / "stored, asked", method="kd", cache=str(root))
+    assert stored.metrics["teacher_forwards"] == 0
 
 
 def said_by(caplog: pytest.LogCaptureFixture, do: Callable[[], Any]) -> str:

@@ -83,7 +83,7 @@ class VectorTeacher(CachedTeacher):
 
     def store_all(self) -> None:
         (store,) = self.stores.values()
-        self.check_room(self.texts)
+        self.check_room(max(0, self.texts - len(store)))
         options: Any = {"unit": " texts", "dynamic_ncols": True, "mininterval": bar_pause(), "file": sys.stderr}
         with tqdm(total=self.texts, desc="teacher's vectors", **options) as bar:
             for texts, vectors in self.file.batches(ROWS):

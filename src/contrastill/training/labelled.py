@@ -31,6 +31,7 @@ from contrastill.teachers import (
     FrozenEncoder,
     LiveTeacher,
     TableTeacher,
+    keys_of,
     make_cache_folder,
 )
 from contrastill.training import labelled_checks, labelled_doubts
@@ -442,11 +443,16 @@ class LabelledPlan(Plan):
         lengths, collate, reader = self.lengths, self.collate, self.reader or self.tokenizer
         if (theirs := self.read_by_teacher) is not None:
             lengths, collate = np.array([len(ids) for ids in theirs]), Collate(reader)
+        chunks = range(0, len(lengths), CHUNK)
         need, free = teacher.space_needed(lengths)
-        why = ""
-        if need > free * (0.95 if self.cache.asked else 0.5):
+        most, new, lacking, why = free * (0.95 if self.cache.asked else 0.5), lengths, need, ""
+        if need > most:  # what is stored takes no further room
+            new = lengths[teacher.missing(np.concatenate([keys_of(self.of_teacher(first)) for first in chunks]))]
+            lacking, _ = teacher.space_needed(new)
+        processes().wait_for_everyone()  # all decide by the same cache
+        if lacking > most:
             why = (
-                f"the teacher's outputs for {len(lengths):,} texts take {need / 1e9:.1f} GB, of {free / 1e9:.1f} GB "
+                f"the teacher's outputs for {len(new):,} texts take {lacking / 1e9:.1f} GB, of {free / 1e9:.1f} GB "
                 f"free at {teacher.root}; --cache-dtype int8 or --set granularity=cls take less"
             )
         if why and self.cache.asked:
@@ -463,7 +469,7 @@ class LabelledPlan(Plan):
             free / 1e9,
         )
         teacher.fill(
-            map(self.of_teacher, range(0, len(lengths), CHUNK)),
+            map(self.of_teacher, chunks),
             collate,
             total=len(lengths),
             say=lambda row: repr(reader.decode(row["input_ids"], skip_special_tokens=True)[:80]),
