@@ -21,6 +21,7 @@ from evidence_rows import (
     on_cores,
     rate_of,
     score,
+    step_costs,
     study,
     with_rate,
 )
@@ -220,9 +221,8 @@ def all_compared() -> list[Compared]:
     _, glue = glue_at_best_rates()
     rates = at_best_rates(comparable(study("rates", 5)))
     stages = at_best_rates(study("stages", 3).rows(), ("set", "stages"))
-    apart = beside(glue, "method", "kd") if glue else []
-    found = [compared("general", one, glue) for one in apart if one.value == "lrc_bert"]
-    found += [compared("MiniLM", one, glue) for one in apart if one.value == f"lrc_bert{FROM}MiniLM"]
+    found = [compared("general", one, glue) for one in to_kd(glue, "method", "lrc_bert")]
+    found += [compared("MiniLM", one, glue) for one in to_kd(glue, "method", f"lrc_bert{FROM}MiniLM")]
     for one in to_kd(rates, "method", "lrc_bert"):
         found.append(replace(compared("weak", one, rates), what="CoLA"))
     found += [compared("inherit", one, stages) for one in to_kd(stages, "stages", "halves")]
@@ -240,8 +240,8 @@ def compared(start: str, one: Difference, rows: Rows) -> Compared:
 
 
 def to_kd(rows: Rows, axis: str, value: str) -> list[Difference]:
-    """The differences of one value to kd."""
-    return [one for one in differences(rows, axis, "kd") if one.value == value] if rows else []
+    """The differences of one value to kd, from its own start."""
+    return [one for one in beside(rows, axis, "kd") if one.value == value]
 
 
 def of_more(found: Study) -> list[str]:
@@ -331,12 +331,12 @@ def of_variants(found: Study, axis: str, to: str, about: str) -> list[str]:
 def of_methods(found: Study) -> list[str]:
     rows = at_best_rates(found.rows())
     made, teacher = by_axis(rows, "method"), found.table()[found.identity(("teacher", 0))]
-    steps = json.loads((RESULTS / "method_steps.json").read_text())["methods"]
+    steps = step_costs()
     lines = [["teacher", "", "1", f"{100 * teacher['dev']:.1f}", "", ""]]
     for value, some in made.items():
         kept = 100 * statistics.mean(row["kept"] for row in some)
-        step = f"{steps[value]['to_labels']:.2f}"
-        lines.append([f"`{value}`", rate_of(some[0]), str(len(some)), score(some), f"{kept:.1f}", step])
+        cells = [f"{kept:.1f}", f"{steps[value]:.2f}"]
+        lines.append([f"`{value}`", rate_of(some[0]), str(len(some)), score(some), *cells])
     return [
         f"{METHODS}{on_cores(rows)} {left(found)}",
         table(["", "rate", "runs", "accuracy on dev, × 100", "kept, %", "step"], lines),

@@ -58,6 +58,12 @@ def rate_of(row: dict[str, Any]) -> str:
     return f"{row['settings'].get('learning_rate', USUAL):.0e}".replace("e-0", "e-")
 
 
+def step_costs() -> dict[str, float]:
+    """Method -> the time of its step beside one on labels alone."""
+    found = json.loads((RESULTS / "method_steps.json").read_text())["methods"]
+    return {method: cost["to_labels"] for method, cost in found.items()}
+
+
 def on_cores(rows: Rows) -> str:
     """The processors, in the order of their first rows."""
     names = list(dict.fromkeys(row["machine"]["cpu"] for row in rows))

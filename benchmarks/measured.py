@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence import FROM, comparable, glue_at_best_rates
-from evidence_rows import RESULTS, at_best_rates, by_axis, study
+from evidence_rows import RESULTS, at_best_rates, by_axis, step_costs, study
 from markdown_parts import write_or_check
 
 from contrastill import Study
@@ -42,10 +42,9 @@ def kept(rows: list[Row]) -> float:
 
 def of_methods() -> Iterator[Row]:
     """All methods for labels on one task, each at the better rate."""
-    steps = json.loads((RESULTS / "method_steps.json").read_text())["methods"]
+    steps = step_costs()
     for method, rows in by_axis(at_best_rates(study("methods", 3).rows()), "method").items():
-        step = steps[method]["to_labels"]
-        yield line(method, "BANKING77, by inherit", kept(rows), rows, "docs/evidence.md#banking77", step)
+        yield line(method, "BANKING77, by inherit", kept(rows), rows, "docs/evidence.md#banking77", steps[method])
 
 
 def of_glue() -> Iterator[Row]:

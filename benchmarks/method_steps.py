@@ -26,9 +26,7 @@ from contrastill.studies.demo import base_model
 from contrastill.studies.run import measured
 
 HERE = Path(__file__).parent
-METHODS = (
-    *("finetune", "kd", "lrc_bert", "pkd", "tinybert", "minilm", "dist", "comparative", "mixkd", "rrd_task", "pea_kd"),
-)
+METHODS = tuple(json.loads((HERE / "methods.variants.json").read_text())["axes"]["method"])
 LABELS = "finetune"
 CHECKED = 32  # texts of dev
 

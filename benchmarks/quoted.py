@@ -10,6 +10,7 @@ import re
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from evidence import FROM, METRICS, SO, STARTS, Compared, all_compared, glue_at_best_rates, teacher_of
 from evidence_rows import HERE, RESULTS, Rows, at_best_rates, by_axis, study
@@ -132,7 +133,7 @@ def larger() -> str:
     }
     tasks = [task for task in rows if all(method in rows[task] for method in whose.values())]
     teachers = [teacher_of(found, task) for task in tasks]
-    lines = [["the teacher, all-mpnet-base-v2", *(mean([row]) for row in teachers if row)]]
+    lines = [["the teacher, all-mpnet-base-v2", *("" if row is None else mean([row]) for row in teachers)]]
     for about, method in whose.items():
         lines.append([about, *(f"{mean(rows[task][method])} ({len(rows[task][method])})" for task in tasks)])
     return table(["on dev, × 100 (seeds)", *tasks], lines)
@@ -200,9 +201,9 @@ def first_stage() -> str:
 
 def embedders() -> str:
     """The methods for embeddings, side by side: the mean of the seven STS sets."""
-    rows: dict[str, Rows] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for row in json.loads((RESULTS / "embeddings.json").read_text())["rows"]:
-        rows[row["name"]] = [*rows.get(row["name"], []), row]
+        rows.setdefault(row["name"], []).append(row)
     methods, lines = ("disco", "leaf", "mse_kd", "congen", "rrd"), list[list[str]]()
     for about, name, own in EMBEDDERS:
         made = [rows.get(own if method == "disco" else name.format(method), []) for method in methods]

@@ -26,6 +26,7 @@ def client(monkeypatch):
     def set_up(*answers, offline=False):
         made = Client(*answers)
         monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: made)
+        monkeypatch.setattr(constants, "ENDPOINT", "https://huggingface.co")
         for where in constants, datasets.config:
             monkeypatch.setattr(where, "HF_HUB_OFFLINE", offline)
         for name, value in {"answered": None, "asked": 0.0, "WAITS": (0.0, 0.0)}.items():
@@ -41,7 +42,7 @@ LOST = ConnectionError("Name or service not known\nand more")
 def test_a_hub_that_answers_is_asked_once(client, caplog):
     made = client(None)
     assert (hub.hub_answers(), hub.hub_answers()) == (True, True)
-    assert made.asked == [(constants.ENDPOINT, hub.TIMEOUT, False)]
+    assert made.asked == [("https://huggingface.co", hub.TIMEOUT, False)]
     assert not constants.HF_HUB_OFFLINE
     assert not caplog.records
 

@@ -15,6 +15,8 @@ from workshop import Workshop
 
 from contrastill import Interrupted, UserError, distill
 from contrastill.data.corpus import several_texts
+from contrastill.teachers.store import Store
+from contrastill.teachers.vectors import VectorTeacher
 
 st = pytest.importorskip("sentence_transformers")
 
@@ -117,6 +119,25 @@ def test_an_interrupted_run_is_taken_up_and_one_with_another_file_is_not(
     write(slice(100))
     with pytest.raises(UserError, match="teacher"):
         distill(**given, resume=True)
+
+
+def test_vectors_that_are_stored_take_no_further_room(
+    files: dict[str, Path], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, asked, append = write(slice(60)), list[int](), Store.append
+
+    def stopping(store: Store, *rows: Any) -> None:
+        if len(asked) == 1 and len(store) == 32:
+            raise KeyboardInterrupt
+        append(store, *rows)
+
+    monkeypatch.setattr("contrastill.teachers.vectors.ROWS", 16)
+    monkeypatch.setattr(VectorTeacher, "check_room", lambda _, texts: asked.append(texts))
+    monkeypatch.setattr(Store, "append", stopping)
+    with pytest.raises((Interrupted, KeyboardInterrupt)):
+        distill(**of_file(files, tmp_path / "stopped", source))
+    distill(**of_file(files, tmp_path / "run", source))
+    assert asked == [60, 28]
 
 
 @pytest.mark.parametrize(

@@ -445,19 +445,18 @@ class LabelledPlan(Plan):
             lengths, collate = np.array([len(ids) for ids in theirs]), Collate(reader)
         chunks = range(0, len(lengths), CHUNK)
         need, free = teacher.space_needed(lengths)
-        most, new, lacking, why = free * (0.95 if self.cache.asked else 0.5), lengths, need, ""
+        most, new = free * (0.95 if self.cache.asked else 0.5), lengths
         if need > most:  # what is stored takes no further room
             new = lengths[teacher.missing(np.concatenate([keys_of(self.of_teacher(first)) for first in chunks]))]
-            lacking, _ = teacher.space_needed(new)
+        lacking, _ = teacher.space_needed(new)
         processes().wait_for_everyone()  # all decide by the same cache
         if lacking > most:
             why = (
                 f"the teacher's outputs for {len(new):,} texts take {lacking / 1e9:.1f} GB, of {free / 1e9:.1f} GB "
                 f"free at {teacher.root}; --cache-dtype int8 or --set granularity=cls take less"
             )
-        if why and self.cache.asked:
-            raise UserError(f"{why}; or pass --cache none")
-        if why:
+            if self.cache.asked:
+                raise UserError(f"{why}; or pass --cache none")
             logger.warning("the teacher runs in every step: %s", why)
             return
         logger.info(
