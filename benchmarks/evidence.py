@@ -60,6 +60,7 @@ EPOCHS = 5  # passes over CoLA
 SHAPE = "4L-312"  # the shape of all students but some of the map
 TASKS = ("task", "method")
 MAP = ("set", "labels", "size", "start", "method")
+FEW = {"+ texts": "and texts", "of MPNet": "(teacher MPNet)"}
 SEEDS = {"CoLA": 5, "RTE": 5, "MRPC": 5, "STS-B": 3, "SST-2": 3, "BANKING77": 3}  # asked of each
 STARTS = {
     "random": "random weights",
@@ -164,8 +165,8 @@ def page() -> str:
             f"{ABLATIONS}{on_cores(ablation.rows())} {left(ablation)}",
             *results(ablation, ablation.rows(), "ablation", "LRC-BERT", "ablation.svg"),
         ]
-    if (found := study("map", 5)).rows():
-        parts += ["## Where contrast pays", *of_map(found)]
+    if map_rows():
+        parts += ["## Where contrast pays", *of_map()]
     if (terms := study("terms", 3)).rows():
         parts += ["### What each part adds", *of_variants(terms, "ablation", "LRC-BERT", TERMS)]
         if noisy := robustness("ablation"):
@@ -226,7 +227,7 @@ def all_compared() -> list[Compared]:
     for one in to_kd(rates, "method", "lrc_bert"):
         found.append(replace(compared("weak", one, rates), what="CoLA"))
     found += [compared("inherit", one, stages) for one in to_kd(stages, "stages", "halves")]
-    rows = at_best_rates(study("map", 5).rows(), MAP)
+    rows = at_best_rates(map_rows(), MAP)
     for one in to_kd(rows, "method", "lrc_bert"):
         *what, start = one.label.split(", ")
         found.append(replace(compared(start, one, rows), what=", ".join(what).removesuffix(f", {SHAPE}")))
@@ -290,10 +291,21 @@ def comparable(rates: Study) -> list[dict[str, Any]]:
     return [row for row in rates.rows() if usual.items() <= row["settings"].items()]
 
 
-def of_map(found: Study) -> list[str]:
+def map_rows() -> list[dict[str, Any]]:
+    """Rows of the map, and those of few labels with more texts or with another teacher, under the map's axes."""
+    rows = list(study("map", 5).rows())
+    for row in study("few", 5).rows():
+        task, _, given = row["axes"]["set"].partition(" ")
+        axes = {**row["axes"], "set": task, "labels": f"300 labels {FEW[given]}", "size": SHAPE}
+        rows.append({**row, "axes": axes})
+    return rows
+
+
+def of_map() -> list[str]:
     """Sets, numbers of labels and starts; the methods of each at their best rates, side by side."""
-    rows, methods = at_best_rates(found.rows(), MAP), axis_values(found, "method")
-    apart = {(one.label, one.value): one for one in map_differences(found)}
+    rows = at_best_rates(map_rows(), MAP)
+    methods = list(dict.fromkeys(row["axes"]["method"] for row in rows))
+    apart = {(one.label, one.value): one for one in map_differences()}
     apart_head = ["`lrc_bert` less `kd`", "95 % over seeds", "better in", "so"]
     head, lines = ["on dev, × 100", "teacher", *(f"`{one}`" for one in methods), *apart_head], list[list[str]]()
     for given in dict.fromkeys(tuple(row["axes"][axis] for axis in MAP[:-1]) for row in rows):
@@ -302,17 +314,19 @@ def of_map(found: Study) -> list[str]:
         cells = [with_rate(made.get(one)) for one in methods]
         teacher = f"{100 * some[0]['teacher_metrics'][some[0]['metric']]:.1f}"
         lines.append([", ".join(given), teacher, *cells, *words(apart.get((given[0], ", ".join(given[1:]))))])
+    studies = [study("map", 5), study("few", 5)]
+    made, allowed = sum(len(one.rows()) for one in studies), sum(len(one.chosen()) for one in studies)
     return [
-        f"{CONTRAST}{on_cores(rows)} {len(found.rows())} runs are recorded, of {len(found.chosen()):,} that the axes "
-        "allow: the command makes the others (`--only` chooses).",
+        f"{CONTRAST}{on_cores(rows)} {made:,} runs are recorded, of {allowed:,} that the axes allow: the commands make "
+        "the others (`--only` chooses).",
         table(head, lines),
         "![Differences of LRC-BERT to kd with their intervals, by set](figures/map.svg)",
     ]
 
 
-def map_differences(found: Study) -> list[Difference]:
+def map_differences() -> list[Difference]:
     """Of LRC-BERT to kd, each at its best rate. label: the set; value: the number of labels, and the start."""
-    apart = [(one, one.label.split(", ")) for one in to_kd(at_best_rates(found.rows(), MAP), "method", "lrc_bert")]
+    apart = [(one, one.label.split(", ")) for one in to_kd(at_best_rates(map_rows(), MAP), "method", "lrc_bert")]
     return [replace(one, label=given[0], value=", ".join(given[1:])) for one, given in apart]
 
 
@@ -452,8 +466,8 @@ def draw() -> None:
     ):
         if rows := study(name, seeds).rows():
             forest(beside(at_best_rates(rows, ("task", axis)), axis, to), FIGURES / f"{name}.svg")
-    if (found := study("map", 5)).rows():
-        forest(map_differences(found), FIGURES / "map.svg")
+    if apart := map_differences():
+        forest(apart, FIGURES / "map.svg")
 
 
 def axis_values(found: Study, axis: str) -> list[str]:

@@ -6,18 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from contrastill.errors import counted
+
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]) + "\n"
 
 
-def threads(count: int) -> str:
-    return f"{count} thread{'s' * (count > 1)}"
-
-
 def machine(result: dict[str, Any]) -> str:
     found = result["machine"]
-    return f"{found['cpu']}, {threads(found['torch_threads'])}, torch {found['torch']}; `{result['command']}`"
+    return f"{found['cpu']}, {counted(found['torch_threads'], 'thread')}, torch {found['torch']}; `{result['command']}`"
 
 
 def write_or_check(about: str | None, pages: Mapping[Path, Callable[[], str]]) -> None:

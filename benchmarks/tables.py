@@ -14,11 +14,12 @@ from contrast import section as contrast
 from first_hour_page import few_labels, first_hour, first_hour_cpu
 from language_memory import section as language_memory
 from language_step import section as language_step
-from markdown_parts import machine, table, threads, write_or_check
+from markdown_parts import machine, table, write_or_check
 from method_steps import section as method_steps
 from multilabel_page import multilabel
 from tagging_page import tagging, tagging_negatives
 
+from contrastill.errors import counted
 from contrastill.timing import table as bench
 
 RESULTS = Path(__file__).parent / "results"
@@ -167,7 +168,7 @@ def speed(title: str) -> Callable[[dict[str, Any]], str]:
         text += [f"- {line}" for line in (*result["warnings"], *result["left_out"])]
         used, load = result["machine"], result["load_average"][0]
         runtimes = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-        where = f"{used['cpu']}, {threads(result['threads'])}, {runtimes}, a load of {load:.2f} before it"
+        where = f"{used['cpu']}, {counted(result['threads'], 'thread')}, {runtimes}, a load of {load:.2f} before it"
         return "\n\n".join(part.strip() for part in text) + f"\n\n{where}; `{result['command']}`\n"
 
     return write
@@ -187,8 +188,8 @@ def serving(result: dict[str, Any]) -> str:
     clients = result["clients"]
     text = (
         f"## Serving\n\n`contrastill serve` of {bundle['name']} ({bundle['runtime']}, {bundle['precision']}), "
-        f"{threads(result['threads'])}, {result['workers']} workers; a text a request, clients on the same cores. "
-        f"Called directly, the bundle does {alone['texts_per_s']:.0f} texts/s one at a time (p50 "
+        f"{counted(result['threads'], 'thread')}, {result['workers']} workers; a text a request, clients on the same "
+        f"cores. Called directly, the bundle does {alone['texts_per_s']:.0f} texts/s one at a time (p50 "
         f"{alone['p50_ms']:.1f} ms, p99 {alone['p99_ms']:.1f} ms) and {together:.0f} in batches of 32. Ready after "
         f"{clients['start_s']:.1f} s, {clients['memory_mb']:.0f} MB.\n\n"
     )

@@ -5,6 +5,7 @@ import csv
 import difflib
 import importlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -315,6 +316,7 @@ def test_texts(script, tmp_path, capsys):
         ("rates.variants", "rates", None),
         ("captions.variants", "captions", None),
         ("map.variants", "map", None),
+        ("few.variants", "few", None),
         ("terms.variants", "terms", None),
         ("stages.variants", "stages", None),
         ("general.variants", "general", None),
@@ -357,7 +359,7 @@ def test_evidence(script, tmp_path, monkeypatch):
         key = {"cell": study.identity(cell)}
         study.cells.once(key, lambda row=row, ran=ran: {**row, **ran, "machine": {"cpu": "a processor"}})
     page = made.page()
-    assert "CoLA 30 of 40, RTE 40 of 40, MRPC 39 of 40, STS-B 24 of 24, SST-2 24 of 24, BANKING77 24 of 24" in page
+    assert "CoLA 60 of 70, RTE 70 of 70, MRPC 69 of 70, STS-B 42 of 42, SST-2 42 of 42, BANKING77 42 of 42" in page
     assert "| teacher | 50.0 |  |" in page
     assert "| `lrc_bert` | 45.1 ± 0.1 (2, 3e-4) |  |" in page
     assert "| `kd` | 40.0 ± 0.0 (2, 3e-4) | 80.0 (1, 1e-4) |" in page
@@ -405,7 +407,16 @@ def test_evidence_of_contrast(script, tmp_path, monkeypatch):
             row |= {"settings": {"learning_rate": float(cell[:4])}, "machine": {"cpu": "a processor"}}
             key = {"cell": study.identity((f"SST-2, 300 labels, {cell}", seed))}
             study.cells.once(key, lambda row=row: row)
+    few = made.study("few", 3)
+    for n, (method, seed) in enumerate(itertools.product(("kd", "lrc_bert"), range(3))):
+        row |= {"dev": 0.6 + 0.01 * n, "kept": 0.7, "settings": {"learning_rate": 3e-4}}
+        for given, axes in (("+ texts", "random"), ("of MPNet", "general")):
+            key = {"cell": few.identity((f"SST-2 {given}, 3e-4, {axes}, {method}", seed))}
+            few.cells.once(key, lambda row=row: row)
     page = made.page()
+    apart = "61.0 ± 1.0 (3, 3e-4) | 64.0 ± 1.0 (3, 3e-4) |  | +0.0300 |"
+    assert f"| SST-2, 300 labels and texts, 4L-312, random | 90.0 | {apart}" in page
+    assert f"| SST-2, 300 labels (teacher MPNet), 4L-312, general | 90.0 | {apart}" in page
     assert (
         "| SST-2, 300 labels, 4L-312, random | 90.0 | 63.0 ± 1.0 (3, 3e-4) | 66.3 ± 1.5 (3, 3e-4) |  | +0.0333 | "
         "+0.0190 to +0.0477 | 3 of 3 | better |"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["CheckFailed", "UserError", "first_line", "lacking", "quoted", "quoted_each"]
+__all__ = ["CheckFailed", "UserError", "counted", "first_line", "lacking", "quoted", "quoted_each"]
 
 TRAINING = {
     *("torch", "transformers", "accelerate", "datasets", "safetensors", "pandas", "pyarrow", "sklearn", "scipy"),
@@ -17,6 +17,11 @@ class UserError(ValueError):
 
 class CheckFailed(UserError):
     """A requested check failed, although the input was valid; exit code 1."""
+
+
+def counted(count: int, noun: str) -> str:
+    """(1, "thread") -> "1 thread"; (2, "thread") -> "2 threads"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def quoted(value: object, most: int = 80) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from contrastill.data.files import Text
-from contrastill.errors import UserError, quoted
+from contrastill.errors import UserError, counted, quoted
 
 __all__ = ["TAG", "Tokens", "looks_tagged", "read_tokens"]
 
@@ -139,7 +139,7 @@ class Layout:
         found = self.divide(line)
         if len(found) != self.width:
             raise UserError(
-                f"{self.text.path}, line {number}: expected {self.width} column{'s' if self.width > 1 else ''} divided "
+                f"{self.text.path}, line {number}: expected {counted(self.width, 'column')} divided "
                 f"by {'tabs' if self.tabs else 'spaces'}, as most lines have, got {len(found)}: {quoted(line)}; "
                 "correct the line"
             )

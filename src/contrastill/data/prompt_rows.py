@@ -10,7 +10,7 @@ from contrastill.data.cells import is_missing, is_text
 from contrastill.data.columns import check_column
 from contrastill.data.read import Table
 from contrastill.data.rows import reads_like_text
-from contrastill.errors import UserError, quoted, quoted_each
+from contrastill.errors import UserError, counted, quoted, quoted_each
 
 __all__ = ["Columns", "Prompt", "columns_of", "prompt_rows"]
 
@@ -105,7 +105,7 @@ def prompt_rows(table: Table, columns: Columns, split: str, notes: list[str]) ->
     rows.insert(0, "example_id", [f"{split}-{n}" for n in range(len(rows))])
     rows = without_faults(table, rows, notes)
     if empty := int((rows["answer"] == "").sum()):
-        notes.append(f"{table.name}: {counted(empty, 'an empty answer')}, kept: it is the end token alone")
+        notes.append(f"{table.name}: {counted(empty, 'row')} with an empty answer, kept: it is the end token alone")
     return rows
 
 
@@ -174,7 +174,9 @@ def without_faults(table: Table, rows: pd.DataFrame, notes: list[str]) -> pd.Dat
         return rows.drop(columns="fault")
     first = {fault: line for line, fault in zip(lines[::-1], rows["fault"][bad][::-1], strict=True)}
     kinds = Counter(rows["fault"][bad]).most_common()
-    said = "; ".join(f"{counted(n, fault)}, the first on {table.unit} {first[fault]}" for fault, n in kinds)
+    said = "; ".join(
+        f"{counted(n, 'row')} with {fault}, the first on {table.unit} {first[fault]}" for fault, n in kinds
+    )
     if len(lines) > FEW * len(rows):
         raise UserError(
             f"{table.name}: expected a prompt and an answer in at least {1 - FEW:.0%} of the {len(rows):,} rows, got "
@@ -182,7 +184,3 @@ def without_faults(table: Table, rows: pd.DataFrame, notes: list[str]) -> pd.Dat
         )
     notes.append(f"{table.name}: left out {said}")
     return rows[~bad].drop(columns="fault")
-
-
-def counted(rows: int, what: str) -> str:
-    return f"{rows:,} {'row' if rows == 1 else 'rows'} with {what}"

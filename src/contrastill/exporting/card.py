@@ -4,6 +4,7 @@ from typing import Any
 
 from contrastill.answers import answer_of
 from contrastill.bundle import megabytes
+from contrastill.errors import counted
 
 __all__ = ["bundle_card", "snippet"]
 
@@ -154,7 +155,7 @@ def quality(gate: dict[str, Any] | None) -> str:
     return "\n".join(
         [
             f"Measured on {gate['data']} ({gate['rows']:,} texts, {gate['cut_share']:.1%} of them {longer}, "
-            f"{pace['threads']} threads):",
+            f"{counted(pace['threads'], 'thread')}):",
             "",
             *lines,
             "",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from contrastill.errors import counted
 from contrastill.methods.base import Method
 from contrastill.methods.language import LanguageMethod
 
@@ -30,7 +31,7 @@ class Measured:
     page: str
 
     def __str__(self) -> str:
-        seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        seeds = counted(self.seeds, "seed")
         step = "" if self.step is None else f"; a step takes {self.step:.2f} x one on labels alone"
         return f"{self.kept:.1%} of the teacher's score on {self.on} ({seeds}){step}; {self.page}"
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from contrastill.errors import counted
 from contrastill.report.model import Model
 from contrastill.report.run import RunFiles, dig, mapping, number, objects
 
@@ -28,7 +29,7 @@ def by_bench(run: RunFiles, rows: list[dict[str, Any]], found: list[Model]) -> l
     if new := number(rows[0], "new_tokens"):
         about += f" and {new:.0f} new tokens"
     if threads := number(run.bench, "threads"):
-        about += f", {threads:.0f} thread{'s' if threads > 1 else ''}"
+        about += f", {counted(int(threads), 'thread')}"
     result = []
     for model in found:
         row = next((row for row in rows if is_of(row, model)), None)
@@ -72,7 +73,7 @@ def by_gates(run: RunFiles, found: list[Model]) -> list[Model]:
     if first is None:
         return found
     threads = number(first, "threads")
-    about = "the exports' gates" + (f", {threads:.0f} thread{'s' if threads > 1 else ''}" if threads else "")
+    about = "the exports' gates" + (f", {counted(int(threads), 'thread')}" if threads else "")
     result, waiting = [], iter(gates)
     base_name = f"{'student' if 'student' in run.result.models else 'model'} in PyTorch"
     for model in found:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from contrastill import __version__
+from contrastill.errors import counted
 from contrastill.report import charts, figures, record, results
 from contrastill.report.answers import evidence
 from contrastill.report.calibration import reliability
@@ -85,7 +86,7 @@ def sections(run: RunFiles, name: str | None = None, gate: Score | None = None) 
     """Everything on one run's page; empty or None where there is nothing to show."""
     found, bad = results.models(run, gate), not_finite(run)
     doubted = record.warnings(run)
-    pointer = f"{len(doubted)} doubt{'s' * (len(doubted) > 1)} about this run: see “Decisions and doubts”."
+    pointer = f"{counted(len(doubted), 'doubt')} about this run: see “Decisions and doubts”."
     problems = [*run.problems, *([bad] if bad else []), *record.doubts(run), *([pointer] if doubted else [])]
     return {
         "name": name or run.name,

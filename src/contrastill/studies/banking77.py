@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastill.bundle import Bundle
+from contrastill.errors import counted
 from contrastill.screen import Screen
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
@@ -225,7 +226,7 @@ def markdown(summary: dict[str, Any]) -> str:
             "# BANKING77: all-MiniLM-L6-v2 to `4L-312`",
             "",
             f"`make demo`, {summary['wall_s'] / 60:.1f} minutes without the installation, on {machine['cpu']}, "
-            f"{rows[0]['threads']} threads; {summary['metric']}.",
+            f"{counted(rows[0]['threads'], 'thread')}; {summary['metric']}.",
             "",
             *markdown_table(HEAD, (cells(row, rows[0]) for row in rows)),
             "",

@@ -26,7 +26,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from contrastill.bundle import Bundle
-from contrastill.errors import UserError
+from contrastill.errors import UserError, counted
 from contrastill.screen import Screen
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
@@ -238,7 +238,8 @@ def markdown(summary: dict[str, Any]) -> str:
             "",
             *(partly if summary["limit"] else []),
             f"`make demo-embeddings`, {summary['wall_s'] / 60:.1f} minutes without the installation{later}, on "
-            f"{machine['cpu']}, {rows[0]['threads']} threads; {summary['metric']}. The teacher runs in float32 here.",
+            f"{machine['cpu']}, {counted(rows[0]['threads'], 'thread')}; {summary['metric']}. The teacher "
+            "runs in float32 here.",
             "",
             *markdown_table(HEAD, (cells(row, rows[0]) for row in rows)),
             "",

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from contrastill.errors import counted
 from contrastill.results import write_text
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
@@ -164,7 +165,7 @@ def markdown(summary: dict[str, Any]) -> str:
             "",
             f"Teacher of {summary['model']}, student {summary['student']} by `{summary['method']}` with the vocabulary "
             f"of its training texts; {summary['wall_s'] / 60:.1f} minutes on {summary['machine']['cpu']}, "
-            f"{first['threads']} threads. Teacher and student run in PyTorch float32.",
+            f"{counted(first['threads'], 'thread')}. Teacher and student run in PyTorch float32.",
             "",
             "",
         ]

@@ -18,7 +18,7 @@ import psutil
 
 from contrastill.bundle import available
 from contrastill.data.files import check_place
-from contrastill.errors import UserError
+from contrastill.errors import UserError, counted
 from contrastill.report import leave_report
 from contrastill.settings import Bench
 from contrastill.timing.figures import Turns, figures, ratio
@@ -52,11 +52,13 @@ def bench(**settings: Any) -> dict[str, Any]:
     warnings = []
     if load[0] > BUSY * cores:
         warnings.append(
-            f"the machine is busy: a load of {load[0]:.2f} on {cores} cores before anything was timed; figures will be "
-            "too slow, ratios less so: stop what else runs and time again"
+            f"the machine is busy: a load of {load[0]:.2f} on {counted(cores, 'core')} before anything was timed; "
+            "figures will be too slow, ratios less so: stop what else runs and time again"
         )
     if threads > cores:
-        warnings.append(f"{threads} threads are more than the {cores} cores there are: they will wait for each other")
+        warnings.append(
+            f"{threads} threads, more than the {counted(cores, 'core')} here: they will wait for each other"
+        )
     out = None if not asked.out and not asked.run else Path(asked.out or Path(asked.run or "") / "bench.json")
     models = named_models(asked)
     texts = texts_of(asked, models)
