@@ -304,6 +304,29 @@ def test_texts(script, tmp_path, capsys):
     assert "12 of 13 texts" in capsys.readouterr().out
 
 
+def test_pairs(script, tmp_path, capsys):
+    """As many pairs of captions as of NLI, duplicates alone of QQP, and all of them together."""
+
+    def small(module: ModuleType) -> None:
+        module.load_sts = lambda folder: pairs()
+
+    written = {"unlabelled/multi30k/train.captions.tsv": "a song\ta tune\tx\na drum\ta horn\ty\nc\td\tz\n"}
+    written |= {"nli/nli_entailment_pairs.csv": 'sent0,sent1\n"x, y",v\ns,t\n'}
+    written |= {"glue/QQP/train_union.tsv": 'question1\tquestion2\tis_duplicate\n"q\tr\t1\nu\tw\t0\n'}
+    for name, content in written.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    script("pairs", tmp_path, tmp_path / "out", first=small)
+    made = {name: list(csv.reader((tmp_path / f"out/{name}.csv").open())) for name in ("captions", "qqp", "all")}
+    assert all(rows[0] == ["sent0", "sent1"] for rows in made.values())
+    assert len(made["captions"]) == 3
+    assert {tuple(row) for row in made["captions"][1:]} < {("a song", "a tune"), ("a drum", "a horn"), ("c", "d")}
+    assert made["qqp"][1:] == [['"q', "r"]]
+    rest = [["x, y", "v"], ["s", "t"], *made["qqp"][1:], *made["captions"][1:]]
+    assert sorted(made["all"][1:]) == sorted(rest)
+    assert "all: 5 pairs; " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("variants", "results", "known"),
     [
@@ -325,7 +348,7 @@ def test_texts(script, tmp_path, capsys):
 )
 def test_a_file_of_variants_is_a_study_that_can_be_made_and_knows_what_was_recorded(script, variants, results, known):
     file = json.loads((SCRIPTS / f"{variants}.json").read_text())
-    names = (*importlib.import_module("evidence_rows").OUTSIDE, "sts", "short")
+    names = (*importlib.import_module("evidence_rows").OUTSIDE, "sts", "short", "pairs")
     places = dict.fromkeys(names, "somewhere") | file.get("places", {})
     out = next((SCRIPTS / "results").glob(f"{results}.json*"), SCRIPTS / "results" / f"{results}.jsonl")
     study = Study.of(SCRIPTS / f"{variants}.json", out, places=places, seeds=3)
