@@ -132,12 +132,18 @@ def results(found: Study, rows: Rows, axis: str, to: str, figure: str) -> list[s
 
 
 def beside(rows: Rows, axis: str, to: str) -> list[Difference]:
-    """The differences to the value `to`; of values with another start ("..., from ...") to `to` with that start."""
+    """The differences to the value `to`; of values with another start ("..., from ...") to `to` with that start, where
+    that was run."""
     starts: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         _, known, start = row["axes"][axis].partition(FROM)
-        starts.setdefault(known + start, []).append(row)
-    return [one for start, some in starts.items() for one in differences(some, axis, to + start)]
+        starts.setdefault(to + known + start, []).append(row)
+    return [
+        one
+        for theirs, some in starts.items()
+        if theirs in by_axis(some, axis)
+        for one in differences(some, axis, theirs)
+    ]
 
 
 def less(one: Difference, usual: str) -> str:
@@ -303,8 +309,8 @@ def map_rows() -> list[dict[str, Any]]:
 
 def of_map() -> list[str]:
     """Sets, numbers of labels and starts; the methods of each at their best rates, side by side."""
-    rows = at_best_rates(map_rows(), MAP)
-    methods = list(dict.fromkeys(row["axes"]["method"] for row in rows))
+    studies = [study("map", 5), study("few", 5)]
+    rows, methods = at_best_rates(map_rows(), MAP), axis_values(studies[0], "method")
     apart = {(one.label, one.value): one for one in map_differences()}
     apart_head = ["`lrc_bert` less `kd`", "95 % over seeds", "better in", "so"]
     head, lines = ["on dev, × 100", "teacher", *(f"`{one}`" for one in methods), *apart_head], list[list[str]]()
@@ -314,7 +320,6 @@ def of_map() -> list[str]:
         cells = [with_rate(made.get(one)) for one in methods]
         teacher = f"{100 * some[0]['teacher_metrics'][some[0]['metric']]:.1f}"
         lines.append([", ".join(given), teacher, *cells, *words(apart.get((given[0], ", ".join(given[1:]))))])
-    studies = [study("map", 5), study("few", 5)]
     made, allowed = sum(len(one.rows()) for one in studies), sum(len(one.chosen()) for one in studies)
     return [
         f"{CONTRAST}{on_cores(rows)} {made:,} runs are recorded, of {allowed:,} that the axes allow: the commands make "

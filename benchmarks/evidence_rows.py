@@ -48,9 +48,14 @@ def at_best_rates(rows: Rows, axes: Sequence[str] = ("method",)) -> list[dict[st
         for row in rows:
             if kept.items() <= row["axes"].items():
                 rates.setdefault(rate_of(row), []).append(row)
-        best = max(rates.values(), key=lambda each: max((row["dev"] for row in each if row["seed"] == 0), default=-1))
+        best = max(rates.values(), key=at_seed_0)
         found += [{**row, "name": ", ".join(values), "axes": kept} for row in best]
     return found
+
+
+def at_seed_0(rows: Rows) -> tuple[float, int]:
+    """The score at seed 0, and the number of seeds: of two rates that are level there, that with more is taken."""
+    return max((row["dev"] for row in rows if row["seed"] == 0), default=-1), len(rows)
 
 
 def rate_of(row: dict[str, Any]) -> str:

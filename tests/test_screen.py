@@ -45,7 +45,7 @@ def contrast() -> None:
     print_run(base=NAME, train_rows=3, dev={"before": 1.0, "after": 2.0}, parameters=1, size_mb=1.0)
 
 
-def bundle() -> None:
+def bundle(lost: float = 0.0) -> None:
     gate = {
         "data": NAME,
         "rows": 3,
@@ -54,7 +54,7 @@ def bundle() -> None:
         "bundle": 1.0,
         "latency_ms": {"torch_p50": 1.0, "bundle_p50": 1.0},
         "agreement": {"equal_labels": 1.0, "max_abs_difference": 0.0, "cosine_mean": None},
-        "drop_points": 0.0,
+        "drop_points": lost,
         "max_drop": 1.0,
     }
     show.print_bundle({"gate": gate, "files": {}, "recipe": None, "name": NAME, "runtime": "onnx", "precision": "int8"})
@@ -74,6 +74,14 @@ def test_a_name_with_markup_in_it_is_printed_as_it_is(printer: Any, capsys: pyte
     printed = capsys.readouterr().out
     assert printed.count(NAME) >= 2
     assert "😄" not in printed
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"), [(0.1, "lost 0.10 of 1 points allowed; "), (-0.1, "gained 0.10 points (1 may be lost); ")]
+)
+def test_the_gate_says_what_was_lost_or_gained(lost: float, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle(lost)
+    assert said in capsys.readouterr().out
 
 
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:

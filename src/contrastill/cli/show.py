@@ -201,9 +201,12 @@ def print_bundle(metadata: dict[str, Any]) -> None:
             f"least {abstain['low']:.1%})"
         )
     mean, same = alike["cosine_mean"], alike["equal_labels"]
+    lost, most = gate["drop_points"], f"{gate['max_drop']:g}"
+    change = (
+        f"gained {-lost:.2f} points ({most} may be lost)" if lost < 0 else f"lost {lost:.2f} of {most} points allowed"
+    )
     say(
-        f"lost {gate['drop_points']:.2f} of {gate['max_drop']:g} points allowed; answers differ from torch's by "
-        f"{alike['max_abs_difference']:.4f} at most"
+        f"{change}; answers differ from torch's by {alike['max_abs_difference']:.4f} at most"
         + (f", cosine {mean:.4f}, least {alike['cosine_min']:.4f}" if mean is not None else "")
         + (f"; {same:.2%} of the labels equal" if same is not None else "")
     )
