@@ -101,10 +101,10 @@ CONTRAST = (
     "```console\ncontrastill study benchmarks/map.variants.json --seeds 5 --out benchmarks/results/map.jsonl "
     "--by method --to kd \\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place glue=FOLDER "
     "--place intents=demo/banking77 \\\n  --place general=models/bert-4L-312\n"
-    "cut -f1 GLUE/SST-2/train.tsv | sed 1d | head -9000 > sst2.txt\n"
+    "python benchmarks/other_texts.py GLUE demo/banking77 texts\n"
     "contrastill study benchmarks/few.variants.json --seeds 5 --out benchmarks/results/few.jsonl --by method --to kd "
     "\\\n  --place minilm=sentence-transformers/all-MiniLM-L6-v2 --place mpnet=sentence-transformers/all-mpnet-base-v2 "
-    "\\\n  --place glue=FOLDER --place intents=demo/banking77 --place general=models/bert-4L-312 --place texts=sst2.txt"
+    "\\\n  --place glue=FOLDER --place intents=demo/banking77 --place general=models/bert-4L-312 --place texts=texts"
     "\n```\n\n"
 )
 STAGES = (

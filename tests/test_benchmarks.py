@@ -31,6 +31,7 @@ from typer.testing import CliRunner
 
 from contrastill import Study, distill, finetune
 from contrastill.cli import app
+from contrastill.data.load import load_task
 from contrastill.evaluation import sts
 from contrastill.loading import load_causal_model
 from contrastill.studies import Cells
@@ -325,6 +326,33 @@ def test_pairs(script, tmp_path, capsys):
     rest = [["x, y", "v"], ["s", "t"], *made["qqp"][1:], *made["captions"][1:]]
     assert sorted(made["all"][1:]) == sorted(rest)
     assert "all: 5 pairs; " in capsys.readouterr().out
+
+
+def test_other_texts(script, tmp_path, capsys):
+    """No text of dev is among those of a set whose dev rows are held out of train."""
+
+    def fewer(module: ModuleType) -> None:
+        module.MOST = 20
+
+    (tmp_path / "glue/SST-2").mkdir(parents=True)
+    for split, rows in (("train", 30), ("dev", 4)):
+        lines = "".join(f"a {split}  film {n}\t{n % 2}\n" for n in range(rows))
+        (tmp_path / f"glue/SST-2/{split}.tsv").write_text(f"sentence\tlabel\n{lines}")
+    (tmp_path / "intents").mkdir()
+    lines = "".join(f"question {n},{'ab'[n % 2]}\n" for n in range(40))
+    (tmp_path / "intents/train.csv").write_text(f"text,category\n{lines}")
+    script(
+        "other_texts",
+        tmp_path / "glue",
+        tmp_path / "intents",
+        tmp_path,
+        first=lambda module: vars(module).update(MOST=20),
+    )
+    assert (tmp_path / "SST-2.txt").read_text().splitlines() == [f"a train film {n}" for n in range(20)]
+    found = load_task(tmp_path / "intents").splits
+    assert (tmp_path / "BANKING77.txt").read_text().splitlines() == list(found["train"]["text"])
+    assert set(found["dev"]["text"]).isdisjoint(found["train"]["text"])
+    assert "SST-2: 20 texts" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
