@@ -22,10 +22,6 @@ BLOCK = re.compile(r"(<!-- made by benchmarks/quoted\.py: ([a-z ]+) -->\n).*?(<!
 README = HERE.parent / "README.md"
 CHOOSING = HERE.parent / "docs" / "choosing.md"
 LRC_BERT = HERE.parent / "docs" / "methods" / "lrc_bert.md"
-NUMBERS = (
-    *("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
-)
 AHEAD = (
     *(("random", "BANKING77, 1,000 labels"), ("general", "SST-2, 300 labels")),
     *(("general", task) for task in ("CoLA", "MRPC", "STS-B")),
@@ -91,14 +87,18 @@ def ahead() -> str:
     """LRC-BERT beside `kd`: the sentence that says when it pays, and those rows of `AHEAD` where it is better."""
     told = told_apart()
     inherited = [one.apart.so for one in told if one.start == "inherit"]
+    others = [one.apart.so for one in told if one.start != "inherit"]
     known = {(one.start, one.what): one for one in told if one.apart.so == "better"}
     lines = [row(known[of]) for of in AHEAD if of in known]
     head = ["start", "task", "LRC-BERT", "`kd`", "difference (95 % interval)", "seeds"]
-    level, of = NUMBERS[inherited.count("level")], NUMBERS[len(inherited)]
+    better, worse, level = others.count("better"), others.count("worse"), inherited.count("level")
     return (
-        "**Where the start is not the teacher's own, LRC-BERT pays**; from the teacher's own weights the two are\n"
-        f"level in {level} of {of} comparisons ([all of them](docs/evidence.md#in-short)). Each method at its best\n"
-        f"learning rate, dev:\n\n{table(head, lines)}"
+        "**Where the start is not the teacher's own, LRC-BERT pays**: it is better than `kd` in "
+        f"{better} of {len(others)}\n"
+        f"comparisons and worse in {worse}; from the teacher's own weights the two are level in {level} of "
+        f"{len(inherited)}\n"
+        f"([all of them](docs/evidence.md#in-short)). Each method at its best learning rate, dev:\n\n"
+        f"{table(head, lines)}"
     )
 
 

@@ -15,8 +15,8 @@ CHOICES = {
     "static": ("kd", "a student without layers has none to compare; docs/choosing.md#smaller-by-structure"),
     "layers": (
         "lrc_bert",
-        "the teacher's layers are there to learn from: level with kd from an inherited start, ahead from a weaker one, "
-        "with a tokenizer of its own too, and for taggers; docs/choosing.md#method",
+        "the teacher's layers are there to learn from: level with kd from an inherited start, mostly ahead from a "
+        "weaker one, with a tokenizer of its own too, and for taggers; docs/choosing.md#method",
     ),
 }
 """What is known of a run -> the method, and why."""
