@@ -341,13 +341,7 @@ def test_other_texts(script, tmp_path, capsys):
     (tmp_path / "intents").mkdir()
     lines = "".join(f"question {n},{'ab'[n % 2]}\n" for n in range(40))
     (tmp_path / "intents/train.csv").write_text(f"text,category\n{lines}")
-    script(
-        "other_texts",
-        tmp_path / "glue",
-        tmp_path / "intents",
-        tmp_path,
-        first=lambda module: vars(module).update(MOST=20),
-    )
+    script("other_texts", tmp_path / "glue", tmp_path / "intents", tmp_path, first=fewer)
     assert (tmp_path / "SST-2.txt").read_text().splitlines() == [f"a train film {n}" for n in range(20)]
     found = load_task(tmp_path / "intents").splits
     assert (tmp_path / "BANKING77.txt").read_text().splitlines() == list(found["train"]["text"])

@@ -77,7 +77,12 @@ def test_a_name_with_markup_in_it_is_printed_as_it_is(printer: Any, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("lost", "said"), [(0.1, "lost 0.10 of 1 points allowed; "), (-0.1, "gained 0.10 points (1 may be lost); ")]
+    ("lost", "said"),
+    [
+        (0.1, "lost 0.10 of 1 points allowed; "),
+        (-0.001, "lost 0.00 of 1 points allowed; "),
+        (-0.1, "gained 0.10 points (1 may be lost); "),
+    ],
 )
 def test_the_gate_says_what_was_lost_or_gained(lost: float, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     bundle(lost)

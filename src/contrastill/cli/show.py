@@ -201,10 +201,10 @@ def print_bundle(metadata: dict[str, Any]) -> None:
             f"least {abstain['low']:.1%})"
         )
     mean, same = alike["cosine_mean"], alike["equal_labels"]
-    lost, most = gate["drop_points"], f"{gate['max_drop']:g}"
-    change = (
-        f"gained {-lost:.2f} points ({most} may be lost)" if lost < 0 else f"lost {lost:.2f} of {most} points allowed"
-    )
+    lost, most = round(gate["drop_points"], 2), f"{gate['max_drop']:g}"
+    change = f"lost {abs(lost):.2f} of {most} points allowed"
+    if lost < 0:
+        change = f"gained {-lost:.2f} points ({most} may be lost)"
     say(
         f"{change}; answers differ from torch's by {alike['max_abs_difference']:.4f} at most"
         + (f", cosine {mean:.4f}, least {alike['cosine_min']:.4f}" if mean is not None else "")
