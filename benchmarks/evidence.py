@@ -171,8 +171,8 @@ def page() -> str:
             f"{ABLATIONS}{on_cores(ablation.rows())} {left(ablation)}",
             *results(ablation, ablation.rows(), "ablation", "LRC-BERT", "ablation.svg"),
         ]
-    if map_rows():
-        parts += ["## Where contrast pays", *of_map()]
+    if mapped := map_rows():
+        parts += ["## Where contrast pays", *of_map(mapped)]
     if (terms := study("terms", 3)).rows():
         parts += ["### What each part adds", *of_variants(terms, "ablation", "LRC-BERT", TERMS)]
         if noisy := robustness("ablation"):
@@ -307,11 +307,11 @@ def map_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def of_map() -> list[str]:
-    """Sets, numbers of labels and starts; the methods of each at their best rates, side by side."""
-    studies = [study("map", 5), study("few", 5)]
-    rows, methods = at_best_rates(map_rows(), MAP), axis_values(studies[0], "method")
-    apart = {(one.label, one.value): one for one in map_differences()}
+def of_map(every: Rows) -> list[str]:
+    """Sets, numbers of labels and starts; the methods of each at their best rates, side by side. every: `map_rows`."""
+    found = study("map", 5)
+    rows, methods = at_best_rates(every, MAP), axis_values(found, "method")
+    apart = {(one.label, one.value): one for one in map_differences(every)}
     apart_head = ["`lrc_bert` less `kd`", "95 % over seeds", "better in", "so"]
     head, lines = ["on dev, × 100", "teacher", *(f"`{one}`" for one in methods), *apart_head], list[list[str]]()
     for given in dict.fromkeys(tuple(row["axes"][axis] for axis in MAP[:-1]) for row in rows):
@@ -320,18 +320,18 @@ def of_map() -> list[str]:
         cells = [with_rate(made.get(one)) for one in methods]
         teacher = f"{100 * some[0]['teacher_metrics'][some[0]['metric']]:.1f}"
         lines.append([", ".join(given), teacher, *cells, *words(apart.get((given[0], ", ".join(given[1:]))))])
-    made, allowed = sum(len(one.rows()) for one in studies), sum(len(one.chosen()) for one in studies)
+    allowed = len(found.chosen()) + len(study("few", 5).chosen())
     return [
-        f"{CONTRAST}{on_cores(rows)} {made:,} runs are recorded, of {allowed:,} that the axes allow: the commands make "
-        "the others (`--only` chooses).",
+        f"{CONTRAST}{on_cores(rows)} {len(every):,} runs are recorded, of {allowed:,} that the axes allow: the "
+        "commands make the others (`--only` chooses).",
         table(head, lines),
         "![Differences of LRC-BERT to kd with their intervals, by set](figures/map.svg)",
     ]
 
 
-def map_differences() -> list[Difference]:
+def map_differences(every: Rows) -> list[Difference]:
     """Of LRC-BERT to kd, each at its best rate. label: the set; value: the number of labels, and the start."""
-    apart = [(one, one.label.split(", ")) for one in to_kd(at_best_rates(map_rows(), MAP), "method", "lrc_bert")]
+    apart = [(one, one.label.split(", ")) for one in to_kd(at_best_rates(every, MAP), "method", "lrc_bert")]
     return [replace(one, label=given[0], value=", ".join(given[1:])) for one, given in apart]
 
 
@@ -471,8 +471,8 @@ def draw() -> None:
     ):
         if rows := study(name, seeds).rows():
             forest(beside(at_best_rates(rows, ("task", axis)), axis, to), FIGURES / f"{name}.svg")
-    if apart := map_differences():
-        forest(apart, FIGURES / "map.svg")
+    if mapped := map_rows():
+        forest(map_differences(mapped), FIGURES / "map.svg")
 
 
 def axis_values(found: Study, axis: str) -> list[str]:

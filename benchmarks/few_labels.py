@@ -20,6 +20,7 @@ from first_hour import BATCH, LENGTH, write_set
 
 from contrastill.machine import describe_machine
 from contrastill.studies import Cells
+from contrastill.studies.neighbours import plain
 from contrastill.training import distill, finetune
 
 SETS, ROWS, LABELS, STEPS = ("banking77", "sst2", "traffic-tweets"), 3_000, 300, 200
@@ -32,7 +33,7 @@ def write_few(place: Path, folder: Path) -> tuple[dict[str, str], int]:
     folder.mkdir(parents=True, exist_ok=True)
     rows = pd.read_csv(place / "train.csv", keep_default_na=False)
     rows[:LABELS].to_csv(folder / "labelled.csv", index=False, quoting=csv.QUOTE_ALL)
-    lines = [" ".join(str(text).split()) for text in rows[LABELS:].text]
+    lines = [plain(str(text)) for text in rows[LABELS:].text]
     (folder / "texts.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     splits = {split: str(place / f"{split}.csv") for split in ("dev", "test")}
     return {"data": str(folder / "labelled.csv"), **splits, "unlabelled": str(folder / "texts.txt")}, len(rows)

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from contrastill.data.load import load_task
+from contrastill.studies.neighbours import plain
 
 MOST = 9_000
 
@@ -23,7 +24,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for name, data in {"SST-2": args.glue / "SST-2", "BANKING77": args.banking77}.items():
         texts = list(load_task(data).splits["train"]["text"])
-        lines = [" ".join(text.split()) for text in texts[: MOST if name == "SST-2" else None]]
+        lines = [plain(text) for text in texts[: MOST if name == "SST-2" else None]]
         (args.out / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         print(f"{name}: {len(lines):,} texts")
 

@@ -12,26 +12,7 @@ import csv
 import random
 from pathlib import Path
 
-from contrastill.evaluation.sts import load_sts
-
-Pair = tuple[str, str]
-
-
-def captions(data: Path) -> list[Pair]:
-    """The first two captions of each image."""
-    lines = (data / "unlabelled/multi30k/train.captions.tsv").read_text().splitlines()
-    return [(first, second) for first, second, *_ in (line.split("\t") for line in lines)]
-
-
-def nli(data: Path) -> list[Pair]:
-    with (data / "nli/nli_entailment_pairs.csv").open(newline="") as file:
-        return [(row["sent0"], row["sent1"]) for row in csv.DictReader(file)]
-
-
-def duplicates(data: Path) -> list[Pair]:
-    with (data / "glue/QQP/train_union.tsv").open(newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [(row["question1"], row["question2"]) for row in rows if row["is_duplicate"] == "1"]
+from texts import captions, rows, tested
 
 
 def main() -> None:
@@ -40,8 +21,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    tested = {text for pairs in load_sts(args.data).values() for text in (*pairs.first, *pairs.second)}
-    entailed, of_images, same = nli(args.data), captions(args.data), duplicates(args.data)
+    known = tested(args.data)
+    entailed = [(row["sent0"], row["sent1"]) for row in rows(args.data / "nli/nli_entailment_pairs.csv")]
+    of_images = [(first, second) for first, second, *_ in captions(args.data)]
+    questions = rows(args.data / "glue/QQP/train_union.tsv")
+    same = [(row["question1"], row["question2"]) for row in questions if row["is_duplicate"] == "1"]
     rng = random.Random(0)
     rng.shuffle(of_images)
     of_images = of_images[: len(entailed)]
@@ -50,7 +34,7 @@ def main() -> None:
         with (args.out / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("sent0", "sent1"), *pairs])
         texts = {text for pair in pairs for text in pair}
-        print(f"{name}: {len(pairs):,} pairs; {len(tested & texts)} of {len(texts):,} texts are in the STS sets too")
+        print(f"{name}: {len(pairs):,} pairs; {len(known & texts)} of {len(texts):,} texts are in the STS sets too")
 
 
 if __name__ == "__main__":

@@ -23,15 +23,29 @@ TABLES = {
 }
 
 
+def captions(data: Path) -> list[list[str]]:
+    """Of each image its captions."""
+    return [line.split("\t") for line in (data / "unlabelled/multi30k/train.captions.tsv").read_text().splitlines()]
+
+
+def rows(file: Path) -> Iterator[dict[str, str]]:
+    """Of a .csv, or of a .tsv in which quotes are letters."""
+    with file.open(newline="") as lines:
+        options = {} if file.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+        yield from csv.DictReader(lines, **options)  # type: ignore[arg-type]
+
+
+def tested(data: Path) -> set[str]:
+    """The texts of the seven STS sets."""
+    return {text for pairs in load_sts(data).values() for text in (*pairs.first, *pairs.second)}
+
+
 def texts(data: Path) -> Iterator[str]:
-    for line in (data / "unlabelled/multi30k/train.captions.tsv").read_text().splitlines():
-        yield from line.split("\t")
+    for image in captions(data):
+        yield from image
     for name, columns in TABLES.items():
-        with (data / name).open(newline="") as file:
-            csv_like = name.endswith(".csv")
-            options = {} if csv_like else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-            for row in csv.DictReader(file, **options):  # type: ignore[arg-type]
-                yield from (row[column] for column in columns if row.get(column))
+        for row in rows(data / name):
+            yield from (row[column] for column in columns if row.get(column))
 
 
 def main() -> None:
@@ -43,8 +57,7 @@ def main() -> None:
     unique = list(dict.fromkeys(text.strip() for text in texts(args.data) if text.strip()))
     random.Random(0).shuffle(unique)
     chosen = unique[: args.count]
-    tested = {text for pairs in load_sts(args.data).values() for text in (*pairs.first, *pairs.second)}
-    print(f"{len(chosen):,} of {len(unique):,} texts; {len(tested & set(chosen))} are in the STS sets too")
+    print(f"{len(chosen):,} of {len(unique):,} texts; {len(tested(args.data) & set(chosen))} are in the STS sets too")
     args.out.write_text("\n".join(chosen) + "\n")
 
 

@@ -309,7 +309,7 @@ def test_pairs(script, tmp_path, capsys):
     """As many pairs of captions as of NLI, duplicates alone of QQP, and all of them together."""
 
     def small(module: ModuleType) -> None:
-        module.load_sts = lambda folder: pairs()
+        importlib.import_module("texts").load_sts = lambda folder: pairs()
 
     written = {"unlabelled/multi30k/train.captions.tsv": "a song\ta tune\tx\na drum\ta horn\ty\nc\td\tz\n"}
     written |= {"nli/nli_entailment_pairs.csv": 'sent0,sent1\n"x, y",v\ns,t\n'}

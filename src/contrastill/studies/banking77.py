@@ -26,6 +26,7 @@ from contrastill.errors import counted
 from contrastill.screen import Screen
 from contrastill.studies import demo
 from contrastill.studies.demo import console, step
+from contrastill.studies.neighbours import plain
 from contrastill.studies.run import markdown_table
 
 TEACHER: dict[str, Any] = {"epochs": 2.0, "checks": 2}
@@ -70,7 +71,7 @@ def write_unlabelled(train: Path, out: Path) -> Path:
 
     labelled, every = (load_task(train, limit=limit).splits["train"] for limit in (FEW, None))
     known = set(labelled["text"])
-    lines = [" ".join(text.split()) for text in every["text"] if text not in known]
+    lines = [plain(text) for text in every["text"] if text not in known]
     file = out / "unlabelled.txt"
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return file
