@@ -29,6 +29,7 @@ from evidence_texts import (
     ABLATIONS,
     ABOUT,
     ADDITIONS,
+    BASELINES,
     CAPTIONS,
     CONTRAST,
     GENERAL,
@@ -173,12 +174,14 @@ def page() -> str:
         ]
     if mapped := map_rows():
         parts += ["## Where contrast pays", *of_map(mapped)]
+    if (baselines := study("baselines", 3)).rows():
+        parts += ["### All methods, from random weights", *of_methods(baselines, BASELINES)]
     if (terms := study("terms", 3)).rows():
         parts += ["### What each part adds", *of_variants(terms, "ablation", "LRC-BERT", TERMS)]
         if noisy := robustness("ablation"):
             parts += [UNSTEADY, noisy]
     if (methods := study("methods", 3)).rows():
-        parts += ["## BANKING77", *of_methods(methods)]
+        parts += ["## BANKING77", *of_methods(methods, METHODS)]
     if (stages := study("stages", 3)).rows():
         parts += ["## Stages of LRC-BERT", *of_stages(stages)]
     if (general := study("general", 3)).rows():
@@ -347,7 +350,8 @@ def of_variants(found: Study, axis: str, to: str, about: str) -> list[str]:
     return [f"{about}{on_cores(rows)} {left(found)}", table(head, lines)]
 
 
-def of_methods(found: Study) -> list[str]:
+def of_methods(found: Study, about: str) -> list[str]:
+    """All methods for labels on one task, each at its best rate."""
     rows = at_best_rates(found.rows())
     made, teacher = by_axis(rows, "method"), found.table()[found.identity(("teacher", 0))]
     steps = step_costs()
@@ -357,7 +361,7 @@ def of_methods(found: Study) -> list[str]:
         cells = [f"{kept:.1f}", f"{steps[value]:.2f}"]
         lines.append([f"`{value}`", rate_of(some[0]), str(len(some)), score(some), *cells])
     return [
-        f"{METHODS}{on_cores(rows)} {left(found)}",
+        f"{about}{on_cores(rows)} {left(found)}",
         table(["", "rate", "runs", "accuracy on dev, × 100", "kept, %", "step"], lines),
         *of_differences(rows, "kd"),
     ]

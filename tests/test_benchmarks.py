@@ -358,6 +358,7 @@ def test_other_texts(script, tmp_path, capsys):
         ("glue.variants", "glue", None),  # as many as are recorded
         ("additions.variants", "additions", None),
         ("methods.variants", "methods", None),
+        ("baselines.variants", "baselines", None),
         ("rates.variants", "rates", None),
         ("captions.variants", "captions", None),
         ("map.variants", "map", None),

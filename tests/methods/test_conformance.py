@@ -156,7 +156,7 @@ def test_the_terms_are_logged_without_a_graph_and_the_loss_with_one(case, tiny_m
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(case, classes, tiny_method, tiny_batch):
+def test_a_row_without_a_label_counts_in_the_hard_term_as_one_without_an_error(case, classes, tiny_method, tiny_batch):
     method, batch = tiny_method(*case, classes=classes), tiny_batch(classes=classes)
     whole = terms_of(method, batch)
     labelled = torch.tensor([True, False, True, True, False, True])
@@ -164,11 +164,20 @@ def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(case, cla
     terms = terms_of(method, batch)
     of_labels = terms.keys() & {"hard", "labels", "ptp"}
     alone = terms_of(method, rows_of(batch, labelled)) if of_labels else {}
-    for term in of_labels:
-        torch.testing.assert_close(terms[term], alone[term])
+    share = labelled.float().mean()
+    for term in of_labels:  # "labels" is a mean over pairs of rows
+        torch.testing.assert_close(terms[term], alone[term] * (share**2 if term == "labels" else share))
         assert not torch.isclose(terms[term], whole[term])
     for term in terms.keys() - of_labels - {"mixed_hard"}:  # of labels too, of two rows each: see test_mixkd
         assert torch.equal(terms[term], whole[term]), "labels belong to the terms of labels alone"
+
+
+@pytest.mark.parametrize("name", ["kd", "lrc_bert", "finetune"])
+def test_the_hard_term_of_a_batch_is_the_mean_of_its_parts_however_labels_fall(name, tiny_method, tiny_batch):
+    method, batch = tiny_method(name), tiny_batch()
+    batch["labels"][torch.tensor([1, 4, 5])] = unlabelled(batch)  # two labels in the first half, one in the second
+    halves = [terms_of(method, {key: value[n : n + 3] for key, value in batch.items()})["hard"] for n in (0, 3)]
+    torch.testing.assert_close(sum(halves) / 2, terms_of(method, batch)["hard"])
 
 
 @pytest.mark.parametrize("classes", [1, 3])

@@ -93,7 +93,7 @@ def test_every_stage_trains_the_student(name, task, made):
 
 
 @pytest.mark.parametrize(("name", "task"), LABELLED)
-def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(name, task, made):
+def test_a_row_without_a_label_counts_in_the_hard_term_as_one_without_an_error(name, task, made):
     method, batch = made(name, task)
     labelled = torch.tensor([True, False, True, True, False, True])
     batch["labels"][~labelled] = -100 if task in ("classification", "tagging") else math.nan
@@ -104,7 +104,7 @@ def test_unlabelled_rows_leave_the_hard_term_as_if_they_were_not_there(name, tas
     alone = {key: value[labelled] for key, value in batch.items()}
     torch.manual_seed(0)
     fewer = method.losses(method.student(alone, method.needs), method.run_teacher(alone), alone)
-    torch.testing.assert_close(terms["hard"], fewer["hard"])
+    torch.testing.assert_close(terms["hard"], fewer["hard"] * labelled.float().mean())
 
 
 @pytest.mark.parametrize(("name", "task"), [(n, t) for n, t in LABELLED if n in ("kd", "pkd", "lrc_bert", "tinybert")])

@@ -207,7 +207,7 @@ class Method(nn.Module):
         return self.task.kd(student.logits, teacher.logits, answered(student), temperature)
 
     def hard(self, student: Encoding, batch: Mapping[str, Tensor]) -> Tensor:
-        """The task's loss against the labels, weighted mean over the labelled examples of the batch: ()."""
+        """The task's loss against the labels, as `batch_mean` takes it: ()."""
         return batch_mean(*self.task.hard(student.logits, batch["labels"], answered(student)))
 
     def layers(self, layer_map: str) -> list[tuple[int, int]]:
@@ -285,16 +285,20 @@ def answered(student: Encoding) -> Tensor:
 
 
 def batch_mean(errors: Tensor, weights: Tensor) -> Tensor:
-    """(B,), (B,) -> (): weighted mean, 0 without weights.
+    """(B,), (B,) -> (): the weighted mean over the rows with a weight, times their share of the rows.
 
-    The sum of the weights (their number, where all are 1) is that of the whole batch over all processes, so that the
-    mean of the processes' gradients is the gradient of the whole batch's mean.
+    So a row counts as much as it does where all have a weight, and one without a label (weight 0) as one without an
+    error: where labels are rare, a mean over the labelled rows alone would let each outweigh a batch of soft labels
+    (docs/decisions/0018). The sums are those of the whole batch over all processes, so that the mean of the processes'
+    gradients is the gradient of the whole batch's mean.
     """
-    total = weights.sum().float()
+    weights = weights.float()
+    sums = torch.stack([weights.sum(), (weights > 0).sum(), weights.new_tensor(len(weights))])
     if processes() > 1:
-        dist.all_reduce(total)
-        total = total / processes()
-    return (errors * weights).sum() / total.where(total > 0, 1.0)
+        dist.all_reduce(sums)
+        sums[0] /= processes()
+    total, known, rows = sums
+    return (errors * weights).sum() / total.where(total > 0, 1.0) * known / rows
 
 
 def stages_on(task: Task | type[Task], stages: Sequence[Stage]) -> tuple[Stage, ...]:

@@ -48,7 +48,7 @@ class Comparative(Method):
         return {
             "hard": self.hard(student, batch),
             "relative": losses.difference_mse(z, gather(teacher.logits)),
-            "labels": losses.difference_mse(z, targets, known),
+            "labels": losses.difference_mse(z, targets, known) * known.float().mean() ** 2,  # their share of all pairs
         }
 
 

@@ -77,5 +77,7 @@ class MixKD(Method):
         own, own_weights = self.task.hard(mixed.logits, labels, mixed.mask)
         other, other_weights = self.task.hard(mixed.logits, labels[partner], mixed.mask)
         both = (labels != -100) & (labels[partner] != -100)
-        weights = torch.cat([share * own_weights * both, (1 - share) * other_weights * both])
-        return batch_mean(torch.cat([own, other]), weights)
+        own_share, other_share = share * own_weights, (1 - share) * other_weights
+        weights = own_share + other_share
+        errors = (own_share * own + other_share * other) / weights.where(both, 1.0)
+        return batch_mean(errors, weights * both)

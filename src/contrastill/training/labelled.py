@@ -282,9 +282,10 @@ class LabelledPlan(Plan):
         if probe is not None:
             self.decided["head"] = str(probe)
             logger.info("head: %s", probe)
-            if "dev" in self.splits:
-                self.tune(lambda: self.splits["dev"].logits(student))
-            self.probed = {split: rows.scores(student) for split, rows in self.splits.items()}
+            logits = {split: rows.logits(student, self.dtype) for split, rows in self.splits.items()}
+            if "dev" in logits:
+                self.tune(lambda: logits["dev"])
+            self.probed = {split: rows.judged(logits[split], student.config) for split, rows in self.splits.items()}
             if not probe.tells:
                 forget_probe(student, probe)
 
