@@ -55,6 +55,7 @@ EMBEDDERS = (
     ("all-mpnet-base-v2, `inherit`", "{}", "disco"),
     ("all-mpnet-base-v2, `inherit`", "long-{}", "long-disco"),
     ("all-MiniLM-L6-v2, `inherit`", "inherit-{}", "structure-4L-312"),
+    ("all-MiniLM-L6-v2, `inherit`", "large-{}", "large-disco"),
     ("all-MiniLM-L6-v2, `models/bert-4L-312`", "start-general-{}", "start-general"),
 )
 """Teacher and start; the names of the methods' runs, and of disco's."""
