@@ -9,7 +9,8 @@ PARTS = {
     "A teacher's answers in a file": (
         "1,000 of BANKING77's training questions have their label, the others a teacher alone (all-MiniLM-L6-v2, "
         "fine-tuned on all labels): live, or a file of its answers. Students by `kd` from `models/4L-312` as it is, in "
-        "one pass, before [decision 18](decisions/0018-labels-by-their-share.md): each label weighed nine times as much.",
+        "one pass, before [decision 18](decisions/0018-labels-by-their-share.md): each label weighed nine times as "
+        "much.",
         ("labels", "live", "all probabilities", "top", "label and probability", "label alone"),
     ),
     "Students with another tokenizer": (
