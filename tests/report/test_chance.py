@@ -28,3 +28,11 @@ def test_a_curve_names_its_value_by_chance(term: str, record: dict[str, Any], ch
     page = Page(write_report(write_run(record={**RECORD, **record}, metrics=metrics, log=log)))
     said = None if choice is None else f"By chance among {choice} it is ln {choice} = {math.log(choice):.2f}."
     assert (said in page.text) if said else ("By chance among" not in page.text)
+
+
+def test_the_curve_of_labels_says_how_rows_without_one_count(write_run) -> None:
+    log = [{**row, "hard": row["loss"]} for row in LOG]
+    for without, told in ((8_703, "The training rows without a label (8,703) count as 0 in it."), (0, None)):
+        record = {**RECORD, "data": {"splits": {"train": {"rows": 9_003, "unlabelled": without}}}}
+        page = Page(write_report(write_run(record=record, log=log)))
+        assert told in page.text if told else "without a label (" not in page.text

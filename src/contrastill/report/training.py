@@ -159,7 +159,9 @@ def term_chart(run: RunFiles, term: str, spans: Sequence[Span]) -> Chart | None:
     queued |= {"loss"} if queued else set()
     faint = tuple((first, last) for _, first, last, weights in spans if term != "loss" and not weights.get(term))
     notes = [TERMS.get(term, "")]
-    if (choice := choices(run, term)) > 1:
+    if term == "hard" and (without := number(run.record, "data", "splits", "train", "unlabelled")):
+        notes.append(f"The training rows without a label ({without:,.0f}) count as 0 in it.")
+    elif (choice := choices(run, term)) > 1:
         notes.append(f"By chance among {choice:,} it is ln {choice:,} = {math.log(choice):.2f}.")
     if term == "loss" and len(terms(run)) > 1:
         notes.append("It is the weighted sum of the terms")

@@ -34,11 +34,11 @@ def training_arguments(run: Plan, folder: RunFolder) -> tuple[TrainingArguments,
             raise UserError(f"--{name}: expected a run that is scored on dev, got one that is not; give --dev FILE")
     task: Any = method.task
     weighted = getattr(task, "class_weights", None) is not None and not task.several
-    if settings.accumulate > 1 and (method.across_batch or run.unlabelled or weighted):
+    if settings.accumulate > 1 and (method.across_batch or weighted):
         why = (
             "compares the examples of a batch with each other"
             if method.across_batch
-            else f"takes a {'weighted ' if weighted else ''}mean over the labelled examples of the batch"
+            else "takes a weighted mean over the labelled examples of the batch"
         )
         raise UserError(
             f"method {method.name!r} {why}, so splitting the batch changes the loss; "
