@@ -77,7 +77,6 @@ class Plan(ABC):
     lengths: np.ndarray  # tokens of each row
     words: np.ndarray  # the token ids that occur, sorted
     cut_share: float  # of rows that the length limit cuts
-    unlabelled: int = 0  # training rows without a label among rows that have one
 
     @property
     def highest(self) -> int:
